@@ -1,0 +1,87 @@
+// swift-tools-version: 6.2
+// Causeway: a Xen-style split-driver system in user space. The folder names under Sources/ are the rooms that
+// Docs/architecture.md draws; arrows point down only.
+
+import PackageDescription
+
+/// Every Swift target: Swift 6 mode, and strict memory safety as an error, so that each unsafe operation is spelt out.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatWarning("StrictMemorySafety", as: .error),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, resources: resources,
+        swiftSettings: [.swiftLanguageMode(.v6)])
+}
+
+let package = Package(
+    name: "causeway",
+    products: [
+        .executable(name: "causeway", targets: ["causeway"]),
+        .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
+        .library(name: "BlockBackend", targets: ["BlockBackend"]),
+        .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "XenStore", targets: ["XenStore"]),
+        .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
+    targets: [
+        // C: headers, system calls and libraries.
+        .systemLibrary(name: "CXen", path: "Sources/CXen"),
+        .systemLibrary(name: "CUring", path: "Sources/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
+        .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+        .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
+        .target(name: "CLinux"),
+
+        // From the bottom up.
+        room("LinuxSystem", ["CLinux"]),
+        room("SharedMemory", ["LinuxSystem", "CLinux"]),
+        room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
+        room("DMA", ["SharedMemory"]),
+        room("XenWire", ["SharedMemory"]),
+        room("XenStore", ["XenWire", "LinuxSystem"]),
+        room("HypervisorCore", ["XenWire"]),
+        room("Hypervisor", ["XenWire", "XenStore", "SharedMemory", "LinuxSystem"]),
+        room("InProcessHypervisor", ["Hypervisor", "HypervisorCore"]),
+        room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem"]),
+        room("SharedRing", ["SharedMemory", "XenWire"]),
+        room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
+        room("HostDevices", ["DMA", "Reactor", "CNBD", "LinuxSystem", "CLinux"]),
+        room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "DMA", "HostDevices", "Reactor"]),
+        room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
+        room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
+        room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "CNBDKit"]),
+        .executableTarget(
+            name: "causeway",
+            dependencies: [
+                "Toolstack", "BlockBackend", "BlockFrontend", "LoopbackHypervisor",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+
+        tests("SharedMemory"),
+        tests("XenWire", ["CXen"]),
+        tests("XenStore", ["LinuxSystem"]),
+        tests("HypervisorCore"),
+        tests("LoopbackHypervisor", ["HypervisorCore"]),
+        tests("SharedRing"),
+        tests("Reactor"),
+        tests("HostDevices"),
+        tests("XenBus", ["InProcessHypervisor"]),
+        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor"]),
+        tests("Toolstack"),
+        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
+    ]
+)

@@ -1,0 +1,79 @@
+// System calls and constants that Swift's Glibc module lacks. One line of why for each.
+#ifndef CAUSEWAY_CLINUX_H
+#define CAUSEWAY_CLINUX_H
+
+// No _GNU_SOURCE and no glibc header here: with it fd_set differs from the Glibc module's, and both cannot be imported.
+#include <stddef.h>
+#include <stdint.h>
+
+// memfd_create and its seals: Glibc's module has neither the function nor the F_SEAL_* values.
+int causeway_memfd_create(const char *name);
+// Adds seals; `future_write` is Linux 5.1's F_SEAL_FUTURE_WRITE (existing writable mappings go on, new ones fail).
+int causeway_seal_size(int descriptor);
+int causeway_seal_future_write(int descriptor);
+int causeway_seal_seals(int descriptor);
+int causeway_get_seals(int descriptor);
+
+// pipe2 and eventfd: flags are missing from the module.
+int causeway_pipe(int descriptors[2], int capacity);
+int causeway_eventfd(void);
+
+// SCM_RIGHTS: the CMSG_* macros are not importable.
+// Sends `length` bytes and `count` descriptors as one message; returns bytes sent or -1 with errno.
+long causeway_send_descriptors(int socket, const void *bytes, size_t length, const int *descriptors, int count);
+// Receives one message; stores at most `capacity` descriptors (close-on-exec) and their number in `*count`. A message whose
+// control data was truncated has all its descriptors closed and fails with EMSGSIZE.
+long causeway_receive_descriptors(int socket, void *bytes, size_t length, int *descriptors, int capacity, int *count);
+// SO_PEERCRED: struct ucred needs _GNU_SOURCE.
+int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint32_t *group);
+
+// A copy out of memory that a peer may be writing: every byte is loaded exactly once, whatever the optimizer would like.
+static inline void causeway_copy_once(void *destination, const volatile void *source, size_t length) {
+    unsigned char *to = (unsigned char *)destination;
+    const volatile unsigned char *from = (const volatile unsigned char *)source;
+    while (length >= 8 && (((uintptr_t)from) & 7) == 0) {
+        uint64_t word = *(const volatile uint64_t *)from;
+        __builtin_memcpy(to, &word, 8);
+        to += 8; from += 8; length -= 8;
+    }
+    while (length >= 4 && (((uintptr_t)from) & 3) == 0) {
+        uint32_t word = *(const volatile uint32_t *)from;
+        __builtin_memcpy(to, &word, 4);
+        to += 4; from += 4; length -= 4;
+        if (length >= 8 && (((uintptr_t)from) & 7) == 0) break;
+    }
+    while (length >= 8 && (((uintptr_t)from) & 7) == 0) {
+        uint64_t word = *(const volatile uint64_t *)from;
+        __builtin_memcpy(to, &word, 8);
+        to += 8; from += 8; length -= 8;
+    }
+    while (length > 0) { *to++ = *from++; length--; }
+}
+
+// A spin loop's hint to the core.
+static inline void causeway_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+// prctl is variadic and not imported: dies with the parent, refuses ptrace and /proc/PID/mem, gains no privileges.
+int causeway_die_with_parent(int signal);
+int causeway_set_undumpable(void);
+int causeway_no_new_privileges(void);
+// Linux 2.6.25: pins the calling thread to one processor; cpu_set_t macros are not importable.
+int causeway_pin_to_processor(int processor);
+
+// Block devices: the BLK* ioctl numbers are macros. Each returns 0 or -1 with errno.
+int causeway_block_size(int descriptor, uint64_t *bytes);
+int causeway_block_sector_sizes(int descriptor, uint32_t *logical, uint32_t *physical);
+int causeway_block_read_only(int descriptor, int *read_only);
+int causeway_block_discard(int descriptor, uint64_t offset, uint64_t length, int secure);
+
+// O_DIRECT and fallocate's modes are missing from the module.
+int causeway_o_direct(void);
+int causeway_punch_hole(int descriptor, int64_t offset, int64_t length);
+
+#endif

@@ -1,0 +1,62 @@
+// Grants in two roles: pages offered to a peer, and a peer's pages mapped here.
+
+import SharedMemory
+import XenWire
+
+/// Pages that this domain offers to one peer. Withdrawn when released or when `withdraw` is called.
+public protocol OfferedPages: AnyObject, Sendable {
+    /// The pages, side by side, always writable on this side.
+    var region: SharedRegion { get }
+    /// Page i's grant reference.
+    var references: [GrantReference] { get }
+    /// Whether the peer has page i mapped right now (`GTF_reading` or `GTF_writing`); nil where the hypervisor hides it.
+    func isMapped(page: Int) -> Bool?
+    /// Ends access to every page. A page still mapped is ended as soon as the peer unmaps it (deferred); the memory stays
+    /// alive until then. Returns true if everything ended at once.
+    @discardableResult func withdraw() -> Bool
+}
+
+/// One page of a peer, mapped here under one maptrack handle.
+public struct MappedGrant: Sendable {
+    /// The hypervisor's handle for the mapping.
+    public let handle: UInt32
+    /// The region that the page lies in; may hold other pages made for this domain by the same peer.
+    public let region: SharedRegion
+    /// The page's byte offset in `region`.
+    public let offset: Int
+    public let reference: GrantReference
+    public let granter: DomainID
+
+    public init(handle: UInt32, region: SharedRegion, offset: Int, reference: GrantReference, granter: DomainID) {
+        self.handle = handle
+        self.region = region
+        self.offset = offset
+        self.reference = reference
+        self.granter = granter
+    }
+}
+
+/// A peer's pages mapped side by side. Unmapped when released or when `unmap` is called.
+public protocol ContiguousGrants: AnyObject, Sendable {
+    var region: SharedRegion { get }
+    func unmap()
+}
+
+/// One operation of a grant copy. A range lies within one page.
+public struct GrantCopy: Sendable {
+    /// One end of the copy.
+    public enum End: Sendable {
+        case local(SharedRegion, offset: Int)
+        case grant(GrantReference, of: DomainID, offset: Int)
+    }
+    public var source: End
+    public var destination: End
+    /// Bytes, at most a page.
+    public var byteCount: Int
+
+    public init(source: End, destination: End, byteCount: Int) {
+        self.source = source
+        self.destination = destination
+        self.byteCount = byteCount
+    }
+}

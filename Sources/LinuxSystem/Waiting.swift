@@ -1,0 +1,50 @@
+// Waiting on descriptors from control threads. Data paths wait in the reactor's io_uring instead.
+
+import CLinux
+import Glibc
+
+/// Waits until `descriptor` can be read, at most `milliseconds` (negative: for ever); false on time-out.
+/// A hang-up counts as readable: the read that follows tells which.
+public func waitReadable(_ descriptor: Int32, milliseconds: Int32) throws(Errno) -> Bool {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return try retryingInterrupts { unsafe poll(&entry, 1, milliseconds) } > 0
+}
+
+/// One-way wake-up: a non-blocking pipe. Whoever holds only the write end can neither eat nor block a notification, which an
+/// eventfd, being two-way, cannot promise.
+public struct WakePipe: Sendable {
+    /// The end that is waited on and drained.
+    public let reader: Descriptor
+    /// The end that is written to notify.
+    public let writer: Descriptor
+
+    /// Makes a pipe of one page, so that one read drains it.
+    public init() throws(Errno) {
+        var pair: (Int32, Int32) = (-1, -1)
+        let result = unsafe withUnsafeMutableBytes(of: &pair) { bytes in
+            unsafe causeway_pipe(bytes.bindMemory(to: Int32.self).baseAddress, 4096)
+        }
+        if result < 0 { throw Errno.current }
+        reader = Descriptor(owning: pair.0)
+        writer = Descriptor(owning: pair.1)
+    }
+}
+
+/// Writes one byte; a full pipe counts as "already pending", a closed one as nobody there.
+public func signalPipe(_ writer: Descriptor) {
+    var byte: UInt8 = 1
+    _ = unsafe Glibc.write(writer.rawValue, &byte, 1)
+}
+
+/// Takes every pending byte; true if there was one.
+@discardableResult
+public func drainPipe(_ reader: Descriptor) -> Bool {
+    var any = false
+    while true {
+        let count = unsafe withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { buffer in
+            unsafe Glibc.read(reader.rawValue, buffer.baseAddress, 4096)
+        }
+        if count > 0 { any = true }
+        if count < 4096 && !(count < 0 && errno == EINTR) { return any }
+    }
+}

@@ -1,0 +1,132 @@
+// Loads, stores, copies and atomics over a shared region. Multi-byte integers are in the host's order, as Xen's ABI has them.
+
+import CLinux
+import Glibc
+import Synchronization
+
+extension SharedRegion {
+    /// Loads one integer, once. `offset` must be a multiple of the integer's size.
+    @inlinable @inline(__always)
+    public func load<N: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: N.Type = N.self) -> N {
+        check(offset, MemoryLayout<N>.size)
+        var value: N = 0
+        unsafe withUnsafeMutableBytes(of: &value) { bytes in
+            unsafe causeway_copy_once(bytes.baseAddress, base + offset, MemoryLayout<N>.size)
+        }
+        return value
+    }
+
+    /// Stores one integer at any alignment.
+    @inlinable @inline(__always)
+    public func store<N: FixedWidthInteger & BitwiseCopyable>(_ value: N, at offset: Int) {
+        check(offset, MemoryLayout<N>.size)
+        unsafe (base + offset).storeBytes(of: value, as: N.self)
+    }
+
+    /// Copies a plain value out of the region, each byte loaded exactly once. `T` must have no padding that is looked at.
+    @inlinable @inline(__always)
+    public func copyIn<T: BitwiseCopyable>(_ offset: Int, into value: inout T, byteCount count: Int) {
+        check(offset, count)
+        precondition(count <= MemoryLayout<T>.size)
+        unsafe withUnsafeMutableBytes(of: &value) { bytes in
+            unsafe causeway_copy_once(bytes.baseAddress, base + offset, count)
+        }
+    }
+
+    /// Copies a plain value into the region.
+    @inlinable @inline(__always)
+    public func copyOut<T: BitwiseCopyable>(_ value: T, byteCount count: Int, at offset: Int) {
+        check(offset, count)
+        precondition(count <= MemoryLayout<T>.size)
+        unsafe withUnsafeBytes(of: value) { bytes in
+            unsafe (base + offset).copyMemory(from: bytes.baseAddress!, byteCount: count)
+        }
+    }
+
+    /// Copies `count` bytes from `offset` on into private memory.
+    public func bytes(at offset: Int, count: Int) -> [UInt8] {
+        check(offset, count)
+        return unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            if count > 0 { unsafe causeway_copy_once(buffer.baseAddress, base + offset, count) }
+            initialized = count
+        }
+    }
+
+    /// Copies private bytes into the region at `offset`.
+    public func write(_ bytes: [UInt8], at offset: Int) {
+        check(offset, bytes.count)
+        unsafe bytes.withUnsafeBytes { source in
+            if let start = source.baseAddress {
+                unsafe (base + offset).copyMemory(from: start, byteCount: source.count)
+            }
+        }
+    }
+
+    /// Copies the bytes of `source` into the region at `offset`.
+    @inlinable
+    public func write(_ source: RawSpan, at offset: Int) {
+        check(offset, source.byteCount)
+        unsafe source.withUnsafeBytes { bytes in
+            if let start = bytes.baseAddress {
+                unsafe (base + offset).copyMemory(from: start, byteCount: bytes.count)
+            }
+        }
+    }
+
+    /// Fills `destination` from the region at `offset`. Bulk data: bytes may be loaded more than once, so nothing may be decided
+    /// on them that the peer could profit from changing.
+    @inlinable
+    public func read(_ offset: Int, into destination: inout MutableRawSpan) {
+        check(offset, destination.byteCount)
+        unsafe destination.withUnsafeMutableBytes { bytes in
+            if let start = bytes.baseAddress {
+                unsafe start.copyMemory(from: base + offset, byteCount: bytes.count)
+            }
+        }
+    }
+
+    /// Sets `count` bytes from `offset` on to `value`.
+    public func fill(_ offset: Int, count: Int, with value: UInt8 = 0) {
+        check(offset, count)
+        unsafe _ = memset(base + offset, Int32(value), count)
+    }
+
+    @inlinable @inline(__always)
+    func atomic32(_ offset: Int) -> UnsafePointer<Atomic<UInt32>> {
+        check(offset, 4)
+        precondition(offset & 3 == 0, "a 32-bit atomic must be aligned")
+        return unsafe UnsafePointer((base + offset).assumingMemoryBound(to: Atomic<UInt32>.self))
+    }
+
+    /// Loads a 32-bit word; what the peer stored before releasing it is visible afterwards.
+    @inlinable @inline(__always)
+    public func loadAcquiring(_ offset: Int) -> UInt32 { unsafe atomic32(offset).pointee.load(ordering: .acquiring) }
+
+    /// Loads a 32-bit word with no order against other accesses.
+    @inlinable @inline(__always)
+    public func loadRelaxed(_ offset: Int) -> UInt32 { unsafe atomic32(offset).pointee.load(ordering: .relaxed) }
+
+    /// Stores a 32-bit word; earlier stores are visible to whoever acquires it.
+    @inlinable @inline(__always)
+    public func storeReleasing(_ value: UInt32, at offset: Int) {
+        unsafe atomic32(offset).pointee.store(value, ordering: .releasing)
+    }
+
+    /// Stores a 32-bit word with no order against other accesses.
+    @inlinable @inline(__always)
+    public func storeRelaxed(_ value: UInt32, at offset: Int) {
+        unsafe atomic32(offset).pointee.store(value, ordering: .relaxed)
+    }
+
+    /// Replaces `expected` by `desired`; returns what was found, which equals `expected` if the exchange took place.
+    @inlinable
+    public func compareExchange(_ offset: Int, expected: UInt32, desired: UInt32) -> UInt32 {
+        unsafe atomic32(offset).pointee.compareExchange(
+            expected: expected, desired: desired, ordering: .sequentiallyConsistent
+        ).original
+    }
+}
+
+/// Orders every earlier access before every later one (Xen's `xen_mb`).
+@inlinable @inline(__always)
+public func fullFence() { atomicMemoryFence(ordering: .sequentiallyConsistent) }

@@ -1,0 +1,17 @@
+// CONTRACT STUB: what a ring carries, and its two ends.
+
+import SharedMemory
+
+/// How one protocol lays its requests and responses out in a slot. A value, so that an ABI is chosen at connect time.
+public protocol RingProtocol: Sendable {
+    associatedtype Request
+    associatedtype Response
+    /// Bytes of a slot: the larger of request and response, as the ABI pads them.
+    var slotSize: Int { get }
+    /// Copies a request out of the slot at byte `offset`, each shared byte loaded once.
+    func loadRequest(_ region: SharedRegion, _ offset: Int) -> Request
+    func storeRequest(_ request: Request, _ region: SharedRegion, _ offset: Int)
+    func loadResponse(_ region: SharedRegion, _ offset: Int) -> Response
+    /// Every byte of the response is written, padding as zero (XSA-216).
+    func storeResponse(_ response: Response, _ region: SharedRegion, _ offset: Int)
+}
