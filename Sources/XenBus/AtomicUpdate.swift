@@ -8,13 +8,13 @@ extension StoreClient {
         _ body: (StoreTransaction) throws(XenbusError) -> R
     ) throws(XenbusError) -> R {
         var found: XenbusError?
-        do {
+        do throws(StoreError) {
             return try transaction { access throws(StoreError) in
-                do {
+                do throws(XenbusError) {
                     return try body(access)
-                } catch .store(let error) {
-                    throw error
                 } catch {
+                    // A conflict has to reach `transaction`, which tries again; anything else only has to abort.
+                    if case .store(let storeError) = error { throw storeError }
                     found = error
                     throw StoreError.invalid("aborted", path: "")
                 }
