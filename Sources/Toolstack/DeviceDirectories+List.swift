@@ -5,6 +5,7 @@ import XenWire
 
 /// One row of `block-list`.
 public struct BlockListing: Hashable, Sendable {
+    /// Where it lies in the store.
     public var paths: DevicePaths
     /// The name that the disk was attached under, `xvda`.
     public var vdev: String
@@ -23,7 +24,8 @@ public struct BlockListing: Hashable, Sendable {
     /// xl's columns.
     public var row: String {
         Self.row([
-            "\(paths.device)", "\(paths.backend)", "\(paths.frontend)", "\(state)", "\(eventChannel)", "\(ringReference)",
+            "\(paths.device)", "\(paths.backend)", "\(paths.frontend)", "\(state)", "\(eventChannel)",
+            "\(ringReference)",
             paths.backendPath,
         ])
     }
@@ -54,7 +56,9 @@ extension DeviceDirectories {
 
     static func list(of domain: DomainID, in store: some StoreAccess) throws(StoreError) -> [BlockListing] {
         let names: [String]
-        do { names = try store.directory(DevicePaths.records(domain)) } catch .refused(let name, _) where name == "ENOENT" {
+        do { names = try store.directory(DevicePaths.records(domain)) } catch .refused(let name, _)
+            where name == "ENOENT"
+        {
             return []
         }
         var found: [BlockListing] = []

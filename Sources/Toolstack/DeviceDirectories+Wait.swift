@@ -62,7 +62,8 @@ extension DeviceDirectories {
         }
         guard done else {
             let failure = try failure(of: paths).map { "\(last); \($0)" }
-            throw .timedOut(waitingFor: "waiting for \(last.missingStep)", seen: failure ?? "\(last)", milliseconds: milliseconds)
+            throw .timedOut(
+                waitingFor: "waiting for \(last.missingStep)", seen: failure ?? "\(last)", milliseconds: milliseconds)
         }
     }
 
@@ -74,7 +75,9 @@ extension DeviceDirectories {
             ] {
                 let home = DevicePaths.domain(domain)
                 let node = "\(home)/error\(path.dropFirst(home.count))/error"
-                if let text = try store.value(node), !text.isEmpty { return "\(side): \(printable(String(text.prefix(256))))" }
+                if let text = try store.value(node), !text.isEmpty {
+                    return "\(side): \(printable(String(text.prefix(256))))"
+                }
             }
             return nil
         }
@@ -85,7 +88,9 @@ extension DeviceDirectories {
         of paths: DevicePaths, milliseconds: Int, until condition: () throws(ToolstackError) -> Bool
     ) throws(ToolstackError) -> Bool {
         let nodes = [paths.backendPath + "/state", paths.frontendPath + "/state"]
-        for node in nodes { try storing("watching \(node)") { () throws(StoreError) in try store.watch(node, token: node) } }
+        for node in nodes {
+            try storing("watching \(node)") { () throws(StoreError) in try store.watch(node, token: node) }
+        }
         defer { for node in nodes { try? store.unwatch(node, token: node) } }
         let end = ContinuousClock.now + .milliseconds(milliseconds)
         while true {
@@ -95,7 +100,8 @@ extension DeviceDirectories {
             // At most a quarter of a second at a time: the error nodes are not watched.
             let step = min(left, .milliseconds(250))
             let wait = Int32(step.components.attoseconds / 1_000_000_000_000_000) + 1
-            _ = try storing("waiting for the device") { () throws(StoreError) in try store.nextEvent(milliseconds: wait) }
+            _ = try storing("waiting for the device") { () throws(StoreError) in try store.nextEvent(milliseconds: wait)
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ public struct DeviceDirectories: Sendable {
 
     /// A disk to be attached.
     public struct Attachment: Hashable, Sendable {
+        /// What is attached.
         public var disk: DiskSpecification
         /// The domain that sees it.
         public var frontend: DomainID
@@ -26,7 +27,8 @@ public struct DeviceDirectories: Sendable {
 
         /// A disk for `frontend`, served by `backend`.
         public init(
-            _ disk: DiskSpecification, frontend: DomainID, backend: DomainID = .zero, physicalDevice: PhysicalDevice? = nil
+            _ disk: DiskSpecification, frontend: DomainID, backend: DomainID = .zero,
+            physicalDevice: PhysicalDevice? = nil
         ) {
             self.disk = disk
             self.frontend = frontend
@@ -37,7 +39,9 @@ public struct DeviceDirectories: Sendable {
 
     /// A block device's numbers.
     public struct PhysicalDevice: Hashable, Sendable {
+        /// The driver's number.
         public var major: UInt32
+        /// The device's number within its driver.
         public var minor: UInt32
         /// From `st_rdev`'s two halves.
         public init(major: UInt32, minor: UInt32) {
@@ -68,12 +72,14 @@ public struct DeviceDirectories: Sendable {
         case nil, .phy: kind = .vbd
         case .tap: kind = .vbd3
         case .qdisk: kind = .qdisk
-        case .standalone: throw .unsupported("\(disk.vdev): backendtype: standalone serves virtio, not Xen's block protocol")
+        case .standalone:
+            throw .unsupported("\(disk.vdev): backendtype: standalone serves virtio, not Xen's block protocol")
         }
         guard disk.specification == .xen else {
             throw .unsupported("\(disk.vdev): specification: virtio is not Xen's block protocol")
         }
-        return DevicePaths(frontend: attachment.frontend, backend: attachment.backend, kind: kind, device: disk.vdev.number)
+        return DevicePaths(
+            frontend: attachment.frontend, backend: attachment.backend, kind: kind, device: disk.vdev.number)
     }
 
     /// Writes all three directories; false, writing nothing, if the device is there already.
@@ -89,8 +95,7 @@ public struct DeviceDirectories: Sendable {
 
         let frontendOwned = [StorePermission(.none, paths.frontend), StorePermission(.read, paths.backend)]
         try makeAfresh(paths.frontendPath, frontendOwned, in: store)
-        // Nodes inherit the directory's permissions, but the path to the peer and the trust are the toolstack's to say: they are
-        // the guest's own to change, and nobody but the guest believes them.
+        // The guest may change what lies in its own directory, so nobody but the guest believes it (XSA-175).
         try store.write(paths.frontendPath + "/backend", paths.backendPath)
         for (key, value) in frontendNodes(attachment) {
             try store.write("\(paths.frontendPath)/\(key)", value)

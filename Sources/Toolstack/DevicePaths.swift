@@ -21,6 +21,7 @@ public struct DevicePaths: Hashable, Sendable {
     public let frontend: DomainID
     /// The domain that serves it.
     public let backend: DomainID
+    /// Which backend directory.
     public let kind: BackendKind
     /// The device's number, `virtual-device`.
     public let device: UInt32

@@ -108,7 +108,9 @@ private struct DiskParser {
             try set(&disk.grantUsage, value.text == "1", value, key)
         case "colo-host": try setString(\.replication.host, value, key)
         case "colo-port":
-            guard let port = UInt16(value.text), port > 0 else { throw error(key, value, "`\(value.text)` is no port number") }
+            guard let port = UInt16(value.text), port > 0 else {
+                throw error(key, value, "`\(value.text)` is no port number")
+            }
             try set(&disk.replication.port, port, value, key)
         case "colo-export": try setString(\.replication.export, value, key)
         case "active-disk": try setString(\.replication.activeDisk, value, key)
@@ -150,9 +152,12 @@ private struct DiskParser {
     private func finish() throws(SpecificationError) -> DiskSpecification {
         var disk = self.disk
         let end = SpecificationToken(text: "", column: specification.count + 1)
-        guard let vdev, !vdev.text.isEmpty else { throw error("vdev", vdev ?? end, "none given, and there is no default") }
+        guard let vdev, !vdev.text.isEmpty else {
+            throw error("vdev", vdev ?? end, "none given, and there is no default")
+        }
         guard let device = VirtualDevice(vdev.text) else {
-            throw error("vdev", vdev, "`\(printable(vdev.text))` is no virtual device (xvda, sda1, hda, d0p0 or a number)")
+            throw error(
+                "vdev", vdev, "`\(printable(vdev.text))` is no virtual device (xvda, sda1, hda, d0p0 or a number)")
         }
         disk.vdev = device
         disk.isCDROM = deviceType ?? false

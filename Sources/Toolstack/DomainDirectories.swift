@@ -65,7 +65,9 @@ public struct DomainDirectories: Sendable {
             try make(path, readable, in: store)
         }
         try DeviceDirectories.removeIfPresent("/libxl/\(domain)", in: store)
-        for path in ["/libxl/\(domain)", "/libxl/\(domain)/device"] { try make(path, [StorePermission(.none, .zero)], in: store) }
+        for path in ["/libxl/\(domain)", "/libxl/\(domain)/device"] {
+            try make(path, [StorePermission(.none, .zero)], in: store)
+        }
         for (key, value) in [("vm", "/vm/\(uuid)"), ("name", name), ("domid", "\(domain)")] {
             try store.write("\(home)/\(key)", value)
         }
@@ -76,7 +78,9 @@ public struct DomainDirectories: Sendable {
         try store.write("/libxl/\(domain)/type", "pvh")
     }
 
-    private static func make(_ path: String, _ permissions: [StorePermission], in store: some StoreAccess) throws(StoreError) {
+    private static func make(_ path: String, _ permissions: [StorePermission], in store: some StoreAccess)
+        throws(StoreError)
+    {
         try store.makeDirectory(path)
         try store.setPermissions(path, permissions)
     }

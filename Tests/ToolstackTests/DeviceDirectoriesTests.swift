@@ -8,7 +8,9 @@ import XenWire
 struct DeviceDirectoriesTests {
     typealias Attachment = DeviceDirectories.Attachment
 
-    static func attach(_ text: String, to store: MemoryStore, frontend: UInt16 = 3, backend: UInt16 = 0) throws -> DevicePaths {
+    static func attach(_ text: String, to store: MemoryStore, frontend: UInt16 = 3, backend: UInt16 = 0) throws
+        -> DevicePaths
+    {
         let attachment = Attachment(
             try DiskSpecification(parsing: text), frontend: DomainID(frontend), backend: DomainID(backend))
         let paths = try DeviceDirectories.paths(for: attachment)
@@ -33,8 +35,10 @@ struct DeviceDirectoriesTests {
                 "trusted": "1",
             ])
         let expected = [
-            "frontend": frontend, "params": "/dev/vg/v", "script": "/etc/xen/scripts/block", "frontend-id": "3", "online": "1",
-            "removable": "0", "bootable": "1", "state": "1", "dev": "xvda", "type": "phy", "mode": "w", "device-type": "disk",
+            "frontend": frontend, "params": "/dev/vg/v", "script": "/etc/xen/scripts/block", "frontend-id": "3",
+            "online": "1",
+            "removable": "0", "bootable": "1", "state": "1", "dev": "xvda", "type": "phy", "mode": "w",
+            "device-type": "disk",
             "direct-io-safe": "1", "discard-enable": "1", "specification": "xen",
         ]
         #expect(try Self.nodes(backend, in: store) == expected)
@@ -45,9 +49,12 @@ struct DeviceDirectoriesTests {
         #expect(store.permissionLists[backend] == [.init(.none, .zero), .init(.read, DomainID(3))])
     }
 
-    @Test("TS4: mode=r survives on the way to the backend, for each kind of target", arguments: [
-        "/a.img,,xvda,r", "nbd+unix:///?socket=/x,,xvda,r", "null:1M,,xvda,ro", "/a.iso,,hdc,cdrom", "/a.iso,,hdc,rw,cdrom",
-    ])
+    @Test(
+        "TS4: mode=r survives on the way to the backend, for each kind of target",
+        arguments: [
+            "/a.img,,xvda,r", "nbd+unix:///?socket=/x,,xvda,r", "null:1M,,xvda,ro", "/a.iso,,hdc,cdrom",
+            "/a.iso,,hdc,rw,cdrom",
+        ])
     func readOnly(_ text: String) throws {
         let store = MemoryStore()
         let paths = try Self.attach(text, to: store)
@@ -94,9 +101,13 @@ struct DeviceDirectoriesTests {
         #expect(try DeviceDirectories.requestClosing(second, force: true, in: store))
         #expect(store.values[second.backendPath + "/state"] == "6")
         #expect(store.values[second.frontendPath] == nil, "force removes the frontend's directory at once")
-        for path in [first.frontendPath, first.recordPath, first.backendPath] { try DeviceDirectories.cleanUp(path, in: store) }
+        for path in [first.frontendPath, first.recordPath, first.backendPath] {
+            try DeviceDirectories.cleanUp(path, in: store)
+        }
         #expect(store.values[second.backendPath] != nil && store.values["/local/domain/3/device/vbd"] == nil)
-        for path in [second.frontendPath, second.recordPath, second.backendPath] { try DeviceDirectories.cleanUp(path, in: store) }
+        for path in [second.frontendPath, second.recordPath, second.backendPath] {
+            try DeviceDirectories.cleanUp(path, in: store)
+        }
         // The backend's domain had no directory of its own here, and keeps the one it was given.
         #expect(store.values.filter { !$0.key.hasPrefix("/local/domain/0") } == baseline)
         #expect(try DeviceDirectories.requestClosing(first, force: false, in: store) == false)
@@ -126,7 +137,9 @@ struct DeviceDirectoriesTests {
     func severalQueues() throws {
         let store = MemoryStore()
         let paths = try Self.attach("/a,,xvda", to: store)
-        for (key, value) in [("multi-queue-num-queues", "2"), ("queue-0/ring-ref0", "8"), ("queue-0/event-channel", "5"), ("state", "4")] {
+        for (key, value) in [
+            ("multi-queue-num-queues", "2"), ("queue-0/ring-ref0", "8"), ("queue-0/event-channel", "5"), ("state", "4"),
+        ] {
             try store.write("\(paths.frontendPath)/\(key)", value)
         }
         let row = try #require(try DeviceDirectories.list(of: DomainID(3), in: store).first)
@@ -142,6 +155,7 @@ struct DeviceDirectoriesTests {
         #expect(step(.initialising, .initWait) == "the frontend to offer its rings")
         #expect(step(.initialised, .initWait) == "the backend to map the frontend's rings")
         #expect(step(.initialised, .connected) == "the frontend to connect")
-        #expect("\(DeviceDirectories.Progress(frontend: .initWait, backend: nil))" == "frontend 2 (InitWait), backend gone")
+        #expect(
+            "\(DeviceDirectories.Progress(frontend: .initWait, backend: nil))" == "frontend 2 (InitWait), backend gone")
     }
 }

@@ -34,7 +34,9 @@ struct DiskSpecificationTests {
         for text in images { #expect(try Self.parse(text) == image, "\(text)") }
     }
 
-    @Test("an empty CD drive, in all its forms", arguments: [",hdc:cdrom,r", ",,hdc,cdrom", "vdev=hdc,cdrom", ",empty,hdc,r,cdrom"])
+    @Test(
+        "an empty CD drive, in all its forms",
+        arguments: [",hdc:cdrom,r", ",,hdc,cdrom", "vdev=hdc,cdrom", ",empty,hdc,r,cdrom"])
     func emptyDrive(_ text: String) throws {
         let drive = try Self.parse(text)
         #expect(drive.isCDROM && drive.format == .empty && drive.target.isEmpty && drive.vdev.name == "hdc")
@@ -118,13 +120,16 @@ struct DiskSpecificationTests {
     func fuzz() throws {
         var random = SeededGenerator(seed: 11)
         let pieces = [
-            "raw", ":", ",", "=", "target=", "vdev=", "xvda", "hdc", "cdrom", "w", " ", "nbd+unix://", "nbd:", "\n", "é", "\0",
+            "raw", ":", ",", "=", "target=", "vdev=", "xvda", "hdc", "cdrom", "w", " ", "nbd+unix://", "nbd:", "\n",
+            "é", "\0",
             "format", "backend=", "d0p0", "0x", "null:", "9", "access=", "devtype=", "colo-port=", "no-discard", "\t",
         ]
         var parsed = 0
         for _ in 0..<20_000 {
             let start = Bool.random(using: &random) ? "a,,xvda," : ""
-            let text = start + (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }
+            let text =
+                start
+                + (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }
                 .joined(separator: Bool.random(using: &random) ? "," : "")
             guard let disk = try? Self.parse(text) else { continue }
             parsed += 1
@@ -135,12 +140,14 @@ struct DiskSpecificationTests {
 
     static func randomDisk(_ random: inout SeededGenerator) -> DiskSpecification {
         func text(_ alphabet: String) -> String {
-            String((0..<Int.random(in: 1...9, using: &random)).compactMap { _ in alphabet.randomElement(using: &random) })
+            String(
+                (0..<Int.random(in: 1...9, using: &random)).compactMap { _ in alphabet.randomElement(using: &random) })
         }
         let vdevs = ["xvda", "sdb3", "hdd", "d536p37", "51712", "0xca00", "xvdzz"]
         var disk = DiskSpecification(
             target: text("/ab,=: .?"), format: [.raw, .qcow2, .vhd, .qed, .qcow].randomElement(using: &random) ?? .raw,
-            vdev: VirtualDevice(vdevs.randomElement(using: &random) ?? "xvda") ?? VirtualDevice("xvda").unsafelyUnwrapped,
+            vdev: VirtualDevice(vdevs.randomElement(using: &random) ?? "xvda")
+                ?? VirtualDevice("xvda").unsafelyUnwrapped,
             isReadOnly: Bool.random(using: &random))
         if Bool.random(using: &random) {
             (disk.isCDROM, disk.isRemovable, disk.isReadOnly) = (true, true, true)

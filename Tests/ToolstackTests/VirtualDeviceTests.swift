@@ -7,10 +7,13 @@ struct VirtualDeviceTests {
         "the manual's encodings",
         arguments: [
             ("xvda", 51712), ("d0", 51712), ("d0p0", 51712), ("xvda1", 51713), ("xvdb2", 51730), ("d1p2", 51730),
-            ("xvdp15", 202 << 8 | 255), ("xvda16", 1 << 28 | 16), ("xvdq", 1 << 28 | 16 << 8), ("xvdaa", 1 << 28 | 26 << 8), ("xvdbgqcv", 1 << 28 | 0xFFFFF << 8),
+            ("xvdp15", 202 << 8 | 255), ("xvda16", 1 << 28 | 16), ("xvdq", 1 << 28 | 16 << 8),
+            ("xvdaa", 1 << 28 | 26 << 8), ("xvdbgqcv", 1 << 28 | 0xFFFFF << 8),
             ("d536p37", 1 << 28 | 536 << 8 | 37), ("xvdtq37", 1 << 28 | 536 << 8 | 37), ("sda", 2048), ("sdb3", 2067),
-            ("sdp15", 2303), ("hda", 768), ("hdb", 832), ("hdc", 5632), ("hdc2", 5634), ("hdd63", 5759), ("51712", 51712),
-            ("0xca00", 51712), ("0145000", 51712), ("2147483647", 2_147_483_647), ("0", 0), ("d0x10p0x2", 1 << 28 | 16 << 8 | 2),
+            ("sdp15", 2303), ("hda", 768), ("hdb", 832), ("hdc", 5632), ("hdc2", 5634), ("hdd63", 5759),
+            ("51712", 51712),
+            ("0xca00", 51712), ("0145000", 51712), ("2147483647", 2_147_483_647), ("0", 0),
+            ("d0x10p0x2", 1 << 28 | 16 << 8 | 2),
         ] as [(String, UInt32)])
     func known(_ name: String, _ number: UInt32) {
         #expect(VirtualDevice(name)?.number == number)
@@ -20,8 +23,10 @@ struct VirtualDeviceTests {
     @Test(
         "what is no device",
         arguments: [
-            "", "xvd", "xvda01", "xvda0", "xvda256", "sdq", "sda16", "hde", "hda64", "2147483648", "-1", "+1", "0x", "0x-1", "08",
-            "d", "dp", "d0p", "d0p256", "d1048576", "xvdA", "xvdbgqcw", "xvda1x", "vda", "xvda ", "xvdaaaaaaaaaaaaaaaaa", "d-1",
+            "", "xvd", "xvda01", "xvda0", "xvda256", "sdq", "sda16", "hde", "hda64", "2147483648", "-1", "+1", "0x",
+            "0x-1", "08",
+            "d", "dp", "d0p", "d0p256", "d1048576", "xvdA", "xvdbgqcw", "xvda1x", "vda", "xvda ",
+            "xvdaaaaaaaaaaaaaaaaa", "d-1",
             "d0p-1", "é",
         ])
     func unknown(_ name: String) { #expect(VirtualDevice(name) == nil) }
