@@ -105,6 +105,8 @@ int causeway_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal
 int causeway_set_undumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 int causeway_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 
+int causeway_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 int causeway_pin_to_processor(int processor) {
     cpu_set_t set;
     CPU_ZERO(&set);

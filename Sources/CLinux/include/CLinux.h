@@ -63,6 +63,8 @@ static inline void causeway_pause(void) {
 int causeway_die_with_parent(int signal);
 int causeway_set_undumpable(void);
 int causeway_no_new_privileges(void);
+// PR_SET_NAME for the calling thread: pthread_setname_np needs _GNU_SOURCE.
+int causeway_name_thread(const char *name);
 // Linux 2.6.25: pins the calling thread to one processor; cpu_set_t macros are not importable.
 int causeway_pin_to_processor(int processor);
 
