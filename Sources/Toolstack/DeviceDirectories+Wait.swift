@@ -105,3 +105,22 @@ extension DeviceDirectories {
         }
     }
 }
+
+extension DeviceDirectories {
+    /// Waits until a backend has taken up the device (InitWait or later); what xl waits for after attaching.
+    public func waitServed(_ paths: DevicePaths, milliseconds: Int) throws(ToolstackError) {
+        var last = Progress()
+        let done = try waitForChange(of: paths, milliseconds: milliseconds) { () throws(ToolstackError) in
+            last = try progress(of: paths)
+            if last.backend == .closing || last.backend == .closed {
+                throw .deviceFailed(try failure(of: paths) ?? "the backend closed the device")
+            }
+            return last.backend != nil && last.backend != .initialising
+        }
+        guard done else {
+            throw .timedOut(
+                waitingFor: "waiting for the backend to take up the device; is `causeway backend` running?", seen: "\(last)",
+                milliseconds: milliseconds)
+        }
+    }
+}
