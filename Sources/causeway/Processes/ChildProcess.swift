@@ -37,8 +37,9 @@ struct ChildProcess {
     /// Starts `arguments[0]` (searched in the PATH if it has no slash).
     /// - Parameter ownGroup: puts the child into a process group of its own, so that a terminal's ^C does not reach it and that `signal`
     ///   reaches what it starts.
+    /// - Parameter output: what becomes its stdout; ours if nil.
     static func start(
-        _ arguments: [String], adding variables: [String: String] = [:], ownGroup: Bool
+        _ arguments: [String], adding variables: [String: String] = [:], ownGroup: Bool, output: Int32? = nil
     ) throws(Failure) -> ChildProcess {
         let name = arguments.first ?? ""
         var attributes = posix_spawnattr_t()
@@ -53,10 +54,18 @@ struct ChildProcess {
         if ownGroup { flags |= POSIX_SPAWN_SETPGROUP }
         unsafe posix_spawnattr_setflags(&attributes, Int16(flags))
 
+        var files = unsafe posix_spawn_file_actions_t()
+        unsafe posix_spawn_file_actions_init(&files)
+        defer { unsafe posix_spawn_file_actions_destroy(&files) }
+        if let output {
+            unsafe posix_spawn_file_actions_adddup2(&files, output, 1)
+            unsafe posix_spawn_file_actions_addclose(&files, output)
+        }
+
         let environment = ProcessInfo.processInfo.environment.merging(variables) { $1 }.map { "\($0)=\($1)" }
         var process: pid_t = 0
         let result = unsafe withCStrings(arguments) { argv in
-            unsafe withCStrings(environment) { envp in unsafe posix_spawnp(&process, name, nil, &attributes, argv, envp) }
+            unsafe withCStrings(environment) { envp in unsafe posix_spawnp(&process, name, &files, &attributes, argv, envp) }
         }
         guard result == 0 else { throw Failure("\(name): cannot start it: \(systemMessage(result))") }
         return ChildProcess(process: process, leadsGroup: ownGroup)
@@ -71,6 +80,14 @@ struct ChildProcess {
         let result = unsafe waitpid(process, &status, WNOHANG)
         if result == process { return ExitStatus(waitStatus: status) }
         return result < 0 && errno == ECHILD ? .exited(0) : nil
+    }
+
+    /// Waits for its end, however long it takes.
+    func wait() -> ExitStatus {
+        while true {
+            if let status = reap() { return status }
+            usleep(2000)
+        }
     }
 
     /// Asks it to end, and kills it if it has not after `milliseconds`; returns when it is gone.
