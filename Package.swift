@@ -81,7 +81,7 @@ let package = Package(
         tests("Reactor"),
         tests("HostDevices"),
         tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor"]),
+        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack"]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
