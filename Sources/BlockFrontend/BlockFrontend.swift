@@ -90,7 +90,7 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     }
 
     /// Hands out queue `index`; each once. Call after `connect`.
-    public func takeQueue(_ index: Int) throws(BlockFrontendError) -> BlockQueue {
+    public func takeQueue(_ index: Int) throws(BlockFrontendError) -> sending BlockQueue {
         let found = status.withLock { status -> (QueueBlueprint, BlockProperties)? in
             guard status.blueprints.indices.contains(index), let blueprint = status.blueprints[index],
                 let properties = status.properties

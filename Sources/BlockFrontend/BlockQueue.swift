@@ -105,6 +105,9 @@ public struct BlockQueue: ~Copyable {
     /// Operations submitted and not ended.
     public var inFlight: Int { depth - freeOperations.count }
 
+    /// Whether `reap` has something to hand out that no doorbell will announce.
+    public var hasEnded: Bool { !ended.isEmpty }
+
     /// Whether a backend is connected.
     public var isConnected: Bool { connection != nil }
 

@@ -256,12 +256,12 @@ final class FrontendControl<H: Hypervisor> {
         guard phase != .detached else { return }
         // Rings are withdrawn only after the backend let go, or the grants would end later than we do.
         if let client {
-            try? client.switchState(of: path.path, to: .closing)
+            _ = try? client.switchState(of: path.path, to: .closing)
             let deadline = monotonicMilliseconds() + 2000
             while monotonicMilliseconds() < deadline, (try? client.state(of: backendPath)).map({ $0 == .connected }) ?? false {
                 _ = try? client.nextEvent(milliseconds: 100)
             }
-            try? client.switchState(of: path.path, to: .closed)
+            _ = try? client.switchState(of: path.path, to: .closed)
         }
         releaseLinks()
     }

@@ -31,12 +31,12 @@ public final class WorkerThread: @unchecked Sendable {
     }
 
     /// Waits for the thread's end. Call once.
-    public func join() { _ = unsafe pthread_join(handle, nil) }
+    public func join() { _ = pthread_join(handle, nil) }
 
     fileprivate static func run(_ argument: UnsafeMutableRawPointer?) {
         guard let argument = unsafe argument else { return }
         let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        _ = unsafe start.name.withCString { unsafe causeway_name_thread($0) }
+        _ = unsafe causeway_set_thread_name(start.name)
         start.body()
     }
 }

@@ -39,6 +39,10 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     }
 
     /// Takes over a ring in use, from where its last backend stopped: requests that were taken and not answered come again.
+    ///
+    /// Only after a backend that answered in order and published what it pushed. A response lies in the slot of the request with
+    /// the same index, so a response given out of order, as disks do, has overwritten a request that is still to be answered, and
+    /// no trace of it is left in the ring. After such a backend the frontend must begin a new ring and ask again.
     /// - Throws: `RingError.notAdoptable` if more requests are unanswered than there are slots.
     public init(adopting region: SharedRegion, _ contents: P) throws(RingError) {
         let geometry = RingGeometry(byteCount: region.byteCount, slotSize: contents.slotSize)
