@@ -50,7 +50,7 @@ let package = Package(
         room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
         room("DMA", ["SharedMemory"]),
         room("XenWire", ["SharedMemory"]),
-        room("XenStore", ["XenWire", "LinuxSystem"]),
+        room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
         room("HypervisorCore", ["XenWire"]),
         room("Hypervisor", ["XenWire", "XenStore", "SharedMemory", "LinuxSystem"]),
         room("InProcessHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem"]),
