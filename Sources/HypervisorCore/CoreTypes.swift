@@ -55,6 +55,11 @@ public struct NewRun: Hashable, Sendable {
     public let id: RunID
     /// Its first page's number in the granter's pseudo-physical space.
     public let firstFrame: UInt32
+
+    public init(id: RunID, firstFrame: UInt32) {
+        self.id = id
+        self.firstFrame = firstFrame
+    }
 }
 
 /// A port as it was made, and for a bound one the port at the other end.

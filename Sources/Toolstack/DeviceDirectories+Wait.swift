@@ -119,7 +119,8 @@ extension DeviceDirectories {
         }
         guard done else {
             throw .timedOut(
-                waitingFor: "waiting for the backend to take up the device; is `causeway backend` running?", seen: "\(last)",
+                waitingFor: "waiting for the backend to take up the device; is `causeway backend` running?",
+                seen: "\(last)",
                 milliseconds: milliseconds)
         }
     }

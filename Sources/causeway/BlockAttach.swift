@@ -6,7 +6,8 @@ import XenWire
 
 struct BlockAttach: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "block-attach", abstract: "Attaches a disk to a guest.", usage: "causeway block-attach [DOMAIN] SPEC…",
+        commandName: "block-attach", abstract: "Attaches a disk to a guest.",
+        usage: "causeway block-attach [DOMAIN] SPEC…",
         discussion: """
             SPEC is xl's: disk.img,raw,xvda,w. Several are taken as one, as in xl. On a host without a guest, one is made.
             Then: causeway frontend vbd VDEV --nbd SOCKET --domain DOMAIN

@@ -11,7 +11,9 @@ enum BlockTarget {
                 "\(disk.vdev): format \(disk.format.rawValue) is not served; export the image with qemu-nbd or nbdkit and give "
                     + "its NBD URI as the target")
         }
-        guard disk.script == nil else { throw Failure("\(disk.vdev): script: no scripts are run; give a path or an NBD URI") }
+        guard disk.script == nil else {
+            throw Failure("\(disk.vdev): script: no scripts are run; give a path or an NBD URI")
+        }
         guard disk.isPath else { return }
         if !disk.target.hasPrefix("/") { disk.target = try absolutePath(disk.target) }
         let kind = try kind(of: disk.target)
@@ -26,7 +28,9 @@ enum BlockTarget {
     /// A block device's numbers, nil for all other targets.
     static func physicalDevice(of disk: DiskSpecification) -> DeviceDirectories.PhysicalDevice? {
         var status = stat()
-        guard disk.isPath, unsafe stat(disk.target, &status) == 0, status.st_mode & S_IFMT == S_IFBLK else { return nil }
+        guard disk.isPath, unsafe stat(disk.target, &status) == 0, status.st_mode & S_IFMT == S_IFBLK else {
+            return nil
+        }
         // gnu_dev_major and gnu_dev_minor: 12 bits of major at 8, 20 of minor around them.
         let number = UInt64(status.st_rdev)
         return .init(
@@ -44,7 +48,9 @@ enum BlockTarget {
     /// directory could be meant.
     private static func absolutePath(_ path: String) throws(Failure) -> String {
         if unsafe access(path, F_OK) != 0, unsafe access("/dev/\(path)", F_OK) == 0 { return "/dev/\(path)" }
-        guard let resolved = unsafe realpath(path, nil) else { throw Failure("blkback: \(path): \(systemMessage(errno))") }
+        guard let resolved = unsafe realpath(path, nil) else {
+            throw Failure("blkback: \(path): \(systemMessage(errno))")
+        }
         defer { unsafe free(resolved) }
         return unsafe String(cString: resolved)
     }

@@ -11,7 +11,8 @@ struct Causeway: ParsableCommand {
                   causeway pair --disk disk.img,raw,xvda,w -- sh -c 'qemu-img info "$uri"'
             """,
         subcommands: [
-            Pair.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self, List.self,
+            Pair.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self,
+            List.self,
             Status.self,
         ])
 }

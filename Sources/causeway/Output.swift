@@ -27,7 +27,9 @@ struct Failure: Error {
 
 /// Runs `body`; any error becomes a failure that says what it is about.
 func failing<R>(_ subject: String, _ body: () throws -> R) throws(Failure) -> R {
-    do { return try body() } catch let failure as Failure { throw failure } catch { throw Failure("\(subject): \(error)") }
+    do { return try body() } catch let failure as Failure { throw failure } catch {
+        throw Failure("\(subject): \(error)")
+    }
 }
 
 /// One line on stdout.
@@ -39,7 +41,8 @@ func complain(_ message: String) { writeLine("causeway: \(message)", to: 2) }
 func writeLine(_ text: String, to descriptor: Int32) {
     var bytes = ArraySlice((text + "\n").utf8)
     while !bytes.isEmpty {
-        let count = unsafe bytes.withUnsafeBytes { buffer in unsafe write(descriptor, buffer.baseAddress, buffer.count) }
+        let count = unsafe bytes.withUnsafeBytes { buffer in unsafe write(descriptor, buffer.baseAddress, buffer.count)
+        }
         if count < 0 && errno != EINTR { return }
         bytes = bytes.dropFirst(max(0, count))
     }

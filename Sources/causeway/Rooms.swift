@@ -13,7 +13,8 @@ enum Rooms {
     }
 
     /// Serves a domain's disks until the process is asked to end.
-    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure) {
+    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure)
+    {
         throw Failure("backend: not in this build")
     }
 
@@ -49,7 +50,9 @@ enum GuestDomain {
         var first: Failure?
         do {
             let devices = DeviceDirectories(store: store)
-            for listing in try devices.list(of: domain) { try devices.remove(listing.paths, force: true, milliseconds: 2000) }
+            for listing in try devices.list(of: domain) {
+                try devices.remove(listing.paths, force: true, milliseconds: 2000)
+            }
             try DomainDirectories(store: store).remove(domain)
         } catch { first = Failure("\(error)") }
         do { try Rooms.destroyDomain(domain, in: directory) } catch { first = first ?? error }

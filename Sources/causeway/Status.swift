@@ -3,7 +3,8 @@
 import ArgumentParser
 
 struct Status: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Shows what each domain of a host holds: grants, mappings, ports.")
+    static let configuration = CommandConfiguration(
+        abstract: "Shows what each domain of a host holds: grants, mappings, ports.")
 
     @OptionGroup var host: HostOptions
     @Flag(help: "One line of JSON instead of a table.") var json = false

@@ -4,7 +4,9 @@ enum Table {
     /// One line for each row; the first row is the heading.
     static func lines(_ rows: [[String]]) -> [String] {
         let columns = rows.map(\.count).max() ?? 0
-        let widths = (0..<columns).map { column in rows.map { $0.indices.contains(column) ? $0[column].count : 0 }.max() ?? 0 }
+        let widths = (0..<columns).map { column in
+            rows.map { $0.indices.contains(column) ? $0[column].count : 0 }.max() ?? 0
+        }
         let isNumeric = (0..<columns).map { column in
             rows.count > 1 && rows.dropFirst().allSatisfy { !$0.indices.contains(column) || Double($0[column]) != nil }
         }

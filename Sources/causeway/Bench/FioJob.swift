@@ -33,7 +33,8 @@ struct FioReference {
     /// One run of `job`.
     func run(_ job: BlockJob) throws(Failure) -> BlockFigures {
         let output = try Capture.run([
-            "fio", "--name=reference", "--ioengine=\(engine)", "--filename=\(path)", "--rw=\(job.writes ? "randwrite" : "randread")",
+            "fio", "--name=reference", "--ioengine=\(engine)", "--filename=\(path)",
+            "--rw=\(job.writes ? "randwrite" : "randread")",
             "--bs=\(job.blockSize)", "--iodepth=\(job.depth)", "--runtime=\(seconds)", "--time_based", "--randrepeat=0",
             "--norandommap", "--output-format=json",
         ])
@@ -56,9 +57,12 @@ struct FioReference {
         }
         // Warnings may precede the object.
         guard let start = output.firstIndex(of: "{"),
-            let report = try? JSONDecoder().decode(Report.self, from: Data(output[start...].utf8)), let result = report.jobs.first
+            let report = try? JSONDecoder().decode(Report.self, from: Data(output[start...].utf8)),
+            let result = report.jobs.first
         else { throw Failure("bench: fio's report cannot be read: \(output.prefix(200))") }
-        guard result.error == 0 else { throw Failure("bench: fio failed: \(systemMessage(Int32(truncatingIfNeeded: result.error)))") }
+        guard result.error == 0 else {
+            throw Failure("bench: fio failed: \(systemMessage(Int32(truncatingIfNeeded: result.error)))")
+        }
         let side = job.writes ? result.write : result.read
         return BlockFigures(requestsPerSecond: side.iops, bytesPerSecond: side.bw_bytes)
     }

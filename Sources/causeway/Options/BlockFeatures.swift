@@ -16,7 +16,9 @@ struct PollingArgument: ExpressibleByArgument {
         case "sleep": policy = .sleep
         case "always": policy = .always
         default:
-            guard argument.hasPrefix("adaptive:"), let time = UInt32(argument.dropFirst("adaptive:".count)) else { return nil }
+            guard argument.hasPrefix("adaptive:"), let time = UInt32(argument.dropFirst("adaptive:".count)) else {
+                return nil
+            }
             policy = .adaptive(microseconds: time)
         }
     }
@@ -35,7 +37,9 @@ struct BlockFeatures: ParsableArguments {
     @Option(help: "The frontend's ring layout: native, x86_32 or x86_64.") var abi: String?
 
     func validate() throws {
-        if let ringPageOrder, ringPageOrder > 5 { throw ValidationError("--ring-page-order: 0 to 5, not \(ringPageOrder)") }
+        if let ringPageOrder, ringPageOrder > 5 {
+            throw ValidationError("--ring-page-order: 0 to 5, not \(ringPageOrder)")
+        }
         if let queues, queues == 0 || queues > 64 { throw ValidationError("--queues: 1 to 64, not \(queues)") }
         if let segments, segments == 0 || segments > 4096 {
             throw ValidationError("--segments: 1 to 4096, not \(segments)")
@@ -52,7 +56,8 @@ struct BlockFeatures: ParsableArguments {
         if let ringPageOrder { list += ["--ring-page-order", "\(ringPageOrder)"] }
         if let segments { list += ["--segments", "\(segments)"] }
         for (isSet, name) in [
-            (noPersistent, "--no-persistent"), (noFlush, "--no-flush"), (noBarrier, "--no-barrier"), (noDiscard, "--no-discard"),
+            (noPersistent, "--no-persistent"), (noFlush, "--no-flush"), (noBarrier, "--no-barrier"),
+            (noDiscard, "--no-discard"),
         ] where isSet { list.append(name) }
         if let polling { list += ["--polling", polling.argument] }
         if let abi { list += ["--abi", abi] }

@@ -15,7 +15,8 @@ enum Guests {
         let guests = try all(in: store)
         guard let guest = guests.first else { throw Failure("no domain on this host has a disk") }
         guard guests.count == 1 else {
-            throw .usage("several domains on this host: name one of \(guests.map(\.description).joined(separator: ", "))")
+            throw .usage(
+                "several domains on this host: name one of \(guests.map(\.description).joined(separator: ", "))")
         }
         return guest
     }

@@ -16,7 +16,8 @@ extension PairSession {
         for index in disks.indices {
             guard let status = disks[index].frontend?.reap() else { continue }
             disks[index].frontend = nil
-            complain("pair: \(disks[index].name): the frontend \(status); its domain \(disks[index].domain) is destroyed")
+            complain(
+                "pair: \(disks[index].name): the frontend \(status); its domain \(disks[index].domain) is destroyed")
             release(disks[index])
         }
     }

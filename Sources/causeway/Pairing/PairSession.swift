@@ -64,7 +64,9 @@ struct PairSession: ~Copyable {
                 throw Failure("pair: the host \(status)")
             }
             guard ContinuousClock.now < end else {
-                throw Failure("pair: waiting for the host to open \(directory.run.storeSocket): nothing after \(connectTimeout) ms")
+                throw Failure(
+                    "pair: waiting for the host to open \(directory.run.storeSocket): nothing after \(connectTimeout) ms"
+                )
             }
             try checkInterruption(milliseconds: 2)
         }
@@ -103,7 +105,9 @@ struct PairSession: ~Copyable {
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
         while true {
             try checkInterruption(milliseconds: 0)
-            guard disks[index].frontend != nil else { throw Failure("pair: \(disk.name): its frontend ended before it was connected") }
+            guard disks[index].frontend != nil else {
+                throw Failure("pair: \(disk.name): its frontend ended before it was connected")
+            }
             do {
                 try devices.waitConnected(disk.paths, milliseconds: 50)
                 break
@@ -117,7 +121,8 @@ struct PairSession: ~Copyable {
             try checkInterruption(milliseconds: 2)
             guard disks[index].frontend != nil else { throw Failure("pair: \(disk.name): its frontend ended") }
             guard ContinuousClock.now < end else {
-                throw Failure("pair: \(disk.name): waiting for \(disk.socket) to open: nothing after \(connectTimeout) ms")
+                throw Failure(
+                    "pair: \(disk.name): waiting for \(disk.socket) to open: nothing after \(connectTimeout) ms")
             }
         }
     }
@@ -163,7 +168,9 @@ struct PairSession: ~Copyable {
 
     /// Ends the start-up when a signal asks for it.
     private mutating func checkInterruption(milliseconds: Int) throws(Failure) {
-        if let signal = Signals.wait(for: Signals.termination + [SIGCHLD], milliseconds: milliseconds), signal != SIGCHLD {
+        if let signal = Signals.wait(for: Signals.termination + [SIGCHLD], milliseconds: milliseconds),
+            signal != SIGCHLD
+        {
             throw .silent(128 + signal)
         }
         try lookAfterChildren()

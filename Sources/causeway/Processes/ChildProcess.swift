@@ -11,7 +11,9 @@ enum ExitStatus: Equatable, CustomStringConvertible {
     case signalled(Int32)
 
     /// From `waitpid`'s word (the W… macros are not importable).
-    init(waitStatus: Int32) { self = waitStatus & 0x7F == 0 ? .exited(waitStatus >> 8 & 0xFF) : .signalled(waitStatus & 0x7F) }
+    init(waitStatus: Int32) {
+        self = waitStatus & 0x7F == 0 ? .exited(waitStatus >> 8 & 0xFF) : .signalled(waitStatus & 0x7F)
+    }
 
     /// The status that a shell would report.
     var shellStatus: Int32 {
@@ -65,7 +67,9 @@ struct ChildProcess {
         let environment = ProcessInfo.processInfo.environment.merging(variables) { $1 }.map { "\($0)=\($1)" }
         var process: pid_t = 0
         let result = unsafe withCStrings(arguments) { argv in
-            unsafe withCStrings(environment) { envp in unsafe posix_spawnp(&process, name, &files, &attributes, argv, envp) }
+            unsafe withCStrings(environment) { envp in
+                unsafe posix_spawnp(&process, name, &files, &attributes, argv, envp)
+            }
         }
         guard result == 0 else { throw Failure("\(name): cannot start it: \(systemMessage(result))") }
         return ChildProcess(process: process, leadsGroup: ownGroup)

@@ -15,6 +15,8 @@ enum Executable {
         let directory = try path().split(separator: "/").dropLast().joined(separator: "/")
         let places = ["/\(directory)/libCausewayNBD.so", "/\(directory)/../lib/causeway/libCausewayNBD.so"]
         for place in places where FileManager.default.fileExists(atPath: place) { return place }
-        throw Failure("frontend: the nbdkit plugin is in neither of \(places.joined(separator: ", ")); build or install all of causeway")
+        throw Failure(
+            "frontend: the nbdkit plugin is in neither of \(places.joined(separator: ", ")); build or install all of causeway"
+        )
     }
 }
