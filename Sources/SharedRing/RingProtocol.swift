@@ -1,4 +1,4 @@
-// CONTRACT STUB: what a ring carries, and its two ends.
+// What a ring carries. The rings know indices, slots and events; what is in a slot is a protocol's business.
 
 import SharedMemory
 
@@ -6,7 +6,7 @@ import SharedMemory
 public protocol RingProtocol: Sendable {
     associatedtype Request
     associatedtype Response
-    /// Bytes of a slot: the larger of request and response, as the ABI pads them.
+    /// Bytes of a slot: the larger of request and response, as the ABI pads them. More than 0.
     var slotSize: Int { get }
     /// Copies a request out of the slot at byte `offset`, each shared byte loaded once.
     func loadRequest(_ region: SharedRegion, _ offset: Int) -> Request
