@@ -63,6 +63,8 @@ static inline void causeway_pause(void) {
 int causeway_die_with_parent(int signal);
 int causeway_set_undumpable(void);
 int causeway_no_new_privileges(void);
+// PR_SET_NAME: the calling thread's name in ps and perf, cut to 15 bytes.
+int causeway_set_thread_name(const char *name);
 // Linux 2.6.25: pins the calling thread to one processor; cpu_set_t macros are not importable.
 int causeway_pin_to_processor(int processor);
 
@@ -74,6 +76,13 @@ int causeway_block_discard(int descriptor, uint64_t offset, uint64_t length, int
 
 // O_DIRECT and fallocate's modes are missing from the module.
 int causeway_o_direct(void);
+// What direct I/O must be aligned to (statx STATX_DIOALIGN, Linux 6.1): memory and file offset, in bytes; 0 both if unsupported or
+// unknown. Returns 0 or -1 with errno.
+int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset);
+// FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, for an fallocate that io_uring does.
+int causeway_punch_hole_mode(void);
+// A device number's halves: major() and minor() are macros.
+void causeway_device_number(uint64_t device, uint32_t *major_part, uint32_t *minor_part);
 int causeway_punch_hole(int descriptor, int64_t offset, int64_t length);
 
 #endif

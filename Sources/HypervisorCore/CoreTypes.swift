@@ -1,0 +1,86 @@
+// What the core's callers name and are told.
+
+import XenWire
+
+/// One process's connection of a domain. Never used twice.
+public struct ConnectionID: Hashable, Sendable, CustomStringConvertible {
+    public let rawValue: UInt64
+    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+    public var description: String { "connection \(rawValue)" }
+}
+
+/// A run of memory made for one granter, one peer and one direction. Never used twice.
+public struct RunID: Hashable, Sendable, CustomStringConvertible {
+    public let rawValue: UInt64
+    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+    public var description: String { "run \(rawValue)" }
+}
+
+/// One life of a domain: its number may come back, this does not (a peer's old mappings are never taken for the new domain's).
+public struct DomainLife: Hashable, Sendable {
+    let rawValue: UInt64
+}
+
+/// One life of a port. Never used twice, so that what is under way for a closed port does not reach its successor.
+public struct PortID: Hashable, Sendable {
+    public let rawValue: UInt64
+    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// Why an operation other than a grant's was refused. Nothing changed.
+public enum CoreError: Error, Hashable, Sendable {
+    case noSuchDomain(DomainID)
+    /// The number is taken, or its last holder is still being cleared away.
+    case domainBusy(DomainID)
+    case noSuchConnection
+    case noSuchRun(RunID)
+    /// `EINVAL`, `EPERM` or `ENOSPC`, as Xen has it.
+    case port(EventPort, String)
+    /// The domain's bound of `what` is reached.
+    case limit(String, Int)
+    /// A count of zero or above the bound.
+    case badCount(Int)
+}
+
+/// A grant mapped: where the memory is.
+public struct Mapping: Hashable, Sendable {
+    public let handle: UInt32
+    public let run: RunID
+    /// The page's place in the run.
+    public let page: Int
+}
+
+/// A run as it was made.
+public struct NewRun: Hashable, Sendable {
+    public let id: RunID
+    /// Its first page's number in the granter's pseudo-physical space.
+    public let firstFrame: UInt32
+
+    public init(id: RunID, firstFrame: UInt32) {
+        self.id = id
+        self.firstFrame = firstFrame
+    }
+}
+
+/// A port as it was made, and for a bound one the port at the other end.
+public struct NewPort: Hashable, Sendable {
+    public let id: PortID
+    public let port: EventPort
+    public let peer: PortID?
+}
+
+/// What the shell around the core has to do; in order.
+public enum CoreEffect: Hashable, Sendable {
+    /// The run's memory is nobody's any more. `deferred`: its owner gave it up earlier and waits to hear this.
+    case runReleased(RunID, owner: ConnectionID, deferred: Bool)
+    /// The port became pending and is not masked: ring its bell.
+    case ring(PortID)
+    /// The port's other end went away; it waits for that domain to bind again. It is pending too, which `ring` says.
+    case peerClosed(PortID)
+    /// The port is gone: drop its bell.
+    case portClosed(PortID)
+    /// The domain was destroyed: end the connection.
+    case connectionEnded(ConnectionID)
+    /// Everything that the connection held is released.
+    case connectionReleased(ConnectionID)
+}

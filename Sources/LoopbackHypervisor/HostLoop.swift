@@ -1,0 +1,211 @@
+// The daemon's one thread: waits, receives one request at a time from each client that has one, answers, and does what the rules
+// ask for afterwards.
+
+import Glibc
+import Hypervisor
+import HypervisorCore
+import LinuxSystem
+import SharedMemory
+import XenStore
+import XenWire
+
+/// A run's memory in the daemon's hands.
+struct HostedRun {
+    let memory: SealedMemory
+    let access: GrantAccess
+    /// Opened when somebody first maps it for reading only.
+    var readOnly: Descriptor?
+    /// Who was passed a descriptor of it.
+    var givenTo: Set<ConnectionID> = []
+}
+
+/// A port's bell: the daemon keeps the end that rings, to pass it to whoever binds and to announce a death.
+struct HostedBell {
+    let writer: Descriptor
+    let owner: ConnectionID
+}
+
+final class HostLoop {
+    let core: HypervisorCore
+    let runDirectory: String
+    var peers: [Int32: HostPeer] = [:]
+    var byConnection: [ConnectionID: HostPeer] = [:]
+    var runs: [RunID: HostedRun] = [:]
+    var bells: [PortID: HostedBell] = [:]
+    /// The user that may connect as a domain, beside the daemon's own and root.
+    var claims: [DomainID: UInt32] = [:]
+    private let listener: Descriptor
+    private let lock: Descriptor
+    private let stop: Descriptor
+    /// Given up for a moment when descriptors run out, so that whoever knocks is told by a closed socket.
+    private var reserve: Descriptor?
+    private var entries: [pollfd] = []
+    private var entriesAreStale = true
+    private var isOver = false
+
+    init(runDirectory: String, limits: HypervisorLimits, stop: Descriptor) throws(HypervisorError) {
+        self.runDirectory = runDirectory
+        self.stop = stop
+        core = HypervisorCore(limits: limits)
+        _ = unsafe mkdir(runDirectory, 0o755)
+        lock = try describing("opening \(runDirectory)/hypervisor.lock") { () throws(Errno) in
+            try Descriptor.open("\(runDirectory)/hypervisor.lock", O_RDWR | O_CREAT)
+        }
+        let path = LoopbackHost.socketPath(in: runDirectory)
+        let number = lock.rawValue
+        _ = try describing("taking \(runDirectory), which another host may have") { () throws(Errno) in
+            try retryingInterrupts { flock(number, LOCK_EX | LOCK_NB) }
+        }
+        // With the lock held, a socket that is there is a dead host's.
+        _ = unsafe unlink(path)
+        listener = try describing("listening on \(path)") { () throws(Errno) in try PacketSocket.listen(path) }
+        reserve = try? Descriptor.open("/dev/null", O_RDONLY)
+        ignoreBrokenPipes()
+        do throws(CoreError) { _ = try core.createDomain(.zero) } catch { throw .exhausted("domains") }
+    }
+
+    // MARK: The loop
+
+    func run() {
+        while !isOver {
+            let more = core.reap(budget: 512)
+            applyEffects()
+            if entriesAreStale { collectEntries() }
+            let ready = unsafe poll(&entries, nfds_t(entries.count), more ? 0 : -1)
+            if ready <= 0 { continue }
+            for entry in entries where entry.revents != 0 { serve(entry) }
+        }
+    }
+
+    private func collectEntries() {
+        entriesAreStale = false
+        entries = [
+            pollfd(fd: stop.rawValue, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: listener.rawValue, events: Int16(POLLIN), revents: 0),
+        ]
+        for peer in peers.values {
+            entries.append(pollfd(fd: peer.socket.rawValue, events: Int16(POLLIN), revents: 0))
+            if !peer.queue.isEmpty, let socket = peer.noticeSocket {
+                entries.append(pollfd(fd: socket.rawValue, events: Int16(POLLOUT), revents: 0))
+            }
+        }
+    }
+
+    private func serve(_ entry: pollfd) {
+        if entry.fd == stop.rawValue {
+            isOver = true
+        } else if entry.fd == listener.rawValue {
+            accept()
+        } else if let peer = peers[entry.fd] {
+            receive(from: peer)
+        } else {
+            // A notice socket that takes more, or whose client is gone.
+            for peer in peers.values where peer.noticeSocket?.rawValue == entry.fd { flush(peer) }
+        }
+    }
+
+    private func accept() {
+        let raw = PacketSocket.accept(listener)
+        if raw >= 0 {
+            let socket = Descriptor(owning: raw)
+            guard let user = try? PacketSocket.peerUser(socket), (try? socket.setNonBlocking(true)) != nil else { return }
+            add(HostPeer(socket: socket, standing: .greeting(user: user)))
+        } else if Errno.current == .processFileTableFull || Errno.current == .systemFileTableFull {
+            reserve = nil
+            let turnedAway = PacketSocket.accept(listener)
+            if turnedAway >= 0 { Glibc.close(turnedAway) }
+            reserve = try? Descriptor.open("/dev/null", O_RDONLY)
+        }
+    }
+
+    func add(_ peer: HostPeer) {
+        peers[peer.socket.rawValue] = peer
+        if let connection = peer.connection { byConnection[connection] = peer }
+        entriesAreStale = true
+    }
+
+    private func receive(from peer: HostPeer) {
+        do throws(Errno) {
+            // No request carries descriptors: memory and bells are made here, never by a client.
+            let (message, _) = try PacketSocket.receive(peer.socket, descriptors: 0)
+            guard !message.isEmpty else { return end(peer) }
+            guard let (request, sequence) = try? Request.decode(message) else { return end(peer) }
+            let (answer, descriptors) = answer(request, from: peer)
+            applyEffects()
+            // Whoever leaves its answers unread until the socket is full is not waiting for them.
+            try PacketSocket.send(peer.socket, answer.encode(sequence: sequence), descriptors)
+        } catch {
+            if error != .wouldBlock { end(peer) }
+        }
+    }
+
+    // MARK: Ends
+
+    /// A client is gone or broke the protocol: it is forgotten at once, and what it held is released in slices.
+    func end(_ peer: HostPeer) {
+        guard peers.removeValue(forKey: peer.socket.rawValue) != nil else { return }
+        entriesAreStale = true
+        if let connection = peer.connection {
+            byConnection[connection] = nil
+            for run in peer.given.keys { runs[run]?.givenTo.remove(connection) }
+            core.close(connection)
+        }
+        if let domain = peer.endsDomain { destroy(domain) }
+    }
+
+    func destroy(_ domain: DomainID) {
+        guard (try? core.destroyDomain(domain)) != nil else { return }
+        claims[domain] = nil
+    }
+
+    func shutDown() {
+        isOver = true
+        for peer in Array(peers.values) { end(peer) }
+        while core.reap() { applyEffects() }
+        applyEffects()
+        _ = unsafe unlink(LoopbackHost.socketPath(in: runDirectory))
+    }
+
+    // MARK: What the rules ask for
+
+    func applyEffects() {
+        for effect in core.takeEffects() { apply(effect) }
+    }
+
+    private func apply(_ effect: CoreEffect) {
+        switch effect {
+        case .runReleased(let run, let owner, let deferred):
+            for connection in runs.removeValue(forKey: run)?.givenTo ?? [] {
+                byConnection[connection]?.given[run] = nil
+                notify(connection, .runGone(run))
+            }
+            if deferred { notify(owner, .runEnded(run)) }
+        case .ring(let port):
+            if let bell = bells[port] { signalPipe(bell.writer) }
+        case .peerClosed(let port):
+            guard let bell = bells[port] else { return }
+            notify(bell.owner, .portUnbound(port))
+            signalPipe(bell.writer)
+        case .portClosed(let port):
+            bells[port] = nil
+        case .connectionEnded(let connection):
+            if let peer = byConnection[connection] { end(peer) }
+        case .connectionReleased:
+            break
+        }
+    }
+
+    func notify(_ connection: ConnectionID, _ notice: Notice, _ descriptors: [Descriptor] = []) {
+        guard let peer = byConnection[connection] else { return }
+        let wasEmpty = peer.queue.isEmpty
+        peer.enqueue(notice, descriptors)
+        // While older ones wait for the socket, poll says when.
+        if wasEmpty { flush(peer) }
+    }
+
+    private func flush(_ peer: HostPeer) {
+        let wasWaiting = !peer.queue.isEmpty
+        if !peer.flush() { peer.noticeSocket = nil }
+        if wasWaiting || !peer.queue.isEmpty { entriesAreStale = true }
+    }
+}

@@ -1,0 +1,58 @@
+// The toolstack's connection to the daemon: it makes and destroys domains.
+
+import Hypervisor
+import HypervisorCore
+import LinuxSystem
+import XenWire
+
+/// A privileged connection; allowed to root and to the daemon's own user. Thread-safe.
+public final class LoopbackControl: Sendable {
+    private let core: ClientCore
+
+    public init(runDirectory: String) throws(HypervisorError) {
+        core = try ClientCore(connectSocket(runDirectory), .control)
+    }
+
+    /// Makes a domain and a socket that is its own, for the process that it is handed to.
+    /// - Parameters:
+    ///   - id: its number; nil takes the lowest free one from 1 on.
+    ///   - user: a user that may connect as this domain by itself, beside root and the daemon's own.
+    public func createDomain(
+        _ id: DomainID? = nil, user: UInt32? = nil, lifetime: DomainLifetime = .untilDestroyed
+    ) throws(HypervisorError) -> (domain: DomainID, socket: Descriptor) {
+        try core.requests.ask(.createDomain(id, user: user, lifetime)) { answer, descriptors in
+            guard case .domain(let domain) = answer, descriptors.count == 1 else { return nil }
+            return (domain, descriptors[0])
+        }
+    }
+
+    /// A further socket of an existing domain, for a process that serves it.
+    public func openDomain(_ id: DomainID) throws(HypervisorError) -> Descriptor {
+        try core.requests.ask(.openDomain(id)) { answer, descriptors in
+            guard case .domain = answer, descriptors.count == 1 else { return nil }
+            return descriptors[0]
+        }
+    }
+
+    /// Destroys a domain: its connections end at once.
+    public func destroyDomain(_ id: DomainID) throws(HypervisorError) {
+        try core.requests.ask(.destroyDomain(id)) { answer, _ in answer == .done ? () : nil }
+    }
+
+    /// The domains' numbers, in order.
+    public func domains() throws(HypervisorError) -> [DomainID] {
+        try core.requests.ask(.listDomains) { answer, _ in
+            if case .domains(let domains) = answer { domains } else { nil }
+        }
+    }
+
+    /// What is in use, on the whole host or by one domain.
+    public func usage(of domain: DomainID? = nil) throws(HypervisorError) -> HypervisorUsage {
+        try core.requests.ask(.usage(domain)) { answer, _ in
+            if case .usage(let usage) = answer { usage } else { nil }
+        }
+    }
+
+    /// Ends the connection; domains made with a lifetime of their own stay.
+    public func disconnect() { core.close() }
+}
