@@ -31,6 +31,7 @@ let package = Package(
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
+        .library(name: "SharedRing", targets: ["SharedRing", "XenWire", "SharedMemory"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
