@@ -12,30 +12,28 @@ extension BlockLayout {
         return request
     }
 
-    /// Copies the request out of the slot at byte `slot`, over `request`: what `request` held before does not show.
+    /// Copies the request out of the slot at byte `slot`, over `request`. What it does not have (segments past its count) stays as it
+    /// was in `request`: private, and nobody's to look at.
     @inlinable @inline(__always)
     public func loadRequest(_ region: SharedRegion, _ slot: Int, into request: inout BlockRequest) {
         let first: UInt32 = region.load(slot)
-        request.id = region.load(slot + id)
-        request.sector = region.load(slot + sector)
+        request.id = region.load(slot &+ id)
+        request.sector = region.load(slot &+ sector)
         let code = UInt64(first & 0xFF)
         let second = UInt64(first >> 8 & 0xFF)
         let upper = UInt64(first >> 16)
         switch BlockOperationCode(rawValue: UInt8(truncatingIfNeeded: code)) {
         case .discard:
             request.head = code | second << 8 | upper << 32
-            request.clearPayload(from: 1)
-            request.payload[0] = region.load(slot + payload)
+            request.payload[0] = region.load(slot &+ payload)
         case .indirect:
-            let handle: UInt16 = region.load(slot + payload)
+            let handle: UInt16 = region.load(slot &+ payload)
             request.head = code | second << 8 | upper << 16 | UInt64(handle) << 32
-            request.clearPayload(from: 4)
-            region.copyIn(slot + indirectReferences, into: &request.payload, byteCount: 4 * BlockProtocol.maximumIndirectPages)
+            region.copyIn(slot &+ indirectReferences, into: &request.payload, byteCount: 4 * BlockProtocol.maximumIndirectPages)
         default:
             request.head = code | second << 16 | upper << 32
             let count = min(Int(second), BlockProtocol.maximumDirectSegments)
-            request.clearPayload(from: count)
-            region.copyIn(slot + payload, into: &request.payload, byteCount: count * BlockSegment.size)
+            region.copyIn(slot &+ payload, into: &request.payload, byteCount: count * BlockSegment.size)
         }
     }
 
@@ -56,30 +54,28 @@ extension BlockLayout {
         let head = UInt32(request.operation.rawValue) | UInt32(second) << 8 | UInt32(upper) << 16
         // The aligned layout pads up to the id.
         if id == 8 { region.store(UInt64(head), at: slot) } else { region.store(head, at: slot) }
-        region.store(request.id, at: slot + id)
-        region.store(request.sector, at: slot + sector)
+        region.store(request.id, at: slot &+ id)
+        region.store(request.sector, at: slot &+ sector)
         if isPlain {
-            for index in 0..<min(Int(second), BlockProtocol.maximumDirectSegments) {
-                region.store(request.payload[index], at: slot + payload + index * BlockSegment.size)
-            }
+            let count = min(Int(second), BlockProtocol.maximumDirectSegments)
+            region.copyOut(from: &request.payload, byteCount: count * BlockSegment.size, at: slot &+ payload)
         } else if isIndirect {
-            region.store(UInt32(request.handle), at: slot + payload)
-            for index in 0..<BlockProtocol.maximumIndirectPages / 2 {
-                region.store(request.payload[index], at: slot + indirectReferences + 8 * index)
-            }
+            region.store(UInt32(request.handle), at: slot &+ payload)
+            region.copyOut(
+                from: &request.payload, byteCount: 4 * BlockProtocol.maximumIndirectPages, at: slot &+ indirectReferences)
             // What is left of the 64 bytes is padding.
             let end = indirectReferences + 4 * BlockProtocol.maximumIndirectPages
-            if end + 4 <= indirectSize { region.store(UInt32(0), at: slot + end) }
-            if end + 8 <= indirectSize { region.store(UInt32(0), at: slot + end + 4) }
+            if end + 4 <= indirectSize { region.store(UInt32(0), at: slot &+ end) }
+            if end + 8 <= indirectSize { region.store(UInt32(0), at: slot &+ end + 4) }
         } else {
-            region.store(request.payload[0], at: slot + payload)
+            region.store(request.payload[0], at: slot &+ payload)
         }
     }
 
     /// Copies the response out of the slot at byte `slot`.
     @inlinable @inline(__always)
     public func loadResponse(_ region: SharedRegion, _ slot: Int) -> BlockResponse {
-        let tail: UInt32 = region.load(slot + 8)
+        let tail: UInt32 = region.load(slot &+ 8)
         return BlockResponse(
             id: region.load(slot), operation: BlockOperationCode(rawValue: UInt8(truncatingIfNeeded: tail)),
             status: BlockStatus(rawValue: Int16(truncatingIfNeeded: tail >> 16)))
@@ -93,9 +89,9 @@ extension BlockLayout {
         let tail =
             UInt32(response.operation.rawValue) | UInt32(UInt16(truncatingIfNeeded: response.status.rawValue)) << 16
         if responseSize == 16 {
-            region.store(UInt64(tail), at: slot + 8)
+            region.store(UInt64(tail), at: slot &+ 8)
         } else {
-            region.store(tail, at: slot + 8)
+            region.store(tail, at: slot &+ 8)
         }
     }
 }

@@ -46,12 +46,6 @@ public struct BlockRequest: Sendable, BitwiseCopyable, CustomStringConvertible {
     /// Nothing yet: a place to copy requests into.
     @inlinable public init() { self.init(operation: .read, handle: 0, id: 0, sector: 0) }
 
-    /// Zeroes the payload's words from `count` on.
-    @inlinable @inline(__always)
-    mutating func clearPayload(from count: Int) {
-        for index in count..<11 { payload[index] = 0 }
-    }
-
     /// A read, write, barrier or flush without segments yet; `append(_:)` adds them.
     @inlinable
     public init(_ operation: BlockOperationCode, id: UInt64, sector: UInt64 = 0, handle: UInt16 = 0) {
@@ -85,7 +79,7 @@ public struct BlockRequest: Sendable, BitwiseCopyable, CustomStringConvertible {
         return true
     }
 
-    /// Segment `index` of 0 to 10, whatever `segmentCount` says.
+    /// Segment `index` of 0 to 10; one past `segmentCount` means nothing.
     @inlinable @inline(__always)
     public func segment(_ index: Int) -> BlockSegment { BlockSegment(word: payload[index]) }
 
