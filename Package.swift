@@ -31,6 +31,7 @@ let package = Package(
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
+        .library(name: "SharedRing", targets: ["SharedRing", "XenWire", "SharedMemory"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -81,7 +82,7 @@ let package = Package(
         tests("Reactor"),
         tests("HostDevices"),
         tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor"]),
+        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack"]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]

@@ -25,7 +25,7 @@ public final class InProcessHypervisor: Hypervisor {
     public func disconnect() { host.close(connection) }
 
     public func connectStore() throws(HypervisorError) -> StoreClient {
-        throw .disconnected("this host has no store")
+        do { return try host.store.connectInProcess(domain: domain) } catch { throw .disconnected("store: \(error)") }
     }
 
     // MARK: Offering

@@ -28,11 +28,7 @@ extension Reactor {
         seat.client = nil
         seat.generation = (seat.generation &+ 1) & UserData.generationMask
         occupied -= 1
-        for key in waits.keys where UserData(rawValue: key).slot == slot.index {
-            var entry = SubmissionEntry()
-            unsafe entry.prepare { unsafe io_uring_prep_cancel64($0, key, 0) }
-            push(entry, UserData(.ignored, slot, tag: 0))
-        }
+        for key in waits.keys where UserData(rawValue: key).slot == slot.index { cancelWait(key) }
         // With operations in flight the place stays empty until the last of them has come back.
         if seat.inFlight == 0 { freeSeats.append(slot.index) }
     }
@@ -60,6 +56,27 @@ extension Reactor {
         let deadline = monotonicNanoseconds().addingReportingOverflow(
             nanoseconds.overflow ? UInt64.max : nanoseconds.partialValue)
         timers.insert(Timer(deadline: deadline.overflow ? UInt64.max : deadline.partialValue, slot: slot, tag: tag))
+    }
+
+    /// Drops a wait for readiness. It may complete all the same if it had come about already.
+    public func cancelWait(_ slot: ReactorSlot, tag: UInt32) {
+        let key = UserData(.wait, slot, tag: tag).rawValue
+        if waits[key] != nil { cancelWait(key) }
+    }
+
+    /// Completes `tag` with `result` on the reactor's thread, soon; from any thread. Not counted as in flight; nothing happens if the
+    /// client is gone by then.
+    public func notify(_ slot: ReactorSlot, tag: UInt32, result: Int32) {
+        post {
+            let seat = self.seats[slot.index]
+            if seat.generation == slot.generation { seat.client?.completed(tag: tag, result: result) }
+        }
+    }
+
+    private func cancelWait(_ key: UInt64) {
+        var entry = SubmissionEntry()
+        unsafe entry.prepare { unsafe io_uring_prep_cancel64($0, key, 0) }
+        push(entry, UserData(.ignored, ReactorSlot(index: 0, generation: 0), tag: 0))
     }
 
     private func whenReady(_ descriptor: Descriptor, events: UInt32, _ slot: ReactorSlot, tag: UInt32) {

@@ -7,40 +7,55 @@ extension BlockLayout {
     /// Copies the request out of the slot at byte `slot`.
     @inlinable @inline(__always)
     public func loadRequest(_ region: SharedRegion, _ slot: Int) -> BlockRequest {
-        let head: UInt32 = region.load(slot)
-        let operation = BlockOperationCode(rawValue: UInt8(truncatingIfNeeded: head))
-        let second = UInt8(truncatingIfNeeded: head >> 8)
-        let upper = UInt16(truncatingIfNeeded: head >> 16)
-        var request = BlockRequest(
-            operation: operation, handle: upper, id: region.load(slot + id), sector: region.load(slot + sector))
-        switch operation {
+        var request = BlockRequest()
+        loadRequest(region, slot, into: &request)
+        return request
+    }
+
+    /// Copies the request out of the slot at byte `slot`, over `request`: what `request` held before does not show.
+    @inlinable @inline(__always)
+    public func loadRequest(_ region: SharedRegion, _ slot: Int, into request: inout BlockRequest) {
+        let first: UInt32 = region.load(slot)
+        request.id = region.load(slot + id)
+        request.sector = region.load(slot + sector)
+        let code = UInt64(first & 0xFF)
+        let second = UInt64(first >> 8 & 0xFF)
+        let upper = UInt64(first >> 16)
+        switch BlockOperationCode(rawValue: UInt8(truncatingIfNeeded: code)) {
         case .discard:
-            request.detail = second
+            request.head = code | second << 8 | upper << 32
+            request.clearPayload(from: 1)
             request.payload[0] = region.load(slot + payload)
         case .indirect:
-            request.detail = second
-            request.segmentCount = upper
-            request.handle = region.load(slot + payload)
+            let handle: UInt16 = region.load(slot + payload)
+            request.head = code | second << 8 | upper << 16 | UInt64(handle) << 32
+            request.clearPayload(from: 4)
             region.copyIn(slot + indirectReferences, into: &request.payload, byteCount: 4 * BlockProtocol.maximumIndirectPages)
         default:
-            request.segmentCount = UInt16(second)
+            request.head = code | second << 16 | upper << 32
             let count = min(Int(second), BlockProtocol.maximumDirectSegments)
+            request.clearPayload(from: count)
             region.copyIn(slot + payload, into: &request.payload, byteCount: count * BlockSegment.size)
         }
-        return request
     }
 
     /// Stores a request into the slot at byte `slot`, its padding as zero: the other side learns nothing of our stack.
     @inlinable @inline(__always)
     public func storeRequest(_ request: BlockRequest, _ region: SharedRegion, _ slot: Int) {
+        var copy = request
+        storeRequest(from: &copy, region, slot)
+    }
+
+    /// Stores a request as `storeRequest` does, from where it stands: it is not changed, only not copied.
+    @inlinable @inline(__always)
+    public func storeRequest(from request: inout BlockRequest, _ region: SharedRegion, _ slot: Int) {
         let isIndirect = request.operation == .indirect
         let isPlain = !isIndirect && request.operation != .discard
         let second = isPlain ? UInt8(truncatingIfNeeded: request.segmentCount) : request.detail
         let upper = isIndirect ? request.segmentCount : request.handle
         let head = UInt32(request.operation.rawValue) | UInt32(second) << 8 | UInt32(upper) << 16
-        region.store(head, at: slot)
         // The aligned layout pads up to the id.
-        if id == 8 { region.store(UInt32(0), at: slot + 4) }
+        if id == 8 { region.store(UInt64(head), at: slot) } else { region.store(head, at: slot) }
         region.store(request.id, at: slot + id)
         region.store(request.sector, at: slot + sector)
         if isPlain {
@@ -49,7 +64,9 @@ extension BlockLayout {
             }
         } else if isIndirect {
             region.store(UInt32(request.handle), at: slot + payload)
-            region.copyOut(request.payload, byteCount: 4 * BlockProtocol.maximumIndirectPages, at: slot + indirectReferences)
+            for index in 0..<BlockProtocol.maximumIndirectPages / 2 {
+                region.store(request.payload[index], at: slot + indirectReferences + 8 * index)
+            }
             // What is left of the 64 bytes is padding.
             let end = indirectReferences + 4 * BlockProtocol.maximumIndirectPages
             if end + 4 <= indirectSize { region.store(UInt32(0), at: slot + end) }
