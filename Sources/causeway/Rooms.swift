@@ -17,7 +17,8 @@ enum Rooms {
     }
 
     /// Serves a domain's disks until the process is asked to end.
-    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure) {
+    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure)
+    {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
@@ -65,7 +66,8 @@ enum Rooms {
             switch error {
             case .grantRefused(let reference, let domain, let status):
                 throw Failure("\(subject): grant \(reference) of domain \(domain): \(status)")
-            case .portRefused(let port, let domain, let reason): throw Failure("\(subject): port \(port) of domain \(domain): \(reason)")
+            case .portRefused(let port, let domain, let reason):
+                throw Failure("\(subject): port \(port) of domain \(domain): \(reason)")
             case .exhausted(let what): throw Failure("\(subject): \(what)")
             case .disconnected(let why): throw Failure("\(subject): no connection to the hypervisor: \(why)")
             case .system(let reason, let doing): throw Failure("\(subject): \(doing): \(reason)")
