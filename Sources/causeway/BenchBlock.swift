@@ -50,10 +50,10 @@ struct BenchBlock: ParsableCommand {
             var onFile = BenchResult(name: "file, \(job.name)", unit: kind, ours: [], reference: [])
             var events: [Double] = []
             for _ in 0..<runs {
-                onNull.ours.append(try null.run(job, seconds: seconds).requestsPerSecond)
+                onNull.ours.append(try null.run(job, seconds: seconds).rate)
                 let load = try disk.run(job, seconds: seconds)
-                onFile.ours.append(load.requestsPerSecond)
-                events.append(load.eventsPerRequest)
+                onFile.ours.append(load.rate)
+                events.append(load.eventsPerOperation)
                 onFile.reference.append(try fio.run(job).requestsPerSecond)
             }
             report.results += [onNull, onFile]

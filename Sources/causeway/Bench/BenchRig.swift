@@ -12,7 +12,7 @@ final class BenchRig {
     private let host: ChildProcess
     private let backend: ChildProcess
     private let store: StoreClient
-    private var loads: [BlockLoad] = []
+    private var disks: [BenchDisk] = []
 
     init(directory: PairDirectory, features: BlockFeatures) throws(Failure) {
         self.directory = directory
@@ -34,7 +34,7 @@ final class BenchRig {
     }
 
     /// Attaches a disk and connects to it from this process.
-    func attach(_ specification: String, largestDepth: Int, bufferBytes: Int) throws(Failure) -> BlockLoad {
+    func attach(_ specification: String, largestDepth: Int, bufferBytes: Int) throws(Failure) -> BenchDisk {
         let disk = try parseDisk(specification)
         let domain = try GuestDomain.create(name: "bench", in: directory.run, store: store)
         do {
@@ -48,15 +48,15 @@ final class BenchRig {
             }
             let frontend = try BlockFrontend(hypervisor: hypervisor, device: disk.vdev.number, options: options)
             try frontend.connect()
-            let load = try BlockLoad(frontend, spins: features.polling?.policy == .always)
-            loads.append(load)
-            return load
+            let bench = try BenchDisk(frontend, polls: features.polling?.policy == .always)
+            disks.append(bench)
+            return bench
         } catch { throw Failure("bench: \(disk.vdev): \(error)") }
     }
 
     /// Ends both processes.
     func end() {
-        for load in loads { load.close() }
+        for disk in disks { disk.close() }
         store.close()
         backend.stop(milliseconds: 5000)
         host.stop(milliseconds: 5000)

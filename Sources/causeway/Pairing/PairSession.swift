@@ -51,7 +51,7 @@ struct PairSession: ~Copyable {
         let host = try ChildProcess.startRole(["host"], in: directory.run)
         self.host = host
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
-        while !UnixSocket.accepts(at: directory.run.storeSocket) {
+        while !UnixSocket.isListening(at: directory.run.storeSocket) {
             if let status = host.reap() {
                 self.host = nil
                 throw Failure("pair: the host \(status)")
@@ -111,7 +111,7 @@ struct PairSession: ~Copyable {
                 }
             } catch { throw Failure("pair: \(disk.name): \(error)") }
         }
-        while !UnixSocket.accepts(at: disk.socket) {
+        while !UnixSocket.isListening(at: disk.socket) {
             try checkInterruption(milliseconds: 2)
             guard disks[index].frontend != nil else { throw Failure("pair: \(disk.name): its frontend ended") }
             guard ContinuousClock.now < end else {
