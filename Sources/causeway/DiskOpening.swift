@@ -15,7 +15,9 @@ struct DiskOpening: Sendable {
         while true {
             do throws(DeviceError) { return try device(settings) } catch {
                 attempts -= 1
-                guard case .busy = error, attempts > 0 else { throw DiskOpenFailure(number: Self.number(of: error), "\(error)") }
+                guard case .busy = error, attempts > 0 else {
+                    throw DiskOpenFailure(number: Self.number(of: error), "\(error)")
+                }
                 usleep(20_000)
             }
         }

@@ -11,13 +11,20 @@ import XenWire
 enum Rooms {
     /// Serves a loopback host until the process is asked to end.
     static func serveHost(in directory: RunDirectory) throws(Failure) {
+        Signals.block(Signals.termination)
         let host = try refusing("host") { () throws(HypervisorError) in try LoopbackHost(runDirectory: directory.path) }
-        try Signals.onTermination { host.stop() }
-        host.run()
+        try refusing("host") { () throws(HypervisorError) in try host.start() }
+        defer { host.stop() }
+        let store = try directory.connectStore()
+        do { try DomainDirectories(store: store).createControlDomain() } catch { throw Failure("host: \(error)") }
+        store.close()
+        while Signals.wait(for: Signals.termination, milliseconds: 1_000_000) == nil {}
     }
 
     /// Serves a domain's disks until the process is asked to end.
-    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure) {
+    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure)
+    {
+        Signals.block(Signals.termination)
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
@@ -65,7 +72,8 @@ enum Rooms {
             switch error {
             case .grantRefused(let reference, let domain, let status):
                 throw Failure("\(subject): grant \(reference) of domain \(domain): \(status)")
-            case .portRefused(let port, let domain, let reason): throw Failure("\(subject): port \(port) of domain \(domain): \(reason)")
+            case .portRefused(let port, let domain, let reason):
+                throw Failure("\(subject): port \(port) of domain \(domain): \(reason)")
             case .exhausted(let what): throw Failure("\(subject): \(what)")
             case .disconnected(let why): throw Failure("\(subject): no connection to the hypervisor: \(why)")
             case .system(let reason, let doing): throw Failure("\(subject): \(doing): \(reason)")

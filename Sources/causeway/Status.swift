@@ -4,7 +4,8 @@ import ArgumentParser
 import HypervisorCore
 
 struct Status: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Shows what each domain of a host holds: grants, mappings, ports.")
+    static let configuration = CommandConfiguration(
+        abstract: "Shows what each domain of a host holds: grants, mappings, ports.")
 
     @OptionGroup var host: HostOptions
     @Flag(help: "One line of JSON instead of a table.") var json = false
@@ -21,7 +22,9 @@ struct Status: ParsableCommand {
             return printLine("{\"usage\": [\(objects.joined(separator: ", "))]}")
         }
         let heading = ["Domain"] + (usages.first?.counters.map(\.name) ?? [])
-        for line in Table.lines([heading] + usages.map { [$0.name] + $0.counters.map { "\($0.count)" } }) { printLine(line) }
+        for line in Table.lines([heading] + usages.map { [$0.name] + $0.counters.map { "\($0.count)" } }) {
+            printLine(line)
+        }
     }
 
     /// Without the connections: this command is one of them.
