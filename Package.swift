@@ -31,6 +31,8 @@ let package = Package(
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
+        .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
+        .library(name: "Toolstack", targets: ["Toolstack"]),
         .library(name: "SharedRing", targets: ["SharedRing", "XenWire", "SharedMemory"]),
     ],
     dependencies: [
