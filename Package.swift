@@ -75,7 +75,10 @@ let package = Package(
         tests("XenWire", ["CXen"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor"]),
-        tests("LoopbackHypervisor", ["HypervisorCore"]),
+        tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
+        // A domain's process for the tests that kill, stop and attack one.
+        .executableTarget(
+            name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
         tests("SharedRing"),
         tests("Reactor"),
         tests("HostDevices"),

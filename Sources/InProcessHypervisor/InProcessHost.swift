@@ -12,9 +12,13 @@ import XenWire
 /// The host of a test's domains. Thread-safe.
 public final class InProcessHost: Sendable {
     private let state: Mutex<HostState>
+    /// The store that the host's domains share.
+    public let store: StoreServer
 
     /// Makes a host with domain 0 in it.
-    public init(limits: HypervisorLimits = HypervisorLimits()) {
+    public init(limits: HypervisorLimits = HypervisorLimits(), store: StoreServer = StoreServer()) {
+        self.store = store
+        do { try store.start() } catch { preconditionFailure("a test's store does not start: \(error)") }
         state = Mutex(HostState(limits: limits))
         domain(0).disconnect()
     }
@@ -23,7 +27,7 @@ public final class InProcessHost: Sendable {
     public func domain(_ number: UInt16) -> InProcessHypervisor {
         let id = DomainID(number)
         let connection = state.withLock { state in
-            if !state.core.exists(id) { _ = try? state.core.createDomain(id) }
+            if !state.core.exists(id), (try? state.core.createDomain(id)) != nil { store.introduceDomain(id) }
             guard let connection = try? state.core.connect(id) else {
                 preconditionFailure("a test asked for more domains or connections than its limits allow")
             }
@@ -35,6 +39,7 @@ public final class InProcessHost: Sendable {
     /// Destroys a domain with all its connections.
     public func destroy(_ domain: DomainID) {
         run { state in try? state.core.destroyDomain(domain) }
+        store.domainDied(domain)
     }
 
     /// Kills one process: everything that it held is released.
