@@ -78,7 +78,10 @@ let package = Package(
         tests("XenWire", ["CXen"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor"]),
-        tests("LoopbackHypervisor", ["HypervisorCore"]),
+        tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
+        // A domain's process for the tests that kill, stop and attack one.
+        .executableTarget(
+            name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),
