@@ -65,7 +65,7 @@ extension QueueCore {
         return true
     }
 
-    /// Copies an indirect request's segments into private memory, once, and validates the copies; `indirectRanges` has them.
+    /// Copies an indirect request's segments into private memory, once, and validates the copies; `validRanges` has them.
     mutating func readDescriptors(_ indirect: IndirectTransfer) throws(BlockRejection) -> BlockTransfer {
         indirectSegments.removeAll(keepingCapacity: true)
         for page in 0..<indirect.pageCount {
@@ -81,7 +81,7 @@ extension QueueCore {
                 try loadUnmapped(reference, count)
             }
         }
-        return try validator.validate(indirect, segments: indirectSegments, into: &indirectRanges)
+        return try validator.validate(indirect, segments: indirectSegments, into: &validRanges)
     }
 
     private mutating func loadUnmapped(_ reference: GrantReference, _ count: Int) throws(BlockRejection) {

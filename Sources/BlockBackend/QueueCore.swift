@@ -39,7 +39,7 @@ struct QueueCore: ~Copyable {
     var unmapping: [MappedGrant] = []
     var segments: [BusSegment] = []
     var indirectSegments: [BlockSegment] = []
-    var indirectRanges: [SegmentRange] = []
+    var validRanges: [SegmentRange] = []
 
     /// A barrier in work: nothing behind it starts.
     var barrier: Int32 = -1
@@ -89,11 +89,12 @@ struct QueueCore: ~Copyable {
     mutating func takeRequests() -> (taken: Int, rejected: Int) {
         var taken = 0
         var rejected = 0
+        var request = BlockRequest()
         do throws(RingError) {
             // One turn takes at most a ring's worth, so that one busy frontend leaves room for the others on this thread (A33).
-            while isOpen, taken < pending.count, let slot = freeSlots.last, let request = try ring.nextRequest() {
+            while isOpen, taken < pending.count, let slot = freeSlots.last, try ring.nextRequest(into: &request) {
                 taken += 1
-                if !start(request, in: slot) { rejected += 1 }
+                if !start(&request, in: slot) { rejected += 1 }
             }
         } catch {
             fault = "\(error)"
@@ -120,20 +121,11 @@ struct QueueCore: ~Copyable {
     // MARK: Starting
 
     /// Validates a request and starts it; false if it was refused (and answered).
-    private mutating func start(_ request: BlockRequest, in slot: Int32) -> Bool {
+    private mutating func start(_ request: inout BlockRequest, in slot: Int32) -> Bool {
         do throws(BlockRejection) {
-            switch try validator.validate(request) {
-            case .transfer(let direct):
-                occupy(slot, request, .transfer(direct.transfer), pages: direct.segmentCount)
-                let base = Int(slot) * stride
-                for index in 0..<direct.segmentCount { ranges[base + index] = direct[index] }
-                findPages(slot)
-            case .indirect(let indirect):
-                let transfer = try readDescriptors(indirect)
-                occupy(slot, request, .transfer(transfer), pages: indirectRanges.count)
-                let base = Int(slot) * stride
-                for index in indirectRanges.indices { ranges[base + index] = indirectRanges[index] }
-                findPages(slot)
+            switch try validator.validate(&request, into: &validRanges) {
+            case .transfer(let transfer): occupy(slot, request, transfer)
+            case .indirect(let indirect): occupy(slot, request, try readDescriptors(indirect))
             case .flush:
                 occupy(slot, request, .flush, pages: 0)
                 begin(slot)
@@ -146,6 +138,14 @@ struct QueueCore: ~Copyable {
             ring.push(BlockResponse(to: request, status: error.status))
             return false
         }
+    }
+
+    /// A transfer whose ranges are in `validRanges`.
+    private mutating func occupy(_ slot: Int32, _ request: BlockRequest, _ transfer: BlockTransfer) {
+        occupy(slot, request, .transfer(transfer), pages: validRanges.count)
+        let base = Int(slot) * stride
+        for index in validRanges.indices { ranges[base + index] = validRanges[index] }
+        findPages(slot)
     }
 
     private mutating func occupy(_ slot: Int32, _ request: BlockRequest, _ work: PendingRequest.Work, pages: Int) {

@@ -70,14 +70,28 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     ///   and ever after.
     @inlinable @inline(__always)
     public mutating func nextRequest() throws(RingError) -> P.Request? {
-        if available == consumed {
-            let isNew = refresh()
-            if let breach { throw breach }
-            if !isNew { return nil }
-        }
+        guard try mayTake() else { return nil }
         let request = contents.loadRequest(region, geometry.offset(consumed))
         consumed.advance()
         return request
+    }
+
+    /// Takes the next request over `request`; false if there is none yet. The hot path: large requests are moved once.
+    /// - Throws: as `nextRequest()`.
+    @inlinable @inline(__always)
+    public mutating func nextRequest(into request: inout P.Request) throws(RingError) -> Bool {
+        guard try mayTake() else { return false }
+        contents.loadRequest(region, geometry.offset(consumed), into: &request)
+        consumed.advance()
+        return true
+    }
+
+    @inlinable @inline(__always)
+    mutating func mayTake() throws(RingError) -> Bool {
+        if available != consumed { return true }
+        let isNew = refresh()
+        if let breach { throw breach }
+        return isNew
     }
 
     /// Writes a response into the next slot. The frontend sees it after `publish()`.

@@ -22,6 +22,16 @@ public struct BlockRing: RingProtocol {
     }
 
     @inlinable @inline(__always)
+    public func loadRequest(_ region: SharedRegion, _ offset: Int, into request: inout BlockRequest) {
+        layout.loadRequest(region, offset, into: &request)
+    }
+
+    @inlinable @inline(__always)
+    public func storeRequest(from request: inout BlockRequest, _ region: SharedRegion, _ offset: Int) {
+        layout.storeRequest(from: &request, region, offset)
+    }
+
+    @inlinable @inline(__always)
     public func loadResponse(_ region: SharedRegion, _ offset: Int) -> BlockResponse { layout.loadResponse(region, offset) }
 
     @inlinable @inline(__always)

@@ -63,6 +63,15 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
         return true
     }
 
+    /// Writes a request as `push(_:)` does, from where it stands. The hot path: large requests are moved once.
+    @inlinable @inline(__always)
+    public mutating func push(from request: inout P.Request) -> Bool {
+        guard pushed - consumed < geometry.slotCount else { return false }
+        contents.storeRequest(from: &request, region, geometry.offset(pushed))
+        pushed.advance()
+        return true
+    }
+
     /// Shows the backend what was pushed; true if it must be notified.
     @inlinable
     public mutating func publish() -> Bool {

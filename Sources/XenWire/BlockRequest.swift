@@ -2,14 +2,8 @@
 
 /// A private copy of a request, unvalidated; in every ABI the same value. 112 bytes, no allocation.
 public struct BlockRequest: Sendable, BitwiseCopyable, CustomStringConvertible {
-    /// What it asks for: any byte.
-    public var operation: BlockOperationCode
-    /// The second byte: an indirect request's inner operation, a discard's flag, else 0.
-    public var detail: UInt8
-    /// How many segments it says it has; up to 255 in a direct request though 11 fit, up to 65535 in an indirect one.
-    public var segmentCount: UInt16
-    /// The disk it means (`handle`), which backends ignore: the ring belongs to one disk.
-    public var handle: UInt16
+    // Whole words only: copies of small fields at odd places stall on the stores before them, which costs more than the ring.
+    @usableFromInline var head: UInt64
     /// The frontend's own number for it; any, repeated ones too.
     public var id: UInt64
     /// The disk's first 512-byte sector.
@@ -21,14 +15,36 @@ public struct BlockRequest: Sendable, BitwiseCopyable, CustomStringConvertible {
     init(
         operation: BlockOperationCode, detail: UInt8 = 0, segmentCount: UInt16 = 0, handle: UInt16, id: UInt64, sector: UInt64
     ) {
-        self.operation = operation
-        self.detail = detail
-        self.segmentCount = segmentCount
-        self.handle = handle
+        head =
+            UInt64(operation.rawValue) | UInt64(detail) << 8 | UInt64(segmentCount) << 16 | UInt64(handle) << 32
         self.id = id
         self.sector = sector
         self.payload = InlineArray(repeating: 0)
     }
+
+    /// What it asks for: any byte.
+    @inlinable public var operation: BlockOperationCode {
+        get { BlockOperationCode(rawValue: UInt8(truncatingIfNeeded: head)) }
+        set { head = head & ~0xFF | UInt64(newValue.rawValue) }
+    }
+    /// The second byte: an indirect request's inner operation, a discard's flag, else 0.
+    @inlinable public var detail: UInt8 {
+        get { UInt8(truncatingIfNeeded: head >> 8) }
+        set { head = head & ~0xFF00 | UInt64(newValue) << 8 }
+    }
+    /// How many segments it says it has; up to 255 in a direct request though 11 fit, up to 65535 in an indirect one.
+    @inlinable public var segmentCount: UInt16 {
+        get { UInt16(truncatingIfNeeded: head >> 16) }
+        set { head = head & ~0xFFFF_0000 | UInt64(newValue) << 16 }
+    }
+    /// The disk it means (`handle`), which backends ignore: the ring belongs to one disk.
+    @inlinable public var handle: UInt16 {
+        get { UInt16(truncatingIfNeeded: head >> 32) }
+        set { head = head & ~0xFFFF_0000_0000 | UInt64(newValue) << 32 }
+    }
+
+    /// Nothing yet: a place to copy requests into.
+    @inlinable public init() { self.init(operation: .read, handle: 0, id: 0, sector: 0) }
 
     /// A read, write, barrier or flush without segments yet; `append(_:)` adds them.
     @inlinable
@@ -63,7 +79,7 @@ public struct BlockRequest: Sendable, BitwiseCopyable, CustomStringConvertible {
         return true
     }
 
-    /// Segment `index` of 0 to 10, whatever `segmentCount` says.
+    /// Segment `index` of 0 to 10; one past `segmentCount` means nothing.
     @inlinable @inline(__always)
     public func segment(_ index: Int) -> BlockSegment { BlockSegment(word: payload[index]) }
 

@@ -24,8 +24,8 @@ extension BlockRequestValidator {
     /// Data in the request's own segments.
     @inlinable @inline(__always)
     func transfer(
-        _ request: BlockRequest, _ direction: BlockDirection, _ ordering: BlockOrdering
-    ) throws(BlockRejection) -> ValidatedBlockRequest {
+        _ request: inout BlockRequest, _ direction: BlockDirection, _ ordering: BlockOrdering, _ ranges: inout [SegmentRange]
+    ) throws(BlockRejection) -> BlockTransfer {
         let count = Int(request.segmentCount)
         guard count > 0, count <= BlockProtocol.maximumDirectSegments else {
             throw .segmentCount(count, allowed: BlockProtocol.maximumDirectSegments)
@@ -34,7 +34,8 @@ extension BlockRequestValidator {
         var total: UInt64 = 0
         var lengths: UInt64 = 0
         for index in 0..<count {
-            let segment = request.segment(index)
+            let word = request.payload[index]
+            let segment = BlockSegment(word: word)
             guard let length = Self.length(segment) else {
                 throw .segment(index: index, first: segment.first, last: segment.last)
             }
@@ -42,17 +43,20 @@ extension BlockRequestValidator {
             lengths |= length
         }
         try check(sector: request.sector, count: total, lengths: lengths)
-        let transfer = BlockTransfer(
+        // Only now: a rejection leaves no ranges.
+        for index in 0..<count { ranges.append(SegmentRange(word: request.payload[index])) }
+        return BlockTransfer(
             direction: direction, ordering: ordering, sector: request.sector, sectorCount: UInt32(truncatingIfNeeded: total))
-        return .transfer(DirectTransfer(transfer, segmentCount: count, words: request.payload))
     }
 
     /// A flush or barrier: without segments only that; with segments, a write after it.
     @inlinable
-    func flush(_ request: BlockRequest, _ ordering: BlockOrdering) throws(BlockRejection) -> ValidatedBlockRequest {
+    func flush(
+        _ request: inout BlockRequest, _ ordering: BlockOrdering, _ ranges: inout [SegmentRange]
+    ) throws(BlockRejection) -> ValidatedBlockRequest {
         // Without segments the sector means nothing, and frontends leave it as it was.
         if request.segmentCount == 0 { return .flush(ordering) }
-        return try transfer(request, .write, ordering)
+        return .transfer(try transfer(&request, .write, ordering, &ranges))
     }
 
     /// An indirect request, up to its segments.

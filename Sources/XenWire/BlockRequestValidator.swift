@@ -53,15 +53,22 @@ public struct BlockRequestValidator: Sendable, Equatable {
     public mutating func resize(to sectors: UInt64) { sectorCount = min(sectors, Self.maximumSectorCount) }
 
     /// Turns a private copy of a request into what may be done, or a reason why not.
+    /// - Parameters:
+    ///   - request: is not changed; `inout` because it is used where it stands, for moving it costs more than checking it.
+    ///   - ranges: emptied, then filled with a transfer's segments; allocates only while it grows. Empty if this throws. The disk's
+    ///     sectors follow each other through them in order.
     /// - Throws: `BlockRejection`, whose `status` is the answer.
     @inlinable
-    public func validate(_ request: BlockRequest) throws(BlockRejection) -> ValidatedBlockRequest {
+    public func validate(
+        _ request: inout BlockRequest, into ranges: inout [SegmentRange]
+    ) throws(BlockRejection) -> ValidatedBlockRequest {
+        ranges.removeAll(keepingCapacity: true)
         switch request.operation {
-        case .read: return try transfer(request, .read, .none)
-        case .write: return try transfer(request, .write, .none)
+        case .read: return .transfer(try transfer(&request, .read, .none, &ranges))
+        case .write: return .transfer(try transfer(&request, .write, .none, &ranges))
         case .indirect: return .indirect(try indirect(request))
-        case .flush where offersFlush: return try flush(request, .flush)
-        case .barrier where offersBarrier: return try flush(request, .drainAndFlush)
+        case .flush where offersFlush: return try flush(&request, .flush, &ranges)
+        case .barrier where offersBarrier: return try flush(&request, .drainAndFlush, &ranges)
         case .discard where discard != .none: return .discard(try discard(request))
         default: throw .unsupported(request.operation)
         }

@@ -2,8 +2,8 @@
 
 /// What a valid request asks for.
 public enum ValidatedBlockRequest: Sendable {
-    /// Data, in the request's own segments.
-    case transfer(DirectTransfer)
+    /// Data. Where in the frontend's pages stands in the list that the validator filled.
+    case transfer(BlockTransfer)
     /// Data, in segments that lie in other pages: copy those in, then `BlockRequestValidator.validate(_:segments:into:)`.
     case indirect(IndirectTransfer)
     /// No data: what is written is to be on stable storage.
@@ -75,29 +75,6 @@ public struct SegmentRange: Sendable, BitwiseCopyable, Equatable {
     @inlinable public var byteOffset: Int { Int(first) << 9 }
     /// How long it is, in bytes: 512 to 4096.
     @inlinable public var byteCount: Int { Int(sectors) << 9 }
-}
-
-/// A transfer whose segments came with the request. No allocation.
-public struct DirectTransfer: Sendable, BitwiseCopyable {
-    /// Where on the disk, and which way.
-    public let transfer: BlockTransfer
-    /// Number of segments: 1 to 11.
-    public let segmentCount: Int
-    @usableFromInline let words: InlineArray<11, UInt64>
-
-    @inlinable @inline(__always)
-    init(_ transfer: BlockTransfer, segmentCount: Int, words: InlineArray<11, UInt64>) {
-        self.transfer = transfer
-        self.segmentCount = segmentCount
-        self.words = words
-    }
-
-    /// Segment `index`, below `segmentCount`. The disk's sectors follow each other through the segments in order.
-    @inlinable @inline(__always)
-    public subscript(index: Int) -> SegmentRange {
-        precondition(index < segmentCount, "no such segment")
-        return SegmentRange(word: words[index])
-    }
 }
 
 /// A transfer whose segments are still in pages of the frontend.

@@ -11,20 +11,38 @@ enum Verdict: Equatable {
     case refused(Int16)
 }
 
+/// Ranges of an earlier request, which must not show.
+private let leftovers: [SegmentRange] = {
+    var ranges: [SegmentRange] = []
+    var whole = request(.read, [(0, 7), (1, 2)])
+    _ = try? BlockRequestValidator(sectorCount: 64).validate(&whole, into: &ranges)
+    return ranges
+}()
+
+private func bytes(_ ranges: [SegmentRange]) -> Int {
+    for range in ranges { #expect(range.byteOffset >= 0 && range.byteCount >= 512 && range.byteOffset + range.byteCount <= 4096) }
+    return ranges.reduce(0) { $0 + $1.byteCount }
+}
+
 extension BlockRequestValidator {
+    /// For requests whose ranges do not matter.
+    func validate(_ request: BlockRequest) throws(BlockRejection) -> ValidatedBlockRequest {
+        var copy = request
+        var ranges = leftovers
+        return try validate(&copy, into: &ranges)
+    }
+
     /// The whole gate in one call; `segments` is what an indirect request's pages hold.
     func verdict(_ request: BlockRequest, segments: [BlockSegment] = []) -> Verdict {
+        var copy = request
+        var ranges = leftovers
         do throws(BlockRejection) {
-            switch try validate(request) {
-            case .transfer(let direct):
-                let ranges = (0..<direct.segmentCount).map { direct[$0] }
-                for range in ranges { #expect(range.byteOffset >= 0 && range.byteCount >= 512 && range.byteOffset + range.byteCount <= 4096) }
-                return .transfer(direct.transfer, bytes: ranges.reduce(0) { $0 + $1.byteCount })
+            switch try validate(&copy, into: &ranges) {
+            case .transfer(let transfer): return .transfer(transfer, bytes: bytes(ranges))
             case .indirect(let indirect):
-                var ranges: [SegmentRange] = []
+                #expect(ranges.isEmpty)
                 let held = (0..<indirect.segmentCount).map { $0 < segments.count ? segments[$0] : BlockSegment(GrantReference(0)) }
-                let transfer = try validate(indirect, segments: held, into: &ranges)
-                return .transfer(transfer, bytes: ranges.reduce(0) { $0 + $1.byteCount })
+                return .transfer(try validate(indirect, segments: held, into: &ranges), bytes: bytes(ranges))
             case .flush(let ordering): return .flush(ordering)
             case .discard(let discard): return .discard(discard)
             }
@@ -160,9 +178,11 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
     @Test func fileOffsetsStaySigned() throws {
         let disk = BlockRequestValidator(sectorCount: .max)
         let last = BlockRequestValidator.maximumSectorCount - 1
-        guard case .transfer(let direct) = try disk.validate(request(.read, sector: last, [(3, 3)])) else { return }
-        #expect(direct.transfer.byteOffset > 0 && direct.transfer.byteOffset.addingReportingOverflow(512).overflow == false)
-        #expect(direct[0].byteOffset == 1536 && direct[0].byteCount == 512)
+        var copy = request(.read, sector: last, [(3, 3)])
+        var ranges = leftovers
+        guard case .transfer(let transfer) = try disk.validate(&copy, into: &ranges) else { return }
+        #expect(transfer.byteOffset > 0 && transfer.byteOffset.addingReportingOverflow(512).overflow == false)
+        #expect(ranges.count == 1 && ranges[0].byteOffset == 1536 && ranges[0].byteCount == 512)
     }
 
     /// Each length on its own: two halves of a device sector in two pages cannot be one.
@@ -212,7 +232,14 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
     }
 
     @Test func aRejectionLeavesNoRanges() throws {
-        var ranges: [SegmentRange] = []
+        var ranges = leftovers
+        #expect(ranges.count == 2)
+        for bad in [request(.read, [(0, 7), (0, 8)]), request(.read, sector: 4095, [(0, 7)]), request(.reserved, [(0, 7)])] {
+            ranges = leftovers
+            var copy = bad
+            #expect(throws: BlockRejection.self) { _ = try disk.validate(&copy, into: &ranges) }
+            #expect(ranges.isEmpty)
+        }
         guard case .indirect(let two) = try disk.validate(BlockRequest(indirect: .read, segmentCount: 2, sector: 4095, id: 0)) else { return }
         for bad in [BlockSegment(GrantReference(1), first: 0, last: 8), BlockSegment(GrantReference(1))] {
             #expect(throws: BlockRejection.self) {

@@ -5,6 +5,7 @@
 // No _GNU_SOURCE and no glibc header here: with it fd_set differs from the Glibc module's, and both cannot be imported.
 #include <stddef.h>
 #include <stdint.h>
+#include "Hardening.h"
 
 // memfd_create and its seals: Glibc's module has neither the function nor the F_SEAL_* values.
 int causeway_memfd_create(const char *name);
@@ -28,26 +29,27 @@ long causeway_receive_descriptors(int socket, void *bytes, size_t length, int *d
 int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint32_t *group);
 
 // A copy out of memory that a peer may be writing: every byte is loaded exactly once, whatever the optimizer would like.
-static inline void causeway_copy_once(void *destination, const volatile void *source, size_t length) {
+// Words are loaded wherever they lie: a 32-bit guest's are aligned to 4 bytes, and a test for it costs more than such a load.
+typedef uint64_t causeway_any_u64 __attribute__((aligned(1), may_alias));
+typedef uint32_t causeway_any_u32 __attribute__((aligned(1), may_alias));
+typedef uint16_t causeway_any_u16 __attribute__((aligned(1), may_alias));
+static inline __attribute__((always_inline))
+void causeway_copy_once(void *destination, const volatile void *source, size_t length) {
     unsigned char *to = (unsigned char *)destination;
     const volatile unsigned char *from = (const volatile unsigned char *)source;
-    while (length >= 8 && (((uintptr_t)from) & 7) == 0) {
-        uint64_t word = *(const volatile uint64_t *)from;
-        __builtin_memcpy(to, &word, 8);
+    while (length >= 8) {
+        *(causeway_any_u64 *)to = *(const volatile causeway_any_u64 *)from;
         to += 8; from += 8; length -= 8;
     }
-    while (length >= 4 && (((uintptr_t)from) & 3) == 0) {
-        uint32_t word = *(const volatile uint32_t *)from;
-        __builtin_memcpy(to, &word, 4);
+    if (length >= 4) {
+        *(causeway_any_u32 *)to = *(const volatile causeway_any_u32 *)from;
         to += 4; from += 4; length -= 4;
-        if (length >= 8 && (((uintptr_t)from) & 7) == 0) break;
     }
-    while (length >= 8 && (((uintptr_t)from) & 7) == 0) {
-        uint64_t word = *(const volatile uint64_t *)from;
-        __builtin_memcpy(to, &word, 8);
-        to += 8; from += 8; length -= 8;
+    if (length >= 2) {
+        *(causeway_any_u16 *)to = *(const volatile causeway_any_u16 *)from;
+        to += 2; from += 2; length -= 2;
     }
-    while (length > 0) { *to++ = *from++; length--; }
+    if (length > 0) *to = *from;
 }
 
 // A spin loop's hint to the core.
