@@ -23,6 +23,15 @@ public struct DomainDirectories: Sendable {
         }
     }
 
+    /// Writes what Xen's `xen-init-dom0` writes for domain 0, which nobody creates.
+    public func createControlDomain() throws(ToolstackError) {
+        try storing("creating domain 0's directory") { () throws(StoreError) in
+            for (key, value) in [("name", "Domain-0"), ("domid", "0")] {
+                try store.write("\(DevicePaths.domain(.zero))/\(key)", value)
+            }
+        }
+    }
+
     /// Removes all that `create` made, and what the domain put there.
     public func remove(_ domain: DomainID) throws(ToolstackError) {
         try storing("removing domain \(domain)'s directories") { () throws(StoreError) in

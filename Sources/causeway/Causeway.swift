@@ -13,7 +13,7 @@ struct Causeway: ParsableCommand {
         subcommands: [
             Pair.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self,
             List.self,
-            Status.self,
+            Status.self, Bench.self,
         ])
 }
 

@@ -37,7 +37,7 @@ struct Pair: ParsableCommand {
         }
         // Before anything else: whatever is started inherits it, and a signal from now on is taken where it can be answered.
         Signals.block(Signals.termination + [SIGCHLD])
-        let session = try PairSession(
+        let session = PairSession(
             directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features,
             connectTimeout: timeout * 1000, isQuiet: quiet)
         throw Failure.silent(session.run(specifications, command: command))

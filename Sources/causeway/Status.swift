@@ -1,6 +1,7 @@
 // causeway status: what is in use on a host; every number returns to where it was when a guest is gone.
 
 import ArgumentParser
+import HypervisorCore
 
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -10,19 +11,27 @@ struct Status: ParsableCommand {
     @Flag(help: "One line of JSON instead of a table.") var json = false
 
     func run() throws {
-        let counters = try Rooms.counters(of: try host.directory())
-        if json {
-            let fields = counters.map { "{\"domain\": \($0.domain), \"name\": \"\($0.name)\", \"count\": \($0.count)}" }
-            return printLine("{\"counters\": [\(fields.joined(separator: ", "))]}")
+        let usages = try Rooms.usage(of: try host.directory()).map { domain, usage in
+            (name: domain.map(\.description) ?? "host", counters: Self.counters(usage))
         }
-        let rows = counters.map { ["\($0.domain)", $0.name, "\($0.count)"] }
-        for line in Table.lines([["Domain", "Counter", "Count"]] + rows) { printLine(line) }
+        if json {
+            let objects = usages.map { name, counters in
+                let fields = counters.map { "\"\($0.name)\": \($0.count)" }.joined(separator: ", ")
+                return "{\"domain\": \"\(name)\", \(fields)}"
+            }
+            return printLine("{\"usage\": [\(objects.joined(separator: ", "))]}")
+        }
+        let heading = ["Domain"] + (usages.first?.counters.map(\.name) ?? [])
+        for line in Table.lines([heading] + usages.map { [$0.name] + $0.counters.map { "\($0.count)" } }) {
+            printLine(line)
+        }
     }
-}
 
-/// One counter of one domain.
-struct Counter {
-    var domain: UInt16
-    var name: String
-    var count: Int
+    /// Without the connections: this command is one of them.
+    private static func counters(_ usage: HypervisorUsage) -> [(name: String, count: Int)] {
+        [
+            ("domains", usage.domains), ("grants", usage.grants), ("mappings", usage.mappings), ("ports", usage.ports),
+            ("runs", usage.runs), ("pages", usage.pages), ("deferred", usage.deferred), ("dying", usage.dying),
+        ]
+    }
 }

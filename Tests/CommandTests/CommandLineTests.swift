@@ -18,7 +18,7 @@ extension EndToEnd {
             let scratch = try Scratch()
             let image = try scratch.makeImage(megabytes: 1)
             let script =
-                "echo $CAUSEWAY_NBD_xvda; echo $uri; xenstore-exists /local/domain/1 && test -S $CAUSEWAY_RUN_DIR/control.sock"
+                "echo $CAUSEWAY_NBD_xvda; echo $uri; xenstore-exists /local/domain/1 && test -S $CAUSEWAY_RUN_DIR/hypervisor.sock"
             let outcome = try pair(["\(image),raw,xvda,w"], command: ["sh", "-c", script], in: scratch)
             let lines = outcome.output.split(separator: "\n").map(String.init)
             #expect(outcome.status == 0 && lines.count == 3, "\(outcome)")

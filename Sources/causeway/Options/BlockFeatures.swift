@@ -3,6 +3,7 @@
 
 import ArgumentParser
 import BlockBackend
+import BlockFrontend
 import Reactor
 
 /// How a backend's reactors wait: `sleep`, `adaptive:MICROSECONDS` or `always`.
@@ -73,6 +74,21 @@ struct BlockFeatures: ParsableArguments {
         if noPersistent { list.append("persistent=0") }
         if let abi { list.append("abi=\(abi)") }
         return list
+    }
+
+    /// The same, for a frontend in this process.
+    var frontendOptions: BlockFrontendOptions {
+        var options = BlockFrontendOptions()
+        if let queues { options.queues = Int(queues) }
+        if let ringPageOrder { options.ringPageOrder = ringPageOrder }
+        if let segments { options.segments = Int(segments) }
+        options.persistentGrants = !noPersistent
+        switch abi {
+        case "x86_32": options.abi = .x86_32
+        case "x86_64": options.abi = .x86_64
+        default: options.abi = .native
+        }
+        return options
     }
 
     /// What concerns a backend.

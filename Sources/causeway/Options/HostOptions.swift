@@ -11,7 +11,7 @@ struct HostOptions: ParsableArguments {
     @Option(
         name: .customLong("run-dir"),
         help: ArgumentHelp(
-            "The host's directory: hypervisor.sock, xenstored.sock, control.sock.",
+            "The host's directory: hypervisor.sock, xenstored.sock.",
             discussion: "Default: $CAUSEWAY_RUN_DIR, else /run/causeway for root, else $XDG_RUNTIME_DIR/causeway.",
             valueName: "dir"))
     var givenDirectory: String?

@@ -12,7 +12,6 @@ struct PairSession: ~Copyable {
     /// Milliseconds that a disk may take.
     let connectTimeout: Int
     let isQuiet: Bool
-    private let executable: String
 
     var host: ChildProcess?
     var backend: ChildProcess?
@@ -21,12 +20,11 @@ struct PairSession: ~Copyable {
     var store: StoreClient?
     private var command: ChildProcess?
 
-    init(directory: PairDirectory, features: BlockFeatures, connectTimeout: Int, isQuiet: Bool) throws(Failure) {
+    init(directory: PairDirectory, features: BlockFeatures, connectTimeout: Int, isQuiet: Bool) {
         self.directory = directory
         self.features = features
         self.connectTimeout = connectTimeout
         self.isQuiet = isQuiet
-        executable = try Executable.path()
     }
 
     /// Runs everything; the exit status.
@@ -49,16 +47,11 @@ struct PairSession: ~Copyable {
 
     // Starting.
 
-    func startRole(_ role: [String]) throws(Failure) -> ChildProcess {
-        let common = ["--run-dir", directory.run.path, "--exit-with", "\(getpid())"]
-        return try ChildProcess.start([executable] + role + common, ownGroup: true)
-    }
-
     private mutating func startHost() throws(Failure) {
-        let host = try startRole(["host"])
+        let host = try ChildProcess.startRole(["host"], in: directory.run)
         self.host = host
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
-        while !UnixSocket.accepts(at: directory.run.storeSocket) {
+        while !UnixSocket.isListening(at: directory.run.storeSocket) {
             if let status = host.reap() {
                 self.host = nil
                 throw Failure("pair: the host \(status)")
@@ -74,7 +67,7 @@ struct PairSession: ~Copyable {
     }
 
     mutating func startBackend() throws(Failure) {
-        backend = try startRole(["backend"] + features.arguments)
+        backend = try ChildProcess.startRole(["backend"] + features.arguments, in: directory.run)
         restarts.started()
     }
 
@@ -93,8 +86,9 @@ struct PairSession: ~Copyable {
         let socket = directory.socket(of: disk.vdev.name)
         disks.append(PairedDisk(specification: disk, domain: domain, paths: paths, socket: socket))
         let index = disks.count - 1
-        disks[index].frontend = try startRole(
-            ["frontend", "vbd", disk.vdev.name, "--nbd", socket, "--domain", "\(domain)"] + features.arguments)
+        disks[index].frontend = try ChildProcess.startRole(
+            ["frontend", "vbd", disk.vdev.name, "--nbd", socket, "--domain", "\(domain)"] + features.arguments,
+            in: directory.run)
         try waitConnected(index, devices)
         say(disks[index].line)
     }
@@ -117,7 +111,7 @@ struct PairSession: ~Copyable {
                 }
             } catch { throw Failure("pair: \(disk.name): \(error)") }
         }
-        while !UnixSocket.accepts(at: disk.socket) {
+        while !UnixSocket.isListening(at: disk.socket) {
             try checkInterruption(milliseconds: 2)
             guard disks[index].frontend != nil else { throw Failure("pair: \(disk.name): its frontend ended") }
             guard ContinuousClock.now < end else {

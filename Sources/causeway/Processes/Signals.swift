@@ -25,8 +25,8 @@ enum Signals {
     }
 
     /// Calls `stop` from a thread of its own when the process is asked to end, once; asked twice, the process ends there and then.
+    /// The signals must be blocked before any thread starts.
     static func onTermination(_ stop: @escaping @Sendable () -> Void) throws(Failure) {
-        block(termination)
         do {
             _ = try WorkerThread(name: "signals") {
                 _ = waitForever(for: termination)

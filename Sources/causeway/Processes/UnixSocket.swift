@@ -1,5 +1,6 @@
 // Looking at Unix sockets from outside: is somebody there?
 
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 
@@ -12,6 +13,18 @@ enum UnixSocket {
 
     /// Removes `path` if it is there.
     static func remove(_ path: String) { _ = unsafe unlink(path) }
+
+    /// Whether a server listens on `path`, as it bound it. Looks at the kernel's table and connects to nobody: nbdkit would log
+    /// each visitor who goes away.
+    static func isListening(at path: String) -> Bool {
+        guard let table = try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8) else { return accepts(at: path) }
+        return table.split(separator: "\n").contains { line in
+            // Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON is bit 16.
+            let fields = line.split(separator: " ", maxSplits: 7)
+            guard fields.count == 8, fields[7] == path, let flags = UInt32(fields[3], radix: 16) else { return false }
+            return flags & 1 << 16 != 0
+        }
+    }
 
     /// Whether a server accepts on `path` right now.
     static func accepts(at path: String) -> Bool {
