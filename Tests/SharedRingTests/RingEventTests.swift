@@ -102,7 +102,7 @@ import Testing
 
     /// One side publishes while the other arms, at the same moment, again and again: either the publisher is told to notify or the
     /// other finds the request. Without the fences both would look too early, now and then.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(3)))
     func publishingAgainstArming() throws {
         let region = try SharedRegion(anonymous: 4096)
         var front = FrontRing(initialising: region, Words.slots(4))

@@ -38,7 +38,7 @@ private typealias Row = InlineArray<32, UInt64>
     }
 
     /// Torn values would differ within; versions never run backwards.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(3)))
     func noValueIsTorn() throws {
         let region = try SharedRegion(anonymous: 4096)
         let ended = Flag()
@@ -69,7 +69,7 @@ private typealias Row = InlineArray<32, UInt64>
     }
 
     /// A writer that comes round to the copy being read, which a real one does only while a reader sleeps in the middle of it.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(3)))
     func aCopyThatIsWrittenOverIsNotTaken() throws {
         let region = try SharedRegion(anonymous: 4096)
         let size = MemoryLayout<Row>.size
@@ -98,7 +98,7 @@ private typealias Row = InlineArray<32, UInt64>
     }
 
     /// A writer that plays with the sequence costs a reader eight copies, not its life.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(3)))
     func aHostileWriterCannotHoldAReader() throws {
         let region = try SharedRegion(anonymous: 4096)
         let ended = Flag()
