@@ -75,7 +75,7 @@ let package = Package(
             swiftSettings: strict),
 
         tests("SharedMemory"),
-        tests("XenWire", ["CXen"]),
+        tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
