@@ -34,6 +34,8 @@ public final class FileDisk: BlockDevice {
     public let usesDirectIO: Bool
     /// Whether it is a block device.
     public let isBlockDevice: Bool
+    /// Whether the file is in memory (tmpfs, ramfs).
+    public let isInMemory: Bool
     let descriptor: Descriptor
     /// What direct I/O must be aligned to; 1 without it.
     let memoryAlignment: UInt32
@@ -59,6 +61,7 @@ public final class FileDisk: BlockDevice {
         if direct == .required && !opened.isDirect {
             throw .noDirectIO(path: path, reason: "the file system does not support O_DIRECT")
         }
+        isInMemory = !isBlockDevice && causeway_is_in_memory(opened.descriptor.rawValue) != 0
         descriptor = opened.descriptor
         usesDirectIO = opened.isDirect
         memoryAlignment = opened.isDirect ? opened.memoryAlignment : 1

@@ -70,6 +70,11 @@ final class FileQueue: BlockDeviceQueue, ReactorClient {
         request.tag = tag
         request.moved = 0
         request.retries = 0
+        if let result = performNow(request) {
+            statistics.count(operation, byteCount: request.vectors.total, result)
+            free.append(index)
+            return result
+        }
         if needsBounce(request) {
             guard makeBounce(request) else { return refuse(.noMemory, index) }
         }
