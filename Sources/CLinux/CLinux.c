@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -147,6 +149,11 @@ int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset
     if (statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status.named) < 0) return -1;
     if (status.named.stx_mask & STATX_DIOALIGN) { *memory = status.words[38]; *offset = status.words[39]; }
     return 0;
+}
+
+int causeway_is_in_memory(int descriptor) {
+    struct statfs status;
+    return fstatfs(descriptor, &status) == 0 && (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC);
 }
 
 int causeway_punch_hole_mode(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
