@@ -31,6 +31,8 @@ let package = Package(
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
+        .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
+        .library(name: "Toolstack", targets: ["Toolstack"]),
         .library(name: "SharedRing", targets: ["SharedRing", "XenWire", "SharedMemory"]),
     ],
     dependencies: [
@@ -76,7 +78,10 @@ let package = Package(
         tests("XenWire", ["CXen"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor"]),
-        tests("LoopbackHypervisor", ["HypervisorCore"]),
+        tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
+        // A domain's process for the tests that kill, stop and attack one.
+        .executableTarget(
+            name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),

@@ -12,13 +12,14 @@ import XenWire
 /// The host of a test's domains. Thread-safe.
 public final class InProcessHost: Sendable {
     private let state: Mutex<HostState>
-    /// The host's store, served by a thread of this process.
-    public let store = StoreServer()
+    /// The store that the host's domains share.
+    public let store: StoreServer
 
     /// Makes a host with domain 0 in it.
-    public init(limits: HypervisorLimits = HypervisorLimits()) {
+    public init(limits: HypervisorLimits = HypervisorLimits(), store: StoreServer = StoreServer()) {
+        self.store = store
+        do { try store.start() } catch { preconditionFailure("a test's store does not start: \(error)") }
         state = Mutex(HostState(limits: limits))
-        do { try store.start() } catch { preconditionFailure("the test's store: \(error)") }
         domain(0).disconnect()
     }
 

@@ -25,7 +25,9 @@ public final class InProcessHypervisor: Hypervisor {
     public func disconnect() { host.close(connection) }
 
     public func connectStore() throws(HypervisorError) -> StoreClient {
-        do { return try host.store.connectInProcess(domain: domain) } catch { throw .disconnected("store: \(error)") }
+        do throws(StoreError) { return try host.store.connectInProcess(domain: domain) } catch {
+            throw .disconnected("the store: \(error)")
+        }
     }
 
     // MARK: Offering

@@ -215,7 +215,10 @@ extension HostLoop {
     }
 
     private func connectStore(_ domain: DomainID) throws(Refused) -> Reply {
-        throw Refused(.system("no store"))
+        let (mine, theirs) = try made { () throws(Errno) in try PacketSocket.streamPair() }
+        do throws(Errno) { try mine.setNonBlocking(true) } catch { throw Refused(.system(error.description)) }
+        store.attach(descriptor: mine, domain: domain)
+        return (.done, [theirs])
     }
 
     // MARK: The toolstack's requests
@@ -244,6 +247,7 @@ extension HostLoop {
         do throws(Refused) {
             let socket = try openDomain(domain, ends: lifetime == .withSocket)
             claims[domain] = user
+            store.introduceDomain(domain)
             return (.domain(domain), [socket])
         } catch {
             destroy(domain)

@@ -28,6 +28,7 @@ struct HostedBell {
 final class HostLoop {
     let core: HypervisorCore
     let runDirectory: String
+    let store: StoreServer
     var peers: [Int32: HostPeer] = [:]
     var byConnection: [ConnectionID: HostPeer] = [:]
     var runs: [RunID: HostedRun] = [:]
@@ -43,8 +44,11 @@ final class HostLoop {
     private var entriesAreStale = true
     private var isOver = false
 
-    init(runDirectory: String, limits: HypervisorLimits, stop: Descriptor) throws(HypervisorError) {
+    init(
+        runDirectory: String, limits: HypervisorLimits, store: StoreServer, stop: Descriptor
+    ) throws(HypervisorError) {
         self.runDirectory = runDirectory
+        self.store = store
         self.stop = stop
         core = HypervisorCore(limits: limits)
         _ = unsafe mkdir(runDirectory, 0o755)
@@ -62,6 +66,12 @@ final class HostLoop {
         reserve = try? Descriptor.open("/dev/null", O_RDONLY)
         ignoreBrokenPipes()
         do throws(CoreError) { _ = try core.createDomain(.zero) } catch { throw .exhausted("domains") }
+        let storePath = LoopbackHost.storePath(in: runDirectory)
+        do throws(StoreError) {
+            try store.listen(onPath: storePath)
+            try store.start()
+        } catch { throw .system("\(error)", doing: "serving the store at \(storePath)") }
+        store.introduceDomain(.zero)
     }
 
     // MARK: The loop
@@ -156,6 +166,7 @@ final class HostLoop {
     func destroy(_ domain: DomainID) {
         guard (try? core.destroyDomain(domain)) != nil else { return }
         claims[domain] = nil
+        store.domainDied(domain)
     }
 
     func shutDown() {
@@ -163,7 +174,9 @@ final class HostLoop {
         for peer in Array(peers.values) { end(peer) }
         while core.reap() { applyEffects() }
         applyEffects()
+        store.stop()
         _ = unsafe unlink(LoopbackHost.socketPath(in: runDirectory))
+        // The lock's file stays: were it removed, two hosts could each lock one of that name.
     }
 
     // MARK: What the rules ask for

@@ -15,6 +15,8 @@ import XenStore
 public final class LoopbackHost: Sendable {
     /// Where clients find the host.
     public let runDirectory: String
+    /// The store that the host's domains share.
+    public let store: StoreServer
     private let loop: Mutex<HostLoop>
     private let stopPipe: WakePipe
     private let isStarted = Atomic<Bool>(false)
@@ -26,11 +28,14 @@ public final class LoopbackHost: Sendable {
     public static func storePath(in runDirectory: String) -> String { "\(runDirectory)/xenstored.sock" }
 
     /// Takes `runDirectory`, which is made if it is missing; fails if another host has it.
-    public init(runDirectory: String, limits: HypervisorLimits = HypervisorLimits()) throws(HypervisorError) {
+    public init(
+        runDirectory: String, limits: HypervisorLimits = HypervisorLimits(), store: StoreServer = StoreServer()
+    ) throws(HypervisorError) {
+        self.store = store
         self.runDirectory = runDirectory
         let pipe = try describing("making a pipe") { () throws(Errno) in try WakePipe() }
         stopPipe = pipe
-        loop = Mutex(try HostLoop(runDirectory: runDirectory, limits: limits, stop: pipe.reader))
+        loop = Mutex(try HostLoop(runDirectory: runDirectory, limits: limits, store: store, stop: pipe.reader))
     }
 
     deinit { stop() }
@@ -74,6 +79,7 @@ private struct Unowned: Sendable {
 }
 
 /// Runs a system call's wrapper and says what it was for.
+@discardableResult
 func describing<R>(_ doing: String, _ body: () throws(Errno) -> R) throws(HypervisorError) -> R {
     do throws(Errno) { return try body() } catch { throw .system(error.description, doing: doing) }
 }

@@ -5,6 +5,7 @@ import BlockFrontend
 import Foundation
 import HostDevices
 import Hypervisor
+import HypervisorCore
 import InProcessHypervisor
 import LinuxSystem
 import SharedMemory
@@ -135,4 +136,18 @@ extension BlockQueue {
         }
         return all
     }
+}
+
+extension BlockPair {
+    /// A node of the backend's directory.
+    func node(_ name: String) throws -> String? { try toolstack.store.value(paths.backendPath + "/" + name) }
+}
+
+/// Waits until the host's counters are what they were.
+func expectBaseline(
+    _ host: InProcessHost, _ baseline: HypervisorUsage, sourceLocation: SourceLocation = #_sourceLocation
+) {
+    let deadline = monotonicMilliseconds() + 3000
+    while host.usage != baseline, monotonicMilliseconds() < deadline { sleepMilliseconds(5) }
+    #expect(host.usage == baseline, sourceLocation: sourceLocation)
 }

@@ -6,6 +6,7 @@ import InProcessHypervisor
 import LinuxSystem
 import SharedMemory
 import Testing
+import XenStore
 import XenWire
 
 @Suite struct InProcessTests {
@@ -194,5 +195,13 @@ import XenWire
         mine.notify()
         // Masked, and yet the bell rings.
         #expect(try waitReadable(theirs.descriptor.rawValue, milliseconds: 0))
+    }
+
+    @Test func theStoreKnowsTheDomain() throws {
+        let front = host.domain(1), back = host.domain(0)
+        let tools = try back.connectStore()
+        try tools.write("/local/domain/1/name", "guest")
+        try tools.setPermissions("/local/domain/1/name", [StorePermission(.none, DomainID(1))])
+        #expect(try front.connectStore().read("name") == "guest")
     }
 }

@@ -6,6 +6,7 @@ import HypervisorCore
 import LinuxSystem
 import SharedMemory
 import Testing
+import XenStore
 import XenWire
 
 @testable import LoopbackHypervisor
@@ -222,5 +223,19 @@ func isReadable(_ descriptor: Descriptor, milliseconds: Int32 = 0) throws -> Boo
         #expect(try host.usage.mappings == 1)
         back.unmapGrants(mapped)
         #expect(eventually { back.cachedRuns == 1 })
+    }
+
+    @Test func theStoreIsReachedOverTheConnectionAndKnowsTheDomain() throws {
+        let tools = try back.connectStore()
+        try tools.write("/local/domain/1/name", "guest")
+        try tools.setPermissions("/local/domain/1/name", [StorePermission(.none, DomainID(1))])
+        let own = try front.connectStore()
+        #expect(try own.read("name") == "guest")
+        #expect(throws: StoreError.self) { try own.write("/tool/x", "1") }
+        #expect(try tools.isIntroduced(DomainID(1)))
+        let stock = try StoreClient(socketPath: LoopbackHost.storePath(in: host.directory))
+        #expect(try stock.read("/local/domain/1/name") == "guest")
+        try host.control.destroyDomain(DomainID(1))
+        #expect(eventually { (try? tools.exists("/local/domain/1/name")) == false })
     }
 }

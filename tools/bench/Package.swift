@@ -11,5 +11,11 @@ let package = Package(
         .executableTarget(
             name: "ring-bench", dependencies: ["CRingMacros", .product(name: "SharedRing", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)]),
+        .executableTarget(
+            name: "pair-bench",
+            dependencies: [
+                .product(name: "BlockBackend", package: "causeway"), .product(name: "BlockFrontend", package: "causeway"),
+                .product(name: "InProcessHypervisor", package: "causeway"), .product(name: "Toolstack", package: "causeway"),
+            ], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

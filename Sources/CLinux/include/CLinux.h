@@ -5,6 +5,7 @@
 // No _GNU_SOURCE and no glibc header here: with it fd_set differs from the Glibc module's, and both cannot be imported.
 #include <stddef.h>
 #include <stdint.h>
+#include "Hardening.h"
 
 // memfd_create and its seals: Glibc's module has neither the function nor the F_SEAL_* values.
 int causeway_memfd_create(const char *name);
