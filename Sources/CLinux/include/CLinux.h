@@ -67,6 +67,8 @@ int causeway_set_undumpable(void);
 int causeway_no_new_privileges(void);
 // PR_SET_NAME: the calling thread's name in ps and perf, cut to 15 bytes.
 int causeway_set_thread_name(const char *name);
+// dladdr needs _GNU_SOURCE: keeps the library that holds `address` mapped until the process ends, whoever closes it.
+int causeway_stay_loaded(const void *address);
 // Linux 2.6.25: pins the calling thread to one processor; cpu_set_t macros are not importable.
 int causeway_pin_to_processor(int processor);
 
