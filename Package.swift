@@ -31,6 +31,9 @@ let package = Package(
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
+        .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
+        .library(name: "Toolstack", targets: ["Toolstack"]),
+        .library(name: "SharedRing", targets: ["SharedRing", "XenWire", "SharedMemory"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -79,11 +82,12 @@ let package = Package(
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
             name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
-        tests("SharedRing"),
+        .target(name: "CRingMacros", path: "Tests/CRingMacros"),
+        tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),
         tests("HostDevices"),
         tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor"]),
+        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack"]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]

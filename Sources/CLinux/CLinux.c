@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -105,6 +107,8 @@ int causeway_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal
 int causeway_set_undumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 int causeway_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 
+int causeway_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 int causeway_pin_to_processor(int processor) {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -130,6 +134,27 @@ int causeway_block_discard(int descriptor, uint64_t offset, uint64_t length, int
 }
 
 int causeway_o_direct(void) { return O_DIRECT; }
+
+#ifndef STATX_DIOALIGN
+#define STATX_DIOALIGN 0x00002000U
+#endif
+
+int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset) {
+    // glibc's struct statx may be older than the field: the kernel's layout has it at byte 152 of 256.
+    union { struct statx named; uint32_t words[64]; } status;
+    memset(&status, 0, sizeof status);
+    *memory = *offset = 0;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status.named) < 0) return -1;
+    if (status.named.stx_mask & STATX_DIOALIGN) { *memory = status.words[38]; *offset = status.words[39]; }
+    return 0;
+}
+
+int causeway_punch_hole_mode(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
+
+void causeway_device_number(uint64_t device, uint32_t *major_part, uint32_t *minor_part) {
+    *major_part = gnu_dev_major(device);
+    *minor_part = gnu_dev_minor(device);
+}
 
 int causeway_punch_hole(int descriptor, int64_t offset, int64_t length) {
     return fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);

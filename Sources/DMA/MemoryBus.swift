@@ -1,18 +1,135 @@
-// CONTRACT STUB: one device queue's bus. Each attached region gets a window of bus addresses; nothing outside a window resolves.
+// One device queue's bus. Each attached region gets a window of bus addresses; nothing outside a window resolves. This is the
+// direct map: windows onto memory that this process has mapped. It is not an IOMMU, and it does not allocate memory.
+//
+// An address is `generation | slot | offset`. Windows start 1 TiB apart, so that running off the end of one never
+// lands in another, and generation and slot are never both small, so that a raw offset or a pointer passed by mistake is a fault.
 
 import SharedMemory
 
 /// Thrown when a device reaches for an address that nothing is mapped at.
-public struct BusFault: Error, Hashable, Sendable {
+public struct BusFault: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What the device asked for.
     public let segment: BusSegment
+    /// Wraps the segment that faulted.
     public init(segment: BusSegment) { self.segment = segment }
+    /// `bus fault at 0x…, 4096 bytes`.
+    public var description: String { "bus fault at \(segment.address), \(segment.byteCount) bytes" }
+}
+
+/// Which way a device moves data.
+public enum DMADirection: Sendable, Equatable {
+    /// The device reads memory: a disk write.
+    case toDevice
+    /// The device writes memory: a disk read. Needs a writable region.
+    case fromDevice
 }
 
 /// The bus that one device queue sees. Used by one thread.
-public final class MemoryBus {
-    public init() {}
+@safe
+public final class MemoryBus: CustomStringConvertible {
+    /// A region's place on the bus. `key` is the address's upper part, 0 when the window is free.
+    @safe @usableFromInline
+    struct Window {
+        @usableFromInline var key: UInt64 = 0
+        @usableFromInline var base: UnsafeMutableRawPointer?
+        @usableFromInline var byteCount: UInt64 = 0
+        @usableFromInline var isWritable = false
+        var attachments = 0
+        var region: SharedRegion?
+        var generation: UInt64 = 0
+    }
+
+    @usableFromInline static let offsetBits: UInt64 = 40
+    @usableFromInline static let slotMask: UInt64 = 0xF_FFFF
+
+    /// Grown by doubling; a plain buffer, so that `resolve` costs no exclusivity check.
+    @usableFromInline var windows: UnsafeMutablePointer<Window>
+    @usableFromInline var capacity: Int
+    private var used = 0
+    private var free: [Int] = []
+    private var slots: [ObjectIdentifier: Int] = [:]
+    var flights = FlightLedger()
+
+    /// An empty bus.
+    public init() {
+        capacity = 16
+        unsafe windows = .allocate(capacity: capacity)
+        unsafe windows.initialize(repeating: Window(), count: capacity)
+    }
+
+    deinit {
+        unsafe windows.deinitialize(count: capacity)
+        unsafe windows.deallocate()
+    }
+
+    /// Number of regions attached.
+    public var windowCount: Int { slots.count }
+
+    /// `bus with 3 windows`.
+    public var description: String { "bus with \(windowCount) windows" }
+
     /// Gives `region` a window; returns the address of its first byte. The same region attached again gets the same window and is counted.
-    public func attach(_ region: SharedRegion) -> BusAddress { fatalError() }
-    /// Takes the window back when it has been detached as often as attached.
-    public func detach(_ region: SharedRegion) { fatalError() }
+    public func attach(_ region: SharedRegion) -> BusAddress {
+        if let slot = slots[ObjectIdentifier(region)] {
+            unsafe windows[slot].attachments += 1
+            return BusAddress(rawValue: unsafe windows[slot].key << Self.offsetBits)
+        }
+        precondition(UInt64(region.byteCount) < 1 << Self.offsetBits, "a region larger than a bus window")
+        let slot = free.popLast() ?? newSlot()
+        // The generation makes an address that was kept past its window's end a fault for the next 15 users of the slot.
+        let generation = unsafe windows[slot].generation % 15 + 1
+        let key = generation << 20 | UInt64(slot)
+        unsafe windows[slot] = Window(
+            key: key, base: region.unsafeBase, byteCount: UInt64(region.byteCount), isWritable: region.isWritable,
+            attachments: 1, region: region, generation: generation)
+        slots[ObjectIdentifier(region)] = slot
+        return BusAddress(rawValue: key << Self.offsetBits)
+    }
+
+    /// Takes the window back when it has been detached as often as attached. From then on its addresses fault; the memory itself
+    /// stays mapped until the operations that had begun before have ended.
+    public func detach(_ region: SharedRegion) {
+        guard let slot = slots[ObjectIdentifier(region)] else { return }
+        unsafe windows[slot].attachments -= 1
+        if unsafe windows[slot].attachments > 0 { return }
+        slots[ObjectIdentifier(region)] = nil
+        let generation = unsafe windows[slot].generation
+        unsafe windows[slot] = Window(generation: generation)
+        free.append(slot)
+        flights.retire(region)
+    }
+
+    /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not writable though
+    /// the device is to write. A few nanoseconds.
+    @inlinable @inline(__always)
+    public func resolve(_ segment: BusSegment, _ direction: DMADirection) -> UnsafeMutableRawPointer? {
+        let key = segment.address.rawValue >> Self.offsetBits
+        let slot = Int(truncatingIfNeeded: key & Self.slotMask)
+        guard slot < capacity, key != 0 else { return nil }
+        let window = unsafe windows + slot
+        let offset = segment.address.rawValue & ((1 << Self.offsetBits) &- 1)
+        let count = UInt64(segment.byteCount)
+        guard
+            unsafe window.pointee.key == key, count > 0, unsafe offset < window.pointee.byteCount,
+            unsafe count <= window.pointee.byteCount &- offset,
+            unsafe direction == .toDevice || window.pointee.isWritable
+        else { return nil }
+        return unsafe window.pointee.base.unsafelyUnwrapped + Int(offset)
+    }
+
+    private func newSlot() -> Int {
+        if used == capacity { grow() }
+        used += 1
+        return used - 1
+    }
+
+    private func grow() {
+        precondition(UInt64(capacity) <= Self.slotMask / 2, "more regions than a bus has windows")
+        let larger = UnsafeMutablePointer<Window>.allocate(capacity: capacity * 2)
+        unsafe larger.moveInitialize(from: windows, count: capacity)
+        unsafe (larger + capacity).initialize(repeating: Window(), count: capacity)
+        unsafe windows.deallocate()
+        unsafe windows = larger
+        capacity *= 2
+    }
 }

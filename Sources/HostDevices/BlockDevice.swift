@@ -1,4 +1,4 @@
-// CONTRACT STUB: a disk as the backend drives it. The device side of DMA: it sees bus addresses only.
+// A disk as the backend drives it. The device side of DMA: it sees bus addresses only.
 
 import DMA
 import LinuxSystem
@@ -69,8 +69,19 @@ public protocol BlockDeviceQueue: AnyObject {
     func submit(_ operation: DeviceOperation, tag: UInt32, segments: Span<BusSegment>) -> DeviceResult?
     /// Operations begun and not completed.
     var inFlight: Int { get }
-    /// Ends the queue; call when `inFlight` is 0.
+    /// Asks the operations in flight to end early. Each still completes, with ECANCELED where that worked; new ones are taken as before.
+    func cancelAll()
+    /// Ends the queue; call when `inFlight` is 0. Called earlier, the owner hears no more of what is in flight, and the queue ends after it.
     func close()
+    /// What it has done so far.
+    var statistics: DeviceStatistics { get }
+}
+
+extension BlockDeviceQueue {
+    /// Nothing can be cancelled.
+    public func cancelAll() {}
+    /// Nothing is counted.
+    public var statistics: DeviceStatistics { DeviceStatistics() }
 }
 
 /// A disk that a backend drives.
@@ -84,4 +95,11 @@ public protocol BlockDevice: AnyObject, Sendable {
     func openQueue(
         on reactor: Reactor, bus: MemoryBus, depth: Int, owner: any BlockQueueOwner
     ) throws(Errno) -> any BlockDeviceQueue
+    /// How many queues may be open at once; with more, a flush on one would not cover the others' writes.
+    var queueLimit: Int { get }
+}
+
+extension BlockDevice {
+    /// As many as one likes.
+    public var queueLimit: Int { .max }
 }

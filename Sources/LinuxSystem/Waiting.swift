@@ -48,3 +48,42 @@ public func drainPipe(_ reader: Descriptor) -> Bool {
         if count < 4096 && !(count < 0 && errno == EINTR) { return any }
     }
 }
+
+/// Waits until either descriptor can be read, at most `milliseconds` (negative: for ever); false on time-out.
+public func waitReadable(_ first: Int32, _ second: Int32, milliseconds: Int32) throws(Errno) -> Bool {
+    // poll(2) ignores a negative descriptor.
+    try waitReadable(first, second, -1, milliseconds: milliseconds)
+}
+
+/// Milliseconds of the monotonic clock: never set back, never stepped.
+public func monotonicMilliseconds() -> Int64 {
+    var now = timespec()
+    _ = unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+    return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
+}
+
+/// Nanoseconds of the monotonic clock.
+public func monotonicNanoseconds() -> UInt64 {
+    var now = timespec()
+    _ = unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+    return UInt64(now.tv_sec) &* 1_000_000_000 &+ UInt64(now.tv_nsec)
+}
+
+/// Sleeps so many milliseconds; a signal may end it early.
+public func sleepMilliseconds(_ count: Int64) {
+    var time = timespec(tv_sec: Int(count / 1000), tv_nsec: Int(count % 1000) * 1_000_000)
+    _ = unsafe nanosleep(&time, nil)
+}
+
+/// Waits until one of three descriptors can be read, at most `milliseconds` (negative: for ever); false on time-out.
+public func waitReadable(_ first: Int32, _ second: Int32, _ third: Int32, milliseconds: Int32) throws(Errno) -> Bool {
+    var entries: InlineArray<3, pollfd> = [
+        pollfd(fd: first, events: Int16(POLLIN), revents: 0), pollfd(fd: second, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: third, events: Int16(POLLIN), revents: 0),
+    ]
+    return try retryingInterrupts {
+        unsafe withUnsafeMutableBytes(of: &entries) { bytes in
+            unsafe poll(bytes.bindMemory(to: pollfd.self).baseAddress, 3, milliseconds)
+        }
+    } > 0
+}

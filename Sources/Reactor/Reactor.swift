@@ -1,53 +1,138 @@
-// CONTRACT STUB: one thread, one io_uring.
+// One thread, one io_uring: disk and tap I/O, event channels, timers. Its clients own their state without locks, because
+// everything of theirs runs on this thread. This file: making, starting and stopping it, and jobs from other threads.
 
+import CLinux
+import Glibc
 import LinuxSystem
+import Synchronization
 
-/// How a reactor waits.
-public enum PollingPolicy: Sendable, Equatable {
-    /// Sleeps in the kernel as soon as there is nothing to do.
-    case sleep
-    /// Spins for at most so many microseconds after the last work, then sleeps.
-    case adaptive(microseconds: UInt32)
-    /// Never sleeps.
-    case always
-}
+/// A thread that submits I/O in batches and hands completions to its clients.
+///
+/// Either `start` gives it a thread of its own, or a thread of the caller's runs it with `runLoop(until:)`; not both.
+@safe
+public final class Reactor: @unchecked Sendable, CustomStringConvertible {
+    /// For messages; the thread's name, cut to 15 characters.
+    public let name: String
+    /// How it waits. Change it on its thread only.
+    public var polling: PollingPolicy
 
-/// Whoever works on a reactor's thread.
-public protocol ReactorClient: AnyObject {
-    /// An operation that was begun under `tag` ended with `result` (≥ 0, or a negative errno).
-    func completed(tag: UInt32, result: Int32)
-    /// Called once in each turn of the loop, before waiting; true if there was work, which starts the spin anew.
-    func poll() -> Bool
-    /// Called before the thread sleeps: re-arm event hold-offs; true if work appeared meanwhile, so that the thread does not sleep.
-    func prepareToSleep() -> Bool
-}
+    let uring: Uring
+    let wake: Descriptor
+    let buffer: UnsafeMutablePointer<Completion>
 
-/// A client's place in a reactor.
-public struct ReactorSlot: Hashable, Sendable {
-    let index: Int
-}
+    // Owned by the thread.
+    var seats: [Seat] = []
+    var freeSeats: [Int] = []
+    var occupied = 0
+    var inFlightTotal = 0
+    var overflow: [SubmissionEntry] = []
+    var waits: [UInt64: Descriptor] = [:]
+    var timers = TimerHeap()
+    var fixedFiles = FixedFileTable()
+    var idleTurns: UInt32 = 0
+    var idleSince: UInt64 = 0
+    var hasEntered = false
+    var isStopping = false
+    var hasStopped = false
+    /// What it has done.
+    public internal(set) var statistics = ReactorStatistics()
 
-public final class Reactor: @unchecked Sendable {
-    public init(name: String, entries: UInt32 = 1024, polling: PollingPolicy = .sleep) throws(Errno) { fatalError() }
+    // Shared with posters.
+    private let inbox = Mutex<[@Sendable () -> Void]>([])
+    let hasJobs = Atomic<Bool>(false)
+    let isAsleep = Atomic<Bool>(false)
+    let threadIdentity = Atomic<UInt>(0)
+    private let thread = Mutex<pthread_t?>(nil)
+
+    /// Makes a ring of `entries` submission entries and a wake-up; starts nothing.
+    public init(name: String, entries: UInt32 = 1024, polling: PollingPolicy = .sleep) throws(Errno) {
+        self.name = name
+        self.polling = polling
+        let raw = causeway_eventfd()
+        if raw < 0 { throw Errno.current }
+        wake = Descriptor(owning: raw)
+        uring = try Uring(entries: entries)
+        unsafe buffer = .allocate(capacity: Uring.batch)
+        unsafe buffer.initialize(repeating: Completion(), count: Uring.batch)
+    }
+
+    deinit { unsafe buffer.deallocate() }
+
+    /// `reactor vbd-51712: 2 clients, 3 in flight, 17 turns`.
+    public var description: String {
+        "reactor \(name): \(occupied) clients, \(inFlightTotal) in flight, \(statistics.turns) turns"
+    }
+
     /// Starts the thread.
-    public func start() { fatalError() }
-    /// Ends the thread after the operations in flight have ended, and joins it.
-    public func stop() { fatalError() }
-    /// Runs `job` on the reactor's thread, soon; from any thread.
-    public func post(_ job: @escaping @Sendable () -> Void) { fatalError() }
-    /// Runs `job` on the reactor's thread and waits for it; from any other thread.
-    public func run<R: Sendable>(_ job: @escaping @Sendable () -> R) -> R { fatalError() }
+    public func start() {
+        thread.withLock { thread in
+            precondition(thread == nil, "a reactor is started once")
+            var identity = pthread_t()
+            let context = unsafe Unmanaged.passRetained(self).toOpaque()
+            let result = unsafe pthread_create(&identity, nil, reactorThread, context)
+            precondition(result == 0, "no thread could be made for reactor \(name): \(Errno(result))")
+            thread = identity
+        }
+    }
 
-    // Below: on the reactor's thread only.
+    /// Ends the thread after the operations in flight have ended, and joins it. Waits and timers are dropped.
+    public func stop() {
+        guard let identity = thread.withLock({ $0.take() }) else { return }
+        post { self.isStopping = true }
+        _ = pthread_join(identity, nil)
+    }
 
-    public func attach(_ client: any ReactorClient) -> ReactorSlot { fatalError() }
-    /// Forgets the client. Operations still in flight complete into nothing; their memory must be kept by whoever began them
-    /// until `inFlight(slot)` is 0, so detach after that.
-    public func detach(_ slot: ReactorSlot) { fatalError() }
-    /// Operations of this slot that have not completed (waits for readability not counted).
-    public func inFlight(_ slot: ReactorSlot) -> Int { fatalError() }
-    /// Completes `tag` once when `descriptor` becomes readable (one-shot).
-    public func whenReadable(_ descriptor: Descriptor, _ slot: ReactorSlot, tag: UInt32) { fatalError() }
-    /// Completes `tag` once after so many microseconds.
-    public func after(microseconds: UInt64, _ slot: ReactorSlot, tag: UInt32) { fatalError() }
+    /// Runs `job` on the reactor's thread, soon; from any thread. After `stop` it runs no more.
+    public func post(_ job: @escaping @Sendable () -> Void) {
+        inbox.withLock { $0.append(job) }
+        // Store, then look; the sleeper stores `isAsleep`, then looks for jobs. Sequential consistency forbids that both
+        // look before the other's store, which would leave a job with a sleeper.
+        hasJobs.store(true, ordering: .sequentiallyConsistent)
+        if isAsleep.load(ordering: .sequentiallyConsistent),
+            isAsleep.exchange(false, ordering: .sequentiallyConsistent)
+        {
+            signal()
+        }
+    }
+
+    /// Runs `job` on the reactor's thread and waits for it; from any other thread (on its own, the job runs at once). The reactor
+    /// must be running or be about to.
+    public func run<R: Sendable>(_ job: @escaping @Sendable () -> R) -> R {
+        if isOnThread { return job() }
+        let handoff = Handoff<R>()
+        post { handoff.deliver(job()) }
+        return handoff.wait()
+    }
+
+    /// Whether the caller is on the reactor's thread.
+    public var isOnThread: Bool { threadIdentity.load(ordering: .relaxed) == UInt(pthread_self()) }
+
+    /// Runs every job posted; true if there was one.
+    func runJobs() -> Bool {
+        guard hasJobs.load(ordering: .acquiring) else { return false }
+        // Cleared before the list is taken: a job posted in between is either in the list or leaves the flag set.
+        hasJobs.store(false, ordering: .sequentiallyConsistent)
+        let jobs = inbox.withLock { list in
+            let taken = list
+            list = []
+            return taken
+        }
+        for job in jobs { job() }
+        statistics.jobs += UInt64(jobs.count)
+        return !jobs.isEmpty
+    }
+
+    private func signal() {
+        var one: UInt64 = 1
+        _ = unsafe Glibc.write(wake.rawValue, &one, 8)
+    }
+}
+
+/// A function, not a closure: see style notes on `pthread_create`.
+private func reactorThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let context = unsafe context else { return nil }
+    let reactor = unsafe Unmanaged<Reactor>.fromOpaque(context).takeRetainedValue()
+    _ = unsafe causeway_set_thread_name(reactor.name)
+    reactor.loop()
+    return nil
 }

@@ -5,7 +5,7 @@ import Glibc
 import Synchronization
 
 extension SharedRegion {
-    /// Loads one integer, once. `offset` must be a multiple of the integer's size.
+    /// Loads one integer, each byte once, at any alignment.
     @inlinable @inline(__always)
     public func load<N: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: N.Type = N.self) -> N {
         check(offset, MemoryLayout<N>.size)
@@ -39,6 +39,16 @@ extension SharedRegion {
         check(offset, count)
         precondition(count <= MemoryLayout<T>.size)
         unsafe withUnsafeBytes(of: value) { bytes in
+            unsafe (base + offset).copyMemory(from: bytes.baseAddress!, byteCount: count)
+        }
+    }
+
+    /// Copies a plain value into the region from where it stands: it is not changed, only not moved first.
+    @inlinable @inline(__always)
+    public func copyOut<T: BitwiseCopyable>(from value: inout T, byteCount count: Int, at offset: Int) {
+        check(offset, count)
+        precondition(count <= MemoryLayout<T>.size)
+        unsafe withUnsafeMutableBytes(of: &value) { bytes in
             unsafe (base + offset).copyMemory(from: bytes.baseAddress!, byteCount: count)
         }
     }

@@ -114,7 +114,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
     @inlinable @inline(__always)
     func check(_ offset: Int, _ count: Int) {
         precondition(
-            offset >= 0 && count >= 0 && offset <= byteCount && count <= byteCount &- offset,
-            "access outside a shared region")
+            // Neither side can wrap: both sizes are positive.
+            offset >= 0 && count >= 0 && offset <= byteCount &- count, "access outside a shared region")
     }
 }

@@ -1,19 +1,19 @@
 // The numbers that domains exchange. Each is a type of its own: a reference is never a port.
 
 /// A domain's number (`domid_t`, xen/xen.h).
-public struct DomainID: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+public struct DomainID: RawRepresentable, Hashable, Comparable, Sendable, BitwiseCopyable, CustomStringConvertible {
     /// The number as Xen has it.
     public let rawValue: UInt16
     /// Wraps a number; values from 0x7FF0 on are Xen's own (`DOMID_SELF` and its like).
-    public init(rawValue: UInt16) { self.rawValue = rawValue }
+    @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
     /// Wraps a number.
-    public init(_ rawValue: UInt16) { self.rawValue = rawValue }
+    @inlinable public init(_ rawValue: UInt16) { self.rawValue = rawValue }
     /// Domain 0, the control domain.
     public static let zero = DomainID(0)
     /// `DOMID_SELF`: the caller.
     public static let myself = DomainID(0x7FF0)
     /// Whether this can name a real domain (below `DOMID_FIRST_RESERVED`).
-    public var isOrdinary: Bool { rawValue < 0x7FF0 }
+    @inlinable public var isOrdinary: Bool { rawValue < 0x7FF0 }
     /// By number.
     public static func < (a: DomainID, b: DomainID) -> Bool { a.rawValue < b.rawValue }
     /// The number in decimal, as store paths have it.
@@ -21,25 +21,25 @@ public struct DomainID: RawRepresentable, Hashable, Comparable, Sendable, Custom
 }
 
 /// An index into a granter's table (`grant_ref_t`, xen/grant_table.h).
-public struct GrantReference: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
+public struct GrantReference: RawRepresentable, Hashable, Sendable, BitwiseCopyable, CustomStringConvertible {
     /// The index.
     public let rawValue: UInt32
     /// Wraps an index.
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
     /// Wraps an index.
-    public init(_ rawValue: UInt32) { self.rawValue = rawValue }
+    @inlinable public init(_ rawValue: UInt32) { self.rawValue = rawValue }
     /// The number in decimal, as store nodes have it.
     public var description: String { String(rawValue) }
 }
 
 /// A domain's event-channel port (`evtchn_port_t`, xen/event_channel.h).
-public struct EventPort: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
+public struct EventPort: RawRepresentable, Hashable, Sendable, BitwiseCopyable, CustomStringConvertible {
     /// The port number; 0 is never valid.
     public let rawValue: UInt32
     /// Wraps a port number.
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
     /// Wraps a port number.
-    public init(_ rawValue: UInt32) { self.rawValue = rawValue }
+    @inlinable public init(_ rawValue: UInt32) { self.rawValue = rawValue }
     /// The number in decimal, as store nodes have it.
     public var description: String { String(rawValue) }
 }

@@ -6,7 +6,7 @@ import XenWire
 
 @testable import XenStore
 
-@Suite(.timeLimit(.minutes(1))) struct ClientServerTests {
+@Suite(.serialized, .timeLimit(.minutes(1))) struct ClientServerTests {
     let server = StoreServer()
     let host: StoreClient
 
@@ -128,34 +128,31 @@ import XenWire
     }
 
     @Test func wakeEndsAWait() async throws {
-        let waiter = Task.detached { try host.nextEvent(milliseconds: -1) }
+        let outcome = Elsewhere { try self.host.nextEvent(milliseconds: -1) }
         try await Task.sleep(for: .milliseconds(20))
         host.wake()
-        #expect(try await waiter.value == nil)
+        #expect(try await outcome.value() == nil)
     }
 
     @Test func closingFreesWaitersAndTheServersAccounts() async throws {
-        let waiter = Task.detached { try host.nextEvent(milliseconds: -1) }
+        let outcome = Elsewhere { try self.host.nextEvent(milliseconds: -1) }
         try await Task.sleep(for: .milliseconds(20))
         host.close()
-        await #expect(throws: StoreError.disconnected("closed")) { try await waiter.value }
+        await #expect(throws: StoreError.disconnected("closed")) { try await outcome.value() }
         #expect(throws: StoreError.disconnected("closed")) { try host.read("/") }
         try await eventually { server.usage().connections == 0 }
     }
 
     @Test func requestsFromManyThreads() async throws {
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for worker in 0..<4 {
-                group.addTask {
-                    for round in 0..<100 {
-                        try host.write("/many/\(worker)", "\(round)")
-                        let back = try host.read("/many/\(worker)")
-                        #expect(back == "\(round)")
-                    }
+        let workers = (0..<4).map { worker in
+            Elsewhere {
+                try (0..<100).allSatisfy { round in
+                    try self.host.write("/many/\(worker)", "\(round)")
+                    return try self.host.read("/many/\(worker)") == "\(round)"
                 }
             }
-            try await group.waitForAll()
         }
+        for worker in workers { #expect(try await worker.value()) }
         #expect(try host.directory("/many").count == 4)
     }
 
@@ -168,13 +165,4 @@ import XenWire
             #expect(seen == names)
         }
     }
-}
-
-/// Waits until `condition` holds, five seconds at most.
-func eventually(_ condition: () throws -> Bool) async throws {
-    for _ in 0..<500 {
-        if try condition() { return }
-        try await Task.sleep(for: .milliseconds(10))
-    }
-    Issue.record("it did not come about within five seconds")
 }

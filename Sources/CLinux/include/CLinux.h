@@ -29,26 +29,27 @@ long causeway_receive_descriptors(int socket, void *bytes, size_t length, int *d
 int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint32_t *group);
 
 // A copy out of memory that a peer may be writing: every byte is loaded exactly once, whatever the optimizer would like.
-static inline void causeway_copy_once(void *destination, const volatile void *source, size_t length) {
+// Words are loaded wherever they lie: a 32-bit guest's are aligned to 4 bytes, and a test for it costs more than such a load.
+typedef uint64_t causeway_any_u64 __attribute__((aligned(1), may_alias));
+typedef uint32_t causeway_any_u32 __attribute__((aligned(1), may_alias));
+typedef uint16_t causeway_any_u16 __attribute__((aligned(1), may_alias));
+static inline __attribute__((always_inline))
+void causeway_copy_once(void *destination, const volatile void *source, size_t length) {
     unsigned char *to = (unsigned char *)destination;
     const volatile unsigned char *from = (const volatile unsigned char *)source;
-    while (length >= 8 && (((uintptr_t)from) & 7) == 0) {
-        uint64_t word = *(const volatile uint64_t *)from;
-        __builtin_memcpy(to, &word, 8);
+    while (length >= 8) {
+        *(causeway_any_u64 *)to = *(const volatile causeway_any_u64 *)from;
         to += 8; from += 8; length -= 8;
     }
-    while (length >= 4 && (((uintptr_t)from) & 3) == 0) {
-        uint32_t word = *(const volatile uint32_t *)from;
-        __builtin_memcpy(to, &word, 4);
+    if (length >= 4) {
+        *(causeway_any_u32 *)to = *(const volatile causeway_any_u32 *)from;
         to += 4; from += 4; length -= 4;
-        if (length >= 8 && (((uintptr_t)from) & 7) == 0) break;
     }
-    while (length >= 8 && (((uintptr_t)from) & 7) == 0) {
-        uint64_t word = *(const volatile uint64_t *)from;
-        __builtin_memcpy(to, &word, 8);
-        to += 8; from += 8; length -= 8;
+    if (length >= 2) {
+        *(causeway_any_u16 *)to = *(const volatile causeway_any_u16 *)from;
+        to += 2; from += 2; length -= 2;
     }
-    while (length > 0) { *to++ = *from++; length--; }
+    if (length > 0) *to = *from;
 }
 
 // A spin loop's hint to the core.
@@ -64,6 +65,8 @@ static inline void causeway_pause(void) {
 int causeway_die_with_parent(int signal);
 int causeway_set_undumpable(void);
 int causeway_no_new_privileges(void);
+// PR_SET_NAME: the calling thread's name in ps and perf, cut to 15 bytes.
+int causeway_set_thread_name(const char *name);
 // Linux 2.6.25: pins the calling thread to one processor; cpu_set_t macros are not importable.
 int causeway_pin_to_processor(int processor);
 
@@ -75,6 +78,13 @@ int causeway_block_discard(int descriptor, uint64_t offset, uint64_t length, int
 
 // O_DIRECT and fallocate's modes are missing from the module.
 int causeway_o_direct(void);
+// What direct I/O must be aligned to (statx STATX_DIOALIGN, Linux 6.1): memory and file offset, in bytes; 0 both if unsupported or
+// unknown. Returns 0 or -1 with errno.
+int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset);
+// FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, for an fallocate that io_uring does.
+int causeway_punch_hole_mode(void);
+// A device number's halves: major() and minor() are macros.
+void causeway_device_number(uint64_t device, uint32_t *major_part, uint32_t *minor_part);
 int causeway_punch_hole(int descriptor, int64_t offset, int64_t length);
 
 #endif

@@ -1,0 +1,48 @@
+# What people type. Each target is one command on a fresh Debian 12 with Swift; see README.md.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SWIFT ?= swift
+BUILD = .build/release
+
+.PHONY: all setup build demo test bench lab fuzz lint docs install clean
+
+all: build
+
+setup: ## Installs the Debian packages that are missing (as root)
+	@sh tools/setup.sh
+
+build: setup ## Builds the command and the nbdkit plugin, optimized
+	$(SWIFT) build -c release --product causeway
+	$(SWIFT) build -c release --product CausewayNBD
+
+demo: build ## Shows the main job on real devices (as root), with figures at the end
+	@sh tools/demo.sh $(BUILD)/causeway
+
+test: setup ## Runs all tests; as root none is skipped
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+bench: build ## Prints ours beside the reference, and the ratio
+	$(BUILD)/causeway bench block
+
+# Rooms of their own, each with a script that says what it needs.
+lab fuzz docs:
+	@if [ -x tools/$@.sh ]; then exec tools/$@.sh; \
+	else echo "make $@: tools/$@.sh is not in this tree; it comes with a later version of the project" >&2; exit 1; fi
+
+lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
+	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh .ci/run; \
+	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
+
+# The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.
+install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
+	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
+	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
+	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BUILD)/causeway --generate-completion-script bash \
+	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway
+
+clean:
+	$(SWIFT) package clean

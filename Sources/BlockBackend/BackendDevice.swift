@@ -1,0 +1,296 @@
+// One vbd on the control thread: follows the store, asks BackendMachine what to do, does it. Its queues run elsewhere.
+
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import Reactor
+import SharedRing
+import XenBus
+import XenStore
+import XenWire
+
+/// Opens the disk that a directory names; throws one line that names it and the reason.
+public typealias DiskOpener = @Sendable (DiskSettings) throws(DiskOpenFailure) -> any BlockDevice
+
+/// Why a disk could not be opened: one line with its name and the reason.
+public struct DiskOpenFailure: Error, Sendable, CustomStringConvertible {
+    /// The error number for the error node.
+    public let number: Int32
+    /// The line.
+    public let description: String
+    /// Wraps a line.
+    public init(number: Int32, _ description: String) {
+        self.number = number
+        self.description = description
+    }
+}
+
+/// The control thread's view of one vbd.
+final class BackendDevice {
+    let path: BackendPath
+    private let hypervisor: any Hypervisor
+    private let options: BlockBackendOptions
+    private let openDisk: DiskOpener
+    private let nextReactor: () -> Reactor
+    private let report: @Sendable (DeviceID, QueueReport) -> Void
+    private let log: (String) -> Void
+
+    private var hasAnnounced = false
+    private(set) var queues: [(queue: BackendQueue, reactor: Reactor)] = []
+    /// Queues that have been told to close and have not reported it.
+    private var draining = 0
+    private var settings: DiskSettings?
+    private(set) var disk: (any BlockDevice)?
+    private(set) var frontendPath: String?
+    /// The hypervisor says that the frontend's domain is gone, whatever its directory still says.
+    var isOrphan = false
+
+    init(
+        path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, openDisk: @escaping DiskOpener,
+        nextReactor: @escaping () -> Reactor, report: @escaping @Sendable (DeviceID, QueueReport) -> Void,
+        log: @escaping (String) -> Void
+    ) {
+        self.path = path
+        self.hypervisor = hypervisor
+        self.options = options
+        self.openDisk = openDisk
+        self.nextReactor = nextReactor
+        self.report = report
+        self.log = log
+    }
+
+    /// Whether anything of the frontend's is held.
+    var isIdle: Bool { queues.isEmpty && draining == 0 }
+
+    /// Does what the store calls for, until there is nothing to do; false if the device's directory is gone and nothing is held.
+    func follow(_ store: StoreClient) throws(XenbusError) -> Bool {
+        // The number of steps of a whole life is small; a frontend that changes its state as we go gets its turn later.
+        for _ in 0..<8 {
+            guard draining == 0 else { return true }
+            guard try store.text(path.path + "/state") != nil else {
+                closeQueues()
+                disk = nil
+                return !isIdle
+            }
+            do throws(XenbusError) {
+                if try !step(store) { return true }
+            } catch {
+                // A store that is gone is everybody's problem; a node that is wrong is this device's.
+                if error.isDisconnected { throw error }
+                try fail(store, 22, "\(error)")
+                return true
+            }
+        }
+        return true
+    }
+
+    private func step(_ store: StoreClient) throws(XenbusError) -> Bool {
+        let frontend = try locateFrontend(store)
+        let own = try store.state(of: path.path)
+        let step = BackendMachine.next(
+            own: own, frontend: isOrphan ? .unknown : try store.state(of: frontend), holds: !queues.isEmpty,
+            announced: hasAnnounced, online: try store.flag(path.path + "/online"))
+        switch step {
+        case .wait: return false
+        case .announce: try announce(store)
+        case .connect: try connect(store, frontend)
+        case .close: try store.switchState(of: path.path, to: .closing)
+        case .disconnect:
+            if queues.isEmpty {
+                try store.switchState(of: path.path, to: .closed)
+            } else {
+                closeQueues()
+            }
+        case .refuse(let reason): try fail(store, 22, reason)
+        }
+        return true
+    }
+
+    /// The frontend's directory. The toolstack names it; it must be one of the domain that the device is for (attacks.md D14).
+    private func locateFrontend(_ store: StoreClient) throws(XenbusError) -> String {
+        let frontend = try store.requiredText(path.path + "/frontend")
+        let domain: UInt16 = try store.requiredNumber(path.path + "/frontend-id", in: 0...0x7FEF)
+        guard DomainID(domain) == path.device.frontend, frontend.hasPrefix("/local/domain/\(domain)/") else {
+            throw .malformed(
+                MalformedNode(path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)"))
+        }
+        if frontendPath != frontend {
+            do throws(StoreError) { try store.watch(frontend + "/state", token: "frontend \(path.device)") } catch {
+                throw .store(error)
+            }
+            frontendPath = frontend
+        }
+        return frontend
+    }
+
+    // MARK: Steps
+
+    private func announce(_ store: StoreClient) throws(XenbusError) {
+        let wanted = try DiskSettings.read(from: store, at: path.path)
+        if disk == nil || settings != wanted {
+            do throws(DiskOpenFailure) {
+                disk = try openDisk(wanted)
+                settings = wanted
+            } catch {
+                try fail(store, error.number, error.description)
+                return
+            }
+        }
+        let offer = options.offer
+        let directory = path.path
+        try store.atomically { access throws(XenbusError) in
+            guard try access.text(directory + "/state") != nil else { return }
+            try offer.write(to: access, at: directory)
+            try access.put(directory + "/hotplug-status", "connected")
+            try access.put(directory + "/state", XenbusState.initWait.rawValue)
+        }
+        hasAnnounced = true
+    }
+
+    private func connect(_ store: StoreClient, _ frontend: String) throws(XenbusError) {
+        if disk == nil || !hasAnnounced {
+            try announce(store)
+            guard disk != nil else { return }
+        }
+        guard let disk, let settings else { return }
+        let keys = try BlockRequestKeys.read(from: store, at: frontend, offer: options.offer)
+        guard let abi = BlockABI(node: keys.abi, whenMissing: options.abiWhenMissing) else {
+            throw .malformed(MalformedNode(frontend + "/protocol", "is \(StoreNumber.quote(keys.abi ?? "")), which no ring here speaks"))
+        }
+        let properties = self.properties(of: disk, settings, keys)
+        let validator = BlockRequestValidator(
+            sectorCount: properties.sectors, logicalSectorSize: Int(properties.sectorSize),
+            isReadOnly: properties.info.contains(.readOnly), maximumIndirectSegments: Int(options.offer.indirectSegments),
+            discard: properties.discard.map { $0.secure ? .secure : .plain } ?? .none, offersFlush: properties.flush,
+            offersBarrier: properties.barrier)
+        do throws(DiskOpenFailure) {
+            for (index, queue) in keys.queues.enumerated() {
+                queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
+            }
+        } catch {
+            closeQueues()
+            try fail(store, error.number, error.description)
+            return
+        }
+        let directory = path.path
+        try store.atomically { access throws(XenbusError) in
+            guard try access.text(directory + "/state") != nil else { return }
+            try properties.write(to: access, at: directory)
+            try access.put(directory + "/state", XenbusState.connected.rawValue)
+        }
+        log(
+            "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
+                + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
+    }
+
+    private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys) -> BlockProperties {
+        let geometry = disk.geometry
+        var info: DiskInfo = []
+        if settings.isCDROM { info.insert(.cdrom) }
+        if settings.isRemovable { info.insert(.removable) }
+        if !settings.isWritable || geometry.isReadOnly { info.insert(.readOnly) }
+        let flush = options.flush && geometry.canFlush
+        var discard: DiscardKeys?
+        if options.discard, settings.discard != false, !info.contains(.readOnly), let limits = geometry.discard {
+            discard = DiscardKeys(granularity: limits.granularity, alignment: limits.alignment, secure: limits.secure)
+        }
+        return BlockProperties(
+            sectors: geometry.byteCount / 512, sectorSize: geometry.logicalSectorSize,
+            physicalSectorSize: geometry.physicalSectorSize, info: info, flush: flush,
+            barrier: options.barrier && flush && keys.queues.count == 1, discard: discard,
+            persistent: options.persistentGrants && keys.persistent)
+    }
+
+    private func open(
+        _ keys: QueueKeys, _ index: Int, _ abi: BlockABI, _ disk: any BlockDevice, _ validator: BlockRequestValidator,
+        _ persistent: Bool
+    ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
+        let frontend = path.device.frontend
+        let rings: any ContiguousGrants
+        let channel: any EventChannel
+        do throws(HypervisorError) {
+            rings = try hypervisor.mapContiguous(keys.ring, of: frontend, access: .readWrite)
+            do throws(HypervisorError) {
+                channel = try hypervisor.bindChannel(remote: frontend, port: keys.port)
+            } catch {
+                rings.unmap()
+                throw error
+            }
+        } catch { throw DiskOpenFailure(number: 22, "queue \(index): \(error)") }
+        let reactor = nextReactor()
+        let (hypervisor, report, device) = (self.hypervisor, self.report, path.device)
+        let limit = persistent ? options.persistentGrantLimit : nil
+        let made = reactor.run { () -> Result<BackendQueue, Errno> in
+            do throws(Errno) {
+                return .success(
+                    try BackendQueue(
+                        reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
+                        persistentGrants: limit, frontend: frontend, hypervisor: hypervisor,
+                        report: { report(device, $0) }))
+            } catch { return .failure(error) }
+        }
+        switch made {
+        case .success(let queue): return (queue, reactor)
+        case .failure(let error):
+            channel.close()
+            rings.unmap()
+            throw DiskOpenFailure(number: error.rawValue, "queue \(index): \(disk.name): \(error)")
+        }
+    }
+
+    /// Tells every queue to end what is in work and give everything back; `follow` goes on when all have.
+    func closeQueues() {
+        draining += queues.count
+        for (queue, reactor) in queues { reactor.post { queue.close() } }
+        queues = []
+    }
+
+    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out until its frontend goes
+    /// through a close cycle; the others serve on.
+    private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
+        log("vbd \(path.device): \(message)")
+        closeQueues()
+        try store.fail(path.path, errorNode: path.errorNode, number: number, message)
+    }
+
+    // MARK: News
+
+    /// Acts on what a queue reported.
+    func handle(_ news: QueueReport, _ store: StoreClient) throws(XenbusError) {
+        switch news {
+        case .closed: draining -= 1
+        case .broken(let reason): try fail(store, 22, "the frontend broke its ring: \(reason)")
+        case .lostFlush:
+            try store.put(path.path + "/feature-flush-cache", 0)
+            try store.put(path.path + "/feature-barrier", 0)
+        case .lostDiscard: try store.put(path.path + "/feature-discard", 0)
+        }
+    }
+
+    /// Looks whether the disk has another size now, and tells the frontend by rewriting `sectors` and the state, which stays what it
+    /// is (item 20).
+    func pollSize(_ store: StoreClient) throws(XenbusError) {
+        guard !queues.isEmpty, let disk else { return }
+        let old = disk.geometry.byteCount
+        guard let new = try? disk.refreshGeometry().byteCount, new != old else { return }
+        for (queue, reactor) in queues { reactor.post { queue.resize(sectors: new / 512) } }
+        let directory = path.path
+        try store.atomically { access throws(XenbusError) in
+            guard let state = try access.text(directory + "/state") else { return }
+            try access.put(directory + "/sectors", new / 512)
+            try access.put(directory + "/state", state)
+        }
+        log("vbd \(path.device): \(disk.name) has \(new / 512) sectors of 512 bytes now, \(old / 512) before")
+    }
+
+    /// `1/51712: connected, 2 queues`.
+    var description: String {
+        "\(path.device): \(queues.isEmpty ? (draining > 0 ? "closing" : "idle") : "connected, \(queues.count) queues")"
+    }
+
+    /// The watch on the frontend's state, to be taken back.
+    func forgetFrontend(_ store: StoreClient) {
+        if let frontendPath { try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)") }
+        frontendPath = nil
+    }
+}

@@ -1,0 +1,45 @@
+// What a block backend offers. Each feature can be switched off, for tests and for frontends that get one wrong.
+
+import Reactor
+import XenBus
+import XenWire
+
+/// A block backend's offer and limits.
+public struct BlockBackendOptions: Sendable {
+    /// Queues that a frontend may ask for.
+    public var queues: UInt32 = 4
+    /// Largest order of ring pages, 0 to 5.
+    public var ringPageOrder: UInt32 = 5
+    /// Segments that an indirect request may have, up to 4096; 0: no indirect requests.
+    public var indirectSegments: UInt32 = 256
+    /// Whether grants may stay mapped.
+    public var persistentGrants = true
+    /// The most grants that one queue keeps mapped; the least recently used goes first. Linux's default is 1056; ours holds
+    /// what 128 requests of 128 KiB name.
+    public var persistentGrantLimit = 4352
+    /// Whether flush is offered where the disk has it.
+    public var flush = true
+    /// Whether barriers are offered. Only ever to a frontend with one queue: a barrier orders the whole disk (item 12).
+    public var barrier = true
+    /// Whether discard is offered where the disk has it.
+    public var discard = true
+    /// What a frontend without a `protocol` node speaks: x86_32, as Linux, QEMU and tapdisk take it.
+    public var abiWhenMissing: BlockABI = .assumedWhenMissing
+    /// How a reactor waits.
+    public var polling: PollingPolicy = .sleep
+    /// Reactor threads; queues are dealt out to them in turn.
+    public var reactors = 1
+    /// Bypasses the page cache even for disks that do not say `direct-io-safe`.
+    public var direct = false
+    /// The backend directory that is served.
+    public var kind: DeviceKind = .block
+    /// How often disks are asked for their size, for online resize; 0: never.
+    public var resizePollMilliseconds: Int32 = 1000
+
+    /// The defaults.
+    public init() {}
+
+    var offer: BlockOffer {
+        BlockOffer(indirectSegments: indirectSegments, queues: queues, ringPageOrder: ringPageOrder)
+    }
+}

@@ -1,0 +1,120 @@
+// Mapping what a turn's requests need: in one batch, and one request at a time where the batch fails, so that a bad grant costs only
+// the request that named it (attacks.md A5).
+
+import DMA
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import SharedMemory
+import XenWire
+
+extension QueueCore {
+    /// Maps all that is wanted, then starts the requests that waited for it.
+    mutating func mapAndStart() {
+        let requests = waiting
+        waiting.removeAll(keepingCapacity: true)
+        if map(wanted[...]) {
+            for slot in requests { begin(slot) }
+        } else {
+            var place = wanted.startIndex
+            for slot in requests {
+                let start = place
+                while place < wanted.endIndex && wanted[place].slot == slot { place += 1 }
+                if map(wanted[start..<place]) { begin(slot) } else { finish(slot, .error) }
+            }
+        }
+        wanted.removeAll(keepingCapacity: true)
+    }
+
+    /// Maps pages for the requests that want them; false, and nothing mapped, if one of them cannot be.
+    private mutating func map(_ pages: ArraySlice<Wanted>) -> Bool {
+        // Persistent grants are mapped writable whatever this request does: the next one may do the other (item 16).
+        if usesPersistentGrants { return map(pages, .readWrite) }
+        // A page that the disk only reads is mapped read-only, so that a grant of a read-only page will do.
+        let writes = pages.filter { !isRead($0.slot) }
+        let reads = pages.filter { isRead($0.slot) }
+        return (writes.isEmpty || map(writes[...], .readOnly)) && (reads.isEmpty || map(reads[...], .readWrite))
+    }
+
+    private func isRead(_ slot: Int32) -> Bool {
+        if case .transfer(let transfer) = pending[Int(slot)].work { transfer.direction == .read } else { false }
+    }
+
+    private mutating func map(_ pages: ArraySlice<Wanted>, _ access: GrantAccess) -> Bool {
+        let mapped: [MappedGrant]
+        do throws(HypervisorError) {
+            mapped = try hypervisor.mapGrants(pages.map(\.reference), of: frontend, access: access)
+        } catch {
+            return false
+        }
+        statistics.grantsMapped &+= UInt64(mapped.count)
+        var evicted: [MappedGrant] = []
+        for (page, grant) in zip(pages, mapped) {
+            let window = bus.attach(grant.region)
+            // A region's pages lie within its window: the sum cannot wrap.
+            let address = window.advanced(by: UInt64(grant.offset)) ?? window
+            let index = Int(page.slot) * stride + Int(page.page)
+            addresses[index] = address
+            if usesPersistentGrants, let holder = grants.insert(grant, at: address, evicted: &evicted) {
+                holders[index] = holder
+            } else {
+                transient[Int(page.slot)].append(grant)
+            }
+        }
+        unmapping.append(contentsOf: evicted)
+        return true
+    }
+
+    /// Copies an indirect request's segments into private memory, once, and validates the copies; `validRanges` has them.
+    mutating func readDescriptors(_ indirect: IndirectTransfer) throws(BlockRejection) -> BlockTransfer {
+        indirectSegments.removeAll(keepingCapacity: true)
+        for page in 0..<indirect.pageCount {
+            let reference = indirect.reference(page)
+            let count = indirect.segmentCount(onPage: page)
+            if usesPersistentGrants, case .slot(let holder) = grants.acquire(reference) {
+                if let grant = grants.grant(holder) {
+                    IndirectPage.load(grant.region, at: grant.offset, count: count, appendingTo: &indirectSegments)
+                }
+                // The copy is ours now; the page may serve the next request.
+                grants.release(holder)
+            } else {
+                try loadUnmapped(reference, count)
+            }
+        }
+        return try validator.validate(indirect, segments: indirectSegments, into: &validRanges)
+    }
+
+    private mutating func loadUnmapped(_ reference: GrantReference, _ count: Int) throws(BlockRejection) {
+        let mapped: [MappedGrant]
+        do throws(HypervisorError) {
+            mapped = try hypervisor.mapGrants(
+                [reference], of: frontend, access: usesPersistentGrants ? .readWrite : .readOnly)
+        } catch { throw .segmentCount(count, allowed: 0) }
+        statistics.grantsMapped &+= 1
+        for grant in mapped {
+            IndirectPage.load(grant.region, at: grant.offset, count: count, appendingTo: &indirectSegments)
+            let window = bus.attach(grant.region)
+            var evicted: [MappedGrant] = []
+            let address = window.advanced(by: UInt64(grant.offset)) ?? window
+            if usesPersistentGrants, let holder = grants.insert(grant, at: address, evicted: &evicted) {
+                grants.release(holder)
+            } else {
+                unmapping.append(grant)
+            }
+            unmapping.append(contentsOf: evicted)
+        }
+    }
+
+    /// Gives every mapping back; nothing is in work any more.
+    mutating func releaseEverything() {
+        unmapping.append(contentsOf: grants.removeAll())
+        for grant in unmapping { bus.detach(grant.region) }
+        if !unmapping.isEmpty { hypervisor.unmapGrants(unmapping) }
+        unmapping.removeAll()
+    }
+}
+
+extension Errno {
+    /// The device does not know the operation: EOPNOTSUPP, ENOSYS or ENOTTY.
+    var isUnsupported: Bool { rawValue == 95 || rawValue == 38 || rawValue == 25 }
+}

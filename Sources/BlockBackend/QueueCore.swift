@@ -1,0 +1,308 @@
+// A backend queue's data path: takes requests, maps their pages, hands bus segments to the disk, answers. Owned by one reactor thread;
+// nothing here is locked. A struct with one owner, because the owner's class pays for access once a turn, not once a field.
+
+import DMA
+import HostDevices
+import Hypervisor
+import SharedRing
+import XenWire
+
+/// One queue's rings, grants and requests in work.
+struct QueueCore: ~Copyable {
+    var ring: BackRing<BlockRing>
+    var validator: BlockRequestValidator
+    var grants: PersistentGrants
+    let usesPersistentGrants: Bool
+    let frontend: DomainID
+    /// Not generic: it is called to map and unmap, a system call away at least, never for a request whose grants are mapped.
+    let hypervisor: any Hypervisor
+    let bus: MemoryBus
+    let disk: any BlockDeviceQueue
+
+    /// Requests in work by slot; the slot is the device's tag.
+    var pending: [PendingRequest]
+    var freeSlots: [Int32]
+    /// Per-request storage, `stride` places each: the part of each page that is meant, where it is on the bus, and who
+    /// holds the mapping (a slot of `grants`, or -1: `transient`).
+    let stride: Int
+    var ranges: [SegmentRange?]
+    var addresses: [BusAddress]
+    var holders: [Int32]
+    /// Mappings made for one request only.
+    var transient: [[MappedGrant]]
+
+    /// Pages that this turn's requests need and that are not mapped.
+    var wanted: [Wanted] = []
+    /// Requests of this turn that wait for them.
+    var waiting: [Int32] = []
+    /// Mappings to give back before this turn's responses are shown.
+    var unmapping: [MappedGrant] = []
+    var segments: [BusSegment] = []
+    var indirectSegments: [BlockSegment] = []
+    var validRanges: [SegmentRange] = []
+
+    /// A barrier in work: nothing behind it starts.
+    var barrier: Int32 = -1
+    /// Requests in work, those that wait included.
+    var inWork = 0
+    var isClosing = false
+    var fault: String?
+    /// Features that the disk refused: to be withdrawn in the store.
+    var lostFlush = false
+    var lostDiscard = false
+    var statistics = BackendQueueStatistics()
+
+    /// A page that has to be mapped: for which request, and which of its pages.
+    struct Wanted {
+        var slot: Int32
+        var page: Int32
+        var reference: GrantReference
+    }
+
+    init(
+        ring: consuming BackRing<BlockRing>, validator: BlockRequestValidator, persistentGrants: Int?,
+        frontend: DomainID, hypervisor: any Hypervisor, bus: MemoryBus, disk: any BlockDeviceQueue
+    ) {
+        let slots = Int(ring.geometry.slotCount)
+        self.ring = ring
+        self.validator = validator
+        grants = PersistentGrants(limit: persistentGrants ?? 0)
+        usesPersistentGrants = persistentGrants != nil
+        self.frontend = frontend
+        self.hypervisor = hypervisor
+        self.bus = bus
+        self.disk = disk
+        pending = Array(repeating: PendingRequest(), count: slots)
+        freeSlots = (0..<Int32(slots)).reversed()
+        stride = max(BlockProtocol.maximumDirectSegments, validator.maximumIndirectSegments)
+        ranges = Array(repeating: nil, count: slots * stride)
+        addresses = Array(repeating: BusAddress(rawValue: 0), count: slots * stride)
+        holders = Array(repeating: -1, count: slots * stride)
+        transient = Array(repeating: [], count: slots)
+        segments.reserveCapacity(stride)
+    }
+
+    /// Whether a request may be taken now.
+    var isOpen: Bool { !isClosing && fault == nil && barrier < 0 }
+
+    /// Takes what the frontend asks for and starts it; true if there was anything. Answers are shown by `publish`.
+    mutating func takeRequests() -> (taken: Int, rejected: Int) {
+        var taken = 0
+        var rejected = 0
+        var request = BlockRequest()
+        do throws(RingError) {
+            // One turn takes at most a ring's worth, so that one busy frontend leaves room for the others on this thread (A33).
+            while isOpen, taken < pending.count, let slot = freeSlots.last, try ring.nextRequest(into: &request) {
+                taken += 1
+                if !start(&request, in: slot) { rejected += 1 }
+            }
+        } catch {
+            fault = "\(error)"
+        }
+        if !waiting.isEmpty { mapAndStart() }
+        statistics.requests &+= UInt64(taken)
+        statistics.rejected &+= UInt64(rejected)
+        return (taken, rejected)
+    }
+
+    /// Shows the frontend what was answered; true if it must be notified. What was mapped for these requests is given back first: as
+    /// soon as a frontend sees the response it may use the page for something else (item 7).
+    mutating func publish() -> Bool {
+        if !unmapping.isEmpty {
+            for grant in unmapping { bus.detach(grant.region) }
+            hypervisor.unmapGrants(unmapping)
+            unmapping.removeAll(keepingCapacity: true)
+        }
+        let notify = ring.publish()
+        if notify { statistics.notificationsSent &+= 1 }
+        return notify
+    }
+
+    // MARK: Starting
+
+    /// Validates a request and starts it; false if it was refused (and answered).
+    private mutating func start(_ request: inout BlockRequest, in slot: Int32) -> Bool {
+        do throws(BlockRejection) {
+            switch try validator.validate(&request, into: &validRanges) {
+            case .transfer(let transfer): occupy(slot, request, transfer)
+            case .indirect(let indirect): occupy(slot, request, try readDescriptors(indirect))
+            case .flush:
+                occupy(slot, request, .flush, pages: 0)
+                begin(slot)
+            case .discard(let discard):
+                occupy(slot, request, .discard(discard), pages: 0)
+                begin(slot)
+            }
+            return true
+        } catch {
+            ring.push(BlockResponse(to: request, status: error.status))
+            return false
+        }
+    }
+
+    /// A transfer whose ranges are in `validRanges`.
+    private mutating func occupy(_ slot: Int32, _ request: BlockRequest, _ transfer: BlockTransfer) {
+        occupy(slot, request, .transfer(transfer), pages: validRanges.count)
+        let base = Int(slot) * stride
+        for index in validRanges.indices { ranges[base + index] = validRanges[index] }
+        findPages(slot)
+    }
+
+    private mutating func occupy(_ slot: Int32, _ request: BlockRequest, _ work: PendingRequest.Work, pages: Int) {
+        _ = freeSlots.popLast()
+        inWork += 1
+        pending[Int(slot)] = PendingRequest(
+            id: request.id, operation: request.responseOperation, stage: .mapping, work: work, pageCount: Int32(pages))
+        if request.operation == .barrier { barrier = slot }
+    }
+
+    /// Looks a request's pages up; starts it if all are mapped, else it waits for the turn's mapping.
+    private mutating func findPages(_ slot: Int32) {
+        let base = Int(slot) * stride
+        let count = Int(pending[Int(slot)].pageCount)
+        var missing = false
+        for index in base..<base + count {
+            guard let range = ranges[index] else { continue }
+            if usesPersistentGrants, case .slot(let holder) = grants.acquire(range.reference) {
+                holders[index] = holder
+                addresses[index] = grants.address(holder)
+            } else {
+                holders[index] = -1
+                wanted.append(Wanted(slot: slot, page: Int32(index - base), reference: range.reference))
+                missing = true
+            }
+        }
+        if missing { waiting.append(slot) } else { begin(slot) }
+    }
+
+    /// Starts a request whose pages are all there, or that has none.
+    mutating func begin(_ slot: Int32) {
+        let request = pending[Int(slot)]
+        if request.isBarrier {
+            pending[Int(slot)].stage = .draining
+            // The barrier itself is in work, too.
+            if inWork == 1 { advance(slot) }
+        } else if request.operation == .flush, case .transfer = request.work {
+            pending[Int(slot)].stage = .flushBefore
+            submit(.flush, slot)
+        } else {
+            submitMain(slot)
+        }
+    }
+
+    /// Takes a request whose last stage has ended to the next one.
+    mutating func advance(_ slot: Int32) {
+        switch pending[Int(slot)].stage {
+        case .draining:
+            pending[Int(slot)].stage = .flushBefore
+            submit(.flush, slot)
+        case .flushBefore:
+            if case .flush = pending[Int(slot)].work { finish(slot, .okay) } else { submitMain(slot) }
+        case .main where pending[Int(slot)].isBarrier:
+            pending[Int(slot)].stage = .flushAfter
+            submit(.flush, slot)
+        case .main, .flushAfter: finish(slot, .okay)
+        case .free, .mapping: break
+        }
+    }
+
+    private mutating func submitMain(_ slot: Int32) {
+        pending[Int(slot)].stage = .main
+        switch pending[Int(slot)].work {
+        case .flush: submit(.flush, slot)
+        case .discard(let discard):
+            statistics.discards &+= 1
+            if discard.sectorCount == 0 { return finish(slot, .okay) }
+            submit(
+                .discard(offset: discard.sector << 9, byteCount: discard.sectorCount << 9, secure: discard.isSecure), slot)
+        case .transfer(let transfer):
+            gatherSegments(slot)
+            let offset = UInt64(transfer.byteOffset)
+            let bytes = UInt64(transfer.byteCount)
+            if transfer.direction == .read {
+                statistics.reads &+= 1
+                statistics.readBytes &+= bytes
+                submit(.read(offset: offset), slot)
+            } else {
+                statistics.writes &+= 1
+                statistics.writtenBytes &+= bytes
+                submit(.write(offset: offset), slot)
+            }
+        }
+    }
+
+    /// Puts a request's bus segments together; neighbours on the bus become one.
+    private mutating func gatherSegments(_ slot: Int32) {
+        segments.removeAll(keepingCapacity: true)
+        let base = Int(slot) * stride
+        for index in base..<base + Int(pending[Int(slot)].pageCount) {
+            guard let range = ranges[index], let address = addresses[index].advanced(by: UInt64(range.byteOffset)) else { continue }
+            if let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == address {
+                segments[segments.count - 1].byteCount += UInt32(range.byteCount)
+            } else {
+                segments.append(BusSegment(address: address, byteCount: UInt32(range.byteCount)))
+            }
+        }
+    }
+
+    private mutating func submit(_ operation: DeviceOperation, _ slot: Int32) {
+        if case .flush = operation {
+            statistics.flushes &+= 1
+            segments.removeAll(keepingCapacity: true)
+        } else if case .discard = operation {
+            segments.removeAll(keepingCapacity: true)
+        }
+        if let result = disk.submit(operation, tag: UInt32(slot), segments: segments.span) { ended(slot, result) }
+    }
+
+    // MARK: Ending
+
+    /// The disk ended one stage of a request.
+    mutating func ended(_ slot: Int32, _ result: DeviceResult) {
+        switch result {
+        case .done: advance(slot)
+        case .failed(let error):
+            if error.isUnsupported { withdrawFeature(slot) }
+            statistics.failed &+= 1
+            finish(slot, error.isUnsupported ? .unsupported : .error)
+        }
+    }
+
+    private mutating func withdrawFeature(_ slot: Int32) {
+        if case .discard = pending[Int(slot)].work {
+            validator.discard = .none
+            lostDiscard = true
+        } else {
+            validator.offersFlush = false
+            validator.offersBarrier = false
+            lostFlush = true
+        }
+    }
+
+    /// Answers a request and frees what it held.
+    mutating func finish(_ slot: Int32, _ status: BlockStatus) {
+        let request = pending[Int(slot)]
+        releasePages(slot)
+        pending[Int(slot)].stage = .free
+        freeSlots.append(slot)
+        inWork -= 1
+        ring.push(BlockResponse(id: request.id, operation: request.operation, status: status))
+        if barrier == slot {
+            barrier = -1
+        } else if barrier >= 0, inWork == 1, pending[Int(barrier)].stage == .draining {
+            advance(barrier)
+        }
+    }
+
+    private mutating func releasePages(_ slot: Int32) {
+        let base = Int(slot) * stride
+        for index in base..<base + Int(pending[Int(slot)].pageCount) where holders[index] >= 0 {
+            grants.release(holders[index])
+            holders[index] = -1
+        }
+        if !transient[Int(slot)].isEmpty {
+            unmapping.append(contentsOf: transient[Int(slot)])
+            transient[Int(slot)].removeAll(keepingCapacity: true)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+// What happens to a queue when its backend goes, comes or changes.
+
+import Hypervisor
+import LinuxSystem
+import SharedMemory
+import SharedRing
+import XenWire
+
+extension BlockQueue {
+    /// Acts on what the control thread left.
+    mutating func takeNews() {
+        for item in mailbox.take() {
+            switch item {
+            case .suspended: suspend()
+            case .connected(let new): use(new)
+            case .resized(let sectors): properties.sectors = sectors
+            case .lost(let error): fail(error)
+            }
+        }
+    }
+
+    private mutating func suspend() {
+        // What the old backend still answered counts: the fewer are asked again the better.
+        takeResponses()
+        connection = nil
+    }
+
+    private mutating func use(_ new: QueueConnection) {
+        guard failure == nil else { return }
+        suspend()
+        for id in requests.indices { requests[id].operation = -1 }
+        freeRequests = (0..<Int32(requests.count)).reversed()
+        backlog.removeAll()
+        let waiting = operations.indices.filter { operations[$0].outstanding >= 0 }
+            .sorted { operations[$0].sequence < operations[$1].sequence }
+        for slot in waiting {
+            operations[slot].asked = 0
+            operations[slot].outstanding = 0
+            operations[slot].outcome = .okay
+            operations[slot].isFullyAsked = false
+            backlog.append(Int32(slot))
+        }
+        statistics.repeated &+= UInt64(statistics.connections > 0 ? waiting.count : 0)
+        statistics.connections &+= 1
+        // The control thread has laid the header out before it published the ring; writing the same start values again is seen by
+        // nobody, for the backend sleeps until the first request.
+        ring = FrontRing(initialising: new.ring.region, BlockRing(new.abi))
+        properties = new.agreement.properties
+        segmentLimit = new.agreement.segments
+        checksGrants = !new.agreement.persistent
+        connection = new
+        kick()
+    }
+
+    /// Ends everything in flight as lost; the queue takes nothing more.
+    mutating func fail(_ error: BlockFrontendError) {
+        guard failure == nil else { return }
+        failure = error
+        connection = nil
+        backlog.removeAll()
+        for id in requests.indices { requests[id].operation = -1 }
+        for slot in operations.indices where operations[slot].outstanding >= 0 {
+            ended.append(BlockCompletion(tag: operations[slot].tag, outcome: .lost))
+            operations[slot].outstanding = -1
+            freeOperations.append(Int32(slot))
+        }
+    }
+
+    /// Prepares to sleep: asks the backend to ring on the next response. False if there is something to reap already.
+    public mutating func armWakeUp() -> Bool {
+        if mailbox.hasNews || !ended.isEmpty { return false }
+        return connection == nil || !ring.armAndRecheck()
+    }
+
+    /// What to wait on after `armWakeUp` said so: the backend's doorbell and the control thread's.
+    public var wakeDescriptors: (doorbell: Descriptor?, control: Descriptor) {
+        (connection?.channel.descriptor, mailbox.pipe.reader)
+    }
+
+    /// Takes a doorbell's ring, once awake.
+    public mutating func acknowledgeWakeUp() {
+        guard let channel = connection?.channel else { return }
+        channel.acknowledge()
+        channel.unmask()
+    }
+
+    /// Sleeps until there may be something to reap, at most `milliseconds` (negative: for ever).
+    public mutating func wait(milliseconds: Int32) throws(Errno) {
+        guard armWakeUp() else { return }
+        let (doorbell, control) = wakeDescriptors
+        if try waitReadable(doorbell?.rawValue ?? control.rawValue, control.rawValue, milliseconds: milliseconds) {
+            acknowledgeWakeUp()
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// A regular file or a real block device as a disk. Raw always: what the file holds is never looked at, so that nothing a guest
+// writes can change how it is opened next time (XSA-258).
+
+import CLinux
+import Glibc
+import LinuxSystem
+import Reactor
+import DMA
+import Synchronization
+
+/// Whether I/O goes past the host's page cache.
+public enum DirectIO: Sendable, Equatable {
+    /// Through the page cache.
+    case never
+    /// Past it where the file system can do that at the disk's sector size (xl's `direct-io-safe`); else through it.
+    case preferred
+    /// Past it, or the disk is not opened.
+    case required
+}
+
+/// Who else may use the disk meanwhile.
+public enum DeviceSharing: Sendable, Equatable {
+    /// Nobody may write it, and nobody may read it if we write: O_EXCL on a block device, an advisory lock on a file.
+    case exclusive
+    /// Anybody may do anything (xl's mode `w!`).
+    case shared
+}
+
+/// A disk that is a regular file or a block device.
+public final class FileDisk: BlockDevice {
+    /// The path as given.
+    public let name: String
+    /// Whether I/O goes past the page cache.
+    public let usesDirectIO: Bool
+    /// Whether it is a block device.
+    public let isBlockDevice: Bool
+    let descriptor: Descriptor
+    /// What direct I/O must be aligned to; 1 without it.
+    let memoryAlignment: UInt32
+    let offsetAlignment: UInt32
+    private let current: Mutex<BlockGeometry>
+    /// Runs what io_uring cannot, in a thread of its own, made when first needed.
+    let worker = BlockingWorker(name: "discard")
+
+    /// Opens `path`, exclusively unless told otherwise.
+    public init(
+        path: String, readOnly: Bool = false, direct: DirectIO = .never, sharing: DeviceSharing = .exclusive
+    ) throws(DeviceError) {
+        name = path
+        let probe = FileProbe(path: path)
+        isBlockDevice = try probe.isBlockDevice()
+        var opened = try probe.open(readOnly: readOnly, exclusive: sharing == .exclusive && isBlockDevice, direct: direct != .never)
+        if sharing == .exclusive && !isBlockDevice { try probe.lock(opened.descriptor, shared: readOnly) }
+        let geometry = try probe.geometry(opened.descriptor, readOnly: readOnly, isBlockDevice: isBlockDevice)
+        if opened.isDirect, let reason = opened.alignmentProblem(sectorSize: geometry.logicalSectorSize) {
+            if direct == .required { throw .noDirectIO(path: path, reason: reason) }
+            try probe.dropDirect(&opened)
+        }
+        if direct == .required && !opened.isDirect {
+            throw .noDirectIO(path: path, reason: "the file system does not support O_DIRECT")
+        }
+        descriptor = opened.descriptor
+        usesDirectIO = opened.isDirect
+        memoryAlignment = opened.isDirect ? opened.memoryAlignment : 1
+        offsetAlignment = opened.isDirect ? opened.offsetAlignment : 1
+        current = Mutex(geometry)
+    }
+
+    /// As last read.
+    public var geometry: BlockGeometry { current.withLock { $0 } }
+
+    /// Reads the size anew: a file that was truncated or extended, a device that was resized.
+    public func refreshGeometry() throws(Errno) -> BlockGeometry {
+        let byteCount = try FileProbe.byteCount(descriptor, isBlockDevice: isBlockDevice)
+        return current.withLock { geometry in
+            geometry.byteCount = byteCount / UInt64(geometry.logicalSectorSize) * UInt64(geometry.logicalSectorSize)
+            return geometry
+        }
+    }
+
+    /// A queue on `reactor`; all queues share the descriptor, so a flush on one covers the writes of all.
+    public func openQueue(
+        on reactor: Reactor, bus: MemoryBus, depth: Int, owner: any BlockQueueOwner
+    ) throws(Errno) -> any BlockDeviceQueue {
+        FileQueue(disk: self, reactor: reactor, bus: bus, depth: depth, owner: owner)
+    }
+}

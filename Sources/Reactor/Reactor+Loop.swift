@@ -1,0 +1,189 @@
+// The loop. One turn: posted jobs, every client's poll, one enter for all that was prepared, then completions and timers. A turn
+// without work spins or sleeps as the policy says.
+
+import CLinux
+import CUring
+import Glibc
+import LinuxSystem
+import Synchronization
+
+extension Reactor {
+    /// Runs turns on the calling thread until `done` says so after one of them. The first caller's thread becomes the reactor's
+    /// for good. For benchmarks, tests and single-threaded tools.
+    public func runLoop(until done: () -> Bool) {
+        enter()
+        while !done() { turn(mayWait: true) }
+    }
+
+    /// One turn on the calling thread; true if there was work. Sleeps, if the policy does, only when `mayWait`.
+    @discardableResult
+    public func runOnce(mayWait: Bool = true) -> Bool {
+        enter()
+        return turn(mayWait: mayWait)
+    }
+
+    /// The body of the reactor's own thread.
+    func loop() {
+        enter()
+        uring.enterThread()
+        while !hasStopped { turn(mayWait: true) }
+        threadIdentity.store(0, ordering: .relaxed)
+        uring.leaveThread()
+    }
+
+    private func enter() {
+        if hasEntered { return }
+        hasEntered = true
+        threadIdentity.store(UInt(pthread_self()), ordering: .relaxed)
+        do throws(Errno) { try uring.enable() } catch { preconditionFailure("io_uring of \(name): \(error)") }
+        fixedFiles.register(uring)
+        armWake()
+    }
+
+    @discardableResult
+    func turn(mayWait: Bool) -> Bool {
+        statistics.turns &+= 1
+        var worked = runJobs()
+        if pollClients() { worked = true }
+        if uring.unsubmitted > 0 || !overflow.isEmpty { submit() }
+        if dispatch() { worked = true }
+        if !timers.isEmpty, fireTimers() { worked = true }
+        if worked {
+            idleTurns = 0
+            return true
+        }
+        if isStopping && inFlightTotal == 0 {
+            hasStopped = true
+            return false
+        }
+        if mayWait { idle() }
+        return false
+    }
+
+    private func pollClients() -> Bool {
+        var worked = false
+        var index = 0
+        // By index, and the count anew: a client may attach or detach others.
+        while index < seats.count {
+            if let client = seats[index].client, client.poll() { worked = true }
+            index += 1
+        }
+        return worked
+    }
+
+    /// Nothing to do: spin on, or sleep.
+    private func idle() {
+        switch polling {
+        case .always: causeway_pause()
+        case .sleep: sleep()
+        case .adaptive(let microseconds):
+            if idleTurns == 0 { idleSince = monotonicNanoseconds() }
+            idleTurns &+= 1
+            // The clock costs more than a turn, so it is read in every 16th.
+            if idleTurns & 15 == 0, monotonicNanoseconds() &- idleSince >= UInt64(microseconds) * 1000 {
+                idleTurns = 0
+                sleep()
+            } else {
+                causeway_pause()
+            }
+        }
+    }
+
+    private func sleep() {
+        var index = 0
+        var worked = false
+        while index < seats.count {
+            if let client = seats[index].client, client.prepareToSleep() { worked = true }
+            index += 1
+        }
+        if worked { return }
+        drainOverflow()
+        var limit: UInt64?
+        if let nearest = timers.nearest {
+            let now = monotonicNanoseconds()
+            if nearest <= now { return }
+            limit = nearest - now
+        }
+        isAsleep.store(true, ordering: .sequentiallyConsistent)
+        if hasJobs.load(ordering: .sequentiallyConsistent) {
+            isAsleep.store(false, ordering: .sequentiallyConsistent)
+            return
+        }
+        statistics.enters &+= 1
+        statistics.sleeps &+= 1
+        statistics.submitted &+= UInt64(uring.unsubmitted)
+        _ = uring.submitAndWait(nanoseconds: limit)
+        isAsleep.store(false, ordering: .sequentiallyConsistent)
+        dispatch()
+    }
+
+    /// Gives everything prepared to the kernel in one enter, or as many as the overflow needs.
+    func submit() {
+        repeat {
+            drainOverflow()
+            let before = uring.unsubmitted
+            statistics.enters &+= 1
+            let result = uring.submit()
+            statistics.submitted &+= UInt64(before &- uring.unsubmitted)
+            // EBUSY and EAGAIN: the kernel wants its completions taken first; the entries stay in the ring for the next turn.
+            if result < 0 && result != -EINTR { return }
+        } while !overflow.isEmpty
+    }
+
+    /// Takes completions in batches and hands them on; true if there was one that counts as work.
+    @discardableResult
+    private func dispatch() -> Bool {
+        var worked = false
+        while true {
+            let count = unsafe uring.reap(into: buffer)
+            statistics.completed &+= UInt64(count)
+            for index in 0..<count {
+                if unsafe deliver(buffer[index]) { worked = true }
+            }
+            if count < Uring.batch { return worked }
+        }
+    }
+
+    private func deliver(_ completion: Completion) -> Bool {
+        let data = UserData(rawValue: completion.userData)
+        switch data.kind {
+        case .operation:
+            finish(slot: data.slot, generation: data.generation, tag: data.tag, result: completion.result)
+            return true
+        case .wait:
+            waits[data.rawValue] = nil
+            let seat = seats[data.slot]
+            guard seat.generation == data.generation, let client = seat.client else { return false }
+            client.completed(tag: data.tag, result: completion.result)
+            return true
+        case .wake:
+            if completion.flags & IORING_CQE_F_MORE == 0 { armWake() }
+            return false
+        case .ignored: return false
+        }
+    }
+
+    /// Accounts one ended operation and tells its owner, if that is still there.
+    func finish(slot: Int, generation: UInt16, tag: UInt32, result: Int32) {
+        let seat = seats[slot]
+        seat.inFlight -= 1
+        inFlightTotal -= 1
+        if let client = seat.client {
+            if seat.generation == generation { client.completed(tag: tag, result: result) }
+        } else if seat.inFlight == 0 {
+            freeSeats.append(slot)
+        }
+    }
+
+    private func fireTimers() -> Bool {
+        let now = monotonicNanoseconds()
+        var fired = false
+        while let timer = timers.popDue(now) {
+            let seat = seats[timer.slot.index]
+            guard seat.generation == timer.slot.generation, let client = seat.client else { continue }
+            client.completed(tag: timer.tag, result: 0)
+            fired = true
+        }
+        return fired
+    }
+}

@@ -1,0 +1,24 @@
+// causeway block-list: what xl block-list shows.
+
+import ArgumentParser
+import Toolstack
+
+struct BlockList: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "block-list", abstract: "Lists the disks of guests, of all if none is named.")
+
+    @OptionGroup var host: HostOptions
+    @Argument(help: "Domains, by name or number.") var domains: [String] = []
+
+    func run() throws {
+        let store = try host.directory().connectStore()
+        defer { store.close() }
+        let chosen = try domains.isEmpty ? Guests.all(in: store) : domains.map { try Guests.find($0, in: store) }
+        printLine(BlockListing.heading)
+        for domain in chosen {
+            for listing in try failing("block-list", { try DeviceDirectories(store: store).list(of: domain) }) {
+                printLine(listing.row)
+            }
+        }
+    }
+}

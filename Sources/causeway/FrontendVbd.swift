@@ -1,0 +1,40 @@
+// causeway frontend vbd: a disk as its guest sees it, served to NBD clients. The process becomes nbdkit with our plugin, which holds the
+// frontend driver; its command line still says what it is.
+
+import ArgumentParser
+import Toolstack
+
+struct FrontendVbd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "vbd", abstract: "Connects to a disk and serves it to NBD clients on a Unix socket.",
+        discussion: "Then, for example: qemu-img info 'nbd+unix:///?socket=SOCKET'")
+
+    @OptionGroup var host: HostOptions
+    @OptionGroup var features: BlockFeatures
+    @Argument(help: "The disk, as it was attached: xvda, 51712.") var vdev: String
+    @Option(help: "The socket to make.") var nbd: String
+    @Option(help: "The domain that this frontend acts in.") var domain: UInt16 = 1
+    @Option(help: "Requests of one NBD connection that are in flight at most.") var threads = 32
+    @Flag(help: "nbdkit says what it does, on stderr.") var verbose = false
+
+    func validate() throws {
+        guard VirtualDevice(vdev) != nil else { throw ValidationError("`\(vdev)` is no virtual device") }
+        guard nbd.utf8.count <= 107 else { throw ValidationError("--nbd: \(nbd): too long for a socket's path") }
+        guard (1...256).contains(threads) else { throw ValidationError("--threads: 1 to 256, not \(threads)") }
+    }
+
+    func run() throws {
+        // Kept across exec: nbdkit ends with the process that started this one.
+        try host.followParent()
+        let directory = try host.directory()
+        guard let device = VirtualDevice(vdev) else { throw Failure.usage("`\(vdev)` is no virtual device") }
+        // A socket that a killed frontend left behind; nbdkit would refuse to bind over it.
+        if UnixSocket.exists(at: nbd) && !UnixSocket.accepts(at: nbd) { UnixSocket.remove(nbd) }
+        var arguments = ["causeway frontend vbd \(vdev)", "--foreground", "--unix", nbd, "--threads", "\(threads)"]
+        if verbose { arguments.append("--verbose") }
+        arguments += [
+            try Executable.plugin(), "vdev=\(device.number)", "run-dir=\(directory)", "domain=\(domain)",
+        ]
+        try ChildProcess.replace(program: "nbdkit", arguments: arguments + features.pluginParameters)
+    }
+}

@@ -1,0 +1,45 @@
+// causeway pair: the main job. A host, a backend and a frontend for each disk as separate processes, and COMMAND among them.
+
+import ArgumentParser
+import Glibc
+import Toolstack
+
+struct Pair: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Connects disks through a frontend and a backend process, and runs COMMAND with them.",
+        discussion: """
+            SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI or null:SIZE.
+            COMMAND sees CAUSEWAY_RUN_DIR, XENSTORED_PATH, CAUSEWAY_NBD_<vdev> for each disk, and $uri for the first: NBD URIs.
+            Its exit status is the command's. Without COMMAND, the pair runs until interrupted.
+            """)
+
+    @OptionGroup var host: HostOptions
+    @OptionGroup var features: BlockFeatures
+    @Option(name: .customLong("disk"), help: ArgumentHelp("A disk.", valueName: "spec")) var disks: [String] = []
+    @Option(help: "How long a disk may take to connect, in seconds.") var timeout = 15
+    @Flag(name: .shortAndLong, help: "Prints nothing but errors.") var quiet = false
+    @Argument(parsing: .postTerminator, help: "What to run, after --.") var command: [String] = []
+
+    func validate() throws {
+        guard !disks.isEmpty else { throw ValidationError("give at least one --disk") }
+        guard (1...3600).contains(timeout) else { throw ValidationError("--timeout: 1 to 3600, not \(timeout)") }
+    }
+
+    func run() throws {
+        let specifications = try disks.map { try parseDisk($0) }
+        for (index, disk) in specifications.enumerated() {
+            if specifications[..<index].contains(where: { $0.vdev.number == disk.vdev.number }) {
+                throw Failure.usage("--disk: \(disk.vdev): given twice")
+            }
+            guard disk.backend == nil || disk.backend == "0" || disk.backend == "Domain-0" else {
+                throw Failure.usage("--disk: \(disk.vdev): backend: a pair serves its disks from domain 0")
+            }
+        }
+        // Before anything else: whatever is started inherits it, and a signal from now on is taken where it can be answered.
+        Signals.block(Signals.termination + [SIGCHLD])
+        let session = PairSession(
+            directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features,
+            connectTimeout: timeout * 1000, isQuiet: quiet)
+        throw Failure.silent(session.run(specifications, command: command))
+    }
+}

@@ -1,0 +1,153 @@
+// A whole pair in one process: a host, a toolstack, a backend on its threads, and a frontend. Real files, real io_uring, real rings.
+
+import BlockBackend
+import BlockFrontend
+import Foundation
+import HostDevices
+import Hypervisor
+import HypervisorCore
+import InProcessHypervisor
+import LinuxSystem
+import SharedMemory
+import Synchronization
+import Testing
+import Toolstack
+import XenStore
+import XenWire
+
+/// A directory of a test's own, removed with it.
+final class ScratchDirectory: Sendable {
+    let path: String
+    init() {
+        path = NSTemporaryDirectory() + "causeway-test-\(UUID().uuidString)"
+        try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    /// A file of `byteCount` bytes whose sector n holds n in each of its 64-bit words.
+    func image(_ name: String = "disk.img", byteCount: Int) -> String {
+        var words = [UInt64](repeating: 0, count: byteCount / 8)
+        for index in words.indices { words[index] = UInt64(index / 64) }
+        let data = words.withUnsafeBytes { Data($0) }
+        let file = path + "/" + name
+        try! data.write(to: URL(fileURLWithPath: file))
+        return file
+    }
+}
+
+/// Opens a plain file.
+@Sendable func openFile(_ settings: DiskSettings) throws(DiskOpenFailure) -> any BlockDevice {
+    do throws(DeviceError) {
+        return try FileDisk(path: settings.target, readOnly: !settings.isWritable)
+    } catch { throw DiskOpenFailure(number: 2, error.description) }
+}
+
+/// A backend that runs until it is stopped.
+final class RunningBackend: Sendable {
+    let hypervisor: InProcessHypervisor
+    let service: BlockBackendService<InProcessHypervisor>
+    private let thread: Mutex<WorkerThread?>
+
+    init(
+        _ host: InProcessHost, domain: UInt16 = 0, _ options: BlockBackendOptions = BlockBackendOptions(),
+        opener: DiskOpener? = nil
+    ) throws {
+        let hypervisor = host.domain(domain)
+        self.hypervisor = hypervisor
+        let collected = LineCollector()
+        // Not `??`: the compiler (6.3.1) crashes on a typed-throwing closure in an autoclosure.
+        var opener = opener
+        if opener == nil { opener = openFile }
+        let service = BlockBackendService(
+            hypervisor: hypervisor, options: options, openDisk: opener!, log: { collected.add($0) })
+        self.service = service
+        self.collector = collected
+        thread = Mutex(try WorkerThread(name: "backend") { try? service.run() })
+    }
+    private let collector: LineCollector
+
+    var log: [String] { collector.all }
+
+    /// Ends it in good order.
+    func stop() {
+        service.stop()
+        thread.withLock { $0.take() }?.join()
+    }
+}
+
+final class LineCollector: Sendable {
+    private let lines = Mutex<[String]>([])
+    func add(_ line: String) { lines.withLock { $0.append(line) } }
+    var all: [String] { lines.withLock { $0 } }
+}
+
+/// What most tests want: one disk, attached.
+struct BlockPair {
+    let host: InProcessHost
+    let scratch = ScratchDirectory()
+    let toolstack: DeviceDirectories
+    let backend: RunningBackend
+    let guest: InProcessHypervisor
+    var paths: DevicePaths
+    let image: String
+
+    init(
+        byteCount: Int = 4 << 20, spec: String = ",raw,xvda,w", backendOptions: BlockBackendOptions = BlockBackendOptions(),
+        host: InProcessHost = InProcessHost(), opener: DiskOpener? = nil
+    ) throws {
+        self.host = host
+        image = scratch.image(byteCount: byteCount)
+        let client = try host.store.connectInProcess(domain: .zero)
+        toolstack = DeviceDirectories(store: client)
+        guest = host.domain(1)
+        backend = try RunningBackend(host, backendOptions, opener: opener)
+        paths = try toolstack.create(
+            DeviceDirectories.Attachment(try DiskSpecification(parsing: image + spec), frontend: DomainID(1)))
+    }
+
+    func connect(_ options: BlockFrontendOptions = BlockFrontendOptions()) throws -> BlockFrontend<InProcessHypervisor> {
+        let frontend = try BlockFrontend(hypervisor: guest, device: 51712, options: options)
+        try frontend.connect(timeoutMilliseconds: 5000)
+        return frontend
+    }
+}
+
+extension BlockQueue {
+    /// Submits one operation and waits for its end.
+    mutating func perform(
+        _ command: BlockCommand, sector: UInt64 = 0, bufferOffset: Int = 0, byteCount: Int = 0, milliseconds: Int64 = 10_000
+    ) throws -> BlockOutcome {
+        guard try submit(command, sector: sector, bufferOffset: bufferOffset, byteCount: byteCount, tag: 77) else {
+            throw BlockFrontendError.badRequest("full")
+        }
+        kick()
+        return try waitForAll(milliseconds: milliseconds).first?.outcome ?? .lost
+    }
+
+    /// Reaps until nothing is in flight.
+    mutating func waitForAll(milliseconds: Int64 = 10_000) throws -> [BlockCompletion] {
+        var all: [BlockCompletion] = []
+        let deadline = monotonicMilliseconds() + milliseconds
+        while inFlight > 0 || hasEnded {
+            reap { all.append($0) }
+            if inFlight == 0 { continue }
+            guard monotonicMilliseconds() < deadline else { throw BlockFrontendError.timedOut("\(inFlight) operations") }
+            try wait(milliseconds: 100)
+        }
+        return all
+    }
+}
+
+extension BlockPair {
+    /// A node of the backend's directory.
+    func node(_ name: String) throws -> String? { try toolstack.store.value(paths.backendPath + "/" + name) }
+}
+
+/// Waits until the host's counters are what they were.
+func expectBaseline(
+    _ host: InProcessHost, _ baseline: HypervisorUsage, sourceLocation: SourceLocation = #_sourceLocation
+) {
+    let deadline = monotonicMilliseconds() + 3000
+    while host.usage != baseline, monotonicMilliseconds() < deadline { sleepMilliseconds(5) }
+    #expect(host.usage == baseline, sourceLocation: sourceLocation)
+}

@@ -1,0 +1,21 @@
+// swift-tools-version: 6.2
+// Micro-benchmarks of single rooms, each beside a reference in C. A package of its own: nothing here is part of the product.
+
+import PackageDescription
+
+let package = Package(
+    name: "causeway-bench",
+    dependencies: [.package(name: "causeway", path: "../..")],
+    targets: [
+        .target(name: "CRingMacros"),
+        .executableTarget(
+            name: "ring-bench", dependencies: ["CRingMacros", .product(name: "SharedRing", package: "causeway")],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
+        .executableTarget(
+            name: "pair-bench",
+            dependencies: [
+                .product(name: "BlockBackend", package: "causeway"), .product(name: "BlockFrontend", package: "causeway"),
+                .product(name: "InProcessHypervisor", package: "causeway"), .product(name: "Toolstack", package: "causeway"),
+            ], swiftSettings: [.swiftLanguageMode(.v6)]),
+    ]
+)
