@@ -1,0 +1,130 @@
+// Real processes that die, and what the daemon and the others make of it.
+
+import Foundation
+import Hypervisor
+import HypervisorCore
+import LinuxSystem
+import SharedMemory
+import Testing
+import XenWire
+
+@testable import LoopbackHypervisor
+
+@Suite(.serialized, .timeLimit(.minutes(1))) struct DeathTests {
+    let host: TestHost
+    let back: LoopbackHypervisor
+
+    init() throws {
+        host = try TestHost()
+        back = try host.domain(0)
+    }
+
+    private func references(_ line: String?) throws -> [GrantReference] {
+        try #require(line).split(separator: " ").map { GrantReference(UInt32($0) ?? 0) }
+    }
+
+    @Test func L2_GT31_aKilledGranterLeavesItsPagesValidAndNothingElse() throws {
+        let before = try host.usage
+        let (domain, child) = try host.spawnProbe { _ in ["offer", "0", "3", "rw"] }
+        let offered = try references(try child.line())
+        let grants = try back.mapGrants(offered, of: domain, access: .readWrite)
+        #expect(grants.map { $0.region.load($0.offset, as: UInt32.self) } == [0, 1, 2])
+        child.end()
+        #expect(try eventually(seconds: 1) { try !host.control.domains().contains(domain) })
+        grants[1].region.store(UInt32(77), at: grants[1].offset)
+        #expect(grants[1].region.load(grants[1].offset, as: UInt32.self) == 77)
+        #expect(throws: HypervisorError.grantRefused(offered[0], of: domain, .badDomain)) {
+            _ = try back.mapGrants([offered[0]], of: domain, access: .readOnly)
+        }
+        back.unmapGrants(grants)
+        #expect(try host.settles(at: before))
+        #expect(eventually { back.cachedRuns == 0 })
+    }
+
+    @Test func L2_aKilledMapperLetsTheGranterEndEveryGrant() throws {
+        let before = try host.usage
+        // The references are made before the process is started, for the number that it will have.
+        let offer = try back.offerPages(2, to: DomainID(1), access: .readWrite)
+        offer.region.store(UInt32(41), at: 4096)
+        let (domain, child) = try host.spawnProbe { _ in ["map", "0"] + offer.references.map(\.description) }
+        #expect(domain == DomainID(1))
+        #expect(try child.line() == "0 41")
+        #expect(offer.isMapped(page: 0) == true)
+        #expect(!offer.withdraw())
+        child.end()
+        #expect(try host.settles(at: before, seconds: 1))
+        // The references are free again: as many as a page of the table has.
+        let again = try back.offerPages(504, to: DomainID(9), access: .readWrite)
+        #expect(Set(again.references).count == 504)
+    }
+
+    @Test func L1_EV15_EV16_aKilledBackendsSuccessorBindsAndHearsEverything() throws {
+        let front = try host.domain(1)
+        let channel = try front.allocateChannel(for: DomainID(2))
+        _ = try host.control.createDomain(DomainID(2))
+        for round in 0..<5 {
+            let child = try host.spawnProbe(of: DomainID(2), ["bind", "1", channel.port.description])
+            _ = try #require(try child.line())
+            // The bell rings for the new end's first event, and then one for one.
+            for _ in 0..<3 {
+                channel.acknowledge()
+                channel.notify()
+                #expect(try isReadable(channel.descriptor, milliseconds: 2000), "round \(round)")
+            }
+            channel.acknowledge()
+            child.end()
+            #expect(try isReadable(channel.descriptor, milliseconds: 1000))
+            channel.acknowledge()
+            // Nobody there: neither an error nor a signal.
+            channel.notify()
+        }
+    }
+
+    @Test func L3_aDeadDaemonIsAnErrorAndMappedPagesStay() throws {
+        let directory = NSTemporaryDirectory() + "causeway-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let daemon = try Child.probe(["host", directory])
+        #expect(try daemon.line() == "serving")
+        let control = try LoopbackControl(runDirectory: directory)
+        let (domain, socket) = try control.createDomain()
+        let front = try LoopbackHypervisor(socket: socket)
+        let back = try LoopbackHypervisor(runDirectory: directory, domain: .zero)
+        let offer = try front.offerPages(1, to: .zero, access: .readWrite)
+        let grants = try back.mapGrants(offer.references, of: domain, access: .readWrite)
+        let bell = try front.allocateChannel(for: .zero)
+        let other = try back.bindChannel(remote: domain, port: bell.port)
+        other.acknowledge()
+        daemon.end()
+        // Data and bells go on; whatever needs the daemon says that it is gone.
+        offer.region.store(UInt32(5), at: 8)
+        #expect(grants[0].region.load(grants[0].offset + 8, as: UInt32.self) == 5)
+        other.notify()
+        #expect(try isReadable(bell.descriptor, milliseconds: 1000))
+        #expect(throws: HypervisorError.self) { _ = try front.offerPages(1, to: .zero, access: .readWrite) }
+        #expect(throws: HypervisorError.self) { _ = try control.domains() }
+        back.unmapGrants(grants)
+        offer.withdraw()
+        // A new daemon takes the directory over.
+        let second = try Child.probe(["host", directory])
+        #expect(try second.line() == "serving")
+        #expect(try LoopbackControl(runDirectory: directory).usage().mappings == 0)
+    }
+
+    @Test func aSecondDaemonInOneDirectoryIsRefused() throws {
+        #expect(throws: HypervisorError.self) { _ = try LoopbackHost(runDirectory: host.directory) }
+        #expect(try host.control.domains() == [.zero])
+    }
+}
+
+extension TestHost {
+    /// A new domain's process. Only it holds the domain's socket, so that its death is the domain's.
+    func spawnProbe(_ verb: (DomainID) throws -> [String]) throws -> (DomainID, Child) {
+        let (domain, socket) = try control.createDomain(lifetime: .withSocket)
+        return (domain, try Child.probe(try verb(domain), socket: socket))
+    }
+
+    /// A further process of a domain that exists.
+    func spawnProbe(of domain: DomainID, _ arguments: [String]) throws -> Child {
+        try Child.probe(arguments, socket: try control.openDomain(domain))
+    }
+}
