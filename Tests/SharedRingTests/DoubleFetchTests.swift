@@ -20,7 +20,7 @@ import XenWire
         defer { racer.stop() }
         var kinds: Set<UInt8> = []
         var torn = 0
-        for _ in 0..<300_000 {
+        for _ in 0..<100_000 {
             let request = layout.loadRequest(region, 64)
             kinds.insert(request.operation.rawValue)
             let copied = (0..<11).count { request.segment($0).word != 0 }

@@ -17,5 +17,8 @@ let package = Package(
                 .product(name: "BlockBackend", package: "causeway"), .product(name: "BlockFrontend", package: "causeway"),
                 .product(name: "InProcessHypervisor", package: "causeway"), .product(name: "Toolstack", package: "causeway"),
             ], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .executableTarget(
+            name: "ring-litmus", dependencies: [.product(name: "SharedRing", package: "causeway")],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )
