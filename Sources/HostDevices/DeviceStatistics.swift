@@ -7,10 +7,13 @@ public struct DeviceStatistics: Equatable, Sendable, CustomStringConvertible {
     /// Operations that succeeded, by kind.
     public var reads: UInt64 = 0
     public var writes: UInt64 = 0
+    /// Flushes that succeeded, those with nothing to do among them.
     public var flushes: UInt64 = 0
+    /// Discards that succeeded.
     public var discards: UInt64 = 0
     /// Bytes moved by those that succeeded.
     public var bytesRead: UInt64 = 0
+    /// Bytes written by those that succeeded.
     public var bytesWritten: UInt64 = 0
     /// Operations that failed, addresses that did not resolve among them.
     public var errors: UInt64 = 0

@@ -27,6 +27,7 @@ extension Reactor {
         enter()
         uring.enterThread()
         while !hasStopped { turn(mayWait: true) }
+        closeInbox()
         threadIdentity.store(0, ordering: .relaxed)
         uring.leaveThread()
     }

@@ -38,7 +38,12 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
     public internal(set) var statistics = ReactorStatistics()
 
     // Shared with posters.
-    private let inbox = Mutex<[@Sendable () -> Void]>([])
+    private struct Inbox {
+        var jobs: [@Sendable () -> Void] = []
+        /// Set when the thread has ended: what comes later would never run, and would keep the reactor that it captures alive.
+        var isClosed = false
+    }
+    private let inbox = Mutex(Inbox())
     let hasJobs = Atomic<Bool>(false)
     let isAsleep = Atomic<Bool>(false)
     let threadIdentity = Atomic<UInt>(0)
@@ -75,16 +80,23 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
         }
     }
 
-    /// Ends the thread after the operations in flight have ended, and joins it. Waits and timers are dropped.
+    /// Ends the thread after the operations in flight have ended, and joins it; from another thread. Waits and timers are dropped.
     public func stop() {
         guard let identity = thread.withLock({ $0.take() }) else { return }
         post { self.isStopping = true }
         _ = pthread_join(identity, nil)
     }
 
-    /// Runs `job` on the reactor's thread, soon; from any thread. After `stop` it runs no more.
-    public func post(_ job: @escaping @Sendable () -> Void) {
-        inbox.withLock { $0.append(job) }
+    /// Runs `job` on the reactor's thread, soon; from any thread. After `stop` it is dropped.
+    public func post(_ job: @escaping @Sendable () -> Void) { _ = tryPost(job) }
+
+    /// False if the thread has ended.
+    private func tryPost(_ job: @escaping @Sendable () -> Void) -> Bool {
+        let isOpen = inbox.withLock { inbox in
+            if !inbox.isClosed { inbox.jobs.append(job) }
+            return !inbox.isClosed
+        }
+        if !isOpen { return false }
         // Store, then look; the sleeper stores `isAsleep`, then looks for jobs. Sequential consistency forbids that both
         // look before the other's store, which would leave a job with a sleeper.
         hasJobs.store(true, ordering: .sequentiallyConsistent)
@@ -93,14 +105,15 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
         {
             signal()
         }
+        return true
     }
 
-    /// Runs `job` on the reactor's thread and waits for it; from any other thread (on its own, the job runs at once). The reactor
-    /// must be running or be about to.
+    /// Runs `job` on the reactor's thread and waits for it; from any other thread. On its own thread, and after `stop`, when there
+    /// is no thread that it could disturb, the job runs at once. The reactor must be running or be about to.
     public func run<R: Sendable>(_ job: @escaping @Sendable () -> R) -> R {
         if isOnThread { return job() }
         let handoff = Handoff<R>()
-        post { handoff.deliver(job()) }
+        if !tryPost({ handoff.deliver(job()) }) { return job() }
         return handoff.wait()
     }
 
@@ -112,14 +125,25 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
         guard hasJobs.load(ordering: .acquiring) else { return false }
         // Cleared before the list is taken: a job posted in between is either in the list or leaves the flag set.
         hasJobs.store(false, ordering: .sequentiallyConsistent)
-        let jobs = inbox.withLock { list in
-            let taken = list
-            list = []
+        let jobs = inbox.withLock { inbox in
+            let taken = inbox.jobs
+            inbox.jobs = []
             return taken
         }
         for job in jobs { job() }
         statistics.jobs += UInt64(jobs.count)
         return !jobs.isEmpty
+    }
+
+    /// The thread is about to end: what was posted until now has its turn, what comes later is dropped.
+    func closeInbox() {
+        let last = inbox.withLock { inbox in
+            inbox.isClosed = true
+            let taken = inbox.jobs
+            inbox.jobs = []
+            return taken
+        }
+        for job in last { job() }
     }
 
     private func signal() {

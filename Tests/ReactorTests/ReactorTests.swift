@@ -34,6 +34,21 @@ struct ReactorTests {
         }
     }
 
+    @Test func whatIsPostedAfterTheEndKeepsNothingAlive() throws {
+        weak var watched: Reactor?
+        do {
+            let reactor = try Reactor(name: "ended")
+            watched = reactor
+            reactor.start()
+            let slot = reactor.run { reactor.attach(Recorder()) }
+            reactor.stop()
+            reactor.notify(slot, tag: 1, result: 0)
+            reactor.post { _ = reactor.name }
+            #expect(reactor.run { reactor.name } == "ended")
+        }
+        #expect(watched == nil)
+    }
+
     @Test func postsFromManyThreadsAllRun() async throws {
         for polling in [PollingPolicy.sleep, .adaptive(microseconds: 20), .always] {
             let reactor = try Reactor(name: "posts", polling: polling)
