@@ -33,13 +33,19 @@ public struct WatchEvent: Hashable, Sendable {
 
 /// What can be done with the store, inside a transaction or outside: one set of verbs for both.
 public protocol StoreAccess {
+    /// The node's value.
     func read(_ path: String) throws(StoreError) -> String
+    /// Sets the value; makes the node and what is missing above it.
     func write(_ path: String, _ value: String) throws(StoreError)
+    /// Makes sure that the node exists.
     func makeDirectory(_ path: String) throws(StoreError)
+    /// Removes the node with all below it; it need not exist, but its parent must.
     func remove(_ path: String) throws(StoreError)
     /// The names of a node's children, unsorted; a long list is fetched in parts.
     func directory(_ path: String) throws(StoreError) -> [String]
+    /// The entries; the first names the owner.
     func permissions(_ path: String) throws(StoreError) -> [StorePermission]
+    /// Replaces the entries.
     func setPermissions(_ path: String, _ permissions: [StorePermission]) throws(StoreError)
 }
 

