@@ -22,9 +22,11 @@ fi
 
 work=$(mktemp -d)
 backing=""
+bench=""
 cleanup() {
     status=$?
     [ -z "$backing" ] || losetup -d "$backing"
+    [ -z "$bench" ] || rm -f "$bench"
     rm -rf "$work"
     exit "$status"
 }
@@ -84,11 +86,11 @@ e2fsck -f -n "$backing"
 # Figures: the same fio job through the pair (fio's NBD client) and on the file itself (io_uring), on a file in memory.
 bench=$work/bench.img
 if [ -d /dev/shm ] && [ -w /dev/shm ]; then bench=$(mktemp /dev/shm/causeway-demo.XXXXXX); fi
-trap 'rm -f "$bench"; cleanup' EXIT
 dd if=/dev/urandom of="$bench" bs=1M count=256 status=none
 
 figures() { # fio's terse output: 8 and 7 are read IOPS and KiB/s, 49 and 48 write
-    awk -F';' '{ i = $8 + $49; b = ($7 + $48) * 1024 / 1e6; printf "%d %.0f\n", i, b }'
+    # fio's NBD engine puts a line of its own before them.
+    awk -F';' 'NF > 49 { i = $8 + $49; b = ($7 + $48) * 1024 / 1e6; printf "%d %.0f\n", i, b }'
 }
 job() { # NAME RW BS DEPTH
     common="--name=$1 --rw=$2 --bs=$3 --iodepth=$4 --runtime=$seconds --time_based --norandommap --minimal"

@@ -12,21 +12,24 @@ enum DiskExport {
         var disk: BlockDisk<LoopbackHypervisor>?
     }
 
-    private static let state = Mutex(State())
+    /// In an object, for Swift 6.3's optimizer leaves a global `Mutex` of a struct zeroed instead of initialized (seen in a release build:
+    /// every default of the parameters was 0).
+    private final class Storage: Sendable { let state = Mutex(State()) }
+    private static let storage = Storage()
 
     /// Takes one parameter; returns what is wrong with it.
-    static func set(_ key: String, _ value: String) -> String? { state.withLock { $0.parameters.set(key, value) } }
+    static func set(_ key: String, _ value: String) -> String? { storage.state.withLock { $0.parameters.set(key, value) } }
 
     /// What is missing of the parameters.
     static var missing: String? {
-        state.withLock {
+        storage.state.withLock {
             $0.parameters.device == nil ? "vdev= is missing" : $0.parameters.runDirectory == nil ? "run-dir= is missing" : nil
         }
     }
 
     /// Connects to the disk; returns what went wrong.
     static func connect(log: @escaping @Sendable (String) -> Void) -> String? {
-        let parameters = state.withLock { $0.parameters }
+        let parameters = storage.state.withLock { $0.parameters }
         guard let device = parameters.device, let directory = parameters.runDirectory else { return missing }
         do {
             let hypervisor = try LoopbackHypervisor.connect(runDirectory: directory, domain: parameters.domain)
@@ -34,14 +37,14 @@ enum DiskExport {
                 hypervisor: hypervisor, device: device, options: parameters.options, log: log)
             try frontend.connect(timeoutMilliseconds: parameters.timeoutMilliseconds)
             let disk = try BlockDisk(frontend)
-            state.withLock { $0.disk = disk }
+            storage.state.withLock { $0.disk = disk }
             return nil
         } catch { return "\(error)" }
     }
 
     /// The connected disk.
-    static var disk: BlockDisk<LoopbackHypervisor>? { state.withLock { $0.disk } }
+    static var disk: BlockDisk<LoopbackHypervisor>? { storage.state.withLock { $0.disk } }
 
     /// Closes the device in good order.
-    static func close() { state.withLock { $0.disk.take() }?.close() }
+    static func close() { storage.state.withLock { $0.disk.take() }?.close() }
 }
