@@ -29,6 +29,7 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
         .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
@@ -75,7 +76,7 @@ let package = Package(
             swiftSettings: strict),
 
         tests("SharedMemory"),
-        tests("XenWire", ["CXen"]),
+        tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),

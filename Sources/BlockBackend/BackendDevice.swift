@@ -36,6 +36,10 @@ final class BackendDevice {
     private let log: (String) -> Void
 
     private var hasAnnounced = false
+    /// After a disk could not be opened: when to try again (monotonic milliseconds), and how long to wait the next time.
+    private var retryAt: Int64 = 0
+    private var retryPause: Int64 = 0
+    private var lastMessage = ""
     private(set) var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     /// Queues that have been told to close and have not reported it.
     private var draining = 0
@@ -57,6 +61,16 @@ final class BackendDevice {
         self.nextReactor = nextReactor
         self.report = report
         self.log = log
+    }
+
+    /// When `follow` should be called again although nothing changed; nil: never.
+    var followAgainAt: Int64? { retryAt > 0 && disk == nil ? retryAt : nil }
+
+    /// Whether it is time to `follow` although nothing changed; once for each pause.
+    func takeRetry() -> Bool {
+        guard let due = followAgainAt, due <= monotonicMilliseconds() else { return false }
+        retryAt = 0
+        return true
     }
 
     /// Whether anything of the frontend's is held.
@@ -92,6 +106,8 @@ final class BackendDevice {
             announced: hasAnnounced, online: try store.flag(path.path + "/online"))
         switch step {
         case .wait: return false
+        // A frontend that keeps coming back must not make us open a missing disk in a loop.
+        case .announce where monotonicMilliseconds() < retryAt: return false
         case .announce: try announce(store)
         case .connect: try connect(store, frontend)
         case .close: try store.switchState(of: path.path, to: .closing)
@@ -131,7 +147,10 @@ final class BackendDevice {
             do throws(DiskOpenFailure) {
                 disk = try openDisk(wanted)
                 settings = wanted
+                retryPause = 0
             } catch {
+                retryPause = min(max(retryPause * 2, 250), 10_000)
+                retryAt = monotonicMilliseconds() + retryPause
                 try fail(store, error.number, error.description)
                 return
             }
@@ -248,7 +267,9 @@ final class BackendDevice {
     /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out until its frontend goes
     /// through a close cycle; the others serve on.
     private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
-        log("vbd \(path.device): \(message)")
+        // Said once, however often it happens.
+        if message != lastMessage { log("vbd \(path.device): \(message)") }
+        lastMessage = message
         closeQueues()
         try store.fail(path.path, errorNode: path.errorNode, number: number, message)
     }

@@ -116,11 +116,12 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             while !service.stopping.load(ordering: .relaxed) {
                 let event: WatchEvent?
                 let period = service.options.resizePollMilliseconds
-                do throws(StoreError) { event = try client.nextEvent(milliseconds: period > 0 ? period : -1) } catch {
+                do throws(StoreError) { event = try client.nextEvent(milliseconds: nextTimeout(period)) } catch {
                     throw .store(error)
                 }
                 if let event { try handle(event) }
                 try takeReports()
+                for (id, device) in devices where device.takeRetry() { try follow(id) }
                 if period > 0, monotonicMilliseconds() - lastPoll >= Int64(period) {
                     lastPoll = monotonicMilliseconds()
                     for device in devices.values { try device.pollSize(client) }
@@ -128,6 +129,13 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 publishStatus()
             }
             try shutDown()
+        }
+
+        /// How long to wait for an event: until a disk is to be tried or sizes are to be polled again.
+        private func nextTimeout(_ period: Int32) -> Int32 {
+            let now = monotonicMilliseconds()
+            let due = devices.values.compactMap(\.followAgainAt).min().map { Int32(clamping: max(1, $0 - now)) }
+            return period > 0 ? min(period, due ?? period) : due ?? -1
         }
 
         private mutating func handle(_ event: WatchEvent) throws(XenbusError) {

@@ -44,8 +44,10 @@ final class FrontendControl<H: Hypervisor> {
                     return
                 }
             }
+            // Shutting down in good order still needs the store.
+            if owner.stopping.load(ordering: .relaxed) { break }
             forgetStore()
-            if !owner.stopping.load(ordering: .relaxed) { sleepMilliseconds(100) }
+            sleepMilliseconds(100)
         }
         shutDown()
     }

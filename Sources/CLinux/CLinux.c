@@ -1,10 +1,12 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -106,6 +109,11 @@ int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint
 }
 
 int causeway_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
+int causeway_stay_loaded(const void *address) {
+    Dl_info info;
+    if (!dladdr(address, &info) || !info.dli_fname) return -1;
+    return dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE) ? 0 : -1;
+}
 int causeway_set_undumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 int causeway_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 
@@ -149,6 +157,11 @@ int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset
     if (statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status.named) < 0) return -1;
     if (status.named.stx_mask & STATX_DIOALIGN) { *memory = status.words[38]; *offset = status.words[39]; }
     return 0;
+}
+
+int causeway_is_in_memory(int descriptor) {
+    struct statfs status;
+    return fstatfs(descriptor, &status) == 0 && (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC);
 }
 
 int causeway_punch_hole_mode(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }

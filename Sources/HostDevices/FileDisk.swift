@@ -34,11 +34,15 @@ public final class FileDisk: BlockDevice {
     public let usesDirectIO: Bool
     /// Whether it is a block device.
     public let isBlockDevice: Bool
+    /// Whether the file is in memory (tmpfs, ramfs).
+    public let isInMemory: Bool
     let descriptor: Descriptor
     /// What direct I/O must be aligned to; 1 without it.
     let memoryAlignment: UInt32
     let offsetAlignment: UInt32
     private let current: Mutex<BlockGeometry>
+    /// Counts the geometry's changes, so that queues keep a copy and take no lock for each operation.
+    let version = Atomic<Int>(0)
     /// Runs what io_uring cannot, in a thread of its own, made when first needed.
     let worker = BlockingWorker(name: "discard")
 
@@ -59,6 +63,7 @@ public final class FileDisk: BlockDevice {
         if direct == .required && !opened.isDirect {
             throw .noDirectIO(path: path, reason: "the file system does not support O_DIRECT")
         }
+        isInMemory = !isBlockDevice && causeway_is_in_memory(opened.descriptor.rawValue) != 0
         descriptor = opened.descriptor
         usesDirectIO = opened.isDirect
         memoryAlignment = opened.isDirect ? opened.memoryAlignment : 1
@@ -72,10 +77,12 @@ public final class FileDisk: BlockDevice {
     /// Reads the size anew: a file that was truncated or extended, a device that was resized.
     public func refreshGeometry() throws(Errno) -> BlockGeometry {
         let byteCount = try FileProbe.byteCount(descriptor, isBlockDevice: isBlockDevice)
-        return current.withLock { geometry in
+        let geometry = current.withLock { geometry in
             geometry.byteCount = byteCount / UInt64(geometry.logicalSectorSize) * UInt64(geometry.logicalSectorSize)
             return geometry
         }
+        version.wrappingAdd(1, ordering: .releasing)
+        return geometry
     }
 
     /// A queue on `reactor`; all queues share the descriptor, so a flush on one covers the writes of all.

@@ -6,6 +6,7 @@ import DMA
 import Glibc
 import LinuxSystem
 import Reactor
+import Synchronization
 
 /// One operation's record, reused; its index is its tag on the reactor.
 final class FileRequest {
@@ -29,6 +30,7 @@ final class FileQueue: BlockDeviceQueue, ReactorClient {
     private(set) var slot: ReactorSlot?
     let file: ReactorFile
     private var geometry: BlockGeometry
+    private var geometryVersion = 0
     private var requests: [FileRequest] = []
     private var free: [UInt32] = []
     /// Begun beyond `depth`: they wait in order for one that ends.
@@ -45,6 +47,7 @@ final class FileQueue: BlockDeviceQueue, ReactorClient {
         self.bus = bus
         self.depth = max(depth, 1)
         self.owner = owner
+        geometryVersion = disk.version.load(ordering: .acquiring)
         geometry = disk.geometry
         file = reactor.addFile(disk.descriptor)
         slot = reactor.attach(self)
@@ -70,6 +73,11 @@ final class FileQueue: BlockDeviceQueue, ReactorClient {
         request.tag = tag
         request.moved = 0
         request.retries = 0
+        if let result = performNow(request) {
+            statistics.count(operation, byteCount: request.vectors.total, result)
+            free.append(index)
+            return result
+        }
         if needsBounce(request) {
             guard makeBounce(request) else { return refuse(.noMemory, index) }
         }
@@ -101,11 +109,13 @@ final class FileQueue: BlockDeviceQueue, ReactorClient {
     func poll() -> Bool { false }
     func prepareToSleep() -> Bool { false }
 
-    /// The disk may have been resized since: its geometry is read anew before anything is refused for lying outside.
     private func refusal(of operation: DeviceOperation, byteCount: UInt64) -> Errno? {
-        guard let refusal = geometry.refusal(of: operation, byteCount: byteCount) else { return nil }
-        geometry = disk.geometry
-        return refusal == .invalidArgument ? geometry.refusal(of: operation, byteCount: byteCount) : refusal
+        let version = disk.version.load(ordering: .acquiring)
+        if version != geometryVersion {
+            geometryVersion = version
+            geometry = disk.geometry
+        }
+        return geometry.refusal(of: operation, byteCount: byteCount)
     }
 
     private func start(_ index: UInt32, _ request: FileRequest) {

@@ -8,6 +8,7 @@ import Glibc
 /// nbdkit's entry: the plugin's description, made once. Called by name (`plugin_init`, nbdkit-plugin.h).
 @c(plugin_init)
 public func pluginInit() -> UnsafeMutablePointer<nbdkit_plugin>? {
+    stayLoaded()
     let plugin = UnsafeMutablePointer<nbdkit_plugin>.allocate(capacity: 1)
     unsafe plugin.initialize(to: nbdkit_plugin())
     // What NBDKIT_REGISTER_PLUGIN fills in; the macro cannot be imported.

@@ -36,9 +36,10 @@ extension StoreCore {
             guard allows(node.permissions) else { throw .EACCES }
             return node
         }
+        // Touched too: in a transaction this answer must still be true at commit.
         let lineage = path.lineage
-        let above = peek(lineage[nearest(lineage, overlay)], overlay)
-        guard let above, allows(above.permissions) else { throw .EACCES }
+        guard let above = try look(lineage[nearest(lineage, overlay)], who, &overlay), allows(above.permissions)
+        else { throw .EACCES }
         return nil
     }
 

@@ -118,7 +118,7 @@ extension StoreCore {
         let path = try StorePath(arguments.single(), from: who.domain)
         guard try permitted(path, who, &overlay, who.mayWrite) != nil else {
             // Not there already: fine, if there is a place where it could be.
-            guard let parent = path.parent, peek(parent, overlay) != nil else { throw .ENOENT }
+            guard let parent = path.parent, try look(parent, who, &overlay) != nil else { throw .ENOENT }
             return StoreCore.okay
         }
         guard !path.isRoot else { throw .EINVAL }

@@ -26,7 +26,10 @@ extension StoreCore {
     mutating func unwatch(_ arguments: StoreArguments, _ who: Requester) throws(StoreErrorName) -> [UInt8] {
         let wanted = try parseWatch(arguments, who)
         guard connections[who.connection]?.watches.contains(wanted) ?? false else { throw .ENOENT }
-        forget([wanted], who.connection, who.domain)
+        connections[who.connection]?.watches.remove(wanted)
+        domains[who.domain]?.watches -= 1
+        domains[who.domain]?.heldBytes -= wanted.cost
+        watches.remove(wanted, who.connection)
         return StoreCore.okay
     }
 
@@ -40,14 +43,10 @@ extension StoreCore {
 
     mutating func dropWatches(of id: StoreConnectionID) {
         guard let domain = connections[id]?.domain, let all = connections[id]?.watches else { return }
-        forget(all, id, domain)
-    }
-
-    private mutating func forget(_ gone: Set<StoreWatch>, _ id: StoreConnectionID, _ domain: DomainID) {
-        connections[id]?.watches.subtract(gone)
-        domains[domain]?.watches -= gone.count
-        domains[domain]?.heldBytes -= gone.reduce(0) { $0 + $1.cost }
-        watches.remove(gone, id)
+        connections[id]?.watches.removeAll()
+        domains[domain]?.watches -= all.count
+        domains[domain]?.heldBytes -= all.reduce(0) { $0 + $1.cost }
+        for path in Set(all.map(\.path)) { watches.removeAll(on: path, id) }
     }
 
     // MARK: Changes
@@ -74,11 +73,11 @@ extension StoreCore {
         } else {
             entries = [before, tree[path]?.permissions, path.parent.flatMap { tree[$0]?.permissions }].compactMap(\.self)
         }
-        for (id, watch) in concerned {
+        for (id, registered) in concerned {
             guard let domain = connections[id]?.domain else { continue }
             let who = requester(id, domain)
             guard entries.contains(where: who.mayRead) else { continue }
-            sendEvent(path: eventPath(path, watch, domain), token: watch.token, to: id)
+            for watch in registered { sendEvent(path: eventPath(path, watch, domain), token: watch.token, to: id) }
         }
     }
 

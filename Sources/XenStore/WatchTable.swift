@@ -28,39 +28,39 @@ struct StoreWatch: Hashable, Sendable {
 
 /// The index from paths to watches.
 struct WatchTable: Sendable {
-    private(set) var byPath: [StorePath: [(connection: StoreConnectionID, watch: StoreWatch)]] = [:]
+    /// By path, then by connection, so that ten thousand connections on one path can each leave without a search.
+    private(set) var byPath: [StorePath: [StoreConnectionID: [StoreWatch]]] = [:]
     private var pathsOfLength: [Int: Int] = [:]
 
     mutating func add(_ watch: StoreWatch, _ connection: StoreConnectionID) {
         if byPath[watch.path] == nil { pathsOfLength[watch.path.length, default: 0] += 1 }
-        byPath[watch.path, default: []].append((connection, watch))
+        byPath[watch.path, default: [:]][connection, default: []].append(watch)
     }
 
-    mutating func remove(_ watches: some Sequence<StoreWatch>, _ connection: StoreConnectionID) {
-        for watch in watches {
-            byPath[watch.path]?.removeAll { $0.connection == connection && $0.watch == watch }
-            forgetIfEmpty(watch.path)
-        }
+    mutating func remove(_ watch: StoreWatch, _ connection: StoreConnectionID) {
+        byPath[watch.path]?[connection]?.removeAll { $0 == watch }
+        if byPath[watch.path]?[connection]?.isEmpty == true { removeAll(on: watch.path, connection) }
     }
 
-    private mutating func forgetIfEmpty(_ path: StorePath) {
-        guard let list = byPath[path], list.isEmpty else { return }
+    /// Removes every watch that the connection has on `path`.
+    mutating func removeAll(on path: StorePath, _ connection: StoreConnectionID) {
+        guard byPath[path]?.removeValue(forKey: connection) != nil, byPath[path]?.isEmpty == true else { return }
         byPath[path] = nil
         let left = (pathsOfLength[path.length] ?? 1) - 1
         pathsOfLength[path.length] = left == 0 ? nil : left
     }
 
     /// The watches that a change of `path` concerns: on the path itself and, unless `exact`, on any path above it.
-    func matches(_ path: StorePath, exact: Bool) -> [(connection: StoreConnectionID, watch: StoreWatch)] {
-        var found = byPath[path] ?? []
+    func matches(_ path: StorePath, exact: Bool) -> [StoreConnectionID: [StoreWatch]] {
+        var found = byPath[path] ?? [:]
         guard !exact, !byPath.isEmpty else { return found }
         let lineage = path.lineage
         for level in 0..<max(0, lineage.count - 1) where pathsOfLength[lineage.length(level)] != nil {
-            found += byPath[lineage[level]] ?? []
+            found.merge(byPath[lineage[level]] ?? [:]) { $0 + $1 }
         }
         return found
     }
 
     /// For the accounts: how many watches there are.
-    var count: Int { byPath.values.reduce(0) { $0 + $1.count } }
+    var count: Int { byPath.values.reduce(0) { $0 + $1.values.reduce(0) { $0 + $1.count } } }
 }

@@ -25,11 +25,8 @@ struct DiskOpening: Sendable {
 
     private func device(_ settings: DiskSettings) throws(DeviceError) -> any BlockDevice {
         let readOnly = !settings.isWritable || settings.isCDROM
-        if settings.target.hasPrefix("null:") {
-            return NullDisk(byteCount: 1 << 30, isReadOnly: readOnly)
-        }
-        return try FileDisk(
-            path: settings.target, readOnly: readOnly, direct: direct || settings.isDirectSafe ? .preferred : .never)
+        return try openBlockDevice(
+            target: settings.target, readOnly: readOnly, direct: direct || settings.isDirectSafe ? .preferred : .never)
     }
 
     private static func number(of error: DeviceError) -> Int32 {

@@ -6,7 +6,7 @@ import Foundation
 import HostDevices
 import Hypervisor
 import HypervisorCore
-import InProcessHypervisor
+@testable import InProcessHypervisor
 import LinuxSystem
 import SharedMemory
 import Synchronization
@@ -38,7 +38,8 @@ final class ScratchDirectory: Sendable {
 /// Opens a plain file.
 @Sendable func openFile(_ settings: DiskSettings) throws(DiskOpenFailure) -> any BlockDevice {
     do throws(DeviceError) {
-        return try FileDisk(path: settings.target, readOnly: !settings.isWritable)
+        // Shared: a killed backend's locks end with its process, which here is the test's own.
+        return try FileDisk(path: settings.target, readOnly: !settings.isWritable, sharing: .shared)
     } catch { throw DiskOpenFailure(number: 2, error.description) }
 }
 
@@ -68,6 +69,13 @@ final class RunningBackend: Sendable {
 
     var log: [String] { collector.all }
 
+    /// Ends it as `kill -9` ends a process: its mappings, ports and store connection go without a word, the nodes stay.
+    func kill() {
+        hypervisor.disconnect()
+        hypervisor.host.store.disconnect(domain: hypervisor.domain)
+        thread.withLock { $0.take() }?.join()
+    }
+
     /// Ends it in good order.
     func stop() {
         service.stop()
@@ -93,16 +101,18 @@ struct BlockPair {
 
     init(
         byteCount: Int = 4 << 20, spec: String = ",raw,xvda,w", backendOptions: BlockBackendOptions = BlockBackendOptions(),
-        host: InProcessHost = InProcessHost(), opener: DiskOpener? = nil
+        host: InProcessHost = InProcessHost(), backendDomain: UInt16 = 0, opener: DiskOpener? = nil
     ) throws {
         self.host = host
         image = scratch.image(byteCount: byteCount)
         let client = try host.store.connectInProcess(domain: .zero)
         toolstack = DeviceDirectories(store: client)
         guest = host.domain(1)
-        backend = try RunningBackend(host, backendOptions, opener: opener)
+        if backendDomain != 0 { try DomainDirectories(store: client).create(DomainID(backendDomain), name: "driver") }
+        backend = try RunningBackend(host, domain: backendDomain, backendOptions, opener: opener)
         paths = try toolstack.create(
-            DeviceDirectories.Attachment(try DiskSpecification(parsing: image + spec), frontend: DomainID(1)))
+            DeviceDirectories.Attachment(try DiskSpecification(parsing: image + spec), frontend: DomainID(1),
+                backend: DomainID(backendDomain)))
     }
 
     func connect(_ options: BlockFrontendOptions = BlockFrontendOptions()) throws -> BlockFrontend<InProcessHypervisor> {
@@ -150,4 +160,14 @@ func expectBaseline(
     let deadline = monotonicMilliseconds() + 3000
     while host.usage != baseline, monotonicMilliseconds() < deadline { sleepMilliseconds(5) }
     #expect(host.usage == baseline, sourceLocation: sourceLocation)
+}
+
+/// Bytes that differ from place to place and from seed to seed; quick in a debug build.
+func pattern(_ count: Int, seed: Int) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+        buffer.withMemoryRebound(to: UInt64.self) { words in
+            for index in words.indices { words[index] = UInt64(index) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(seed) }
+        }
+        initialized = count
+    }
 }

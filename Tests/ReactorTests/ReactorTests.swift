@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import LinuxSystem
 import Synchronization
@@ -6,7 +7,7 @@ import Testing
 @testable import Reactor
 
 /// Records what it is told.
-final class Recorder: ReactorClient {
+final class Recorder: ReactorClient, @unchecked Sendable {
     var completions: [(tag: UInt32, result: Int32)] = []
     var polls = 0
     var onCompletion: ((UInt32, Int32) -> Void)?
@@ -37,7 +38,6 @@ struct ReactorTests {
         for polling in [PollingPolicy.sleep, .adaptive(microseconds: 20), .always] {
             let reactor = try Reactor(name: "posts", polling: polling)
             reactor.start()
-            let count = Atomic<Int>(0)
             let total = 4 * 5000
             let counter = Counter()
             await withTaskGroup(of: Void.self) { group in
@@ -50,7 +50,6 @@ struct ReactorTests {
                     }
                 }
             }
-            _ = count.load(ordering: .relaxed)
             #expect(reactor.run { counter.value } == total)
             reactor.stop()
         }
@@ -88,6 +87,68 @@ struct ReactorTests {
         #expect((recorder.completions.first?.result ?? 0) & Int32(POLLIN) != 0)
     }
 
+    @Test func moreOperationsThanTheRingHolds() throws {
+        let reactor = try Reactor(name: "full", entries: 8)
+        let recorder = Recorder()
+        let slot = reactor.attach(recorder)
+        let file = reactor.addFile(try Descriptor.open("/dev/zero", O_RDWR))
+        for tag in 0..<1000 { reactor.beginSync(file, dataOnly: true, slot, tag: UInt32(tag)) }
+        #expect(reactor.inFlight(slot) == 1000)
+        reactor.runLoop(until: { recorder.completions.count == 1000 })
+        #expect(Set(recorder.completions.map(\.tag)).count == 1000)
+        // /dev/zero cannot be synchronized: the error reaches each tag.
+        #expect(recorder.completions.allSatisfy { $0.result == -EINVAL })
+        #expect(reactor.inFlight(slot) == 0)
+        reactor.removeFile(file)
+    }
+
+    @Test func stopWaitsForWhatIsInFlight() throws {
+        let reactor = try Reactor(name: "stopping")
+        let recorder = Recorder()
+        reactor.start()
+        let counter = Counter()
+        reactor.post {
+            let slot = reactor.attach(recorder)
+            reactor.beginExternal(slot)
+            reactor.after(microseconds: 1_000_000_000, slot, tag: 9)
+            counter.slot = slot
+        }
+        reactor.run {}
+        let finisher = Thread { [slot = counter.slot!] in
+            usleep(100_000)
+            reactor.finishExternal(slot, tag: 5, result: 42)
+        }
+        let start = monotonicNanoseconds()
+        finisher.start()
+        reactor.stop()
+        #expect(monotonicNanoseconds() - start >= 90_000_000)
+        #expect(recorder.completions.map(\.tag) == [5] && recorder.completions.first?.result == 42)
+    }
+
+    @Test func aDetachedClientHearsNoMore() throws {
+        let reactor = try Reactor(name: "detach")
+        let first = Recorder()
+        let second = Recorder()
+        let pipe = try WakePipe()
+        let slot = reactor.attach(first)
+        reactor.whenReadable(pipe.reader, slot, tag: 1)
+        reactor.after(microseconds: 1000, slot, tag: 2)
+        reactor.beginExternal(slot)
+        reactor.runOnce(mayWait: false)
+        reactor.detach(slot)
+        let next = reactor.attach(second)
+        #expect(next != slot)
+        reactor.finishExternal(slot, tag: 3, result: 0)
+        signalPipe(pipe.writer)
+        usleep(2000)
+        for _ in 0..<5 { reactor.runOnce(mayWait: false) }
+        #expect(first.completions.isEmpty && second.completions.isEmpty)
+        // The place is free again now that nothing of its first tenant is left.
+        let third = reactor.attach(Recorder())
+        #expect(third.index == slot.index && third.generation != slot.generation)
+        #expect(reactor.waits.isEmpty)
+    }
+
     @Test func anIdleReactorSleeps() throws {
         let reactor = try Reactor(name: "idle")
         reactor.start()
@@ -103,4 +164,5 @@ struct ReactorTests {
 /// Touched on the reactor's thread only.
 final class Counter: @unchecked Sendable {
     var value = 0
+    var slot: ReactorSlot?
 }

@@ -11,7 +11,7 @@ import XenWire
 @Suite(.serialized) struct DoubleFetchTests {
     /// A racer flips the segment count between 1 and 255 and the operation between read and indirect; each segment is non-zero. The
     /// number of segments that were copied tells the count that was used; it must be the count that is reported.
-    @Test(.timeLimit(.minutes(1)), arguments: BlockABI.allCases)
+    @Test(.timeLimit(.minutes(3)), arguments: BlockABI.allCases)
     func theCountThatIsUsedIsTheCountThatIsReported(abi: BlockABI) throws {
         let region = try SharedRegion(anonymous: 4096)
         let layout = abi.layout
@@ -59,7 +59,7 @@ import XenWire
     }
 
     /// The same for a page of indirect segments: `last` flips 7 to 255 under the copy; validation and use see one of the two.
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(3)))
     func indirectSegmentsAreCopiedOnce() throws {
         let region = try SharedRegion(anonymous: 4096)
         region.fill(0, count: 4096)

@@ -100,6 +100,41 @@ import Testing
         }
     }
 
+    /// One side publishes while the other arms, at the same moment, again and again: either the publisher is told to notify or the
+    /// other finds the request. Without the fences both would look too early, now and then.
+    @Test(.timeLimit(.minutes(3)))
+    func publishingAgainstArming() throws {
+        let region = try SharedRegion(anonymous: 4096)
+        var front = FrontRing(initialising: region, Words.slots(4))
+        let meeting = Meeting()
+        let backend = Thread {
+            var back = BackRing(attaching: region, Words.slots(4))
+            while meeting.meet() {
+                meeting.found.store(back.armAndRecheck(), ordering: .relaxed)
+                guard meeting.meet() else { return }
+                while let request = try? back.nextRequest() { back.push(request) }
+                _ = back.publish()
+                guard meeting.meet() else { return }
+            }
+        }
+        backend.start()
+        defer { meeting.leave() }
+        let start = ContinuousClock.now
+        var lost = 0, rounds = 0
+        while ContinuousClock.now - start < .seconds(3) {
+            expectPush(&front, 1, true)
+            guard meeting.meet() else { break }
+            let notify = front.publish()
+            guard meeting.meet() else { break }
+            if !notify && !meeting.found.load(ordering: .relaxed) { lost += 1 }
+            guard meeting.meet() else { break }
+            while try front.nextResponse() != nil {}
+            rounds += 1
+        }
+        #expect(lost == 0, "in \(rounds) rounds")
+        #expect(rounds > 100)
+    }
+
     /// Two threads that sleep whenever there is nothing: a lost wake-up would show as a time-out.
     @Test(.timeLimit(.minutes(2)))
     func noWakeUpIsLost() async throws {
@@ -116,6 +151,27 @@ import Testing
         let events = outcome.notifications.load(ordering: .relaxed)
         #expect(events < Int(total) * 2, "\(events) notifications for \(total) requests each way")
     }
+}
+
+/// A place where two threads wait for each other, awake, so that they go on at the same moment.
+private final class Meeting: Sendable {
+    let found = Atomic<Bool>(false)
+    private let arrived = Atomic<Int>(0)
+    private let isOver = Atomic<Bool>(false)
+
+    /// Waits for the other; false once one has left.
+    func meet() -> Bool {
+        let place = arrived.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue
+        let both = place / 2 * 2 + 2
+        var spins = 0
+        while arrived.load(ordering: .acquiring) < both {
+            if isOver.load(ordering: .relaxed) { return false }
+            spins += 1
+            if spins % 4096 == 0 { sched_yield() }
+        }
+        return true
+    }
+    func leave() { isOver.store(true, ordering: .relaxed) }
 }
 
 private final class Outcome: Sendable {

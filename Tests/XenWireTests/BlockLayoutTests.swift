@@ -41,21 +41,21 @@ private func claims(of layout: BlockLayout, _ probe: inout CompilerProbe) {
         #endif
     }()
 
-    @Test(.timeLimit(.minutes(1)), arguments: compilers)
+    @Test(.timeLimit(.minutes(3)), arguments: compilers)
     func theCompilerAgreesWithEachLayout(abi: BlockABI, flags: [String]) throws {
         var probe = CompilerProbe(flags: flags)
         claims(of: abi.layout, &probe)
         #expect(try probe.objections() == "")
     }
 
-    @Test(.timeLimit(.minutes(1)), arguments: compilers)
+    @Test(.timeLimit(.minutes(3)), arguments: compilers)
     func theCompilerWouldObjectToAWrongLayout(abi: BlockABI, flags: [String]) throws {
         var probe = CompilerProbe(flags: flags)
         claims(of: abi.layout == .packed ? .aligned : .packed, &probe)
         #expect(try probe.objections() != "")
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(3)))
     func constantsAreXens() throws {
         var probe = CompilerProbe()
         for (name, code) in [

@@ -28,21 +28,22 @@ struct CompilerProbe {
             #include <xen/io/xenbus.h>
 
             """ + claims.map { "_Static_assert(\($0), \"no\");\n" }.joined()
-        let compiler = try require(Self.compiler, "no C compiler in PATH: neither clang, gcc nor cc")
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: compiler)
-        process.arguments = flags + ["-ffreestanding", "-fsyntax-only", "-x", "c", "-"]
-        let input = Pipe(), output = Pipe()
-        process.standardInput = input
-        process.standardError = output
-        process.standardOutput = output
-        try process.run()
-        input.fileHandleForWriting.write(Data(source.utf8))
-        try input.fileHandleForWriting.close()
-        let said = try output.fileHandleForReading.readToEnd() ?? Data()
-        process.waitUntilExit()
-        let text = String(decoding: said, as: UTF8.self)
-        return process.terminationStatus == 0 ? "" : "exit \(process.terminationStatus): \(text)"
+        guard let compiler = Self.compiler else { throw ProbeFailure(reason: "neither clang, gcc nor cc is in PATH") }
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("causeway-probe-\(UUID().uuidString).c")
+        try source.write(to: file, atomically: false, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(at: file) }
+        // popen, not Process: that needs a second thread to learn of the end, and other tests may hold them all.
+        let command = "'\(compiler)' \(flags.joined(separator: " ")) -ffreestanding -fsyntax-only '\(file.path)' 2>&1"
+        guard let pipe = popen(command, "r") else { throw ProbeFailure(reason: "popen: errno \(errno)") }
+        var said: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = fread(&chunk, 1, chunk.count, pipe)
+            if count == 0 { break }
+            said += chunk[..<count]
+        }
+        let status = pclose(pipe)
+        return status == 0 ? "" : "status \(status): \(String(decoding: said, as: UTF8.self))"
     }
 
     private static let compiler: String? = {
@@ -57,8 +58,3 @@ struct CompilerProbe {
 }
 
 struct ProbeFailure: Error { var reason: String }
-
-private func require<T>(_ value: T?, _ reason: String) throws -> T {
-    guard let value else { throw ProbeFailure(reason: reason) }
-    return value
-}

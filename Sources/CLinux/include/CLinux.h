@@ -69,6 +69,8 @@ int causeway_set_undumpable(void);
 int causeway_no_new_privileges(void);
 // PR_SET_NAME: the calling thread's name in ps and perf, cut to 15 bytes.
 int causeway_set_thread_name(const char *name);
+// dladdr needs _GNU_SOURCE: keeps the library that holds `address` mapped until the process ends, whoever closes it.
+int causeway_stay_loaded(const void *address);
 // Linux 2.6.25: pins the calling thread to one processor; cpu_set_t macros are not importable.
 int causeway_pin_to_processor(int processor);
 
@@ -83,6 +85,8 @@ int causeway_o_direct(void);
 // What direct I/O must be aligned to (statx STATX_DIOALIGN, Linux 6.1): memory and file offset, in bytes; 0 both if unsupported or
 // unknown. Returns 0 or -1 with errno.
 int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset);
+// Whether a file is on tmpfs or ramfs (fstatfs, missing from the module): 1 or 0.
+int causeway_is_in_memory(int descriptor);
 // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, for an fallocate that io_uring does.
 int causeway_punch_hole_mode(void);
 // A device number's halves: major() and minor() are macros.

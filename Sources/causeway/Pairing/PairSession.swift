@@ -175,7 +175,9 @@ struct PairSession: ~Copyable {
     private mutating func tearDown() {
         command?.stop(milliseconds: 2000)
         for index in disks.indices.reversed() {
-            disks[index].frontend?.stop(milliseconds: 5000)
+            // One whose frontend ended before was released then.
+            guard let frontend = disks[index].frontend else { continue }
+            frontend.stop(milliseconds: 5000)
             disks[index].frontend = nil
             release(disks[index])
         }

@@ -118,6 +118,7 @@ struct ChildProcess {
 
     /// Becomes `arguments`, found in the PATH as `program`; returns only to fail.
     static func replace(program: String, arguments: [String]) throws(Failure) -> Never {
+        Signals.unblockAll()
         _ = unsafe withCStrings(arguments) { argv in unsafe execvp(program, argv) }
         throw Failure("\(program): cannot run it: \(systemMessage(errno))")
     }

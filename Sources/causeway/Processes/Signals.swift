@@ -16,6 +16,12 @@ enum Signals {
         _ = unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
     }
 
+    /// Blocks nothing: what a program expects that this process becomes. Whoever started us may have had signals blocked.
+    static func unblockAll() {
+        var nothing = makeSet([])
+        _ = unsafe pthread_sigmask(SIG_SETMASK, &nothing, nil)
+    }
+
     /// Takes one of `signals` (all blocked before), waiting at most `milliseconds`; nil if none came.
     static func wait(for signals: [Int32], milliseconds: Int) -> Int32? {
         var set = makeSet(signals)

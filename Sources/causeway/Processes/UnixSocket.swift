@@ -1,6 +1,5 @@
 // Looking at Unix sockets from outside: is somebody there?
 
-import FoundationEssentials
 import Glibc
 import LinuxSystem
 
@@ -17,7 +16,7 @@ enum UnixSocket {
     /// Whether a server listens on `path`, as it bound it. Looks at the kernel's table and connects to nobody: nbdkit would log
     /// each visitor who goes away.
     static func isListening(at path: String) -> Bool {
-        guard let table = try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8) else { return accepts(at: path) }
+        guard let table = ProcessFile.read("/proc/net/unix") else { return accepts(at: path) }
         return table.split(separator: "\n").contains { line in
             // Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON is bit 16.
             let fields = line.split(separator: " ", maxSplits: 7)

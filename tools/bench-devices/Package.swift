@@ -1,0 +1,14 @@
+// swift-tools-version: 6.2
+// The device side alone, beside fio: what a disk costs before any ring or second process comes on top.
+
+import PackageDescription
+
+let package = Package(
+    name: "causeway-bench-devices",
+    dependencies: [.package(name: "causeway", path: "../..")],
+    targets: [
+        .executableTarget(
+            name: "bench-devices", dependencies: [.product(name: "HostDevices", package: "causeway")],
+            swiftSettings: [.swiftLanguageMode(.v6)])
+    ]
+)

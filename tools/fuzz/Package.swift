@@ -1,0 +1,30 @@
+// swift-tools-version: 6.2
+// libFuzzer targets for what peers write. A package of its own: sanitizers instrument it and the rooms below it, not the product.
+
+import Foundation
+import PackageDescription
+
+let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+
+func fuzzer(_ name: String, _ products: [String]) -> Target {
+    .executableTarget(
+        name: name,
+        dependencies: ["FuzzSupport"] + products.map { .product(name: $0, package: "causeway") },
+        // libFuzzer brings its own main.
+        swiftSettings: [.swiftLanguageMode(.v6), .unsafeFlags(["-parse-as-library"])])
+}
+
+var targets: [Target] = [
+    .target(name: "FuzzSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+    fuzzer("FuzzBlockRequest", ["SharedRing"]),
+    fuzzer("FuzzRing", ["SharedRing"]),
+]
+if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
+    targets.append(fuzzer("FuzzStore", ["XenStore"]))
+}
+
+let package = Package(
+    name: "causeway-fuzz",
+    dependencies: [.package(name: "causeway", path: "../..")],
+    targets: targets
+)
