@@ -78,7 +78,7 @@ let package = Package(
         tests("SharedMemory"),
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
-        tests("HypervisorCore", ["InProcessHypervisor"]),
+        tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(

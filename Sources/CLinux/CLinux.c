@@ -47,6 +47,8 @@ int causeway_pipe(int descriptors[2], int capacity) {
 
 int causeway_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
+int causeway_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
+
 enum { most_descriptors = 253 };  // the kernel's SCM_MAX_FD
 
 long causeway_send_descriptors(int socket, const void *bytes, size_t length, const int *descriptors, int count) {

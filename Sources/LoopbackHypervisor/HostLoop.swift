@@ -115,15 +115,14 @@ final class HostLoop {
     }
 
     private func accept() {
-        let raw = PacketSocket.accept(listener)
-        if raw >= 0 {
-            let socket = Descriptor(owning: raw)
-            guard let user = try? PacketSocket.peerUser(socket), (try? socket.setNonBlocking(true)) != nil else { return }
-            add(HostPeer(socket: socket, standing: .greeting(user: user)))
-        } else if Errno.current == .processFileTableFull || Errno.current == .systemFileTableFull {
+        do throws(Errno) {
+            let socket = try PacketSocket.accept(listener)
+            add(HostPeer(socket: socket, standing: .greeting(user: try PacketSocket.peerUser(socket))))
+        } catch {
+            // Without a descriptor for it, a connection would keep poll from ever sleeping again: it is taken and turned away.
+            guard error == .processFileTableFull || error == .systemFileTableFull else { return }
             reserve = nil
-            let turnedAway = PacketSocket.accept(listener)
-            if turnedAway >= 0 { Glibc.close(turnedAway) }
+            _ = try? PacketSocket.accept(listener)
             reserve = try? Descriptor.open("/dev/null", O_RDONLY)
         }
     }

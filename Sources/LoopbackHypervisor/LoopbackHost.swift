@@ -17,7 +17,8 @@ public final class LoopbackHost: Sendable {
     public let runDirectory: String
     /// The store that the host's domains share.
     public let store: StoreServer
-    private let loop: Mutex<HostLoop>
+    private let serving: ServingLoop
+    private let thread = Mutex<WorkerThread?>(nil)
     private let stopPipe: WakePipe
     private let isStarted = Atomic<Bool>(false)
     private let isStopping = Atomic<Bool>(false)
@@ -35,47 +36,44 @@ public final class LoopbackHost: Sendable {
         self.runDirectory = runDirectory
         let pipe = try describing("making a pipe") { () throws(Errno) in try WakePipe() }
         stopPipe = pipe
-        loop = Mutex(try HostLoop(runDirectory: runDirectory, limits: limits, store: store, stop: pipe.reader))
+        serving = ServingLoop(
+            try HostLoop(runDirectory: runDirectory, limits: limits, store: store, stop: pipe.reader))
     }
 
     deinit { stop() }
 
     /// Serves on the calling thread until `stop`.
     public func run() {
-        isStarted.store(true, ordering: .releasing)
-        loop.withLock { $0.run() }
+        guard !isStarted.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        serving.run()
     }
 
-    /// Serves on a thread of its own.
+    /// Serves on a thread of its own, which does not keep the host alive.
     public func start() throws(HypervisorError) {
         guard !isStarted.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        // The thread must not keep the host alive: only its loop, through this box, and `deinit` stops that.
-        let host = Unowned(self)
-        let ready = try describing("making a pipe") { () throws(Errno) in try WakePipe() }
-        guard startThread({ host.enter(ready.writer) }) else { throw .system("no room for a thread", doing: "starting the host") }
-        _ = try? waitReadable(ready.reader.rawValue, milliseconds: -1)
-    }
-
-    fileprivate func serve(announcing ready: Descriptor) {
-        loop.withLock { loop in
-            signalPipe(ready)
-            loop.run()
+        let serving = serving
+        let started = try describing("starting the host's thread") { () throws(Errno) in
+            try WorkerThread(name: "hypervisor") { serving.run() }
         }
+        thread.withLock { $0 = started }
     }
 
     /// Ends serving, and every domain with it. Returns when the thread is done.
     public func stop() {
         guard !isStopping.exchange(true, ordering: .acquiringAndReleasing) else { return }
         signalPipe(stopPipe.writer)
-        loop.withLock { $0.shutDown() }
+        thread.withLock { $0.take() }?.join()
+        serving.shutDown()
     }
 }
 
-/// A reference that `stop`, which waits for the thread, makes safe to hold without counting.
-private struct Unowned: Sendable {
-    unowned let host: LoopbackHost
-    init(_ host: LoopbackHost) { self.host = host }
-    func enter(_ ready: Descriptor) { host.serve(announcing: ready) }
+/// The loop, for whoever runs it: apart from its owner, so that the thread keeps no host alive.
+private final class ServingLoop: Sendable {
+    private let loop: Mutex<HostLoop>
+    init(_ loop: sending HostLoop) { self.loop = Mutex(loop) }
+    func run() { loop.withLock { $0.run() } }
+    /// Waits for `run`, which the stop pipe ends.
+    func shutDown() { loop.withLock { $0.shutDown() } }
 }
 
 /// Runs a system call's wrapper and says what it was for.

@@ -43,12 +43,9 @@ enum PacketSocket {
         return socket
     }
 
-    /// Accepts one connection; negative, with errno, if there is none. `accept` does not hand on close-on-exec, and no other thread
-    /// of the daemon starts programs in between.
-    static func accept(_ listener: Descriptor) -> Int32 {
-        let raw = Glibc.accept(listener.rawValue, nil, nil)
-        if raw >= 0 { _ = fcntl(raw, F_SETFD, FD_CLOEXEC) }
-        return raw
+    /// Accepts one connection, non-blocking; EAGAIN if there is none.
+    static func accept(_ listener: Descriptor) throws(Errno) -> Descriptor {
+        Descriptor(owning: try retryingInterrupts { causeway_accept(listener.rawValue) })
     }
 
     private static func withAddress(

@@ -110,6 +110,42 @@ import XenWire
         #expect(try LoopbackControl(runDirectory: directory).usage().mappings == 0)
     }
 
+    @Test func L15_aDaemonOutOfDescriptorsTurnsNewcomersAwayAndServesTheRest() throws {
+        let directory = NSTemporaryDirectory() + "causeway-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let daemon = try Child.probe(["host", directory])
+        #expect(try daemon.line() == "serving")
+        let control = try LoopbackControl(runDirectory: directory)
+        let (domain, socket) = try control.createDomain()
+        let front = try LoopbackHypervisor(socket: socket)
+        let offer = try front.offerPages(1, to: .zero, access: .readWrite)
+        let numbers = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(daemon.pid)/fd").compactMap { Int($0) }
+        let most = try #require(numbers.max()) + 1
+        let limit = try Child("/usr/bin/env", ["prlimit", "--pid", "\(daemon.pid)", "--nofile=\(most):\(most)"])
+        limit.process.waitUntilExit()
+        // Fill the gaps, then knock on.
+        var filled: [Descriptor] = []
+        for _ in 0..<40 { if let one = try? connectSocket(directory) { filled.append(one) } }
+        #expect(throws: HypervisorError.self) { _ = try LoopbackHypervisor(runDirectory: directory, domain: .zero) }
+        #expect(throws: HypervisorError.self) { _ = try front.offerPages(1, to: .zero, access: .readWrite) }
+        // Those that are there go on, and the daemon sleeps in between.
+        offer.region.store(UInt8(1), at: 0)
+        #expect(try control.usage(of: domain).runs == 1)
+        let before = try processorTicks(daemon.pid)
+        usleep(300_000)
+        #expect(try processorTicks(daemon.pid) - before < 10)
+        filled = []
+        #expect(eventually { (try? LoopbackHypervisor(runDirectory: directory, domain: .zero)) != nil })
+        #expect(try control.usage(of: domain).runs == 1)
+    }
+
+    /// User and system time so far, in hundredths of a second (proc(5), fields 14 and 15).
+    private func processorTicks(_ process: Int32) throws -> Int {
+        let text = try String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
+        let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+        return (Int(fields[12]) ?? 0) + (Int(fields[13]) ?? 0)
+    }
+
     @Test func aSecondDaemonInOneDirectoryIsRefused() throws {
         #expect(throws: HypervisorError.self) { _ = try LoopbackHost(runDirectory: host.directory) }
         #expect(try host.control.domains() == [.zero])

@@ -18,6 +18,8 @@ int causeway_get_seals(int descriptor);
 // pipe2 and eventfd: flags are missing from the module.
 int causeway_pipe(int descriptors[2], int capacity);
 int causeway_eventfd(void);
+// accept4: a descriptor that is never, not even for a moment, inherited by a program started from another thread.
+int causeway_accept(int listener);
 
 // SCM_RIGHTS: the CMSG_* macros are not importable.
 // Sends `length` bytes and `count` descriptors as one message; returns bytes sent or -1 with errno.

@@ -1,4 +1,4 @@
-// Threads for control work: the daemon's loop and a client's notices.
+// A thread that nobody joins: a client's listener, which may itself be the last to let go of the client.
 
 import Glibc
 
