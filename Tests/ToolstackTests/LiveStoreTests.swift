@@ -110,7 +110,8 @@ struct LiveStoreTests {
         let guest = try server.connectInProcess(domain: Self.guest)
         let stranger = try server.connectInProcess(domain: DomainID(4))
         for node in [
-            paths.backendPath + "/mode", paths.backendPath + "/params", paths.backendPath + "/state", paths.backendPath + "/new",
+            paths.backendPath + "/mode", paths.backendPath + "/params", paths.backendPath + "/state",
+            paths.backendPath + "/new",
             paths.recordPath + "/params", paths.recordPath + "/mode", "/local/domain/3/name", "/local/domain/3/vm",
             "/local/domain/0/name",
         ] {

@@ -20,7 +20,8 @@ final class BenchDisk {
     /// Runs `job` for so long; every request must succeed.
     func run(_ job: BlockJob, seconds: Double) throws(Failure) -> BlockMeasurement {
         let load = BlockLoad(
-            job.writes ? .write : .read, blockSize: job.blockSize, depth: job.depth, milliseconds: Int(seconds * 1000), polls: polls)
+            job.writes ? .write : .read, blockSize: job.blockSize, depth: job.depth, milliseconds: Int(seconds * 1000),
+            polls: polls)
         let measurement: BlockMeasurement
         do { measurement = try queue.measure(load) } catch { throw Failure("bench: \(job.name): \(error)") }
         guard measurement.failures == 0 else {

@@ -35,8 +35,9 @@ struct FioReference {
         let output = try Capture.run([
             "fio", "--name=reference", "--ioengine=\(engine)", "--filename=\(path)",
             "--rw=\(job.writes ? "randwrite" : "randread")",
-            "--bs=\(job.blockSize)", "--iodepth=\(job.depth)", "--runtime=\(Int(seconds * 1000))ms", "--time_based", "--randrepeat=0",
-            "--norandommap", "--output-format=json",
+            "--bs=\(job.blockSize)", "--iodepth=\(job.depth)", "--runtime=\(Int(seconds * 1000))ms", "--time_based",
+            "--randrepeat=0",
+            "--norandommap", "--gtod_reduce=1", "--output-format=json",
         ])
         return try Self.parse(output, job)
     }

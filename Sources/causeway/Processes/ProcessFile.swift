@@ -10,7 +10,9 @@ enum ProcessFile {
         var text: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
-            let count = unsafe buffer.withUnsafeMutableBytes { unsafe Glibc.read(file.rawValue, $0.baseAddress, $0.count) }
+            let count = unsafe buffer.withUnsafeMutableBytes {
+                unsafe Glibc.read(file.rawValue, $0.baseAddress, $0.count)
+            }
             if count > 0 {
                 text += buffer[..<count]
             } else if count == 0 {
