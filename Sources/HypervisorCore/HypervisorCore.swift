@@ -133,6 +133,12 @@ public final class HypervisorCore {
         return usage
     }
 
+    /// The most descriptors that a daemon may be keeping open for the connection's domain.
+    public func descriptors(for id: ConnectionID) -> Int {
+        guard let domain = connections[id]?.domain else { return 0 }
+        return domain.runCount * 2 + domain.ports.count + domain.connections.count * 2
+    }
+
     /// What one domain has in use.
     public func usage(of id: DomainID) -> HypervisorUsage? {
         guard let domain = live[id] else { return nil }

@@ -16,6 +16,9 @@ public struct HypervisorLimits: Sendable, Hashable {
     public var pagesPerRun = 32_768
     /// Connections, of all a domain's processes.
     public var connections = 256
+    /// What a daemon keeps open for a domain other than 0, in descriptors: two for a run, one for a port, two for a connection.
+    /// One domain must not leave the others without.
+    public var descriptors = 8192
     /// Domains in all.
     public var domains = 4096
 

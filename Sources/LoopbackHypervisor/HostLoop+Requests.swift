@@ -69,6 +69,13 @@ extension HostLoop {
         _ request: Request, _ connection: ConnectionID, _ domain: DomainID, _ peer: HostPeer
     ) throws(Refused) -> Reply {
         switch request {
+        case .makeRun, .allocatePort, .bindPort:
+            guard domain == .zero || core.descriptors(for: connection) < core.limits.descriptors else {
+                throw Refused(.limit("descriptors", UInt32(clamping: core.limits.descriptors)))
+            }
+        default: break
+        }
+        switch request {
         case .addTableFrame: return try addTableFrame(connection)
         case .makeRun(let pages, let to, let access): return try makeRun(Int(pages), to, access, connection)
         case .armRun(let run): return try armRun(run, connection)
@@ -215,6 +222,10 @@ extension HostLoop {
     }
 
     private func connectStore(_ domain: DomainID) throws(Refused) -> Reply {
+        // A tool of domain 0 may be one of many; a guest needs few.
+        guard domain == .zero || store.usage(of: domain).connections < core.limits.connections else {
+            throw Refused(.limit("store connections", UInt32(clamping: core.limits.connections)))
+        }
         let (mine, theirs) = try made { () throws(Errno) in try PacketSocket.streamPair() }
         do throws(Errno) { try mine.setNonBlocking(true) } catch { throw Refused(.system(error.description)) }
         store.attach(descriptor: mine, domain: domain)

@@ -117,7 +117,10 @@ final class HostLoop {
     private func accept() {
         do throws(Errno) {
             let socket = try PacketSocket.accept(listener)
-            add(HostPeer(socket: socket, standing: .greeting(user: try PacketSocket.peerUser(socket))))
+            let user = try PacketSocket.peerUser(socket)
+            // Whoever connects and says nothing holds a descriptor of ours: a few may.
+            guard greeters(user) < Self.mostGreeters else { return }
+            add(HostPeer(socket: socket, standing: .greeting(user: user)))
         } catch {
             // Without a descriptor for it, a connection would keep poll from ever sleeping again: it is taken and turned away.
             guard error == .processFileTableFull || error == .systemFileTableFull else { return }
@@ -125,6 +128,13 @@ final class HostLoop {
             _ = try? PacketSocket.accept(listener)
             reserve = try? Descriptor.open("/dev/null", O_RDONLY)
         }
+    }
+
+    /// Connections of one user that have not said what they want.
+    static let mostGreeters = 64
+
+    private func greeters(_ user: UInt32) -> Int {
+        peers.values.count { if case .greeting(user) = $0.standing { true } else { false } }
     }
 
     func add(_ peer: HostPeer) {

@@ -222,6 +222,15 @@ import XenWire
         let location = try place(hardened)
         let closed = try Child.evil(["reach"] + location + ["4243"]).report()
         for attempt in attempts { #expect(["EPERM", "EACCES"].contains(closed[attempt] as? String), "\(attempt)") }
+        // Hardened both, and under one user from the start, so that no change of user made them undumpable.
+        let twin = try Child.probe(["victim", "self"])
+        let denied = try Child(
+            Child.probePath, ["exec", "0", "/usr/bin/env", "python3", Child.evilPath, "reach"] + place(twin) + ["0"]
+        ).report()
+        // Root's processes may list the descriptors of an undumpable one, whose entries are root's; they may not open them.
+        for attempt in attempts where attempt != "/proc/PID/fd" {
+            #expect(["EPERM", "EACCES"].contains(denied[attempt] as? String), "\(attempt)")
+        }
         // A hardened attacker against a process that is not.
         let other = try Child.probe(["victim", "0"])
         let attacker = try Child(

@@ -238,4 +238,58 @@ func isReadable(_ descriptor: Descriptor, milliseconds: Int32 = 0) throws -> Boo
         try host.control.destroyDomain(DomainID(1))
         #expect(eventually { (try? tools.exists("/local/domain/1/name")) == false })
     }
+
+    @Test func D5_A5_theFailureOfOneMapUnmapsTheOthersWhereverItIs() throws {
+        let offer = try front.offerPages(11, to: .zero, access: .readWrite)
+        let before = try host.usage
+        for position in 0..<11 {
+            var references = offer.references
+            references[position] = GrantReference(400)
+            #expect(throws: HypervisorError.grantRefused(GrantReference(400), of: DomainID(1), .generalError)) {
+                _ = try back.mapGrants(references, of: DomainID(1), access: .readWrite)
+            }
+            #expect(throws: HypervisorError.self) {
+                _ = try back.mapContiguous(references, of: DomainID(1), access: .readWrite)
+            }
+            #expect(try host.usage == before)
+        }
+    }
+}
+
+@Suite(.timeLimit(.minutes(1))) struct LimitTests {
+    @Test func oneDomainCannotTakeTheDaemonsDescriptors() throws {
+        var limits = HypervisorLimits()
+        limits.descriptors = 20
+        limits.connections = 4
+        let host = try TestHost(limits: limits)
+        let greedy = try host.domain(1), modest = try host.domain(2)
+        var offers: [any OfferedPages] = []
+        #expect(throws: HypervisorError.exhausted("descriptors, of which there may be at most 20")) {
+            while offers.count < 100 { offers.append(try greedy.offerPages(1, to: .zero, access: .readWrite)) }
+        }
+        #expect(throws: HypervisorError.self) { _ = try greedy.allocateChannel(for: .zero) }
+        #expect(offers.count >= 5)
+        _ = try modest.offerPages(1, to: .zero, access: .readWrite)
+        var stores: [StoreClient] = []
+        #expect(throws: HypervisorError.self) { while stores.count < 100 { stores.append(try greedy.connectStore()) } }
+        #expect(stores.count == 4)
+        #expect(throws: HypervisorError.self) {
+            var more: [LoopbackHypervisor] = []
+            while more.count < 100 { more.append(try LoopbackHypervisor(runDirectory: host.directory, domain: DomainID(1))) }
+        }
+        offers = []
+        _ = try greedy.allocateChannel(for: .zero)
+    }
+
+    @Test func whoeverConnectsAndSaysNothingIsOneOfAFew() throws {
+        let host = try TestHost()
+        var silent: [Descriptor] = []
+        for _ in 0..<100 { silent.append(try connectSocket(host.directory)) }
+        // The daemon closes those that are too many.
+        #expect(try eventually { try silent.count { try isReadable($0) } == 100 - HostLoop.mostGreeters })
+        #expect(throws: HypervisorError.self) { _ = try LoopbackHypervisor(runDirectory: host.directory, domain: .zero) }
+        #expect(try host.control.domains() == [.zero])
+        silent = []
+        #expect(eventually { (try? LoopbackHypervisor(runDirectory: host.directory, domain: .zero)) != nil })
+    }
 }

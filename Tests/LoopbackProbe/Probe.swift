@@ -6,7 +6,8 @@
 //   channel REMOTE              allocates a channel, prints its port, and answers each ring with one
 //   bind REMOTE PORT            binds a channel, prints, and answers each ring with one
 //   storm REMOTE PORT           binds a channel and rings it for ever
-//   victim USER                 becomes that user and hardens itself, unless it is 0; prints its process and where its secret lies
+//   victim USER                 becomes that user (self: stays who it is) and hardens itself, unless it is 0; prints its process and
+//                               where its secret lies
 //   exec USER PROGRAM ARGUMENTS…   hardens itself and becomes the program
 //   host DIRECTORY              serves as the daemon (standard input is not a domain's)
 
@@ -38,7 +39,7 @@ import XenWire
     static func run(_ arguments: [String]) throws(HypervisorError) {
         guard let verb = arguments.first else { return }
         switch verb {
-        case "victim": return try victim(number(arguments[1]))
+        case "victim": return try victim(arguments[1])
         case "exec": return try become(number(arguments[1]), Array(arguments.dropFirst(2)))
         case "host":
             let host = try LoopbackHost(runDirectory: arguments[1])
@@ -86,10 +87,14 @@ import XenWire
         }
     }
 
-    static func victim(_ user: UInt32) throws(HypervisorError) {
+    static func victim(_ user: String) throws(HypervisorError) {
         guard let memory = try? SharedRegion(anonymous: 4096) else { return }
         memory.write(Array("secret".utf8), at: 0)
-        if user != 0 { try hardenDomainProcess(DomainHardening(user: (user, user))) }
+        switch user {
+        case "0": break
+        case "self": try hardenDomainProcess()
+        default: try hardenDomainProcess(DomainHardening(user: (number(user), number(user))))
+        }
         say("\(getpid()) \(unsafe UInt(bitPattern: memory.unsafeBase))")
         sleepForEver()
     }
