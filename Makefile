@@ -26,10 +26,16 @@ test: setup ## Runs all tests; as root none is skipped
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
 
-# Rooms of their own, each with a script that says what it needs.
-lab fuzz docs:
-	@if [ -x tools/$@.sh ]; then exec tools/$@.sh; \
-	else echo "make $@: tools/$@.sh is not in this tree; it comes with a later version of the project" >&2; exit 1; fi
+lab: setup ## Boots a real Xen in emulation and runs its scenarios (as root)
+	@if [ -x tools/lab/run ]; then exec tools/lab/run; \
+	else echo "make lab: tools/lab/run is not in this tree; it comes with a later version of the project" >&2; exit 1; fi
+
+FUZZ_SECONDS ?= 60
+fuzz: setup ## Runs each fuzz target for FUZZ_SECONDS
+	@sh tools/fuzz/run.sh $(FUZZ_SECONDS)
+
+docs: ## Checks that every link within README.md and Docs/ leads somewhere
+	@sh tools/docs.sh
 
 lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests
