@@ -14,7 +14,7 @@ struct BufferLease: Sendable {
 
 /// A queue with a lock and a reaper.
 final class QueueEngine: Sendable {
-    private let state: Mutex<State>
+    private let state: ContendedLock<State>
     private let stopping = Atomic<Bool>(false)
     private let wake: WakePipe
     private let thread = Mutex<WorkerThread?>(nil)
@@ -34,7 +34,7 @@ final class QueueEngine: Sendable {
     init(_ queue: consuming sending BlockQueue) throws(Errno) {
         buffer = queue.buffer
         let pages = queue.buffer.pageCount
-        state = Mutex(State(queue: queue, allocator: PageAllocator(pages: pages)))
+        state = ContendedLock(State(queue: queue, allocator: PageAllocator(pages: pages)))
         wake = try WakePipe()
         let started = try WorkerThread(name: "vbd-reaper") { [self] in reapLoop() }
         thread.withLock { $0 = started }
