@@ -31,6 +31,8 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         var mailboxes: [QueueMailbox] = []
         var blueprints: [QueueBlueprint?] = []
         var connections = 0
+        /// A queue found the backend broken; the control thread closes the device for good.
+        var broken: BlockFrontendError?
     }
 
     /// What a queue is made from, once, by whoever takes it.
@@ -107,6 +109,12 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
                 indirectPagesEach: blueprint.indirectPagesEach, depth: options.depth, requestIDs: blueprint.requestIDs,
                 properties: properties)
         } catch { throw .negotiation("memory: \(error)") }
+    }
+
+    /// A queue's owner found the backend broken.
+    func queueFailed(_ error: BlockFrontendError) {
+        status.withLock { $0.broken = error }
+        store.withLock { $0?.wake() }
     }
 
     /// Closes the device in the proper order (5, 6) and ends the control thread. Operations in flight end as lost.

@@ -28,6 +28,12 @@ extension BlockQueue {
     private mutating func use(_ new: QueueConnection) {
         guard failure == nil else { return }
         suspend()
+        let unit = new.agreement.properties.sectorSize
+        if inFlight > 0 && unit > properties.sectorSize {
+            // What is in flight was cut for smaller sectors and cannot be asked again (attacks.md C24).
+            fail(.backendBroken("the sector size went from \(properties.sectorSize) to \(unit) with operations in flight"))
+            return
+        }
         for id in requests.indices { requests[id].operation = -1 }
         freeRequests = (0..<Int32(requests.count)).reversed()
         backlog.removeAll()
@@ -56,6 +62,7 @@ extension BlockQueue {
     mutating func fail(_ error: BlockFrontendError) {
         guard failure == nil else { return }
         failure = error
+        if case .backendBroken = error { mailbox.report(error) }
         connection = nil
         backlog.removeAll()
         for id in requests.indices { requests[id].operation = -1 }

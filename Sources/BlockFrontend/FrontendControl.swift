@@ -39,7 +39,9 @@ final class FrontendControl<H: Hypervisor> {
             } catch {
                 if !error.isDisconnected {
                     owner.log("vbd \(owner.device): \(error)")
-                    giveUp(.negotiation("vbd \(owner.device): \(error)"))
+                    giveUp(owner.status.withLock { $0.broken } ?? .negotiation("vbd \(owner.device): \(error)"))
+                    // Said where the toolstack looks, and closed, so that the backend lets go; nothing follows.
+                    try? client?.fail(path.path, errorNode: path.errorNode, number: 22, "\(error)")
                     forgetStore()
                     return
                 }
@@ -83,6 +85,7 @@ final class FrontendControl<H: Hypervisor> {
 
     private func follow(_ client: StoreClient) throws(XenbusError) {
         while !owner.stopping.load(ordering: .relaxed) {
+            if let broken = owner.status.withLock({ $0.broken }) { throw .malformed(MalformedNode(backendPath, "\(broken)")) }
             while try act(client) {}
             if owner.stopping.load(ordering: .relaxed) { return }
             do throws(StoreError) { _ = try client.nextEvent(milliseconds: -1) } catch { throw .store(error) }
@@ -219,7 +222,7 @@ final class FrontendControl<H: Hypervisor> {
             for _ in 0..<count {
                 blueprints.append(
                     .init(
-                        mailbox: try QueueMailbox(),
+                        mailbox: try QueueMailbox { [owner] in owner.queueFailed($0) },
                         pages: try owner.hypervisor.offerPages(options.bufferPages, to: backend, access: .readWrite),
                         indirect: try owner.hypervisor.offerPages(
                             max(1, ids * descriptorPages), to: backend, access: .readWrite),

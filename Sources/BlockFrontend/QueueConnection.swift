@@ -51,9 +51,17 @@ enum QueueNews: Sendable {
 final class QueueMailbox: Sendable {
     private let news = Mutex<[QueueNews]>([])
     private let waiting = Atomic<Bool>(false)
+    private let failed: @Sendable (BlockFrontendError) -> Void
     let pipe: WakePipe
 
-    init() throws(Errno) { pipe = try WakePipe() }
+    /// `failed` is told, on the owner's thread, of a backend that broke the protocol.
+    init(failed: @escaping @Sendable (BlockFrontendError) -> Void) throws(Errno) {
+        pipe = try WakePipe()
+        self.failed = failed
+    }
+
+    /// The other way: the owner found the backend broken.
+    func report(_ error: BlockFrontendError) { failed(error) }
 
     /// Leaves news and wakes the owner.
     func post(_ item: QueueNews) {
