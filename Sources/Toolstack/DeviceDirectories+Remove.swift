@@ -32,7 +32,7 @@ extension DeviceDirectories {
     public func destroy(_ paths: DevicePaths) throws(ToolstackError) {
         try storing("removing the device") { () throws(StoreError) in
             try store.transaction { (transaction) throws(StoreError) in
-                for path in [paths.frontendPath, paths.recordPath, paths.backendPath] {
+                for path in [paths.frontendPath, paths.recordPath, paths.backendPath, paths.backendErrorPath] {
                     try Self.cleanUp(path, in: transaction)
                 }
             }

@@ -41,6 +41,9 @@ public struct DevicePaths: Hashable, Sendable {
     /// `/libxl/FE/device/vbd/DEVID`: nobody but the toolstack writes here, so only this is believed afterwards (XSA-175, XSA-178).
     public var recordPath: String { "\(Self.records(frontend))/\(device)" }
 
+    /// `/local/domain/BE/error/backend/KIND/FE/DEVID`: where the backend leaves an error's text.
+    var backendErrorPath: String { "\(Self.domain(backend))/error/backend/\(kind.rawValue)/\(frontend)/\(device)" }
+
     /// `/local/domain/N`.
     public static func domain(_ domain: DomainID) -> String { "/local/domain/\(domain)" }
     /// The directory of a domain's disk records.

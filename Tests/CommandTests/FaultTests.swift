@@ -6,12 +6,12 @@ extension EndToEnd {
         @Test("kill -9 of the backend, again and again, under fio's verify job: not one error")
         func backendKilled() throws {
             let scratch = try Scratch()
-            let image = try scratch.makeImage(megabytes: 128)
+            let image = try scratch.makeImage(megabytes: 256)
             let pair = try PairUnderTest(disks: ["\(image),raw,xvda,w"], in: scratch)
-            let fio = try RunningProcess(verifyJob(megabytes: 128), environment: ["uri": pair.uri("xvda")], in: scratch)
+            let fio = try RunningProcess(verifyJob(megabytes: 256), environment: ["uri": pair.uri("xvda")], in: scratch)
             var kills = 0
-            while fio.process.isRunning && kills < 200 {
-                usleep(300_000)
+            while fio.process.isRunning && kills < 20 {
+                usleep(200_000)
                 for backend in pair.processes(role: "backend") {
                     kill(backend, SIGKILL)
                     kills += 1

@@ -1,5 +1,7 @@
 // What a pair does when one of its processes ends: a backend comes back, a frontend takes its guest with it, a host is the end.
 
+import Glibc
+
 extension PairSession {
     /// Reaps whoever ended and answers it.
     mutating func lookAfterChildren() throws(Failure) {
@@ -9,7 +11,7 @@ extension PairSession {
         }
         if let status = backend?.reap() {
             backend = nil
-            restarts.ended()
+            restarts.ended(status)
             complain("pair: the backend \(status); starting it again")
         }
         if backend == nil, host != nil, restarts.isDue { try startBackend() }
@@ -39,9 +41,10 @@ struct RestartPolicy {
         dueAt = nil
     }
 
-    /// A life of less than a second doubles the pause, up to a second; a longer one forgets it.
-    mutating func ended() {
-        let isShort = ContinuousClock.now - startedAt < .seconds(1)
+    /// A life of less than a second doubles the pause, up to a second; a longer one forgets it. One that somebody killed was not
+    /// the backend's fault, and comes back at once.
+    mutating func ended(_ status: ExitStatus) {
+        let isShort = ContinuousClock.now - startedAt < .seconds(1) && status != .signalled(SIGKILL)
         pause = isShort ? min(max(pause * 2, .milliseconds(1)), .seconds(1)) : .zero
         dueAt = ContinuousClock.now + pause
     }
