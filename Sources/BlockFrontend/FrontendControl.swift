@@ -39,9 +39,9 @@ final class FrontendControl<H: Hypervisor> {
             } catch {
                 if !error.isDisconnected {
                     owner.log("vbd \(owner.device): \(error)")
-                    giveUp(owner.status.withLock { $0.broken } ?? .negotiation("vbd \(owner.device): \(error)"))
                     // Said where the toolstack looks, and closed, so that the backend lets go; nothing follows.
                     try? client?.fail(path.path, errorNode: path.errorNode, number: 22, "\(error)")
+                    giveUp(owner.status.withLock { $0.broken } ?? .negotiation("vbd \(owner.device): \(error)"))
                     forgetStore()
                     return
                 }

@@ -24,6 +24,7 @@ final class RawBackend {
         self.host = host
         hypervisor = host.domain(0)
         store = try host.store.connectInProcess(domain: .zero)
+        try DomainDirectories(store: store).create(DomainID(1), name: "guest")
         paths = try DeviceDirectories(store: store).create(
             .init(try DiskSpecification(parsing: "/nowhere,raw,xvda,w"), frontend: DomainID(1)))
         for (key, value) in offer { try store.write("\(paths.backendPath)/\(key)", value) }
