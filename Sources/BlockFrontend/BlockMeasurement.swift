@@ -89,7 +89,10 @@ extension BlockQueue {
                     }
                     kick()
                 }
-            } else if !load.polls {
+            } else if load.polls {
+                // As a reactor spins: the peer may be on the same processor.
+                if turns & 127 == 127 { yieldProcessor() }
+            } else {
                 measurement.sleeps += 1
                 do throws(Errno) { try wait(milliseconds: 1000) } catch { throw .negotiation("poll: \(error)") }
             }

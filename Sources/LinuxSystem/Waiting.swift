@@ -87,3 +87,6 @@ public func waitReadable(_ first: Int32, _ second: Int32, _ third: Int32, millis
         }
     } > 0
 }
+
+/// Offers the processor to whoever else is ready to run on it (`sched_yield(2)`).
+public func yieldProcessor() { sched_yield() }

@@ -75,7 +75,7 @@ extension Reactor {
     /// Nothing to do: spin on, or sleep.
     private func idle() {
         switch polling {
-        case .always: causeway_pause()
+        case .always: spin()
         case .sleep: sleep()
         case .adaptive(let microseconds):
             if idleTurns == 0 { idleSince = monotonicNanoseconds() }
@@ -85,9 +85,16 @@ extension Reactor {
                 idleTurns = 0
                 sleep()
             } else {
-                causeway_pause()
+                spin()
             }
         }
+    }
+
+    /// One idle turn awake. After many in a row the processor is offered to others: a peer that spins on the same one would otherwise
+    /// wait a whole time slice for each answer.
+    private func spin() {
+        spins &+= 1
+        if spins & 127 == 0 { sched_yield() } else { causeway_pause() }
     }
 
     private func sleep() {

@@ -31,6 +31,7 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
     var fixedFiles = FixedFileTable()
     var idleTurns: UInt32 = 0
     var idleSince: UInt64 = 0
+    var spins: UInt32 = 0
     var hasEntered = false
     var isStopping = false
     var hasStopped = false
