@@ -204,7 +204,7 @@ final class BackendDevice {
 
     private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys) -> BlockProperties {
         let geometry = disk.geometry
-        var info: DiskInfo = []
+        var info: BlockDeviceInfo = []
         if settings.isCDROM { info.insert(.cdrom) }
         if settings.isRemovable { info.insert(.removable) }
         if !settings.isWritable || geometry.isReadOnly { info.insert(.readOnly) }

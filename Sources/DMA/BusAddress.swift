@@ -17,9 +17,11 @@ public struct BusAddress: RawRepresentable, Hashable, Sendable, CustomStringConv
 
 /// A contiguous run of bus addresses.
 public struct BusSegment: Hashable, Sendable {
+    /// The first byte.
     public var address: BusAddress
     /// Bytes, at least 1.
     public var byteCount: UInt32
+    /// A run of `byteCount` bytes.
     @inlinable public init(address: BusAddress, byteCount: UInt32) {
         self.address = address
         self.byteCount = byteCount

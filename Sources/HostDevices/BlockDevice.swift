@@ -12,11 +12,13 @@ public struct BlockGeometry: Equatable, Sendable {
     public var logicalSectorSize: UInt32
     /// Smallest unit that is written without read-modify-write.
     public var physicalSectorSize: UInt32
+    /// Whether writes and discards are refused.
     public var isReadOnly: Bool
     /// nil: the device cannot discard.
     public var discard: DiscardLimits?
     /// Whether flush does anything (a read-only or null disk may say so and answer at once).
     public var canFlush: Bool
+    /// As given.
     public init(
         byteCount: UInt64, logicalSectorSize: UInt32 = 512, physicalSectorSize: UInt32 = 512, isReadOnly: Bool = false,
         discard: DiscardLimits? = nil, canFlush: Bool = true
@@ -32,10 +34,13 @@ public struct BlockGeometry: Equatable, Sendable {
 
 /// How a disk discards; bytes.
 public struct DiscardLimits: Equatable, Sendable {
+    /// Smallest range that is really discarded, in bytes.
     public var granularity: UInt32
+    /// Where the first such range begins, in bytes.
     public var alignment: UInt32
     /// Whether discarded data can be made unrecoverable.
     public var secure: Bool
+    /// Limits as given.
     public init(granularity: UInt32, alignment: UInt32 = 0, secure: Bool = false) {
         self.granularity = granularity
         self.alignment = alignment

@@ -6,6 +6,7 @@ public struct DeviceStatistics: Equatable, Sendable, CustomStringConvertible {
     public var submitted: UInt64 = 0
     /// Operations that succeeded, by kind.
     public var reads: UInt64 = 0
+    /// Writes that ended well.
     public var writes: UInt64 = 0
     /// Flushes that succeeded, those with nothing to do among them.
     public var flushes: UInt64 = 0

@@ -24,9 +24,12 @@ public struct MappedGrant: Sendable {
     public let region: SharedRegion
     /// The page's byte offset in `region`.
     public let offset: Int
+    /// The granter's reference.
     public let reference: GrantReference
+    /// Whose page it is.
     public let granter: DomainID
 
+    /// A mapping as the hypervisor made it.
     public init(handle: UInt32, region: SharedRegion, offset: Int, reference: GrantReference, granter: DomainID) {
         self.handle = handle
         self.region = region
@@ -49,11 +52,14 @@ public struct GrantCopy: Sendable {
         case local(SharedRegion, offset: Int)
         case grant(GrantReference, of: DomainID, offset: Int)
     }
+    /// Where the bytes come from.
     public var source: End
+    /// Where they go.
     public var destination: End
     /// Bytes, at most a page.
     public var byteCount: Int
 
+    /// A copy of `byteCount` bytes.
     public init(source: End, destination: End, byteCount: Int) {
         self.source = source
         self.destination = destination

@@ -15,8 +15,10 @@ public struct LateEOI: Sendable, Hashable {
     public private(set) var spuriousInARow = 0
     /// Events of each kind so far.
     public private(set) var useful: UInt64 = 0
+    /// Events that brought no work so far.
     public private(set) var spurious: UInt64 = 0
 
+    /// The defaults.
     public init() {}
 
     /// An event was handled.

@@ -4,15 +4,21 @@ import XenWire
 
 /// One process's connection of a domain. Never used twice.
 public struct ConnectionID: Hashable, Sendable, CustomStringConvertible {
+    /// The number.
     public let rawValue: UInt64
+    /// Wraps a number.
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+    /// `connection 3`.
     public var description: String { "connection \(rawValue)" }
 }
 
 /// A run of memory made for one granter, one peer and one direction. Never used twice.
 public struct RunID: Hashable, Sendable, CustomStringConvertible {
+    /// The number.
     public let rawValue: UInt64
+    /// Wraps a number.
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+    /// `run 7`.
     public var description: String { "run \(rawValue)" }
 }
 
@@ -23,7 +29,9 @@ public struct DomainLife: Hashable, Sendable {
 
 /// One life of a port. Never used twice, so that what is under way for a closed port does not reach its successor.
 public struct PortID: Hashable, Sendable {
+    /// The number.
     public let rawValue: UInt64
+    /// Wraps a number.
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 }
 
@@ -44,7 +52,9 @@ public enum CoreError: Error, Hashable, Sendable {
 
 /// A grant mapped: where the memory is.
 public struct Mapping: Hashable, Sendable {
+    /// The maptrack handle.
     public let handle: UInt32
+    /// The run that the page lies in.
     public let run: RunID
     /// The page's place in the run.
     public let page: Int
@@ -52,10 +62,12 @@ public struct Mapping: Hashable, Sendable {
 
 /// A run as it was made.
 public struct NewRun: Hashable, Sendable {
+    /// The run's number.
     public let id: RunID
     /// Its first page's number in the granter's pseudo-physical space.
     public let firstFrame: UInt32
 
+    /// A run as the core made it.
     public init(id: RunID, firstFrame: UInt32) {
         self.id = id
         self.firstFrame = firstFrame
@@ -64,8 +76,11 @@ public struct NewRun: Hashable, Sendable {
 
 /// A port as it was made, and for a bound one the port at the other end.
 public struct NewPort: Hashable, Sendable {
+    /// The port, host-wide.
     public let id: PortID
+    /// The port's number in its domain.
     public let port: EventPort
+    /// The other end, once bound.
     public let peer: PortID?
 }
 

@@ -8,6 +8,7 @@ public struct GranterTable {
     private var frames: [Int: any GrantTableFrame] = [:]
     private var free: [UInt32] = []
 
+    /// The defaults.
     public init() {}
 
     /// How many references can be had without another page.

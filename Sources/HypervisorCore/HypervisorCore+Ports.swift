@@ -69,6 +69,7 @@ extension HypervisorCore {
         if !port.isMasked { emit(.ring(port.id)) }
     }
 
+    /// Holds back the port until it is unmasked.
     public func mask(_ port: EventPort, by id: ConnectionID) throws(CoreError) {
         try ownPort(port, id).isMasked = true
     }

@@ -6,6 +6,7 @@ import XenWire
 
 /// The rules. Not thread-safe: its shell owns it.
 public final class HypervisorCore {
+    /// What each domain may have.
     public let limits: HypervisorLimits
 
     /// Live domains and those that are being cleared away.
@@ -22,6 +23,7 @@ public final class HypervisorCore {
     private var effects: [CoreEffect] = []
     private var serial: UInt64 = 0
 
+    /// A host without domains.
     public init(limits: HypervisorLimits = HypervisorLimits()) { self.limits = limits }
 
     func nextSerial() -> UInt64 {
@@ -77,6 +79,7 @@ public final class HypervisorCore {
         forgetIfGone(domain)
     }
 
+    /// Whether there is such a domain.
     public func exists(_ id: DomainID) -> Bool { live[id] != nil }
     /// The live domains' numbers, in order.
     public var domainIDs: [DomainID] { live.keys.sorted() }
@@ -117,6 +120,7 @@ public final class HypervisorCore {
 
     // MARK: What is in use
 
+    /// What is in use on the whole host.
     public var usage: HypervisorUsage {
         var usage = HypervisorUsage()
         usage.domains = live.count

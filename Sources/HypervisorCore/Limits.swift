@@ -22,27 +22,35 @@ public struct HypervisorLimits: Sendable, Hashable {
     /// Domains in all.
     public var domains = 4096
 
+    /// The defaults.
     public init() {}
 }
 
 /// What is in use; back at its baseline once everything that was opened is closed.
 public struct HypervisorUsage: Sendable, Hashable, CustomStringConvertible {
+    /// Domains that exist.
     public var domains = 0
+    /// Processes connected.
     public var connections = 0
     /// Entries of grant tables that permit access at this moment.
     public var grants = 0
     /// Mappings held (maptrack entries).
     public var mappings = 0
+    /// Event-channel ports allocated.
     public var ports = 0
+    /// Runs of shared memory.
     public var runs = 0
+    /// Pages in them.
     public var pages = 0
     /// Runs given up by their owner and still mapped by a peer.
     public var deferred = 0
     /// Connections whose resources are still being released.
     public var dying = 0
 
+    /// The defaults.
     public init() {}
 
+    /// One line with every counter.
     public var description: String {
         """
         domains \(domains), connections \(connections), grants \(grants), mappings \(mappings), ports \(ports), runs \(runs), \

@@ -7,6 +7,7 @@ import SharedMemory
 import XenWire
 
 extension InProcessHypervisor {
+    /// See `Hypervisor.copyGrants`.
     public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
         host.run { state in operations.map { copy($0, &state) } }
     }

@@ -9,6 +9,7 @@ import XenWire
 
 /// A connection of one domain. Gone, with all that it holds, when released or when `disconnect` is called.
 public final class InProcessHypervisor: Hypervisor {
+    /// See `Hypervisor.domain`.
     public let domain: DomainID
     let host: InProcessHost
     let connection: ConnectionID
@@ -24,6 +25,7 @@ public final class InProcessHypervisor: Hypervisor {
     /// What `kill -9` does: the host releases everything of this connection at once. Further calls fail.
     public func disconnect() { host.close(connection) }
 
+    /// See `Hypervisor.connectStore`.
     public func connectStore() throws(HypervisorError) -> StoreClient {
         do throws(StoreError) { return try host.store.connectInProcess(domain: domain) } catch {
             throw .disconnected("the store: \(error)")
@@ -32,6 +34,7 @@ public final class InProcessHypervisor: Hypervisor {
 
     // MARK: Offering
 
+    /// See `Hypervisor.offerPages`.
     public func offerPages(
         _ count: Int, to peer: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> any OfferedPages {
@@ -68,16 +71,19 @@ public final class InProcessHypervisor: Hypervisor {
 
     // MARK: Mapping
 
+    /// See `Hypervisor.mapGrants`.
     public func mapGrants(
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> [MappedGrant] {
         try host.run { state throws(HypervisorError) in try map(references, of: granter, access, &state).map(\.grant) }
     }
 
+    /// See `Hypervisor.unmapGrants`.
     public func unmapGrants(_ grants: [MappedGrant]) {
         host.run { state in unmap(grants, &state) }
     }
 
+    /// See `Hypervisor.mapContiguous`.
     public func mapContiguous(
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> any ContiguousGrants {
@@ -136,12 +142,14 @@ public final class InProcessHypervisor: Hypervisor {
 
     // MARK: Event channels
 
+    /// See `Hypervisor.allocateChannel`.
     public func allocateChannel(for remote: DomainID) throws(HypervisorError) -> any EventChannel {
         try makeChannel(remote, EventPort(0)) { state throws(CoreError) in
             try state.core.allocatePort(for: remote, by: self.connection)
         }
     }
 
+    /// See `Hypervisor.bindChannel`.
     public func bindChannel(remote: DomainID, port: EventPort) throws(HypervisorError) -> any EventChannel {
         try makeChannel(remote, port) { state throws(CoreError) in
             try state.core.bindPort(remote: remote, port: port, by: self.connection)

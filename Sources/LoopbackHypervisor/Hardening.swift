@@ -17,6 +17,7 @@ public struct DomainHardening: Sendable {
     /// Refuses the system calls that reach into other processes.
     public var filtersSystemCalls = true
 
+    /// Hardening, with a change to `user` if given.
     public init(user: (user: UInt32, group: UInt32)? = nil) { self.user = user }
 }
 

@@ -9,6 +9,7 @@ import XenWire
 public final class LoopbackControl: Sendable {
     private let core: ClientCore
 
+    /// Connects to the daemon in `runDirectory`.
     public init(runDirectory: String) throws(HypervisorError) {
         core = try ClientCore(connectSocket(runDirectory), .control)
     }

@@ -6,6 +6,7 @@ import SharedMemory
 import XenWire
 
 extension LoopbackHypervisor {
+    /// See `Hypervisor.copyGrants`.
     public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
         var statuses = operations.map { $0.hasValidRanges ? GrantStatus.okay : .badCopyArgument }
         // Pinned by direction and granter, one message each, whatever the number of operations.

@@ -9,6 +9,7 @@ import XenWire
 extension LoopbackHypervisor {
     // MARK: Offering
 
+    /// See `Hypervisor.offerPages`.
     public func offerPages(
         _ count: Int, to peer: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> any OfferedPages {
@@ -59,6 +60,7 @@ extension LoopbackHypervisor {
 
     // MARK: Mapping
 
+    /// See `Hypervisor.mapGrants`.
     public func mapGrants(
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> [MappedGrant] {
@@ -83,10 +85,12 @@ extension LoopbackHypervisor {
         }
     }
 
+    /// See `Hypervisor.unmapGrants`.
     public func unmapGrants(_ grants: [MappedGrant]) {
         unpin(grants.map { UnmapRequest(handle: $0.handle, reference: $0.reference, granter: $0.granter) })
     }
 
+    /// See `Hypervisor.mapContiguous`.
     public func mapContiguous(
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> any ContiguousGrants {

@@ -11,6 +11,7 @@ import XenWire
 /// it, when it and all of that is released, or when `disconnect` is called, or by the kernel when the process dies.
 public final class LoopbackHypervisor: Hypervisor {
     let core: ClientCore
+    /// See `Hypervisor.domain`.
     public var domain: DomainID { core.domain }
 
     /// Speaks over a socket that was handed to this process; the socket decides which domain it is.
@@ -43,6 +44,7 @@ public final class LoopbackHypervisor: Hypervisor {
     /// How many of the peers' runs this process keeps mapped.
     public var cachedRuns: Int { core.runs.count }
 
+    /// See `Hypervisor.connectStore`.
     public func connectStore() throws(HypervisorError) -> StoreClient {
         let socket: Descriptor = try core.requests.ask(.connectStore) { answer, descriptors in
             guard case .done = answer, descriptors.count == 1 else { return nil }
@@ -55,6 +57,7 @@ public final class LoopbackHypervisor: Hypervisor {
 
     // MARK: Event channels
 
+    /// See `Hypervisor.allocateChannel`.
     public func allocateChannel(for remote: DomainID) throws(HypervisorError) -> any EventChannel {
         try core.requests.ask(.allocatePort(remote: remote)) { answer, descriptors in
             guard case .port(let id, let port) = answer, descriptors.count == 1 else { return nil }
@@ -62,6 +65,7 @@ public final class LoopbackHypervisor: Hypervisor {
         }
     }
 
+    /// See `Hypervisor.bindChannel`.
     public func bindChannel(remote: DomainID, port: EventPort) throws(HypervisorError) -> any EventChannel {
         try core.requests.ask(.bindPort(remote: remote, port: port)) { answer, descriptors in
             guard case .port(let id, let port) = answer, descriptors.count == 2 else { return nil }

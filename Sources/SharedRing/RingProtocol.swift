@@ -21,11 +21,13 @@ public protocol RingProtocol: Sendable {
 }
 
 extension RingProtocol {
+    /// See `RingProtocol.loadRequest`.
     @inlinable @inline(__always)
     public func loadRequest(_ region: SharedRegion, _ offset: Int, into request: inout Request) {
         request = loadRequest(region, offset)
     }
 
+    /// See `RingProtocol.storeRequest`.
     @inlinable @inline(__always)
     public func storeRequest(from request: inout Request, _ region: SharedRegion, _ offset: Int) {
         storeRequest(request, region, offset)

@@ -1,20 +1,7 @@
 // What a vbd backend publishes on connecting: the disk, and which operations it takes (xen/io/blkif.h).
 
 import XenStore
-
-/// Bits of the `info` node (`VDISK_*`).
-public struct DiskInfo: OptionSet, Hashable, Sendable {
-    /// The node's value.
-    public let rawValue: UInt32
-    /// Wraps a node's value.
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
-    /// A CD-ROM (`VDISK_CDROM`).
-    public static let cdrom = DiskInfo(rawValue: 1)
-    /// Removable (`VDISK_REMOVABLE`).
-    public static let removable = DiskInfo(rawValue: 2)
-    /// Read-only (`VDISK_READONLY`).
-    public static let readOnly = DiskInfo(rawValue: 4)
-}
+import XenWire
 
 /// How a disk discards; bytes.
 public struct DiscardKeys: Equatable, Sendable {
@@ -42,7 +29,7 @@ public struct BlockProperties: Equatable, Sendable {
     /// Physical sector size in bytes.
     public var physicalSectorSize: UInt32
     /// What kind of disk it is.
-    public var info: DiskInfo
+    public var info: BlockDeviceInfo
     /// `feature-flush-cache`.
     public var flush: Bool
     /// `feature-barrier`.
@@ -54,7 +41,7 @@ public struct BlockProperties: Equatable, Sendable {
 
     /// The properties as given.
     public init(
-        sectors: UInt64, sectorSize: UInt32 = 512, physicalSectorSize: UInt32 = 512, info: DiskInfo = [],
+        sectors: UInt64, sectorSize: UInt32 = 512, physicalSectorSize: UInt32 = 512, info: BlockDeviceInfo = [],
         flush: Bool = false, barrier: Bool = false, discard: DiscardKeys? = nil, persistent: Bool = false
     ) {
         self.sectors = sectors
@@ -102,7 +89,7 @@ public struct BlockProperties: Equatable, Sendable {
         }
         return BlockProperties(
             sectors: sectors, sectorSize: sectorSize, physicalSectorSize: physical,
-            info: DiskInfo(rawValue: try store.requiredNumber("\(path)/info", in: 0...UInt32.max)),
+            info: BlockDeviceInfo(rawValue: try store.requiredNumber("\(path)/info", in: 0...UInt32.max)),
             flush: try store.flag("\(path)/feature-flush-cache"), barrier: try store.flag("\(path)/feature-barrier"),
             discard: discard, persistent: try store.flag("\(path)/feature-persistent"))
     }

@@ -1,4 +1,4 @@
-// The store as a driver sees it. CONTRACT: the signatures that XenBus, Toolstack and the drivers are written against.
+// The store as a driver sees it: values, errors, and one set of verbs for inside a transaction and outside.
 
 import XenWire
 
@@ -18,8 +18,11 @@ public enum StoreError: Error, Hashable, Sendable {
 public struct StorePermission: Hashable, Sendable {
     /// What the domain may do.
     public enum Access: Character, Sendable { case none = "n", read = "r", write = "w", both = "b" }
+    /// What the domain may do.
     public var access: Access
+    /// Which domain.
     public var domain: DomainID
+    /// One entry.
     public init(_ access: Access, _ domain: DomainID) { self.access = access; self.domain = domain }
 }
 
@@ -27,7 +30,9 @@ public struct StorePermission: Hashable, Sendable {
 public struct WatchEvent: Hashable, Sendable {
     /// The node that changed, as the watch's form (absolute or relative) has it.
     public var path: String
+    /// The watch's own word, given when it was registered.
     public var token: String
+    /// An event as the server sent it.
     public init(path: String, token: String) { self.path = path; self.token = token }
 }
 

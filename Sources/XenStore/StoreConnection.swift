@@ -27,12 +27,19 @@ public final class StoreClient: StoreAccess, Sendable {
 
     // MARK: Nodes
 
+    /// See `StoreAccess.read`.
     public func read(_ path: String) throws(StoreError) -> String { try StoreVerbs(link, 0).read(path) }
+    /// See `StoreAccess.write`.
     public func write(_ path: String, _ value: String) throws(StoreError) { try StoreVerbs(link, 0).write(path, value) }
+    /// See `StoreAccess.makeDirectory`.
     public func makeDirectory(_ path: String) throws(StoreError) { try StoreVerbs(link, 0).makeDirectory(path) }
+    /// See `StoreAccess.remove`.
     public func remove(_ path: String) throws(StoreError) { try StoreVerbs(link, 0).remove(path) }
+    /// See `StoreAccess.directory`.
     public func directory(_ path: String) throws(StoreError) -> [String] { try StoreVerbs(link, 0).directory(path) }
+    /// See `StoreAccess.permissions`.
     public func permissions(_ path: String) throws(StoreError) -> [StorePermission] { try StoreVerbs(link, 0).permissions(path) }
+    /// See `StoreAccess.setPermissions`.
     public func setPermissions(_ path: String, _ permissions: [StorePermission]) throws(StoreError) {
         try StoreVerbs(link, 0).setPermissions(path, permissions)
     }
@@ -142,12 +149,19 @@ public struct StoreTransaction: StoreAccess {
         _ = try link.ask(.transactionEnd, transaction: id, strings: [commit ? "T" : "F"], about: "")
     }
 
+    /// See `StoreAccess.read`.
     public func read(_ path: String) throws(StoreError) -> String { try verbs.read(path) }
+    /// See `StoreAccess.write`.
     public func write(_ path: String, _ value: String) throws(StoreError) { try verbs.write(path, value) }
+    /// See `StoreAccess.makeDirectory`.
     public func makeDirectory(_ path: String) throws(StoreError) { try verbs.makeDirectory(path) }
+    /// See `StoreAccess.remove`.
     public func remove(_ path: String) throws(StoreError) { try verbs.remove(path) }
+    /// See `StoreAccess.directory`.
     public func directory(_ path: String) throws(StoreError) -> [String] { try verbs.directory(path) }
+    /// See `StoreAccess.permissions`.
     public func permissions(_ path: String) throws(StoreError) -> [StorePermission] { try verbs.permissions(path) }
+    /// See `StoreAccess.setPermissions`.
     public func setPermissions(_ path: String, _ permissions: [StorePermission]) throws(StoreError) {
         try verbs.setPermissions(path, permissions)
     }

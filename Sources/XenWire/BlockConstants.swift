@@ -25,7 +25,9 @@ public struct BlockOperationCode: RawRepresentable, Hashable, Sendable, BitwiseC
     /// Wraps a byte.
     @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    /// `BLKIF_OP_READ`.
     @inlinable public static var read: Self { Self(rawValue: 0) }
+    /// `BLKIF_OP_WRITE`.
     @inlinable public static var write: Self { Self(rawValue: 1) }
     /// `BLKIF_OP_WRITE_BARRIER`: everything before it is on stable storage before it, and it before everything after.
     @inlinable public static var barrier: Self { Self(rawValue: 2) }
@@ -33,7 +35,9 @@ public struct BlockOperationCode: RawRepresentable, Hashable, Sendable, BitwiseC
     @inlinable public static var flush: Self { Self(rawValue: 3) }
     /// `BLKIF_OP_RESERVED_1`: once SCSI packets, by private agreement.
     @inlinable public static var reserved: Self { Self(rawValue: 4) }
+    /// `BLKIF_OP_DISCARD`.
     @inlinable public static var discard: Self { Self(rawValue: 5) }
+    /// `BLKIF_OP_INDIRECT`.
     @inlinable public static var indirect: Self { Self(rawValue: 6) }
 
     /// `read`, or `operation 77` for a byte without a name.
@@ -74,7 +78,10 @@ public struct BlockDeviceInfo: OptionSet, Sendable, Hashable {
     public let rawValue: UInt32
     /// Wraps bits; unknown ones are kept.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// A CD-ROM (`VDISK_CDROM`).
     public static let cdrom = BlockDeviceInfo(rawValue: 1)
+    /// Removable (`VDISK_REMOVABLE`).
     public static let removable = BlockDeviceInfo(rawValue: 2)
+    /// Read-only (`VDISK_READONLY`).
     public static let readOnly = BlockDeviceInfo(rawValue: 4)
 }
