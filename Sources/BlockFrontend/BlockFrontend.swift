@@ -20,6 +20,7 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     let control: Mutex<WorkerThread?>
     let store: Mutex<StoreClient?>
     let stopping = Atomic<Bool>(false)
+    let resuming = Atomic<Bool>(false)
     let log: @Sendable (String) -> Void
 
     /// What the control thread tells everybody else.
@@ -109,6 +110,13 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
                 indirectPagesEach: blueprint.indirectPagesEach, depth: options.depth, requestIDs: blueprint.requestIDs,
                 properties: properties)
         } catch { throw .negotiation("memory: \(error)") }
+    }
+
+    /// Begins anew after the domain was suspended or moved: the rings and grants that the backend knew mean nothing any more. What is
+    /// in flight is asked again on the new rings; callers see a pause.
+    public func resume() {
+        resuming.store(true, ordering: .relaxed)
+        store.withLock { $0?.wake() }
     }
 
     /// A queue's owner found the backend broken.

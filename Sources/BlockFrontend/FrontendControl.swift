@@ -86,6 +86,7 @@ final class FrontendControl<H: Hypervisor> {
     private func follow(_ client: StoreClient) throws(XenbusError) {
         while !owner.stopping.load(ordering: .relaxed) {
             if let broken = owner.status.withLock({ $0.broken }) { throw .malformed(MalformedNode(backendPath, "\(broken)")) }
+            if owner.resuming.exchange(false, ordering: .relaxed), phase != .detached { try suspend(client) }
             while try act(client) {}
             if owner.stopping.load(ordering: .relaxed) { return }
             do throws(StoreError) { _ = try client.nextEvent(milliseconds: -1) } catch { throw .store(error) }
