@@ -31,6 +31,8 @@ extension Answer {
             writer.put(UInt32(domains.count))
             for domain in domains { writer.put(domain.rawValue) }
         case .usage(let usage): for path in HypervisorUsage.fields { writer.put(UInt64(usage[keyPath: path])) }
+        case .storeUsage(let usage):
+            for path in LoopbackStoreUsage.fields { writer.put(UInt64(usage[keyPath: path])) }
         }
         return writer.bytes
     }
@@ -49,6 +51,7 @@ extension Answer {
         case .domain: 9
         case .domains: 10
         case .usage: 11
+        case .storeUsage: 12
         }
     }
 
@@ -86,6 +89,10 @@ extension Answer {
             var usage = HypervisorUsage()
             for path in HypervisorUsage.fields { usage[keyPath: path] = Int(truncatingIfNeeded: try reader.take(UInt64.self)) }
             return .usage(usage)
+        case 12:
+            var usage = LoopbackStoreUsage()
+            for path in LoopbackStoreUsage.fields { usage[keyPath: path] = Int(truncatingIfNeeded: try reader.take(UInt64.self)) }
+            return .storeUsage(usage)
         default: throw MalformedMessage()
         }
     }

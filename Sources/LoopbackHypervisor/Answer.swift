@@ -49,6 +49,7 @@ enum Answer: Hashable {
     case domain(DomainID)
     case domains([DomainID])
     case usage(HypervisorUsage)
+    case storeUsage(LoopbackStoreUsage)
 }
 
 /// What a client is told unasked, over its notice socket.

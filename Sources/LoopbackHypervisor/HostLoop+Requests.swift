@@ -91,7 +91,7 @@ extension HostLoop {
             return (.done, [])
         case .connectStore: return try connectStore(domain)
         case .usage(domain?): return (.usage(core.usage(of: domain) ?? HypervisorUsage()), [])
-        case .hello, .createDomain, .openDomain, .destroyDomain, .listDomains, .usage: throw Refused(.notAllowed)
+        case .hello, .createDomain, .openDomain, .destroyDomain, .listDomains, .usage, .storeUsage: throw Refused(.notAllowed)
         }
     }
 
@@ -246,6 +246,9 @@ extension HostLoop {
             return (.done, [])
         case .listDomains: return (.domains(Array(core.domainIDs.prefix(8192))), [])
         case .usage(nil): return (.usage(core.usage), [])
+        case .storeUsage(let id):
+            if let id, !core.exists(id) { throw Refused(.noSuchDomain(id)) }
+            return (.storeUsage(LoopbackStoreUsage(id.map { store.usage(of: $0) } ?? store.usage())), [])
         case .usage(let id?):
             guard let usage = core.usage(of: id) else { throw Refused(.noSuchDomain(id)) }
             return (.usage(usage), [])

@@ -54,6 +54,13 @@ public final class LoopbackControl: Sendable {
         }
     }
 
+    /// What is in use of the store, and the daemon's descriptors; of one domain, or of the whole host.
+    public func storeUsage(of domain: DomainID? = nil) throws(HypervisorError) -> LoopbackStoreUsage {
+        try core.requests.ask(.storeUsage(domain)) { answer, _ in
+            if case .storeUsage(let usage) = answer { usage } else { nil }
+        }
+    }
+
     /// Ends the connection; domains made with a lifetime of their own stay.
     public func disconnect() { core.close() }
 }

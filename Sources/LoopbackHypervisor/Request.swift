@@ -45,6 +45,8 @@ enum Request: Hashable {
     case listDomains
     /// Of one domain, or of the whole host.
     case usage(DomainID?)
+    /// Likewise, in the store.
+    case storeUsage(DomainID?)
 
     /// Grants in one message; a longer batch is several messages.
     static let mostGrants = 1024
@@ -88,7 +90,7 @@ extension Request {
         case .createDomain(let domain, let user, let lifetime):
             writer.put(domain?.rawValue ?? Self.noDomain); writer.put(user ?? Self.noUser); writer.put(lifetime.rawValue)
         case .openDomain(let domain), .destroyDomain(let domain): writer.put(domain.rawValue)
-        case .usage(let domain): writer.put(domain?.rawValue ?? Self.noDomain)
+        case .usage(let domain), .storeUsage(let domain): writer.put(domain?.rawValue ?? Self.noDomain)
         }
         return writer.bytes
     }
@@ -111,6 +113,7 @@ extension Request {
         case .destroyDomain: 14
         case .listDomains: 15
         case .usage: 16
+        case .storeUsage: 17
         }
     }
 
@@ -160,6 +163,9 @@ extension Request {
         case 16:
             let number = try reader.take(UInt16.self)
             return .usage(number == noDomain ? nil : DomainID(number))
+        case 17:
+            let number = try reader.take(UInt16.self)
+            return .storeUsage(number == noDomain ? nil : DomainID(number))
         default: throw MalformedMessage()
         }
     }

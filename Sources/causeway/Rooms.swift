@@ -48,10 +48,14 @@ enum Rooms {
     }
 
     /// What each domain holds, and the host as a whole under nil.
-    static func usage(of directory: RunDirectory) throws(Failure) -> [(domain: DomainID?, usage: HypervisorUsage)] {
+    static func usage(of directory: RunDirectory) throws(Failure) -> [HostUsage] {
         try control(of: directory) { (control) throws(HypervisorError) in
-            var all: [(domain: DomainID?, usage: HypervisorUsage)] = [(nil, try control.usage())]
-            for domain in try control.domains() { all.append((domain, try control.usage(of: domain))) }
+            var all = [HostUsage(domain: nil, hypervisor: try control.usage(), store: try control.storeUsage())]
+            for domain in try control.domains() {
+                all.append(
+                    HostUsage(
+                        domain: domain, hypervisor: try control.usage(of: domain), store: try control.storeUsage(of: domain)))
+            }
             return all
         }
     }
@@ -80,6 +84,13 @@ enum Rooms {
             }
         }
     }
+}
+
+/// What one domain holds; without a domain, the host as a whole.
+struct HostUsage {
+    let domain: DomainID?
+    let hypervisor: HypervisorUsage
+    let store: LoopbackStoreUsage
 }
 
 /// A guest: a domain of the hypervisor with its directories in the store.

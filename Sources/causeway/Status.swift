@@ -5,14 +5,14 @@ import HypervisorCore
 
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Shows what each domain of a host holds: grants, mappings, ports.")
+        abstract: "Shows what each domain of a host holds: grants, mappings, ports, store nodes, watches, descriptors.")
 
     @OptionGroup var host: HostOptions
     @Flag(help: "One line of JSON instead of a table.") var json = false
 
     func run() throws {
-        let usages = try Rooms.usage(of: try host.directory()).map { domain, usage in
-            (name: domain.map(\.description) ?? "host", counters: Self.counters(usage))
+        let usages = try Rooms.usage(of: try host.directory()).map { usage in
+            (name: usage.domain.map(\.description) ?? "host", counters: Self.counters(usage))
         }
         if json {
             let objects = usages.map { name, counters in
@@ -28,10 +28,16 @@ struct Status: ParsableCommand {
     }
 
     /// Without the connections: this command is one of them.
-    private static func counters(_ usage: HypervisorUsage) -> [(name: String, count: Int)] {
-        [
-            ("domains", usage.domains), ("grants", usage.grants), ("mappings", usage.mappings), ("ports", usage.ports),
-            ("runs", usage.runs), ("pages", usage.pages), ("deferred", usage.deferred), ("dying", usage.dying),
+    private static func counters(_ usage: HostUsage) -> [(name: String, count: Int)] {
+        let (hypervisor, store) = (usage.hypervisor, usage.store)
+        var list = [
+            ("domains", hypervisor.domains), ("grants", hypervisor.grants), ("mappings", hypervisor.mappings),
+            ("ports", hypervisor.ports), ("runs", hypervisor.runs), ("pages", hypervisor.pages),
+            ("deferred", hypervisor.deferred), ("dying", hypervisor.dying), ("nodes", store.nodes), ("watches", store.watches),
+            ("transactions", store.transactions),
         ]
+        // The daemon's own, so of the host as a whole.
+        if usage.domain == nil { list.append(("descriptors", store.descriptors)) }
+        return list
     }
 }
