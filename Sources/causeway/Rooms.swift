@@ -40,7 +40,7 @@ enum Rooms {
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
         var options = options
         options.waitsForScript = scripts ?? (hypervisor.domain == .zero)
-        complain("blkback: domain \(hypervisor.domain), store \(hypervisor.storePath), \(GrantLimits.read())")
+        complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
         try serve(hypervisor, options)
     }
 
@@ -49,6 +49,7 @@ enum Rooms {
         let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
             complain("blkback: \(line)")
         } ready: {
+            complain("blkback: serving domain \(hypervisor.domain)'s \(options.kind)")
             ServiceManager.tell("READY=1")
         }
         try Signals.onTermination {
