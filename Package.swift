@@ -59,6 +59,7 @@ let package = Package(
         room("Hypervisor", ["XenWire", "XenStore", "SharedMemory", "LinuxSystem"]),
         room("InProcessHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem"]),
         room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem", "CLinux"]),
+        room("LibxenHypervisor", ["Hypervisor", "XenStore", "LinuxSystem", "CXen"]),
         room("SharedRing", ["SharedMemory", "XenWire"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
         room("HostDevices", ["DMA", "Reactor", "CNBD", "LinuxSystem", "CLinux"]),
@@ -69,7 +70,7 @@ let package = Package(
         .executableTarget(
             name: "causeway",
             dependencies: [
-                "Toolstack", "BlockBackend", "BlockFrontend", "LoopbackHypervisor",
+                "Toolstack", "BlockBackend", "BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

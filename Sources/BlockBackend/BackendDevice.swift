@@ -109,6 +109,7 @@ final class BackendDevice {
         // A frontend that keeps coming back must not make us open a missing disk in a loop.
         case .announce where monotonicMilliseconds() < retryAt: return false
         case .announce: try announce(store)
+        case .connect where try isWaitingForScript(store): return false
         case .connect: try connect(store, frontend)
         case .close: try store.switchState(of: path.path, to: .closing)
         case .disconnect:
@@ -142,7 +143,18 @@ final class BackendDevice {
     // MARK: Steps
 
     private func announce(_ store: StoreClient) throws(XenbusError) {
-        let wanted = try DiskSettings.read(from: store, at: path.path)
+        // The script runs after state 2, so the disk is opened when the frontend connects.
+        if try isWaitingForScript(store) {
+            try publishOffer(store, [:])
+            return
+        }
+        let script = options.waitsForScript ? try HotplugScript.read(from: store, at: path.path) : .none
+        if case .failed(let reason) = script {
+            try fail(store, 6, "the hot-plug script failed: \(reason)")
+            return
+        }
+        var wanted = try DiskSettings.read(from: store, at: path.path)
+        if case .done(let target?) = script { wanted.target = target }
         if disk == nil || settings != wanted {
             do throws(DiskOpenFailure) {
                 disk = try openDisk(wanted)
@@ -155,15 +167,25 @@ final class BackendDevice {
                 return
             }
         }
+        try publishOffer(store, ["hotplug-status": "connected"])
+    }
+
+    /// What a frontend may ask for, and state 2.
+    private func publishOffer(_ store: StoreClient, _ more: [String: String]) throws(XenbusError) {
         let offer = options.offer
         let directory = path.path
         try store.atomically { access throws(XenbusError) in
             guard try access.text(directory + "/state") != nil else { return }
             try offer.write(to: access, at: directory)
-            try access.put(directory + "/hotplug-status", "connected")
+            for (name, value) in more { try access.put("\(directory)/\(name)", value) }
             try access.put(directory + "/state", XenbusState.initWait.rawValue)
         }
         hasAnnounced = true
+    }
+
+    private func isWaitingForScript(_ store: StoreClient) throws(XenbusError) -> Bool {
+        guard options.waitsForScript, disk == nil else { return false }
+        return try HotplugScript.read(from: store, at: path.path) == .running
     }
 
     private func connect(_ store: StoreClient, _ frontend: String) throws(XenbusError) {

@@ -33,6 +33,9 @@ public struct BlockBackendOptions: Sendable {
     public var direct = false
     /// The backend directory that is served.
     public var kind: DeviceKind = .block
+    /// Whether a device with a `script` node waits until its hot-plug script has run, as xl runs it in dom0 and `xl devd` in a driver
+    /// domain. Else the script is nobody's, and `params` is opened here.
+    public var waitsForScript = false
     /// How often disks are asked for their size, for online resize; 0: never.
     public var resizePollMilliseconds: Int32 = 1000
 

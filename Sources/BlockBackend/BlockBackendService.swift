@@ -42,20 +42,23 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     private let options: BlockBackendOptions
     private let openDisk: DiskOpener
     private let log: @Sendable (String) -> Void
+    private let ready: @Sendable () -> Void
     private let reports = Mutex<[(DeviceID, QueueReport)]>([])
     private let store = Mutex<StoreClient?>(nil)
     private let stopping = Atomic<Bool>(false)
     private let devices = Mutex<[BackendDeviceStatus]>([])
 
-    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing.
+    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once, when the devices
+    /// that were there have been looked at.
     public init(
         hypervisor: H, options: BlockBackendOptions = BlockBackendOptions(), openDisk: @escaping DiskOpener,
-        log: @escaping @Sendable (String) -> Void = { _ in }
+        log: @escaping @Sendable (String) -> Void = { _ in }, ready: @escaping @Sendable () -> Void = {}
     ) {
         self.hypervisor = hypervisor
         self.options = options
         self.openDisk = openDisk
         self.log = log
+        self.ready = ready
     }
 
     /// Ends `run`: devices are disconnected, what is in work ends first.
@@ -112,6 +115,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 try client.watch("@releaseDomain", token: "release")
             } catch { throw .store(error) }
             try scan()
+            service.ready()
             var lastPoll = monotonicMilliseconds()
             while !service.stopping.load(ordering: .relaxed) {
                 let event: WatchEvent?
@@ -146,7 +150,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 let directory = "\(root)/\(id)"
                 let rest = event.path.dropFirst(directory.count)
                 // Our own keys come back as events, too; only these call for a look.
-                if rest.isEmpty || rest == "/state" || rest == "/online" || rest == "/frontend" { try follow(id) }
+                if othersNodes.contains(rest) { try follow(id) }
             case "release":
                 for (id, device) in devices {
                     guard let alive = try? client.isIntroduced(id.frontend), !alive else { continue }
@@ -247,3 +251,8 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         }
     }
 }
+
+/// The nodes of a device's directory that others write.
+private let othersNodes: Set<Substring> = [
+    "", "/state", "/online", "/frontend", "/hotplug-status", "/physical-device", "/physical-device-path",
+]

@@ -1,4 +1,5 @@
-// Xen's public headers, as libxen-dev installs them, for their layouts and constants.
+// Xen's public headers, as libxen-dev installs them, for their layouts and constants, and the libraries that reach the kernel's
+// grant and event-channel devices.
 #ifndef CAUSEWAY_CXEN_SHIM_H
 #define CAUSEWAY_CXEN_SHIM_H
 
@@ -22,5 +23,8 @@
 #include <xen/io/protocols.h>
 #include <xen/io/xs_wire.h>
 #include <xen/io/xenbus.h>
+
+#include <xengnttab.h>
+#include <xenevtchn.h>
 
 #endif

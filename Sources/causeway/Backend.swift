@@ -11,13 +11,33 @@ struct Backend: ParsableCommand {
     @OptionGroup var features: BlockFeatures
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
-    @Flag(help: "Stands on this host's Xen instead of a loopback host.") var xen = false
+    @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
+    @Option(help: ArgumentHelp("The directory below backend/ that is served: vbd, vbd3, qdisk or another.", valueName: "kind"))
+    var backendKind = "vbd"
+    @Option(help: "Hot-plug scripts: wait until a device's has run, or ignore them. On Xen, dom0 waits and other domains ignore.")
+    var scripts: ScriptPolicy?
+
+    enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
+
+    func validate() throws {
+        // It becomes part of store paths.
+        let isName = !backendKind.isEmpty && backendKind.utf8.count <= 32
+            && backendKind.utf8.allSatisfy { byte in
+                (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2D || byte == 0x5F
+            }
+        guard isName else { throw ValidationError("--backend-kind: `\(backendKind)` is no directory's name") }
+    }
 
     func run() throws {
-        guard !xen else { throw Failure("backend: --xen: this build serves loopback hosts only") }
         try host.followParent()
         var options = features.backendOptions
         options.direct = direct
-        try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), options: options)
+        options.kind = backendKind == "vbd" ? .block : .named(backendKind)
+        options.waitsForScript = scripts == .wait
+        if xen {
+            try Rooms.serveXenBackend(options: options, scripts: scripts.map { $0 == .wait })
+        } else {
+            try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), options: options)
+        }
     }
 }

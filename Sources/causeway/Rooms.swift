@@ -3,6 +3,7 @@
 import BlockBackend
 import Hypervisor
 import HypervisorCore
+import LibxenHypervisor
 import LoopbackHypervisor
 import Toolstack
 import XenStore
@@ -28,13 +29,34 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
+        try serve(hypervisor, options)
+        hypervisor.disconnect()
+    }
+
+    /// Serves this domain's disks on the Xen below, until the process is asked to end.
+    /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
+    static func serveXenBackend(options: BlockBackendOptions, scripts: Bool?) throws(Failure) {
+        Signals.block(Signals.termination)
+        let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
+        var options = options
+        options.waitsForScript = scripts ?? (hypervisor.domain == .zero)
+        complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
+        try serve(hypervisor, options)
+    }
+
+    private static func serve<H: Hypervisor>(_ hypervisor: H, _ options: BlockBackendOptions) throws(Failure) {
         let openDisk = DiskOpening(direct: options.direct)
         let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
             complain("blkback: \(line)")
+        } ready: {
+            complain("blkback: serving domain \(hypervisor.domain)'s \(options.kind)")
+            ServiceManager.tell("READY=1")
         }
-        try Signals.onTermination { service.stop() }
+        try Signals.onTermination {
+            ServiceManager.tell("STOPPING=1")
+            service.stop()
+        }
         do { try service.run() } catch { throw Failure("blkback: \(error)") }
-        hypervisor.disconnect()
     }
 
     /// Makes a domain; its number.
