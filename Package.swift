@@ -52,7 +52,8 @@ let package = Package(
         room("LinuxSystem", ["CLinux"]),
         room("SharedMemory", ["LinuxSystem", "CLinux"]),
         room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
-        room("DMA", ["SharedMemory"]),
+        room("FrameMaps"),
+        room("DMA", ["FrameMaps", "SharedMemory"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
         room("HypervisorCore", ["XenWire"]),
@@ -76,6 +77,7 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        tests("FrameMaps"),
         tests("SharedMemory"),
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),

@@ -1,0 +1,67 @@
+// Memory for tables of 512 words: taken in chunks, reused, given back only when the structure goes, because a reader may still be looking.
+
+import Glibc
+import Synchronization
+
+/// Owned by one writer at a time.
+@safe
+final class RadixNodes {
+    typealias Slots = RadixTable.Slots
+    /// The most tables in use at once.
+    let limit: Int
+    /// Tables in use.
+    private(set) var inUse = 0
+    private var chunks: [UnsafeMutableRawPointer] = unsafe []
+    private var unused: Slots?
+    private var unusedCount = 0
+    private var nextChunk = 16
+    private var clean: [Slots] = unsafe []
+    private var dirty: [Slots] = unsafe []
+
+    init(limit: Int) { self.limit = limit }
+
+    deinit {
+        for unsafe chunk in unsafe chunks { unsafe free(chunk) }
+    }
+
+    /// A table of zeros, or nil if that would be one too many or there is no memory.
+    func take() -> Slots? {
+        guard inUse < limit else { return nil }
+        if let node = unsafe clean.popLast() {
+            inUse += 1
+            return unsafe node
+        }
+        if let node = unsafe dirty.popLast() {
+            for index in 0..<512 { unsafe node[index].store(0, ordering: .releasing) }
+            inUse += 1
+            return unsafe node
+        }
+        if unusedCount == 0, !grow() { return nil }
+        guard let node = unsafe unused else { return nil }
+        unsafe unused = node + 512
+        unusedCount -= 1
+        inUse += 1
+        return unsafe node
+    }
+
+    /// Takes a table back that no table refers to any more and after the structure's number went up. `isClean`: all its words are 0.
+    func giveBack(_ node: Slots, isClean: Bool) {
+        inUse -= 1
+        if isClean { unsafe clean.append(node) } else { unsafe dirty.append(node) }
+    }
+
+    /// Chunks double up to 2 MiB, the size of a huge page: a large map's tables then cost few TLB entries.
+    private func grow() -> Bool {
+        let byteCount = nextChunk * 4096
+        var memory: UnsafeMutableRawPointer?
+        let alignment = byteCount >= 2 << 20 ? 2 << 20 : 4096
+        guard unsafe posix_memalign(&memory, alignment, byteCount) == 0, let memory = unsafe memory else { return false }
+        if alignment > 4096 { _ = unsafe madvise(memory, byteCount, MADV_HUGEPAGE) }
+        unsafe memset(memory, 0, byteCount)
+        unsafe chunks.append(memory)
+        unsafe unused = memory.assumingMemoryBound(to: Atomic<UInt64>.self)
+        unusedCount = nextChunk
+        nextChunk = min(nextChunk * 2, 512)
+        return true
+    }
+}

@@ -1,0 +1,229 @@
+// The writer's side: one at a time (the owner holds a lock). Every change is in two steps: the first takes all the memory that the
+// change needs and may fail, the second changes entries and cannot.
+
+import Synchronization
+
+/// The structure's tables may not grow any more.
+package struct RadixFull: Error {}
+
+extension RadixTable {
+    /// The largest leaf that can start at `index` with `frame`: its size in pages is 1 << the result.
+    @inline(__always)
+    static func leafShift(_ index: UInt64, _ frame: UInt64, _ count: UInt64) -> UInt64 {
+        let both = index | frame
+        if both & 511 != 0 || count < 512 { return 0 }
+        return both & 0x3_FFFF == 0 && count >= 1 << 18 ? 18 : 9
+    }
+
+    /// Makes the tables that a fill of these pages needs. `small`: leaves of one page only, whatever is there now.
+    package func prepareFill(_ start: UInt64, _ count: UInt64, frame: UInt64, small: Bool = false) throws(RadixFull) {
+        var (index, frame, left) = (start, frame, count)
+        while left > 0 {
+            let shift = small ? 0 : Self.leafShift(index, frame, left)
+            let step = shift == 0 ? min(left, 512 - (index & 511)) : 1 << shift
+            do throws(RadixFull) {
+                if shift < 18 { try unsafe ensureTable(root + Int(index >> 18), childShift: 9, parent: nil) }
+                if shift == 0 { try unsafe ensureTable(midSlot(index), childShift: 0, parent: root + Int(index >> 18)) }
+            } catch {
+                // What was made for the pages before is empty: it goes again.
+                dropEmpty(start, count - left + step)
+                throw error
+            }
+            index &+= step
+            frame &+= step
+            left &-= step
+        }
+    }
+
+    /// Stores leaves: `word` at `start`, its frame going up by one a page. After `prepareFill` with the same range.
+    package func fill(_ start: UInt64, _ count: UInt64, _ word: UInt64, small: Bool = false) {
+        var (index, word, left) = (start, word, count)
+        // A word without a frame is the same for every page.
+        let advance: UInt64 = EntryWord.hasFrame(word) ? 1 : 0
+        while left > 0 {
+            let shift = small ? 0 : Self.leafShift(index, advance > 0 ? EntryWord.frame(word) : index, left)
+            let rootSlot = unsafe root + Int(index >> 18)
+            var step: UInt64 = 1 << shift
+            if shift == 18 {
+                unsafe rootSlot.pointee.store(word, ordering: .releasing)
+            } else if shift == 9 {
+                let slot = unsafe midSlot(index)
+                if unsafe slot.pointee.load(ordering: .relaxed) == 0 { unsafe add(1, to: rootSlot) }
+                unsafe slot.pointee.store(word, ordering: .releasing)
+            } else {
+                step = min(left, 512 - (index & 511))
+                unsafe fillLeaf(midSlot(index), Int(index & 511), Int(step), word, advance << frameShift)
+            }
+            index &+= step
+            word &+= advance &* step << frameShift
+            left &-= step
+        }
+    }
+
+    @inline(__always)
+    private func fillLeaf(_ parent: Slots, _ first: Int, _ count: Int, _ word: UInt64, _ advance: UInt64) {
+        let table = unsafe Self.table(parent.pointee.load(ordering: .relaxed))
+        var fresh: UInt64 = 0
+        var word = word
+        for index in first..<first + count {
+            let slot = unsafe table + index
+            if unsafe slot.pointee.load(ordering: .relaxed) == 0 { fresh &+= 1 }
+            unsafe slot.pointee.store(word, ordering: .releasing)
+            word &+= advance
+        }
+        if fresh > 0 { unsafe add(fresh, to: parent) }
+    }
+
+    /// Splits the leaves that the range cuts at its ends, so that `clear` or `fill` can change exactly these pages.
+    package func prepareCut(_ start: UInt64, _ count: UInt64) throws(RadixFull) {
+        guard count > 0 else { return }
+        try split(at: start)
+        if start + count < limit { try split(at: start + count) }
+    }
+
+    private func split(at index: UInt64) throws(RadixFull) {
+        let rootSlot = unsafe root + Int(index >> 18)
+        if index & 0x3_FFFF != 0, unsafe isLeaf(rootSlot) { try unsafe ensureTable(rootSlot, childShift: 9, parent: nil) }
+        if index & 511 != 0, unsafe isTable(rootSlot) {
+            let slot = unsafe midSlot(index)
+            if unsafe isLeaf(slot) { try unsafe ensureTable(slot, childShift: 0, parent: rootSlot) }
+        }
+    }
+
+    /// Empties these pages. After `prepareCut` with the same range.
+    package func clear(_ start: UInt64, _ count: UInt64) {
+        var (index, left) = (start, count)
+        while left > 0 {
+            let rootSlot = unsafe root + Int(index >> 18)
+            guard unsafe isTable(rootSlot) else {
+                if unsafe isLeaf(rootSlot) { unsafe rootSlot.pointee.store(0, ordering: .releasing) }
+                let step = min(left, (1 << 18) - index & 0x3_FFFF)
+                index &+= step
+                left &-= step
+                continue
+            }
+            let step = min(left, 512 - (index & 511))
+            unsafe clearMid(rootSlot, midSlot(index), index, step)
+            index &+= step
+            left &-= step
+        }
+    }
+
+    @inline(__always)
+    private func clearMid(_ rootSlot: Slots, _ slot: Slots, _ index: UInt64, _ count: UInt64) {
+        let word = unsafe slot.pointee.load(ordering: .relaxed)
+        if word == 0 { return }
+        if word & 7 != Self.tableTag {
+            unsafe slot.pointee.store(0, ordering: .releasing)
+            unsafe drop(1, from: rootSlot)
+        } else if count == 512 {
+            unsafe retire(slot, isClean: false)
+            unsafe drop(1, from: rootSlot)
+        } else {
+            let table = unsafe Self.table(word)
+            var gone: UInt64 = 0
+            for place in Int(index & 511)..<Int(index & 511 + count) where unsafe table[place].load(ordering: .relaxed) != 0 {
+                unsafe table[place].store(0, ordering: .releasing)
+                gone &+= 1
+            }
+            if gone == 0 { return }
+            let left = word &- gone &* Self.oneSlot
+            unsafe slot.pointee.store(left, ordering: .releasing)
+            if left < Self.oneSlot {
+                unsafe retire(slot, isClean: true)
+                unsafe drop(1, from: rootSlot)
+            }
+        }
+    }
+
+    /// Replaces each word in the range, not the nothings. After `prepareCut` with the same range.
+    package func rewrite(_ start: UInt64, _ count: UInt64, _ change: (UInt64) -> UInt64) {
+        var index = start
+        while index < start + count {
+            var slot = unsafe root + Int(index >> 18)
+            var step: UInt64 = (1 << 18) - index & 0x3_FFFF
+            if unsafe isTable(slot) {
+                unsafe slot = midSlot(index)
+                step = 512 - index & 511
+                if unsafe isTable(slot) {
+                    unsafe slot = Self.table(slot.pointee.load(ordering: .relaxed)) + Int(index & 511)
+                    step = 1
+                }
+            }
+            let word = unsafe slot.pointee.load(ordering: .relaxed)
+            if word != 0 { unsafe slot.pointee.store(change(word), ordering: .releasing) }
+            index &+= step
+        }
+    }
+
+    /// Takes tables out that are empty after a preparation that came to nothing.
+    func dropEmpty(_ start: UInt64, _ count: UInt64) {
+        var index = start & ~511
+        while index < start + count {
+            let rootSlot = unsafe root + Int(index >> 18)
+            if unsafe isTable(rootSlot) {
+                let slot = unsafe midSlot(index)
+                if unsafe isTable(slot), unsafe slot.pointee.load(ordering: .relaxed) < Self.oneSlot {
+                    unsafe retire(slot, isClean: true)
+                    unsafe drop(1, from: rootSlot)
+                } else if unsafe rootSlot.pointee.load(ordering: .relaxed) < Self.oneSlot {
+                    unsafe retire(rootSlot, isClean: true)
+                }
+            }
+            index &+= 512
+        }
+    }
+
+    // MARK: Slots
+
+    @inline(__always)
+    private func midSlot(_ index: UInt64) -> Slots {
+        unsafe Self.table(root[Int(index >> 18)].load(ordering: .relaxed)) + Int(index >> 9 & 511)
+    }
+    @inline(__always)
+    private func isTable(_ slot: Slots) -> Bool { unsafe slot.pointee.load(ordering: .relaxed) & 7 == Self.tableTag }
+    @inline(__always)
+    private func isLeaf(_ slot: Slots) -> Bool {
+        let word = unsafe slot.pointee.load(ordering: .relaxed)
+        return word != 0 && word & 7 != Self.tableTag
+    }
+
+    /// Makes the slot a table: an empty one, or one that says in 512 words what the leaf said in one.
+    private func ensureTable(_ slot: Slots, childShift: UInt64, parent: Slots?) throws(RadixFull) {
+        let word = unsafe slot.pointee.load(ordering: .relaxed)
+        if word & 7 == Self.tableTag { return }
+        guard let node = unsafe nodes.take() else { throw RadixFull() }
+        let address = UInt64(UInt(bitPattern: node))
+        if word == 0 {
+            unsafe slot.pointee.store(address | Self.tableTag, ordering: .releasing)
+            if let parent = unsafe parent { unsafe add(1, to: parent) }
+        } else {
+            let advance = EntryWord.hasFrame(word) ? UInt64(1) << (childShift + frameShift) : 0
+            for index in 0..<512 { unsafe node[index].store(word &+ UInt64(index) &* advance, ordering: .releasing) }
+            unsafe slot.pointee.store(address | Self.tableTag | 512 &* Self.oneSlot, ordering: .releasing)
+        }
+    }
+
+    @inline(__always)
+    private func add(_ count: UInt64, to slot: Slots) {
+        let word = unsafe slot.pointee.load(ordering: .relaxed)
+        unsafe slot.pointee.store(word &+ count &* Self.oneSlot, ordering: .releasing)
+    }
+
+    /// Lowers a top slot's count; the table goes when it is empty.
+    @inline(__always)
+    private func drop(_ count: UInt64, from slot: Slots) {
+        let word = unsafe slot.pointee.load(ordering: .relaxed) &- count &* Self.oneSlot
+        unsafe slot.pointee.store(word, ordering: .releasing)
+        if word < Self.oneSlot { unsafe retire(slot, isClean: true) }
+    }
+
+    /// Takes the slot's table out and hands its memory to the next one who needs it.
+    private func retire(_ slot: Slots, isClean: Bool) {
+        let word = unsafe slot.pointee.load(ordering: .relaxed)
+        unsafe slot.pointee.store(0, ordering: .releasing)
+        // Between leaving the parent and getting new words: see the file RadixTable.swift.
+        structure.wrappingAdd(1, ordering: .releasing)
+        unsafe nodes.giveBack(Self.table(word), isClean: isClean)
+    }
+}
