@@ -65,8 +65,9 @@ let package = Package(
         room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
         room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("NetworkBackend", ["Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
-        room("NetworkFrontend", ["Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "LinuxSystem"]),
+        room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+        room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
         room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "CNBDKit"]),
         .executableTarget(
