@@ -119,6 +119,8 @@ final class BackendDevice {
                 closeQueues()
             }
         case .refuse(let reason): try fail(store, 22, reason)
+        // States that only a vif has; the machine never asks for them here.
+        case .reconfigure, .resume: return false
         }
         return true
     }

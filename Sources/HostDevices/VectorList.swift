@@ -44,6 +44,25 @@ final class VectorList {
         return true
     }
 
+    /// As `load(_:_:_:)`, behind `count` bytes of the owner's own at `prefix`; those count in `total`, too.
+    @unsafe
+    func load(
+        behind prefix: UnsafeMutableRawPointer, _ prefixCount: Int, _ segments: Span<BusSegment>, _ bus: MemoryBus,
+        _ direction: DMADirection
+    ) -> Bool {
+        count = 0
+        first = 0
+        total = 0
+        unsafe append(prefix, prefixCount)
+        for index in segments.indices {
+            let segment = segments[index]
+            guard let memory = unsafe bus.resolve(segment, direction) else { return false }
+            unsafe append(memory, Int(segment.byteCount))
+        }
+        remaining = total
+        return true
+    }
+
     private func append(_ memory: UnsafeMutableRawPointer, _ byteCount: Int) {
         total += UInt64(byteCount)
         if count > 0 {

@@ -95,6 +95,16 @@ extension SharedRegion {
         }
     }
 
+    /// Copies `count` bytes of `source` at `start` to `offset` here. Bulk data: each byte of a page that a peer writes may be loaded more
+    /// than once, so only the copy may be decided on.
+    @inlinable
+    public func copy(from source: SharedRegion, _ start: Int, count: Int, to offset: Int) {
+        check(offset, count)
+        source.check(start, count)
+        // memmove: both may be the same region.
+        unsafe (base + offset).copyMemory(from: source.base + start, byteCount: count)
+    }
+
     /// Sets `count` bytes from `offset` on to `value`.
     public func fill(_ offset: Int, count: Int, with value: UInt8 = 0) {
         check(offset, count)

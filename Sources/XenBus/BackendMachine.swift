@@ -15,6 +15,10 @@ public enum BackendStep: Equatable, Sendable {
     case close
     /// Let go of everything that the frontend offered, then go to state 6.
     case disconnect
+    /// The frontend changed what it can take: read that again, go to state 8 (vif only).
+    case reconfigure
+    /// The frontend is back from that: go to state 4 again.
+    case resume
     /// The frontend broke the protocol: leave the text in the error node and go to state 5.
     case refuse(String)
 }
@@ -28,8 +32,9 @@ public enum BackendMachine {
     ///   - holds: whether this process holds the frontend's rings.
     ///   - announced: whether this process has published its offer since it started.
     ///   - online: the toolstack's word that the device is to stay.
+    ///   - reconfigures: whether the protocol knows states 7 and 8: vif does, vbd does not.
     public static func next(
-        own: XenbusState, frontend: XenbusState, holds: Bool, announced: Bool, online: Bool
+        own: XenbusState, frontend: XenbusState, holds: Bool, announced: Bool, online: Bool, reconfigures: Bool = false
     ) -> BackendStep {
         switch frontend {
         case .unknown:
@@ -46,6 +51,7 @@ public enum BackendMachine {
 
         case .initialised, .connected:
             // While we hold its rings, more events change nothing: a frontend cannot swap rings without a close cycle.
+            if holds, reconfigures, own == .reconfigured { return .resume }
             if holds { return own == .connected || own == .closing || own == .closed ? .wait : .connect }
             switch own {
             case .initialising: return .announce
@@ -53,6 +59,7 @@ public enum BackendMachine {
             // An earlier process of ours left this and its rings are gone with it: a close cycle makes the frontend offer new
             // ones (item 30).
             case .connected, .initialised: return .close
+            case .reconfigured where reconfigures: return .close
             default: return .wait
             }
 
@@ -62,9 +69,13 @@ public enum BackendMachine {
         case .closed:
             return holds || own != .closed ? .disconnect : .wait
 
+        case .reconfiguring where reconfigures:
+            if holds { return own == .connected ? .reconfigure : .wait }
+            return own == .closing || own == .closed ? .wait : .close
+
         case .reconfiguring, .reconfigured:
             return own == .closing || own == .closed
-                ? .wait : .refuse("frontend is in state \(frontend.rawValue), which no block frontend has")
+                ? .wait : .refuse("frontend is in state \(frontend.rawValue), which no such frontend has")
         }
     }
 }

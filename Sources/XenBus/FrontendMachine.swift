@@ -7,7 +7,7 @@ import XenWire
 public enum FrontendPhase: Equatable, Sendable {
     /// No rings.
     case detached
-    /// Rings are offered and published, state 3.
+    /// Rings are offered and published, state 3 (a vif's: 4).
     case published
     /// Rings are in use, state 4.
     case live
@@ -40,8 +40,10 @@ public enum FrontendMachine {
     ///   - phase: what this process holds.
     ///   - online: whether the toolstack wants the device to stay (the backend's `online` node).
     ///   - ownExists: whether the frontend's own directory is there.
+    ///   - publishedState: the state that says that rings are published: 3, and 4 for a vif, which never shows 3.
     public static func next(
-        own: XenbusState, backend: XenbusState, phase: FrontendPhase, online: Bool, ownExists: Bool
+        own: XenbusState, backend: XenbusState, phase: FrontendPhase, online: Bool, ownExists: Bool,
+        publishedState: XenbusState = .initialised
     ) -> FrontendStep {
         if !ownExists { return .remove }
         switch backend {
@@ -52,7 +54,7 @@ public enum FrontendMachine {
         case .initWait:
             switch phase {
             case .detached: return own == .initialising ? .publish : .restart
-            case .published: return own == .initialised ? .wait : .suspend
+            case .published: return own == publishedState ? .wait : .suspend
             // The backend started anew without a close cycle; so must we.
             case .live: return .suspend
             }

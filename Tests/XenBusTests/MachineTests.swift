@@ -39,6 +39,8 @@ private struct World: Hashable, CustomStringConvertible {
         case .disconnect:
             if holds { next.holds = false } else { next.back = .closed }
         case .refuse: next.back = .closing
+        // A vif's steps; a vbd must never be told to take them.
+        case .reconfigure, .resume: Issue.record("a vbd was told to reconfigure: \(self)")
         }
         return next == self ? nil : next
     }

@@ -1,0 +1,86 @@
+// Frames through a descriptor that takes and gives whole packets with a virtio header each: a tap's queue, or one end of a pair of
+// datagram sockets.
+
+import CLinux
+import DMA
+import Glibc
+import LinuxSystem
+import Packets
+
+/// A queue of a tap or a socket.
+@safe
+final class FrameQueue: NetworkDeviceQueue {
+    private let file: Descriptor
+    private let bus: MemoryBus
+    private let vectors = VectorList(capacity: 24)
+    private let header: UnsafeMutablePointer<VirtioHeader>
+    private(set) var statistics = NetworkDeviceStatistics()
+
+    init(_ file: Descriptor, _ bus: MemoryBus) {
+        precondition(MemoryLayout<VirtioHeader>.size == VirtioHeader.size)
+        self.file = file
+        self.bus = bus
+        unsafe header = .allocate(capacity: 1)
+        unsafe header.initialize(to: VirtioHeader())
+    }
+
+    deinit { unsafe header.deallocate() }
+
+    var descriptor: Descriptor? { file }
+
+    func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent {
+        unsafe header.pointee = VirtioHeader(offload)
+        guard unsafe vectors.load(behind: header, VirtioHeader.size, segments, bus, .toDevice) else { return fail(.badAddress) }
+        while true {
+            let count = unsafe writev(file.rawValue, vectors.storage, Int32(vectors.count))
+            if count >= 0 {
+                statistics.sentFrames &+= 1
+                statistics.sentBytes &+= vectors.total &- UInt64(VirtioHeader.size)
+                return .sent
+            }
+            switch errno {
+            case EINTR: continue
+            // A datagram socket whose reader is slow says either.
+            case EAGAIN, ENOBUFS: return .full
+            default: return fail(Errno.current)
+            }
+        }
+    }
+
+    func receive(into segments: Span<BusSegment>) -> FrameReceived {
+        guard unsafe vectors.load(behind: header, VirtioHeader.size, segments, bus, .fromDevice) else {
+            statistics.errors &+= 1
+            return .failed(.badAddress)
+        }
+        while true {
+            let count = unsafe readv(file.rawValue, vectors.storage, Int32(vectors.count))
+            if count > VirtioHeader.size {
+                guard let offload = unsafe header.pointee.offload else { return spoilt() }
+                let byteCount = count - VirtioHeader.size
+                statistics.receivedFrames &+= 1
+                statistics.receivedBytes &+= UInt64(byteCount)
+                return .frame(byteCount: byteCount, offload)
+            }
+            if count >= 0 { return spoilt() }
+            switch errno {
+            case EINTR: continue
+            case EAGAIN: return .nothing
+            default:
+                statistics.errors &+= 1
+                return .failed(Errno.current)
+            }
+        }
+    }
+
+    func close() {}
+
+    private func spoilt() -> FrameReceived {
+        statistics.errors &+= 1
+        return .spoilt
+    }
+
+    private func fail(_ error: Errno) -> FrameSent {
+        statistics.errors &+= 1
+        return .failed(error)
+    }
+}

@@ -1,0 +1,65 @@
+// A network interface as a driver moves frames through it. The device side of DMA: it sees bus addresses only.
+
+import DMA
+import LinuxSystem
+import Packets
+
+/// How sending a frame ended.
+public enum FrameSent: Equatable, Sendable {
+    /// The device has it.
+    case sent
+    /// No room now; try again when the descriptor is writable.
+    case full
+    /// It was refused and is gone.
+    case failed(Errno)
+}
+
+/// What `receive` found.
+public enum FrameReceived: Equatable, Sendable {
+    /// A frame of so many bytes lies in the segments, from the first on.
+    case frame(byteCount: Int, FrameOffload)
+    /// None now; wait until the descriptor is readable.
+    case nothing
+    /// A frame that makes no sense was thrown away; there may be more.
+    case spoilt
+    /// The device is gone or broken.
+    case failed(Errno)
+}
+
+/// One thread's way to a network interface. Calls never wait.
+///
+/// Frames move inside the call, so no memory is in use behind the caller's back: a mapping may end as soon as a call returned.
+public protocol NetworkDeviceQueue: AnyObject {
+    /// Sends a frame that lies in `segments`.
+    func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent
+    /// Takes one frame. What does not fit is cut off, so `segments` should have room for the largest.
+    func receive(into segments: Span<BusSegment>) -> FrameReceived
+    /// What to wait on; nil: there is never anything to wait for.
+    var descriptor: Descriptor? { get }
+    /// Ends the queue.
+    func close()
+    /// What it has done so far.
+    var statistics: NetworkDeviceStatistics { get }
+}
+
+/// Frames of one queue.
+public struct NetworkDeviceStatistics: Equatable, Sendable {
+    public var sentFrames: UInt64 = 0
+    public var sentBytes: UInt64 = 0
+    public var receivedFrames: UInt64 = 0
+    public var receivedBytes: UInt64 = 0
+    public var errors: UInt64 = 0
+    public init() {}
+}
+
+/// A network interface of this host.
+public protocol NetworkDevice: AnyObject, Sendable {
+    /// For messages.
+    var name: String { get }
+    /// Bytes of payload of a frame, as the interface is set.
+    var mtu: Int { get }
+    /// Tells the interface what whoever takes its frames can do.
+    func setOffloads(_ offloads: OffloadSet) throws(Errno)
+    /// A queue that resolves addresses on `bus`. Several queues share the interface's traffic.
+    func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue
+}

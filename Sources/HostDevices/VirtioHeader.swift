@@ -1,0 +1,58 @@
+// The ten bytes before each frame on a tap (`struct virtio_net_hdr`, linux/virtio_net.h), in the host's byte order.
+
+import Packets
+import XenWire
+
+/// A frame's offloads as a tap reads and writes them.
+struct VirtioHeader: Equatable {
+    static let size = 10
+    var flags: UInt8 = 0
+    var type: UInt8 = 0
+    var headerCount: UInt16 = 0
+    var segmentSize: UInt16 = 0
+    var checksumStart: UInt16 = 0
+    var checksumField: UInt16 = 0
+
+    private enum Bits {
+        static let needsChecksum: UInt8 = 1
+        static let dataValid: UInt8 = 2
+        static let tcp4: UInt8 = 1
+        static let tcp6: UInt8 = 4
+        static let congestion: UInt8 = 0x80
+    }
+
+    init() {}
+
+    init(_ offload: FrameOffload) {
+        if let checksum = offload.checksum {
+            flags = Bits.needsChecksum
+            checksumStart = checksum.start
+            checksumField = checksum.field
+        } else if offload.isValidated {
+            flags = Bits.dataValid
+        }
+        if let segmentation = offload.segmentation {
+            type = segmentation.type == .tcp4 ? Bits.tcp4 : Bits.tcp6
+            segmentSize = segmentation.size
+            headerCount = segmentation.headerCount
+        }
+    }
+
+    /// As a value; nil if it says what was never asked for: UDP in segments, segments without a size.
+    var offload: FrameOffload? {
+        var offload = FrameOffload()
+        if flags & Bits.needsChecksum != 0 {
+            offload.checksum = .init(start: checksumStart, field: checksumField)
+        }
+        offload.isValidated = flags & Bits.dataValid != 0
+        switch type & ~Bits.congestion {
+        case 0: break
+        case Bits.tcp4 where segmentSize > 0:
+            offload.segmentation = .init(type: .tcp4, size: segmentSize, headerCount: headerCount)
+        case Bits.tcp6 where segmentSize > 0:
+            offload.segmentation = .init(type: .tcp6, size: segmentSize, headerCount: headerCount)
+        default: return nil
+        }
+        return offload
+    }
+}
