@@ -18,6 +18,7 @@ struct BenchBlock: ParsableCommand {
     @Option(help: "Runs of each job.") var runs = 5
     @Option(parsing: .upToNextOption, help: "Requests in flight.") var depth = [1, 32, 128]
     @Option(parsing: .upToNextOption, help: "Request sizes in KiB.") var size = [4, 128]
+    @Flag(help: "Bypasses the page cache, on both sides; --file must be on a file system that can.") var direct = false
     @Flag(help: "Writes instead of reads; the file's content is lost.") var write = false
     @Flag(help: "One JSON object instead of a table.") var json = false
 
@@ -25,6 +26,7 @@ struct BenchBlock: ParsableCommand {
         guard seconds > 0, seconds <= 3600, (1...1000).contains(runs) else {
             throw ValidationError("--seconds and --runs must be positive")
         }
+        guard !direct || file != nil else { throw ValidationError("--direct wants --file: memory has no cache to bypass") }
         guard depth.allSatisfy({ (1...1024).contains($0) }) else { throw ValidationError("--depth: 1 to 1024") }
         guard size.allSatisfy({ (1...1024).contains($0) }) else { throw ValidationError("--size: 1 to 1024 KiB") }
     }
@@ -41,8 +43,8 @@ struct BenchBlock: ParsableCommand {
         let rig = try BenchRig(directory: directory, features: features)
         defer { rig.end() }
         let null = try rig.attach("null:64G,,xvda", largestDepth: depth.max() ?? 1, bufferBytes: largest)
-        let disk = try rig.attach("vdev=xvdb,target=\(path)", largestDepth: depth.max() ?? 1, bufferBytes: largest)
-        let fio = FioReference(path: path, seconds: seconds)
+        let disk = try rig.attach("vdev=xvdb,\(direct ? "direct-io-safe," : "")target=\(path)", largestDepth: depth.max() ?? 1, bufferBytes: largest)
+        let fio = FioReference(path: path, seconds: seconds, direct: direct)
         var report = BenchReport()
         for job in jobs {
             let kind = "requests/s"

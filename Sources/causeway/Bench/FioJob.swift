@@ -28,6 +28,8 @@ struct FioReference {
     let path: String
     /// Seconds of one run.
     let seconds: Double
+    /// Whether the page cache is bypassed.
+    var direct = false
     let engine = "io_uring"
 
     /// One run of `job`.
@@ -37,7 +39,9 @@ struct FioReference {
             "--rw=\(job.writes ? "randwrite" : "randread")",
             "--bs=\(job.blockSize)", "--iodepth=\(job.depth)", "--runtime=\(Int(seconds * 1000))ms", "--time_based",
             "--randrepeat=0",
-            "--norandommap", "--gtod_reduce=1", "--output-format=json",
+            "--norandommap", "--gtod_reduce=1", "--output-format=json", "--direct=\(direct ? 1 : 0)",
+            // fio drops the file's cached pages before it begins; we do not, so it must not either.
+            "--invalidate=0",
         ])
         return try Self.parse(output, job)
     }
