@@ -4,6 +4,7 @@ import HostDevices
 import Hypervisor
 import LinuxSystem
 import Reactor
+import SharedMemory
 import SharedRing
 import XenBus
 import XenStore
@@ -28,35 +29,44 @@ public struct DiskOpenFailure: Error, Sendable, CustomStringConvertible {
 /// The control thread's view of one vbd.
 final class BackendDevice {
     let path: BackendPath
-    private let hypervisor: any Hypervisor
-    private let options: BlockBackendOptions
-    private let openDisk: DiskOpener
+    let hypervisor: any Hypervisor
+    let options: BlockBackendOptions
+    let openDisk: DiskOpener
+    /// Where this process leaves what a successor needs; nil: nowhere.
+    let journals: JournalDirectory?
     private let nextReactor: () -> Reactor
     private let report: @Sendable (DeviceID, QueueReport) -> Void
-    private let log: (String) -> Void
+    let log: (String) -> Void
 
-    private var hasAnnounced = false
+    var hasAnnounced = false
+    /// A predecessor's rings could not be taken over: they are closed instead.
+    var hasRefusedAdoption = false
+    /// Requests of a predecessor that are done again.
+    var takenOver = 0
+    /// What the frontend was told of the disk's size.
+    var publishedSectors: UInt64 = 0
     /// After a disk could not be opened: when to try again (monotonic milliseconds), and how long to wait the next time.
-    private var retryAt: Int64 = 0
-    private var retryPause: Int64 = 0
+    var retryAt: Int64 = 0
+    var retryPause: Int64 = 0
     private var lastMessage = ""
-    private(set) var queues: [(queue: BackendQueue, reactor: Reactor)] = []
+    var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     /// Queues that have been told to close and have not reported it.
     private var draining = 0
-    private var settings: DiskSettings?
-    private(set) var disk: (any BlockDevice)?
+    var settings: DiskSettings?
+    var disk: (any BlockDevice)?
     private(set) var frontendPath: String?
     /// The hypervisor says that the frontend's domain is gone, whatever its directory still says.
     var isOrphan = false
 
     init(
-        path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, openDisk: @escaping DiskOpener,
-        nextReactor: @escaping () -> Reactor, report: @escaping @Sendable (DeviceID, QueueReport) -> Void,
+        path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, journals: JournalDirectory?,
+        openDisk: @escaping DiskOpener, nextReactor: @escaping () -> Reactor, report: @escaping @Sendable (DeviceID, QueueReport) -> Void,
         log: @escaping (String) -> Void
     ) {
         self.path = path
         self.hypervisor = hypervisor
         self.options = options
+        self.journals = journals
         self.openDisk = openDisk
         self.nextReactor = nextReactor
         self.report = report
@@ -101,13 +111,16 @@ final class BackendDevice {
     private func step(_ store: StoreClient) throws(XenbusError) -> Bool {
         let frontend = try locateFrontend(store)
         let own = try store.state(of: path.path)
+        let theirs = isOrphan ? .unknown : try store.state(of: frontend)
         let step = BackendMachine.next(
-            own: own, frontend: isOrphan ? .unknown : try store.state(of: frontend), holds: !queues.isEmpty,
-            announced: hasAnnounced, online: try store.flag(path.path + "/online"))
+            own: own, frontend: theirs, holds: !queues.isEmpty, announced: hasAnnounced,
+            online: try store.flag(path.path + "/online"), adoptable: mayAdopt(own, theirs))
         switch step {
         case .wait: return false
         // A frontend that keeps coming back must not make us open a missing disk in a loop.
         case .announce where monotonicMilliseconds() < retryAt: return false
+        case .adopt where monotonicMilliseconds() < retryAt: return false
+        case .adopt: try adopt(store, frontend)
         case .announce: try announce(store)
         case .connect where try isWaitingForScript(store): return false
         case .connect: try connect(store, frontend)
@@ -201,11 +214,8 @@ final class BackendDevice {
             throw .malformed(MalformedNode(frontend + "/protocol", "is \(StoreNumber.quote(keys.abi ?? "")), which no ring here speaks"))
         }
         let properties = self.properties(of: disk, settings, keys)
-        let validator = BlockRequestValidator(
-            sectorCount: properties.sectors, logicalSectorSize: Int(properties.sectorSize),
-            isReadOnly: properties.info.contains(.readOnly), maximumIndirectSegments: Int(options.offer.indirectSegments),
-            discard: properties.discard.map { $0.secure ? .secure : .plain } ?? .none, offersFlush: properties.flush,
-            offersBarrier: properties.barrier)
+        publishedSectors = properties.sectors
+        let validator = makeValidator(properties, indirectSegments: options.offer.indirectSegments)
         do throws(DiskOpenFailure) {
             for (index, queue) in keys.queues.enumerated() {
                 queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
@@ -224,6 +234,14 @@ final class BackendDevice {
         log(
             "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
                 + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
+    }
+
+    func makeValidator(_ properties: BlockProperties, indirectSegments: UInt32) -> BlockRequestValidator {
+        BlockRequestValidator(
+            sectorCount: properties.sectors, logicalSectorSize: Int(properties.sectorSize),
+            isReadOnly: properties.info.contains(.readOnly), maximumIndirectSegments: Int(indirectSegments),
+            discard: properties.discard.map { $0.secure ? .secure : .plain } ?? .none, offersFlush: properties.flush,
+            offersBarrier: properties.barrier)
     }
 
     private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys) -> BlockProperties {
@@ -248,27 +266,59 @@ final class BackendDevice {
         _ keys: QueueKeys, _ index: Int, _ abi: BlockABI, _ disk: any BlockDevice, _ validator: BlockRequestValidator,
         _ persistent: Bool
     ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
+        let (rings, channel) = try connectRing(keys, index, isAdopted: false)
+        var memory: SharedRegion?
+        if let journals {
+            let slots = RingGeometry(byteCount: rings.region.byteCount, slotSize: BlockRing(abi).slotSize).slotCount
+            // A device without a journal is served; it only does not survive this process unnoticed.
+            do throws(Errno) {
+                let region = try journals.create(path, queue: index, slots: slots)
+                RingJournal.begin(
+                    in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)), slots: slots)
+                memory = region
+            } catch { log("vbd \(path.device): no journal in \(journals.path): \(error)") }
+        }
+        return try start(index, rings, channel, abi, disk, validator, persistent, .fresh(journal: memory))
+    }
+
+    /// Maps a queue's ring and binds its channel.
+    /// - Parameter isAdopted: a predecessor's port may still be closing: then it is tried for two seconds.
+    func connectRing(
+        _ keys: QueueKeys, _ index: Int, isAdopted: Bool
+    ) throws(DiskOpenFailure) -> (any ContiguousGrants, any EventChannel) {
         let frontend = path.device.frontend
-        let rings: any ContiguousGrants
-        let channel: any EventChannel
         do throws(HypervisorError) {
-            rings = try hypervisor.mapContiguous(keys.ring, of: frontend, access: .readWrite)
-            do throws(HypervisorError) {
-                channel = try hypervisor.bindChannel(remote: frontend, port: keys.port)
-            } catch {
-                rings.unmap()
-                throw error
+            let rings = try hypervisor.mapContiguous(keys.ring, of: frontend, access: .readWrite)
+            var attempts = isAdopted ? 100 : 1
+            while true {
+                do throws(HypervisorError) {
+                    return (rings, try hypervisor.bindChannel(remote: frontend, port: keys.port))
+                } catch {
+                    attempts -= 1
+                    if attempts == 0 {
+                        rings.unmap()
+                        throw error
+                    }
+                    sleepMilliseconds(20)
+                }
             }
         } catch { throw DiskOpenFailure(number: 22, "queue \(index): \(error)") }
+    }
+
+    /// Starts a queue on the next reactor.
+    func start(
+        _ index: Int, _ rings: any ContiguousGrants, _ channel: any EventChannel, _ abi: BlockABI, _ disk: any BlockDevice,
+        _ validator: BlockRequestValidator, _ persistent: Bool, _ start: QueueStart
+    ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
         let reactor = nextReactor()
-        let (hypervisor, report, device) = (self.hypervisor, self.report, path.device)
+        let (hypervisor, report, device, frontend) = (self.hypervisor, self.report, path.device, path.device.frontend)
         let limit = persistent ? options.persistentGrantLimit : nil
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
                 return .success(
                     try BackendQueue(
                         reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
-                        persistentGrants: limit, frontend: frontend, hypervisor: hypervisor,
+                        persistentGrants: limit, frontend: frontend, hypervisor: hypervisor, start: start,
                         report: { report(device, $0) }))
             } catch { return .failure(error) }
         }
@@ -282,7 +332,9 @@ final class BackendDevice {
     }
 
     /// Tells every queue to end what is in work and give everything back; `follow` goes on when all have.
-    func closeQueues() {
+    /// - Parameter handingOver: a successor is to go on with the same rings, so the journals stay.
+    func closeQueues(handingOver: Bool = false) {
+        if !handingOver { journals?.remove(path) }
         draining += queues.count
         for (queue, reactor) in queues { reactor.post { queue.close() } }
         queues = []
@@ -316,16 +368,18 @@ final class BackendDevice {
     /// is (item 20).
     func pollSize(_ store: StoreClient) throws(XenbusError) {
         guard !queues.isEmpty, let disk else { return }
-        let old = disk.geometry.byteCount
-        guard let new = try? disk.refreshGeometry().byteCount, new != old else { return }
-        for (queue, reactor) in queues { reactor.post { queue.resize(sectors: new / 512) } }
+        let old = publishedSectors
+        guard let bytes = try? disk.refreshGeometry().byteCount, bytes / 512 != old else { return }
+        let new = bytes / 512
+        publishedSectors = new
+        for (queue, reactor) in queues { reactor.post { queue.resize(sectors: new) } }
         let directory = path.path
         try store.atomically { access throws(XenbusError) in
             guard let state = try access.text(directory + "/state") else { return }
-            try access.put(directory + "/sectors", new / 512)
+            try access.put(directory + "/sectors", new)
             try access.put(directory + "/state", state)
         }
-        log("vbd \(path.device): \(disk.name) has \(new / 512) sectors of 512 bytes now, \(old / 512) before")
+        log("vbd \(path.device): \(disk.name) has \(new) sectors of 512 bytes now, \(old) before")
     }
 
     /// `1/51712: connected, 2 queues`.

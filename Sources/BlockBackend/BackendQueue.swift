@@ -1,10 +1,12 @@
 // A queue on its reactor: wakes up, lets the core work, arms the doorbell, closes down. Everything here runs on the reactor's thread.
 
 import DMA
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
 import Reactor
+import SharedMemory
 import SharedRing
 import Synchronization
 import XenWire
@@ -49,14 +51,25 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     init(
         reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI, device: any BlockDevice,
         validator: BlockRequestValidator, persistentGrants: Int?, frontend: DomainID, hypervisor: any Hypervisor,
-        report: @escaping @Sendable (QueueReport) -> Void
+        start: QueueStart = .fresh(journal: nil), report: @escaping @Sendable (QueueReport) -> Void
     ) throws(Errno) {
         self.reactor = reactor
         self.channel = channel
         self.rings = rings
         self.report = report
         let bus = MemoryBus()
-        let ring = BackRing(attaching: rings.region, BlockRing(abi))
+        let ring: JournaledRing
+        let isResumed: Bool
+        switch start {
+        case .fresh(let memory):
+            ring = JournaledRing(attaching: rings.region, abi, journal: memory)
+            isResumed = false
+        case .resumed(let memory, let recovery):
+            do throws(RingError) {
+                ring = try JournaledRing(resuming: rings.region, abi, journal: memory, recovery)
+            } catch { throw Errno(EPROTO) }
+            isResumed = true
+        }
         let proxy = OwnerProxy()
         let disk = try device.openQueue(on: reactor, bus: bus, depth: Int(ring.geometry.slotCount), owner: proxy)
         core = QueueCore(
@@ -65,6 +78,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         owner = proxy
         proxy.queue = self
         slot = reactor.attach(self)
+        // The predecessor may have died between showing a response and ringing for it.
+        if isResumed { channel.notify() }
     }
 
     /// Stops taking requests; what is in work ends first, then everything is given back and `closed` is reported.

@@ -36,6 +36,9 @@ public struct BlockBackendOptions: Sendable {
     /// Whether a device with a `script` node waits until its hot-plug script has run, as xl runs it in dom0 and `xl devd` in a driver
     /// domain. Else the script is nobody's, and `params` is opened here.
     public var waitsForScript = false
+    /// A directory in memory in which requests are written down as they are taken, so that a successor of this process goes on with the same
+    /// rings and no frontend notices; nil: a successor asks every frontend to close and connect again, which Linux's cannot.
+    public var journalDirectory: String?
     /// How often disks are asked for their size, for online resize; 0: never.
     public var resizePollMilliseconds: Int32 = 1000
 

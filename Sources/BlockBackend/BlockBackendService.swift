@@ -85,10 +85,17 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 reactors.append(try Reactor(name: "blkback-\(index)", polling: options.polling))
             }
         } catch { throw .system("io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?") }
+        var journals: JournalDirectory?
+        if let directory = options.journalDirectory {
+            do throws(Errno) { journals = try JournalDirectory(directory, kind: options.kind) } catch {
+                let reason = error.rawValue == 11 ? "another backend serves these disks" : "\(error)"
+                throw .system("\(directory): \(reason)")
+            }
+        }
         for reactor in reactors { reactor.start() }
         defer { for reactor in reactors { reactor.stop() } }
         do throws(XenbusError) {
-            var control = BackendControl(self, client, reactors)
+            var control = BackendControl(self, client, reactors, journals)
             try control.run()
         } catch { throw .store(error) }
     }
@@ -98,11 +105,13 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         let service: BlockBackendService
         let client: StoreClient
         let reactors: [Reactor]
+        let journals: JournalDirectory?
         var turn = 0
         var devices: [DeviceID: BackendDevice] = [:]
         let root: String
 
-        init(_ service: BlockBackendService, _ client: StoreClient, _ reactors: [Reactor]) {
+        init(_ service: BlockBackendService, _ client: StoreClient, _ reactors: [Reactor], _ journals: JournalDirectory?) {
+            self.journals = journals
             self.service = service
             self.client = client
             self.reactors = reactors
@@ -199,7 +208,8 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             let service = service
             return BackendDevice(
                 path: BackendPath(backend: service.hypervisor.domain, kind: service.options.kind, device: id),
-                hypervisor: service.hypervisor, options: service.options, openDisk: service.openDisk,
+                hypervisor: service.hypervisor, options: service.options, journals: journals,
+                openDisk: service.openDisk,
                 nextReactor: {
                     next += 1
                     return reactors[(next - 1) % reactors.count]
@@ -230,11 +240,13 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             service.devices.withLock { $0 = list }
         }
 
-        /// Ends everything in order: no new requests, what is in work ends, state 6, so that frontends know where they are.
+        /// Ends everything in order: no new requests, what is in work ends. Then state 6, so that frontends know where they are; or, with
+        /// journals, nothing more: frontends are to find a successor, not an end.
         private mutating func shutDown() throws(XenbusError) {
+            let isHandingOver = journals != nil
             for device in devices.values {
-                if !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
-                device.closeQueues()
+                if !isHandingOver, !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
+                device.closeQueues(handingOver: isHandingOver)
             }
             let deadline = monotonicMilliseconds() + 5000
             while devices.values.contains(where: { !$0.isIdle }), monotonicMilliseconds() < deadline {
@@ -245,7 +257,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 }
                 for (id, item) in news { try devices[id]?.handle(item, client) }
             }
-            for device in devices.values where device.isIdle {
+            for device in devices.values where device.isIdle && !isHandingOver {
                 try client.switchState(of: device.path.path, to: .closed)
             }
         }

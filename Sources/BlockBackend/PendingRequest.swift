@@ -23,6 +23,8 @@ struct PendingRequest {
     /// The frontend's number and the operation that the response carries.
     var id: UInt64 = 0
     var operation: BlockOperationCode = .read
+    /// Its entry in the ring's journal.
+    var ticket = JournaledRing.noTicket
     var stage: PendingStage = .free
     var work: Work = .flush
     /// Pages in the queue's per-request storage.

@@ -9,7 +9,7 @@ import XenWire
 
 /// One queue's rings, grants and requests in work.
 struct QueueCore: ~Copyable {
-    var ring: BackRing<BlockRing>
+    var ring: JournaledRing
     var validator: BlockRequestValidator
     var grants: PersistentGrants
     let usesPersistentGrants: Bool
@@ -60,7 +60,7 @@ struct QueueCore: ~Copyable {
     }
 
     init(
-        ring: consuming BackRing<BlockRing>, validator: BlockRequestValidator, persistentGrants: Int?,
+        ring: consuming JournaledRing, validator: BlockRequestValidator, persistentGrants: Int?,
         frontend: DomainID, hypervisor: any Hypervisor, bus: MemoryBus, disk: any BlockDeviceQueue
     ) {
         let slots = Int(ring.geometry.slotCount)
@@ -90,11 +90,14 @@ struct QueueCore: ~Copyable {
         var taken = 0
         var rejected = 0
         var request = BlockRequest()
+        var ticket = JournaledRing.noTicket
         do throws(RingError) {
             // One turn takes at most a ring's worth, so that one busy frontend leaves room for the others on this thread (A33).
-            while isOpen, taken < pending.count, let slot = freeSlots.last, try ring.nextRequest(into: &request) {
+            while isOpen, taken < pending.count, let slot = freeSlots.last, 
+                try ring.nextRequest(into: &request, ticket: &ticket)
+            {
                 taken += 1
-                if !start(&request, in: slot) { rejected += 1 }
+                if !start(&request, ticket, in: slot) { rejected += 1 }
             }
         } catch {
             fault = "\(error)"
@@ -121,7 +124,8 @@ struct QueueCore: ~Copyable {
     // MARK: Starting
 
     /// Validates a request and starts it; false if it was refused (and answered).
-    private mutating func start(_ request: inout BlockRequest, in slot: Int32) -> Bool {
+    private mutating func start(_ request: inout BlockRequest, _ ticket: Int32, in slot: Int32) -> Bool {
+        pending[Int(slot)].ticket = ticket
         do throws(BlockRejection) {
             switch try validator.validate(&request, into: &validRanges) {
             case .transfer(let transfer): occupy(slot, request, transfer)
@@ -135,7 +139,7 @@ struct QueueCore: ~Copyable {
             }
             return true
         } catch {
-            ring.push(BlockResponse(to: request, status: error.status))
+            ring.push(BlockResponse(to: request, status: error.status), ticket: ticket)
             return false
         }
     }
@@ -152,7 +156,8 @@ struct QueueCore: ~Copyable {
         _ = freeSlots.popLast()
         inWork += 1
         pending[Int(slot)] = PendingRequest(
-            id: request.id, operation: request.responseOperation, stage: .mapping, work: work, pageCount: Int32(pages))
+            id: request.id, operation: request.responseOperation, ticket: pending[Int(slot)].ticket, stage: .mapping, work: work,
+            pageCount: Int32(pages))
         if request.operation == .barrier { barrier = slot }
     }
 
@@ -286,7 +291,7 @@ struct QueueCore: ~Copyable {
         pending[Int(slot)].stage = .free
         freeSlots.append(slot)
         inWork -= 1
-        ring.push(BlockResponse(id: request.id, operation: request.operation, status: status))
+        ring.push(BlockResponse(id: request.id, operation: request.operation, status: status), ticket: request.ticket)
         if barrier == slot {
             barrier = -1
         } else if barrier >= 0, inWork == 1, pending[Int(barrier)].stage == .draining {

@@ -113,7 +113,8 @@ public final class BackendFollower<Driver: BackendDriver> {
             try driver.reconfigure(store, frontend)
             try switchState(store, .reconfigured)
         case .resume: try switchState(store, .connected)
-        case .close: try switchState(store, .closing)
+        // Adopting is never proposed: this asks the machine without anything to adopt.
+        case .close, .adopt: try switchState(store, .closing)
         case .disconnect: if driver.holdsRings { closeQueues() } else { try switchState(store, .closed) }
         case .refuse(let reason): throw .refused(number: 22, reason)
         }

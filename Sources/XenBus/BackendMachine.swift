@@ -9,6 +9,8 @@ public enum BackendStep: Equatable, Sendable {
     case wait
     /// Publish the offer and go to state 2.
     case announce
+    /// Go on with the rings of a predecessor that died.
+    case adopt
     /// Read the frontend's keys, map its rings, publish the properties, go to state 4.
     case connect
     /// Go to state 5: ask the frontend to let go.
@@ -31,10 +33,12 @@ public enum BackendMachine {
     ///   - frontend: the frontend's state node.
     ///   - holds: whether this process holds the frontend's rings.
     ///   - announced: whether this process has published its offer since it started.
+    ///   - adoptable: whether a predecessor left what it takes to go on with its rings.
     ///   - online: the toolstack's word that the device is to stay.
     ///   - reconfigures: whether the protocol knows states 7 and 8: vif does, vbd does not.
     public static func next(
-        own: XenbusState, frontend: XenbusState, holds: Bool, announced: Bool, online: Bool, reconfigures: Bool = false
+        own: XenbusState, frontend: XenbusState, holds: Bool, announced: Bool, online: Bool,
+        adoptable: Bool = false, reconfigures: Bool = false
     ) -> BackendStep {
         switch frontend {
         case .unknown:
@@ -58,7 +62,7 @@ public enum BackendMachine {
             case .initWait: return .connect
             // An earlier process of ours left this and its rings are gone with it: a close cycle makes the frontend offer new
             // ones (item 30).
-            case .connected, .initialised: return .close
+            case .connected, .initialised: return adoptable ? .adopt : .close
             case .reconfigured where reconfigures: return .close
             default: return .wait
             }

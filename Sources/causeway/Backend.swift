@@ -17,6 +17,11 @@ struct Backend: ParsableCommand {
     @Option(help: "Hot-plug scripts: wait until a device's has run, or ignore them. On Xen, dom0 waits and other domains ignore.")
     var scripts: ScriptPolicy?
 
+    @Option(help: ArgumentHelp(
+        "A directory in memory that lets a successor of this process go on with the same rings; on Xen /run/causeway.", valueName: "dir"))
+    var journal: String?
+    @Flag(help: "Keeps no journal: a successor asks every frontend to connect again.") var noJournal = false
+
     enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
 
     func validate() throws {
@@ -34,6 +39,7 @@ struct Backend: ParsableCommand {
         options.direct = direct
         options.kind = backendKind == "vbd" ? .block : .named(backendKind)
         options.waitsForScript = scripts == .wait
+        options.journalDirectory = noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil)
         if xen {
             try Rooms.serveXenBackend(options: options, scripts: scripts.map { $0 == .wait })
         } else {

@@ -17,6 +17,8 @@ private struct World: Hashable, CustomStringConvertible {
     /// Rings that the frontend publishes have a number; the backend holds one. It must never serve another's.
     var published = 0
     var held = 0
+    /// The ring that a journal of the backend's is of.
+    var journaled: Int?
 
     var isConnected: Bool { back == .connected && front == .connected && holds && phase == .live && published == held }
     var description: String { "back \(back) front \(front) holds \(holds) announced \(announced) phase \(phase) online \(online)" }
@@ -24,8 +26,19 @@ private struct World: Hashable, CustomStringConvertible {
     /// The backend's next step, done; nil if it waits.
     func backStep() -> World? {
         var next = self
-        switch BackendMachine.next(own: back, frontend: front, holds: holds, announced: announced, online: online) {
+        switch BackendMachine.next(own: back, frontend: front, holds: holds, announced: announced, online: online,
+            adoptable: journaled != nil && !announced)
+        {
         case .wait: return nil
+        case .adopt:
+            // A journal of another ring is thrown away, and the usual close cycle follows.
+            if journaled == published {
+                next.announced = true
+                next.holds = true
+                next.held = published
+            } else {
+                next.journaled = nil
+            }
         case .announce:
             next.announced = true
             next.back = .initWait
@@ -34,11 +47,17 @@ private struct World: Hashable, CustomStringConvertible {
             next.announced = true
             next.holds = true
             next.held = published
+            next.journaled = published
             next.back = .connected
-        case .close: next.back = .closing
+        case .close:
+            next.back = .closing
+            next.journaled = nil
         case .disconnect:
+            next.journaled = nil
             if holds { next.holds = false } else { next.back = .closed }
-        case .refuse: next.back = .closing
+        case .refuse:
+            next.back = .closing
+            next.journaled = nil
         // A vif's steps; a vbd must never be told to take them.
         case .reconfigure, .resume: Issue.record("a vbd was told to reconfigure: \(self)")
         }

@@ -1,0 +1,116 @@
+// Taking over a device that a predecessor of this process served: its frontend, which never heard that anything happened, goes on with the
+// same rings and the same port. What was agreed stands in the store; what was under way stands in the journals.
+
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import Reactor
+import SharedMemory
+import SharedRing
+import XenBus
+import XenStore
+import XenWire
+
+/// What one queue begins with.
+enum QueueStart: Sendable {
+    /// A new ring, with memory for a journal if one is kept.
+    case fresh(journal: SharedRegion?)
+    /// A predecessor's ring.
+    case resumed(journal: SharedRegion, RingRecovery)
+}
+
+extension BackendDevice {
+    /// Whether a predecessor's rings can be looked for: both sides say connected, and this process has not touched the device.
+    func mayAdopt(_ own: XenbusState, _ frontend: XenbusState) -> Bool {
+        guard own == .connected, frontend == .connected || frontend == .initialised, isIdle, !hasAnnounced, !hasRefusedAdoption,
+            let journals
+        else { return false }
+        return journals.has(path)
+    }
+
+    /// Goes on where the predecessor stopped; where that cannot be, the usual close cycle follows.
+    func adopt(_ store: StoreClient, _ frontend: String) throws(XenbusError) {
+        do throws(DiskOpenFailure) {
+            try openForAdoption(store)
+        } catch {
+            // The guest waits; a disk that comes back late is better for it than a disk that is gone.
+            retryPause = min(max(retryPause * 2, 250), 10_000)
+            retryAt = monotonicMilliseconds() + retryPause
+            log("vbd \(path.device): cannot take over yet: \(error)")
+            return
+        }
+        guard let disk else { return }
+        do throws(DiskOpenFailure) {
+            let agreed = try agreement(store, frontend)
+            for index in agreed.keys.queues.indices { queues.append(try resume(index, agreed, disk)) }
+            hasAnnounced = true
+            log("vbd \(path.device): taken over: \(disk.name), \(queues.count) queues; \(takenOver) requests are done again")
+        } catch {
+            log("vbd \(path.device): cannot take over: \(error)")
+            hasRefusedAdoption = true
+            closeQueues()
+        }
+    }
+
+    private func openForAdoption(_ store: StoreClient) throws(DiskOpenFailure) {
+        guard disk == nil else { return }
+        var wanted: DiskSettings
+        do throws(XenbusError) {
+            wanted = try DiskSettings.read(from: store, at: path.path)
+            if options.waitsForScript, case .done(let target?) = try HotplugScript.read(from: store, at: path.path) {
+                wanted.target = target
+            }
+        } catch { throw DiskOpenFailure(number: 22, "\(error)") }
+        disk = try openDisk(wanted)
+        settings = wanted
+    }
+
+    /// What both sides agreed on, read back: this process's own options may be others.
+    private struct Agreement {
+        let keys: BlockRequestKeys
+        let abi: BlockABI
+        let validator: BlockRequestValidator
+        let persistent: Bool
+    }
+
+    private func agreement(_ store: StoreClient, _ frontend: String) throws(DiskOpenFailure) -> Agreement {
+        do throws(XenbusError) {
+            let offer = try BlockOffer.read(from: store, at: path.path)
+            let properties = try BlockProperties.read(from: store, at: path.path)
+            let keys = try BlockRequestKeys.read(from: store, at: frontend, offer: offer)
+            guard let abi = BlockABI(node: keys.abi, whenMissing: options.abiWhenMissing) else {
+                throw .malformed(MalformedNode(frontend + "/protocol", "names no ring layout"))
+            }
+            // A disk that was resized meanwhile shows at the next poll.
+            publishedSectors = properties.sectors
+            return Agreement(
+                keys: keys, abi: abi, validator: makeValidator(properties, indirectSegments: offer.indirectSegments),
+                persistent: properties.persistent)
+        } catch { throw DiskOpenFailure(number: 22, "\(error)") }
+    }
+
+    private func resume(
+        _ index: Int, _ agreed: Agreement, _ disk: any BlockDevice
+    ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
+        let keys = agreed.keys.queues[index]
+        guard let memory = journals?.open(path, queue: index) else {
+            throw DiskOpenFailure(number: 2, "queue \(index): \(RecoveryError.noJournal)")
+        }
+        let identity = RingIdentity(abi: agreed.abi, keys: .init(references: keys.ring, port: keys.port))
+        let (rings, channel) = try connectRing(keys, index, isAdopted: true)
+        let slots = RingGeometry(byteCount: rings.region.byteCount, slotSize: BlockRing(agreed.abi).slotSize).slotCount
+        let recovery: RingRecovery
+        do throws(RecoveryError) {
+            recovery = try RingRecovery(
+                journal: memory, identity: identity, slots: slots,
+                responseProduced: rings.region.loadAcquiring(RingHeader.responseProduced))
+        } catch {
+            channel.close()
+            rings.unmap()
+            throw DiskOpenFailure(number: 22, "queue \(index): \(error)")
+        }
+        takenOver += recovery.unanswered.count
+        return try start(
+            index, rings, channel, agreed.abi, disk, agreed.validator, agreed.persistent, .resumed(journal: memory, recovery))
+    }
+}

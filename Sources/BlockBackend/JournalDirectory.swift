@@ -1,0 +1,67 @@
+// Where journals are: a directory in memory (tmpfs), one file for each ring, mapped shared so that it outlives the process at every
+// instruction. Only its owner may read it: requests name grants and places of the guests' disks.
+
+import Glibc
+import LinuxSystem
+import SharedMemory
+import XenBus
+
+/// The journals of one backend, and its lock: two processes must never answer the same rings.
+struct JournalDirectory: Sendable {
+    let path: String
+    private let lock: Descriptor
+
+    /// Makes the directory, and waits a moment for a predecessor that is still dying: it may store to its rings until its lock is gone.
+    /// - Throws: `EWOULDBLOCK` if another backend lives there.
+    init(_ path: String, kind: DeviceKind) throws(Errno) {
+        self.path = path
+        if unsafe mkdir(path, 0o700) != 0, errno != EEXIST { throw Errno.current }
+        lock = try Descriptor.open("\(path)/\(kind).lock", O_RDWR | O_CREAT, mode: 0o600)
+        var attempts = 250
+        while flock(lock.rawValue, LOCK_EX | LOCK_NB) != 0 {
+            attempts -= 1
+            guard attempts > 0 else { throw Errno(EWOULDBLOCK) }
+            usleep(20_000)
+        }
+    }
+
+    private func file(_ device: BackendPath, _ queue: Int) -> String {
+        "\(path)/\(device.kind)-\(device.device.frontend)-\(device.device.number)-\(queue).journal"
+    }
+
+    /// Memory for a new journal.
+    func create(_ device: BackendPath, queue: Int, slots: UInt32) throws(Errno) -> SharedRegion {
+        let size = RingJournal.Layout.byteCount(slots: slots)
+        let name = file(device, queue)
+        // Not the file that a queue which is still closing may have mapped.
+        unsafe unlink(name)
+        let descriptor = try Descriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+        // All of it now: a store to a page that a full tmpfs has no room for would be a SIGBUS.
+        let result = posix_fallocate(descriptor.rawValue, 0, off_t(size))
+        guard result == 0 else {
+            unsafe unlink(name)
+            throw Errno(result)
+        }
+        return try SharedRegion(mapping: descriptor, byteCount: size, writable: true)
+    }
+
+    /// A predecessor's journal; nil if there is none.
+    func open(_ device: BackendPath, queue: Int) -> SharedRegion? {
+        guard let descriptor = try? Descriptor.open(file(device, queue), O_RDWR | O_NOFOLLOW) else { return nil }
+        var status = stat()
+        guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_size >= SharedRegion.pageSize, status.st_size <= 1 << 24 else {
+            return nil
+        }
+        return try? SharedRegion(
+            mapping: descriptor, byteCount: Int(status.st_size) / SharedRegion.pageSize * SharedRegion.pageSize, writable: true)
+    }
+
+    /// Whether a predecessor served this device.
+    func has(_ device: BackendPath) -> Bool { unsafe access(file(device, 0), F_OK) == 0 }
+
+    /// The device's connection ends, and with it what its journals were for.
+    func remove(_ device: BackendPath) {
+        var queue = 0
+        while unsafe unlink(file(device, queue)) == 0 { queue += 1 }
+    }
+}

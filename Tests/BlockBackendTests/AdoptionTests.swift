@@ -1,0 +1,72 @@
+// A backend dies under a frontend in the same process, and its successor goes on with the same rings: real files, real rings.
+
+import BlockBackend
+import BlockFrontend
+import Foundation
+import LinuxSystem
+import Testing
+import XenWire
+
+@Suite("Adoption", .serialized) struct AdoptionTests {
+    private func options(_ pair: ScratchDirectory) -> BlockBackendOptions {
+        var options = BlockBackendOptions()
+        options.journalDirectory = pair.path + "/journal"
+        return options
+    }
+
+    @Test("a killed backend's successor goes on: no close cycle, all data there", .timeLimit(.minutes(1)), arguments: [true, false])
+    func killed(persistent: Bool) throws {
+        let journals = ScratchDirectory()
+        var options = options(journals)
+        options.persistentGrants = persistent
+        let pair = try BlockPair(backendOptions: options)
+        let frontend = try pair.connect()
+        var queue = try frontend.takeQueue(0)
+        var backend = pair.backend
+        var expected: [Int: [UInt8]] = [:]
+        for round in 0..<6 {
+            for block in 0..<16 {
+                let bytes = pattern(16384, seed: round * 100 + block)
+                expected[block] = bytes
+                queue.buffer.write(bytes, at: block * 16384)
+                #expect(
+                    try queue.submit(.write, sector: UInt64(block * 32), bufferOffset: block * 16384, byteCount: 16384, tag: UInt64(block)))
+            }
+            queue.kick()
+            backend.kill()
+            #expect(try pair.node("state") == "4")
+            backend = try RunningBackend(pair.host, options)
+            let ended = try queue.waitForAll()
+            #expect(ended.count == 16)
+            #expect(ended.allSatisfy { $0.outcome == .okay })
+        }
+        #expect(try pair.node("state") == "4")
+        #expect(backend.log.contains { $0.contains("taken over") })
+        #expect(frontend.connectionCount == 1, "the frontend noticed")
+        frontend.close()
+        backend.stop()
+        let file = try Data(contentsOf: URL(fileURLWithPath: pair.image))
+        for (block, bytes) in expected { #expect([UInt8](file[block * 16384..<(block + 1) * 16384]) == bytes) }
+    }
+
+    @Test("a backend that is stopped hands over; without a journal it closes", .timeLimit(.minutes(1)))
+    func stopped() throws {
+        let journals = ScratchDirectory()
+        let pair = try BlockPair(backendOptions: options(journals))
+        let frontend = try pair.connect()
+        var queue = try frontend.takeQueue(0)
+        #expect(try queue.perform(.read, byteCount: 4096) == .okay)
+        pair.backend.stop()
+        #expect(try pair.node("state") == "4")
+        let next = try RunningBackend(pair.host, options(journals))
+        #expect(try queue.perform(.read, byteCount: 4096) == .okay)
+        next.stop()
+        // The last one serves without a journal: it finds state 4, holds nothing, and asks for a close cycle.
+        let last = try RunningBackend(pair.host)
+        let deadline = monotonicMilliseconds() + 5000
+        while try pair.node("state") == "4", monotonicMilliseconds() < deadline { sleepMilliseconds(5) }
+        #expect(try pair.node("state") != "4")
+        frontend.close()
+        last.stop()
+    }
+}
