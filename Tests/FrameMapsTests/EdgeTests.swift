@@ -179,4 +179,31 @@ struct EdgeTests {
         #expect(tally.seen.load(ordering: .relaxed) > 0)
         #expect(map.audit().inconsistent.isEmpty)
     }
+
+    /// One table changes hands between two pfns as fast as it can; a reader of the one must never see the other's frame. This is the test
+    /// that fails when a reader does not look at the structure's number again.
+    @Test func tablesChangeHands() async {
+        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 22)
+        let tally = Tally()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                for round in 0... {
+                    if tally.stop.load(ordering: .relaxed) { break }
+                    if round % 4096 == 0 { await Task.yield() }
+                    if let frame = map.frame(of: pfn(5)), frame != bus(1000) { tally.wrong.wrappingAdd(1, ordering: .relaxed) }
+                }
+            }
+            group.addTask {
+                for _ in 0..<150_000 {
+                    try? map.map(pfns(5), to: bus(1000))
+                    try? map.unmap(pfns(5))
+                    try? map.map(pfns((1 << 18) + 5), to: bus(2000))
+                    try? map.unmap(pfns((1 << 18) + 5))
+                }
+                tally.stop.store(true, ordering: .relaxed)
+            }
+        }
+        #expect(tally.wrong.load(ordering: .relaxed) == 0)
+        #expect(map.tableByteCount == 0)
+    }
 }
