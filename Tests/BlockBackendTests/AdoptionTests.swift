@@ -19,7 +19,8 @@ import XenWire
         let journals = ScratchDirectory()
         var options = options(journals)
         options.persistentGrants = persistent
-        let pair = try BlockPair(backendOptions: options)
+        // A driver domain: domain 0's store connections are the toolstack's too, and must outlive the kill.
+        let pair = try BlockPair(backendOptions: options, backendDomain: 5)
         let frontend = try pair.connect()
         var queue = try frontend.takeQueue(0)
         var backend = pair.backend
@@ -35,7 +36,7 @@ import XenWire
             queue.kick()
             backend.kill()
             #expect(try pair.node("state") == "4")
-            backend = try RunningBackend(pair.host, options)
+            backend = try RunningBackend(pair.host, domain: 5, options)
             let ended = try queue.waitForAll()
             #expect(ended.count == 16)
             #expect(ended.allSatisfy { $0.outcome == .okay })
