@@ -26,8 +26,11 @@ test: setup ## Runs all tests; as root none is skipped
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
 
+lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
+	@tools/lab/run
+
 # Rooms of their own, each with a script that says what it needs.
-lab fuzz docs:
+fuzz docs:
 	@if [ -x tools/$@.sh ]; then exec tools/$@.sh; \
 	else echo "make $@: tools/$@.sh is not in this tree; it comes with a later version of the project" >&2; exit 1; fi
 
@@ -40,6 +43,8 @@ lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
 	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
+	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
+	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/causeway --generate-completion-script bash \
 	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway

@@ -66,7 +66,7 @@ let package = Package(
         room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
-        room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "CNBDKit"]),
+        room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor", "CNBDKit"]),
         .executableTarget(
             name: "causeway",
             dependencies: [
