@@ -26,9 +26,8 @@ test: setup ## Runs all tests; as root none is skipped
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
 
-lab: setup ## Boots a real Xen in emulation and runs its scenarios (as root)
-	@if [ -x tools/lab/run ]; then exec tools/lab/run; \
-	else echo "make lab: tools/lab/run is not in this tree; it comes with a later version of the project" >&2; exit 1; fi
+lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
+	@tools/lab/run
 
 FUZZ_SECONDS ?= 60
 fuzz: setup ## Runs each fuzz target for FUZZ_SECONDS
@@ -46,6 +45,8 @@ lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
 	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
+	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
+	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/causeway --generate-completion-script bash \
 	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway

@@ -71,7 +71,7 @@ let package = Package(
         room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
-        room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "CNBDKit"]),
+        room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor", "CNBDKit"]),
         .executableTarget(
             name: "causeway",
             dependencies: [

@@ -116,6 +116,8 @@ final class BackendDevice {
             own: own, frontend: theirs, holds: !queues.isEmpty, announced: hasAnnounced,
             online: try store.flag(path.path + "/online"), adoptable: mayAdopt(own, theirs))
         switch step {
+        case .wait where options.removesDirectories && own == .closed && isIdle:
+            return try removeIfOver(store)
         case .wait: return false
         // A frontend that keeps coming back must not make us open a missing disk in a loop.
         case .announce where monotonicMilliseconds() < retryAt: return false
@@ -196,6 +198,17 @@ final class BackendDevice {
             try access.put(directory + "/state", XenbusState.initWait.rawValue)
         }
         hasAnnounced = true
+    }
+
+    /// Removes the directory of a device that is closed for good; the one above it is the toolstack's.
+    private func removeIfOver(_ store: StoreClient) throws(XenbusError) -> Bool {
+        let directory = path.path
+        return try store.atomically { access throws(XenbusError) in
+            // An offline device only: another may come back. A missing node is no word of the toolstack's.
+            guard try access.text(directory + "/online") == "0" else { return false }
+            try access.discardNode(directory)
+            return true
+        }
     }
 
     private func isWaitingForScript(_ store: StoreClient) throws(XenbusError) -> Bool {

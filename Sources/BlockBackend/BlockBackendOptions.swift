@@ -36,6 +36,9 @@ public struct BlockBackendOptions: Sendable {
     /// Whether a device with a `script` node waits until its hot-plug script has run, as xl runs it in dom0 and `xl devd` in a driver
     /// domain. Else the script is nobody's, and `params` is opened here.
     public var waitsForScript = false
+    /// Whether a device's directory is removed once it is closed for good. In dom0 the toolstack does that; for a driver domain it waits
+    /// until somebody there has (`xl devd`, or this backend in its place).
+    public var removesDirectories = false
     /// A directory in memory in which requests are written down as they are taken, so that a successor of this process goes on with the same
     /// rings and no frontend notices; nil: a successor asks every frontend to close and connect again, which Linux's cannot.
     public var journalDirectory: String?

@@ -46,6 +46,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     private let reports = Mutex<[(DeviceID, QueueReport)]>([])
     private let store = Mutex<StoreClient?>(nil)
     private let stopping = Atomic<Bool>(false)
+    private let abandoning = Atomic<Bool>(false)
     private let devices = Mutex<[BackendDeviceStatus]>([])
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once, when the devices
@@ -65,6 +66,12 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     public func stop() {
         stopping.store(true, ordering: .relaxed)
         store.withLock { $0?.wake() }
+    }
+
+    /// Ends `run` as a kill ends a process, for tests: nothing more is taken, done, answered or written to the store.
+    func abandon() {
+        abandoning.store(true, ordering: .relaxed)
+        stop()
     }
 
     /// Every device, as of the last change or second.
@@ -141,7 +148,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 }
                 publishStatus()
             }
-            try shutDown()
+            if !service.abandoning.load(ordering: .relaxed) { try shutDown() }
         }
 
         /// How long to wait for an event: until a disk is to be tried or sizes are to be polled again.

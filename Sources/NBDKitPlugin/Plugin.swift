@@ -76,7 +76,7 @@ public func pluginInit() -> UnsafeMutablePointer<nbdkit_plugin>? {
     }
     unsafe plugin.pointee.trim = { _, count, offset, _ in
         guard let disk = DiskExport.disk else { return failing(EIO) }
-        do throws(BlockDiskError) { try disk.discard(at: offset, byteCount: UInt64(count)) } catch { return failing(error) }
+        do throws(BlockDiskError) { try disk.discard(at: offset, byteCount: UInt64(count), secure: false) } catch { return failing(error) }
         return 0
     }
     return unsafe plugin

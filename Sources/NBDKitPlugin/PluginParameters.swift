@@ -8,6 +8,8 @@ import XenWire
 struct PluginParameters {
     var device: UInt32?
     var runDirectory: String?
+    /// On this machine's Xen instead of a loopback host; the domain is the one that we run in.
+    var isOnXen = false
     var domain = DomainID(1)
     var options = BlockFrontendOptions()
     /// How long the first connection may take.
@@ -16,13 +18,15 @@ struct PluginParameters {
     /// What `nbdkit … --help` prints.
     static let help = """
         vdev=NUMBER        (required) The disk's number, such as 51712 for xvda.
-        run-dir=DIRECTORY  (required) The loopback host's run directory.
+        run-dir=DIRECTORY  (required, but with xen=1) The loopback host's run directory.
+        xen=1              Stands on this machine's Xen instead, in the domain that this process runs in.
         domain=NUMBER      The domain that this frontend acts in; 1.
         queues=COUNT       Queues to ask for.
         ring-page-order=N  Order of ring pages to ask for, 0 to 5.
         segments=COUNT     Segments of a request to ask for; 11 or less: no indirect requests.
         persistent=0       Does not let the backend keep grants mapped.
         abi=NAME           Ring layout: native, x86_32 or x86_64.
+        buffer-pages=COUNT Pages that a queue offers for data; 2048. On Xen xen_gntalloc.limit bounds them.
         timeout=SECONDS    How long the first connection may take; 15.
         """
 
@@ -37,6 +41,10 @@ struct PluginParameters {
             guard let number = number(0...UInt32.max) else { return "not a device number" }
             device = number
         case "run-dir": runDirectory = value
+        case "xen": isOnXen = value == "1"
+        case "buffer-pages":
+            guard let number = number(1...65536) else { return "not a number from 1 to 65536" }
+            options.bufferPages = number
         case "domain":
             guard let number: UInt16 = number(0...0x7FEF) else { return "not a domain number" }
             domain = DomainID(number)

@@ -15,6 +15,8 @@ struct FrontendVbd: ParsableCommand {
     @Option(help: "The socket to make.") var nbd: String
     @Option(help: "The domain that this frontend acts in.") var domain: UInt16 = 1
     @Option(help: "Requests of one NBD connection that are in flight at most.") var threads = 32
+    @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
+    @Option(help: "Pages that a queue offers for data; on Xen xen_gntalloc.limit bounds them.") var bufferPages: Int?
     @Flag(help: "nbdkit says what it does, on stderr.") var verbose = false
 
     func validate() throws {
@@ -26,15 +28,14 @@ struct FrontendVbd: ParsableCommand {
     func run() throws {
         // Kept across exec: nbdkit ends with the process that started this one.
         try host.followParent()
-        let directory = try host.directory()
         guard let device = VirtualDevice(vdev) else { throw Failure.usage("`\(vdev)` is no virtual device") }
         // A socket that a killed frontend left behind; nbdkit would refuse to bind over it.
         if UnixSocket.exists(at: nbd) && !UnixSocket.accepts(at: nbd) { UnixSocket.remove(nbd) }
         var arguments = ["causeway frontend vbd \(vdev)", "--foreground", "--unix", nbd, "--threads", "\(threads)"]
         if verbose { arguments.append("--verbose") }
-        arguments += [
-            try Executable.plugin(), "vdev=\(device.number)", "run-dir=\(directory)", "domain=\(domain)",
-        ]
+        arguments += [try Executable.plugin(), "vdev=\(device.number)"]
+        arguments += xen ? ["xen=1"] : ["run-dir=\(try host.directory())", "domain=\(domain)"]
+        if let bufferPages { arguments.append("buffer-pages=\(bufferPages)") }
         try ChildProcess.replace(program: "nbdkit", arguments: arguments + features.pluginParameters)
     }
 }

@@ -40,6 +40,8 @@ enum Rooms {
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
         var options = options
         options.waitsForScript = scripts ?? (hypervisor.domain == .zero)
+        // Where scripts are waited for there is an xl that clears up, too.
+        options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
         complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
         try serve(hypervisor, options)
     }

@@ -69,6 +69,9 @@ final class RunningBackend: Sendable {
 
     var log: [String] { collector.all }
 
+    /// Waits until its threads have ended.
+    func join() { thread.withLock { $0.take() }?.join() }
+
     /// Ends it as `kill -9` ends a process: its mappings, ports and store connection go without a word, the nodes stay.
     func kill() {
         hypervisor.disconnect()
