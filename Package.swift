@@ -83,6 +83,7 @@ let package = Package(
             swiftSettings: strict),
 
         tests("FrameMaps"),
+        tests("DMA", ["FrameMaps", "SharedMemory"]),
         tests("SharedMemory"),
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),

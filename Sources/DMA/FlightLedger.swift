@@ -59,6 +59,8 @@ extension MemoryBus {
     public func beginFlight() -> Flight { flights.begin() }
     /// Call when that operation has ended: no more access to its memory.
     public func endFlight(_ flight: Flight) { flights.end(flight) }
+    /// Keeps a region that was taken off the bus until the operations that had begun before have ended.
+    func retire(_ region: SharedRegion) { flights.retire(region) }
     /// Operations in flight.
     public var flightCount: Int { flights.count }
     /// Detached regions that are still mapped because of operations in flight.

@@ -4,6 +4,7 @@
 // An address is `generation | slot | offset`. Windows start 1 TiB apart, so that running off the end of one never
 // lands in another, and generation and slot are never both small, so that a raw offset or a pointer passed by mistake is a fault.
 
+import FrameMaps
 import SharedMemory
 
 /// Thrown when a device reaches for an address that nothing is mapped at.
@@ -49,9 +50,19 @@ public final class MemoryBus: CustomStringConvertible {
     private var free: [Int] = []
     private var slots: [ObjectIdentifier: Int] = [:]
     var flights = FlightLedger()
+    /// How addresses outside every window are found; nil on the direct map.
+    let frames: BusFrames?
 
-    /// An empty bus.
-    public init() {
+    /// An empty bus: the direct map.
+    public convenience init() { self.init(frames: nil) }
+
+    /// An empty bus whose addresses are frames of a memory model, behind an IOMMU if there is one.
+    public convenience init(model: MemoryModel, iommu: IommuDomain? = nil, seed: UInt64 = 1) {
+        self.init(frames: BusFrames(model: model, iommu: iommu, seed: seed))
+    }
+
+    private init(frames: BusFrames?) {
+        self.frames = frames
         capacity = 16
         unsafe windows = .allocate(capacity: capacity)
         unsafe windows.initialize(repeating: Window(), count: capacity)
@@ -64,6 +75,26 @@ public final class MemoryBus: CustomStringConvertible {
 
     /// Number of regions attached.
     public var windowCount: Int { slots.count }
+
+    /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours on the bus need
+    /// not be neighbours here. nil if its first byte faults.
+    public func resolveRun(_ segment: BusSegment, _ direction: DMADirection) -> (memory: UnsafeMutableRawPointer, byteCount: UInt32)? {
+        if let memory = unsafe resolve(segment, direction) { return unsafe (memory, segment.byteCount) }
+        return unsafe frames?.resolve(segment, direction)
+    }
+
+    /// Whether every byte of the segment is there for the device. Touches no memory.
+    public func isReachable(_ segment: BusSegment, _ direction: DMADirection) -> Bool {
+        var rest = segment
+        while rest.byteCount > 0 {
+            guard let run = unsafe resolveRun(rest, direction) else { return false }
+            let count = unsafe run.byteCount
+            guard count < rest.byteCount else { return true }
+            guard let next = rest.address.advanced(by: UInt64(count)) else { return false }
+            rest = BusSegment(address: next, byteCount: rest.byteCount - count)
+        }
+        return false
+    }
 
     /// `bus with 3 windows`.
     public var description: String { "bus with \(windowCount) windows" }

@@ -46,8 +46,7 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     /// Room for indices below `limit` (at most `widest`), with up to `tableLimit` tables.
     package init(limit: UInt64, tableLimit: Int) {
         self.limit = min(limit, Self.widest)
-        let count = rootCount(self.limit)
-        unsafe root = zeroedSlots(count)
+        unsafe root = zeroedSlots(rootCount(self.limit))
         structure = Atomic(0)
         nodes = RadixNodes(limit: tableLimit)
     }

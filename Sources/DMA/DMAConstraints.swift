@@ -1,0 +1,98 @@
+// What a device can reach and take, why memory is bounced for it, and what can go wrong.
+
+import FrameMaps
+
+/// A device's limits.
+public struct DMAConstraints: Hashable, Sendable {
+    /// The largest address it can send; all ones of so many bits.
+    public var mask: UInt64
+    /// A segment never crosses a multiple of this plus one (all ones of so many bits; all ones for no boundary).
+    public var boundaryMask: UInt64
+    /// The most bytes in a segment.
+    public var maximumSegmentSize: UInt32
+    /// The most segments in a transfer.
+    public var maximumSegments: Int
+    /// Each segment starts at a multiple of this (a power of two).
+    public var minimumAlignment: UInt32
+    /// Whether pages must not be shared with it beyond the bytes that it is to see.
+    public var isUntrusted: Bool
+
+    /// No limits unless given.
+    public init(
+        mask: UInt64 = .max, boundaryMask: UInt64 = .max, maximumSegmentSize: UInt32 = .max, maximumSegments: Int = .max,
+        minimumAlignment: UInt32 = 1, isUntrusted: Bool = false
+    ) {
+        self.mask = mask
+        self.boundaryMask = boundaryMask
+        self.maximumSegmentSize = max(1, maximumSegmentSize)
+        self.maximumSegments = max(1, maximumSegments)
+        self.minimumAlignment = max(1, minimumAlignment)
+        self.isUntrusted = isUntrusted
+    }
+
+    /// Whether there is nothing to heed.
+    var isNone: Bool { self == DMAConstraints() }
+}
+
+/// Why memory went through the bounce pool.
+public enum BounceReason: Int, Sendable, CaseIterable, CustomStringConvertible {
+    /// The device cannot reach the address.
+    case mask
+    /// Pages that are neighbours for the domain are none on the bus, and one segment was asked for.
+    case straddle
+    /// The start is not aligned as the device needs.
+    case alignment
+    /// More segments than the device takes.
+    case segments
+    /// The page holds other bytes, and the device is not to see them.
+    case untrusted
+    public var description: String {
+        switch self {
+        case .mask: "mask"
+        case .straddle: "straddle"
+        case .alignment: "alignment"
+        case .segments: "segments"
+        case .untrusted: "untrusted"
+        }
+    }
+}
+
+/// Why something was not mapped, unmapped or synchronized. Nothing was changed.
+public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Nothing is at this page.
+    case noSuchPage(Pfn)
+    /// The device was to write a page that is read-only.
+    case notWritable(Pfn)
+    /// A piece that is empty or leaves its page.
+    case badPiece(offset: Int, byteCount: Int)
+    /// The transfer must be bounced and there is no pool for it.
+    case needsBounce(BounceReason)
+    /// The pool is full: its name, the slots in use and all of them, and the most bytes that would be had now.
+    case poolFull(name: String, used: Int, slots: Int, largest: Int)
+    /// The IO address space is full: pages asked for.
+    case noIova(pages: Int, largest: Int)
+    /// The IO page tables may not grow any more.
+    case tableMemory
+    /// The mapping does not exist: never made, or unmapped already.
+    case notMapped
+    /// Another direction than it was mapped for.
+    case wrongDirection
+    /// Beyond the mapping's bytes.
+    case outsideMapping(offset: Int, byteCount: Int, mapped: Int)
+
+    public var description: String {
+        switch self {
+        case .noSuchPage(let pfn): "nothing is mapped at \(pfn)"
+        case .notWritable(let pfn): "\(pfn) is read-only"
+        case .badPiece(let offset, let count): "\(count) bytes at offset \(offset) are not a part of a page"
+        case .needsBounce(let reason): "the transfer needs a bounce pool (\(reason))"
+        case .poolFull(let name, let used, let slots, let largest):
+            "bounce pool \(name) has \(used) of \(slots) slots in use; the largest request that fits is \(largest) bytes"
+        case .noIova(let pages, let largest): "no \(pages) pages of IO address space; the largest run is \(largest) pages"
+        case .tableMemory: "the IO page tables may not grow"
+        case .notMapped: "no such mapping (never made, or unmapped already)"
+        case .wrongDirection: "mapped for another direction"
+        case .outsideMapping(let offset, let count, let mapped): "\(count) bytes at \(offset) of a mapping of \(mapped)"
+        }
+    }
+}

@@ -1,0 +1,231 @@
+// Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64 children to a
+// node instead of two: each node is one word of free bits, so that a million units have four levels and the worst case, the request
+// that must fail included, is a few dozen instructions. Free space is exact: nothing is cached out of sight. The same calls give the same places.
+//
+// A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit of its
+// parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
+
+import Glibc
+
+/// Not thread-safe.
+@safe
+final class UnitAllocator {
+    @safe
+    private struct Level {
+        var words: UnsafeMutablePointer<UInt64>
+        /// Class of each word: largest order (0 to 5) it can give, or 255.
+        var classes: UnsafeMutablePointer<UInt8>
+        var next: UnsafeMutablePointer<UInt32>
+        var previous: UnsafeMutablePointer<UInt32>
+        var wordCount: Int
+    }
+
+    private static let none = UInt32.max
+    /// Five levels of 64: 2^30 units, 4 TiB of pages.
+    private static let deepest = 5
+
+    let capacity: Int
+    /// Units that are free.
+    private(set) var freeUnits = 0
+    private let levelCount: Int
+    private let levels: UnsafeMutablePointer<Level>
+    /// First word of each list, six for each level.
+    private let heads: UnsafeMutablePointer<UInt32>
+    /// Which of a level's lists have words, a bit for each.
+    private let stocked: UnsafeMutablePointer<UInt8>
+
+    /// `capacity` free units, 1 to 2^30.
+    init(capacity: Int) {
+        precondition(capacity > 0 && capacity <= 1 << 30, "units out of range")
+        self.capacity = capacity
+        var counts: [Int] = []
+        var units = capacity
+        repeat {
+            units = (units + 63) / 64
+            counts.append(units)
+        } while units > 1 && counts.count < Self.deepest
+        levelCount = counts.count
+        unsafe levels = .allocate(capacity: levelCount)
+        for (index, count) in counts.enumerated() {
+            unsafe (levels + index).initialize(to: Level(
+                words: zeroed(count), classes: .allocate(capacity: count), next: .allocate(capacity: count),
+                previous: .allocate(capacity: count), wordCount: count))
+            unsafe levels[index].classes.initialize(repeating: 255, count: count)
+        }
+        unsafe heads = .allocate(capacity: 6 * levelCount)
+        unsafe heads.initialize(repeating: Self.none, count: 6 * levelCount)
+        unsafe stocked = .allocate(capacity: levelCount)
+        unsafe stocked.initialize(repeating: 0, count: levelCount)
+        addAll()
+    }
+
+    deinit {
+        for index in 0..<levelCount {
+            let level = unsafe levels[index]
+            unsafe free(level.words)
+            unsafe level.classes.deallocate()
+            unsafe level.next.deallocate()
+            unsafe level.previous.deallocate()
+        }
+        unsafe levels.deallocate()
+        unsafe heads.deallocate()
+        unsafe stocked.deallocate()
+    }
+
+    /// The order of a request: the smallest power of two that holds `count` units.
+    @inline(__always)
+    static func order(_ count: Int) -> Int { count <= 1 ? 0 : Int.bitWidth - (count - 1).leadingZeroBitCount }
+
+    /// Takes 1 << `order` units, aligned to their number; nil if there are none.
+    @inline(__always)
+    func allocate(order: Int) -> Int? {
+        let level = order / 6
+        guard level < levelCount, let place = take(level, order - level * 6) else { return nil }
+        freeUnits -= 1 << order
+        return place << (6 * level)
+    }
+
+    /// Gives them back; false, and nothing changes, if they are not what was taken as far as can be told (a part is free).
+    @discardableResult
+    @inline(__always)
+    func release(_ start: Int, order: Int) -> Bool {
+        let level = order / 6
+        guard level < levelCount, start >= 0, start + 1 << order <= capacity, start & ((1 << order) - 1) == 0 else { return false }
+        guard give(level, start >> (6 * level), order - level * 6) else { return false }
+        freeUnits += 1 << order
+        return true
+    }
+
+    /// The order of the largest request that would succeed now; nil if everything is taken.
+    var largestOrder: Int? {
+        for level in stride(from: levelCount - 1, through: 0, by: -1) {
+            let lists = unsafe stocked[level]
+            if lists != 0 { return level * 6 + 7 - lists.leadingZeroBitCount }
+        }
+        return nil
+    }
+
+    /// The largest order that can ever be had.
+    var topOrder: Int { (levelCount - 1) * 6 + 5 }
+
+    /// Makes everything free, in the largest units that fit.
+    private func addAll() {
+        var start = 0
+        while start < capacity {
+            var order = min(start == 0 ? 29 : start.trailingZeroBitCount, topOrder)
+            while start + 1 << order > capacity { order -= 1 }
+            release(start, order: order)
+            start += 1 << order
+        }
+    }
+
+    private func take(_ level: Int, _ order: Int) -> Int? {
+        let lists = unsafe stocked[level] >> UInt8(order)
+        if lists != 0 {
+            let word = unsafe Int(heads[level * 6 + order + lists.trailingZeroBitCount])
+            let bits = unsafe levels[level].words[word]
+            let place = Self.aligned(bits, order).trailingZeroBitCount
+            unsafe store(level, word, bits & ~(Self.ones(order) << UInt64(place)))
+            return word << 6 + place
+        }
+        // None in a split unit: split one of the next size.
+        guard level + 1 < levelCount, let word = take(level + 1, 0) else { return nil }
+        unsafe store(level, word, ~Self.ones(order))
+        return word << 6
+    }
+
+    private func give(_ level: Int, _ place: Int, _ order: Int) -> Bool {
+        let word = place >> 6
+        let mask = Self.ones(order) << UInt64(place & 63)
+        let bits = unsafe levels[level].words[word]
+        if bits & mask != 0 || bits == 0 && isFreeAbove(level, word) { return false }
+        if bits | mask == .max && level + 1 < levelCount {
+            unsafe store(level, word, 0)
+            return give(level + 1, word, 0)
+        }
+        unsafe store(level, word, bits | mask)
+        return true
+    }
+
+    /// Whether the unit that this word describes is free as a whole.
+    private func isFreeAbove(_ level: Int, _ word: Int) -> Bool {
+        var (level, place) = (level + 1, word)
+        while level < levelCount {
+            let bits = unsafe levels[level].words[place >> 6]
+            if bits != 0 { return bits >> UInt64(place & 63) & 1 == 1 }
+            place >>= 6
+            level += 1
+        }
+        return false
+    }
+
+    // MARK: Words and lists
+
+    @inline(__always)
+    private func store(_ level: Int, _ word: Int, _ bits: UInt64) {
+        let at = unsafe levels + level
+        unsafe at.pointee.words[word] = bits
+        let (old, new) = unsafe (at.pointee.classes[word], Self.largest(bits))
+        if old == new { return }
+        unsafe at.pointee.classes[word] = new
+        if old != 255 { unlink(level, word, Int(old)) }
+        if new != 255 { link(level, word, Int(new)) }
+    }
+
+    private func link(_ level: Int, _ word: Int, _ list: Int) {
+        let head = unsafe heads[level * 6 + list]
+        unsafe levels[level].next[word] = head
+        unsafe levels[level].previous[word] = Self.none
+        if head != Self.none { unsafe levels[level].previous[Int(head)] = UInt32(word) }
+        unsafe heads[level * 6 + list] = UInt32(word)
+        unsafe stocked[level] |= 1 << UInt8(list)
+    }
+
+    private func unlink(_ level: Int, _ word: Int, _ list: Int) {
+        let (next, previous) = unsafe (levels[level].next[word], levels[level].previous[word])
+        if next != Self.none { unsafe levels[level].previous[Int(next)] = previous }
+        if previous != Self.none {
+            unsafe levels[level].next[Int(previous)] = next
+        } else {
+            unsafe heads[level * 6 + list] = next
+            if next == Self.none { unsafe stocked[level] &= ~(1 << UInt8(list)) }
+        }
+    }
+
+    /// 1 << order ones.
+    @inline(__always)
+    private static func ones(_ order: Int) -> UInt64 { UInt64.max >> UInt64(64 - 1 << order) }
+
+    /// The places where an aligned run of 1 << order free bits starts.
+    @inline(__always)
+    private static func aligned(_ bits: UInt64, _ order: Int) -> UInt64 {
+        var bits = bits
+        if order > 0 { bits &= bits >> 1 & 0x5555_5555_5555_5555 }
+        if order > 1 { bits &= bits >> 2 & 0x1111_1111_1111_1111 }
+        if order > 2 { bits &= bits >> 4 & 0x0101_0101_0101_0101 }
+        if order > 3 { bits &= bits >> 8 & 0x0001_0001_0001_0001 }
+        if order > 4 { bits &= bits >> 16 & 0x0000_0001_0000_0001 }
+        return bits
+    }
+
+    /// The largest order that the word can give, or 255.
+    @inline(__always)
+    private static func largest(_ bits: UInt64) -> UInt8 {
+        if bits == 0 { return 255 }
+        var bits = bits & bits >> 1 & 0x5555_5555_5555_5555
+        if bits == 0 { return 0 }
+        bits &= bits >> 2 & 0x1111_1111_1111_1111
+        if bits == 0 { return 1 }
+        bits &= bits >> 4 & 0x0101_0101_0101_0101
+        if bits == 0 { return 2 }
+        bits &= bits >> 8 & 0x0001_0001_0001_0001
+        if bits == 0 { return 3 }
+        return bits & bits >> 16 & 0x0000_0001_0000_0001 == 0 ? 4 : 5
+    }
+}
+
+private func zeroed(_ count: Int) -> UnsafeMutablePointer<UInt64> {
+    // Not touched until used: a large, mostly empty space costs no memory.
+    guard let memory = unsafe calloc(count, 8) else { preconditionFailure("no memory for an allocator of \(count) words") }
+    return unsafe memory.bindMemory(to: UInt64.self, capacity: count)
+}

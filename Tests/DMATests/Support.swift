@@ -1,0 +1,19 @@
+import FrameMaps
+
+/// A seeded generator, so that a failure can be had again.
+struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+    init(_ seed: UInt64) { state = seed }
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return z ^ z >> 31
+    }
+}
+
+func pfns(_ start: UInt64, _ count: UInt64 = 1) -> FrameRange<Pfn> { FrameRange(Pfn(rawValue: start), count: count)! }
+func bus(_ frame: UInt64) -> BusFrame { BusFrame(rawValue: frame) }
+func pfn(_ frame: UInt64) -> Pfn { Pfn(rawValue: frame) }
+

@@ -1,0 +1,58 @@
+// The allocator against a bitmap searched from end to end (attacks.md PM16).
+
+import Testing
+
+@testable import DMA
+
+@Suite(.timeLimit(.minutes(1)))
+struct UnitAllocatorTests {
+    @Test(arguments: [1, 2, 63, 64, 65, 100, 4095, 4096, 4097, 5000, 270_000], [1, 2] as [UInt64])
+    func againstABitmap(_ capacity: Int, _ seed: UInt64) {
+        var random = SplitMix(seed)
+        let allocator = UnitAllocator(capacity: capacity)
+        var taken = [Bool](repeating: false, count: capacity)
+        var live: [(start: Int, order: Int)] = []
+        let largest = UnitAllocator.order(capacity) + 1
+        for round in 0..<(capacity > 5000 ? 300 : 1200) {
+            if Int.random(in: 0..<100, using: &random) < (round / 150 % 2 == 0 ? 70 : 30) || live.isEmpty {
+                let order = min(Int.random(in: 0...largest, using: &random), Int.random(in: 0...largest, using: &random))
+                if let start = allocator.allocate(order: order) {
+                    #expect(start & ((1 << order) - 1) == 0)
+                    #expect(start + 1 << order <= capacity)
+                    if taken[start..<start + 1 << order].contains(true) { Issue.record("given out twice: \(start) order \(order)") }
+                    for index in start..<start + 1 << order { taken[index] = true }
+                    live.append((start, order))
+                } else if capacity <= 5000, order < 12 {
+                    // Exact: it fails only when no aligned run is free. (Orders that a top word cannot hold are not served.)
+                    let size = 1 << order
+                    let fits = stride(from: 0, through: capacity - size, by: size).contains { !taken[$0..<$0 + size].contains(true) }
+                    if fits && order <= (allocator.topOrder) { Issue.record("refused though free: order \(order) of \(capacity)") }
+                }
+            } else {
+                let gone = live.remove(at: Int.random(in: live.indices, using: &random))
+                #expect(allocator.release(gone.start, order: gone.order))
+                for index in gone.start..<gone.start + 1 << gone.order { taken[index] = false }
+                // A second time it is refused.
+                #expect(!allocator.release(gone.start, order: gone.order))
+            }
+            if round % 100 == 0 { #expect(allocator.freeUnits == taken.count { !$0 }) }
+        }
+        for gone in live { allocator.release(gone.start, order: gone.order) }
+        #expect(allocator.freeUnits == capacity)
+        // All of it is one again.
+        if let order = allocator.largestOrder { #expect(allocator.allocate(order: order) != nil) }
+    }
+
+    @Test func theSameCallsGiveTheSamePlaces() {
+        func places() -> [Int?] {
+            var random = SplitMix(7)
+            let allocator = UnitAllocator(capacity: 1000)
+            return (0..<500).map { _ in
+                let place = allocator.allocate(order: Int.random(in: 0...3, using: &random))
+                if let place, place % 3 == 0 { allocator.release(place, order: 0) }
+                return place
+            }
+        }
+        #expect(places() == places())
+    }
+}
