@@ -1,14 +1,15 @@
-// causeway backend: serves the disks of one domain.
+// causeway backend: serves the disks and network interfaces of one domain.
 
 import ArgumentParser
 import XenWire
 
 struct Backend: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves every disk whose backend is this domain, hot-plugged ones too, until interrupted.")
+        abstract: "Serves every disk and interface whose backend is this domain, hot-plugged ones too, until interrupted.")
 
     @OptionGroup var host: HostOptions
     @OptionGroup var features: BlockFeatures
+    @OptionGroup var vifFeatures: VifFeatures
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
     @Flag(help: "Stands on this host's Xen instead of a loopback host.") var xen = false
@@ -18,6 +19,6 @@ struct Backend: ParsableCommand {
         try host.followParent()
         var options = features.backendOptions
         options.direct = direct
-        try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), options: options)
+        try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), options: options, network: vifFeatures.backendOptions)
     }
 }

@@ -39,6 +39,8 @@ private struct World: Hashable, CustomStringConvertible {
         case .disconnect:
             if holds { next.holds = false } else { next.back = .closed }
         case .refuse: next.back = .closing
+        // A vif's only; this world's frontends have no such state.
+        case .reconfigure, .resume: return nil
         }
         return next == self ? nil : next
     }
