@@ -67,7 +67,7 @@ let package = Package(
         room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
         room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "LinuxSystem"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "LinuxSystem"]),
         room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),

@@ -6,32 +6,30 @@ import DMA
 import Glibc
 import LinuxSystem
 import Packets
-import Synchronization
 import XenWire
 
-/// A tap of this host, in the namespace of the thread that opened it.
+/// A tap of this host, in the network namespace of the threads that use it.
 public final class TapDevice: NetworkDevice {
     public let name: String
-    /// Each queue has a descriptor of its own, taken by `openQueue`.
-    private let queues: Mutex<[Descriptor]>
-    /// Keeps the interface, its addresses and its place in a bridge while no queue is open. Carries no traffic.
+    /// Keeps the interface, its addresses and its place in a bridge while no queue is open. A detached queue: the kernel spreads
+    /// traffic over attached ones only.
     private let keeper: Descriptor
 
-    /// Opens `name`, which is made if there is none, for `queueCount` queues.
-    public init(name: String, queueCount: Int = 1) throws(DeviceError) {
+    /// Opens `name`, which is made if there is none.
+    public init(name: String) throws(DeviceError) {
         self.name = name
-        var opened: [Descriptor] = []
-        for _ in 0...max(1, queueCount) {
-            let raw = unsafe causeway_tap_open(name)
-            if raw < 0 {
-                let error = Errno.current
-                throw .system(name: "tap \(name)", doing: error.rawValue == EINVAL ? "join it as one of several queues" : "open it", error)
-            }
-            opened.append(Descriptor(owning: raw))
+        do throws(Errno) {
+            keeper = try Self.open(name)
+            _ = try retryingInterrupts { causeway_tap_attach_queue(keeper.rawValue, 0) }
+        } catch {
+            throw .system(name: "tap \(name)", doing: error.rawValue == EINVAL ? "join it as one of several queues" : "open it", error)
         }
-        keeper = opened.removeFirst()
-        _ = causeway_tap_attach_queue(keeper.rawValue, 0)
-        queues = Mutex(opened)
+    }
+
+    private static func open(_ name: String) throws(Errno) -> Descriptor {
+        let raw = unsafe causeway_tap_open(name)
+        if raw < 0 { throw Errno.current }
+        return Descriptor(owning: raw)
     }
 
     public var mtu: Int {
@@ -47,8 +45,7 @@ public final class TapDevice: NetworkDevice {
     }
 
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
-        guard let descriptor = queues.withLock({ $0.popLast() }) else { throw Errno(EMFILE) }
-        return FrameQueue(descriptor, bus)
+        FrameQueue(try Self.open(name), bus)
     }
 }
 

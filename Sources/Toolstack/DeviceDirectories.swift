@@ -86,8 +86,16 @@ public struct DeviceDirectories: Sendable {
     static func write(
         _ attachment: Attachment, at paths: DevicePaths, in store: some StoreAccess
     ) throws(StoreError) -> Bool {
+        try write(
+            backend: backendNodes(attachment, kind: paths.kind), frontend: frontendNodes(attachment), at: paths, in: store)
+    }
+
+    /// Writes the three directories of a device of any kind; false, writing nothing, if it is there already.
+    static func write(
+        backend backendNodes: [(String, String)], frontend frontendNodes: [(String, String)], at paths: DevicePaths,
+        in store: some StoreAccess
+    ) throws(StoreError) -> Bool {
         if try store.exists(paths.recordPath) { return false }
-        let backendNodes = Self.backendNodes(attachment, kind: paths.kind)
         // The record first: what the guest or a driver domain does to its own directory never changes it.
         try store.write(paths.recordPath + "/frontend", paths.frontendPath)
         try store.write(paths.recordPath + "/backend", paths.backendPath)
@@ -97,7 +105,7 @@ public struct DeviceDirectories: Sendable {
         try makeAfresh(paths.frontendPath, frontendOwned, in: store)
         // The guest may change what lies in its own directory, so nobody but the guest believes it (XSA-175).
         try store.write(paths.frontendPath + "/backend", paths.backendPath)
-        for (key, value) in frontendNodes(attachment) {
+        for (key, value) in frontendNodes {
             try store.write("\(paths.frontendPath)/\(key)", value)
             try store.setPermissions("\(paths.frontendPath)/\(key)", frontendOwned)
         }
@@ -133,6 +141,8 @@ public struct DeviceDirectories: Sendable {
         case .vbd3, .qdisk:
             let format = disk.format == .raw || disk.format == .empty ? "aio" : disk.format.rawValue
             nodes.append(("params", "\(format):\(disk.target)"))
+        // No disk is asked for there.
+        case .vif: break
         }
         if kind != .qdisk {
             let script = disk.script ?? (kind == .vbd ? "block" : "block-tap")

@@ -2,7 +2,7 @@
 
 import XenWire
 
-/// What kind of backend directory serves a disk (`/local/domain/BE/backend/KIND/…`).
+/// What kind of backend directory serves a device (`/local/domain/BE/backend/KIND/…`).
 public enum BackendKind: String, Hashable, Sendable, CaseIterable {
     /// `backendtype=phy`, and the default.
     case vbd
@@ -10,6 +10,11 @@ public enum BackendKind: String, Hashable, Sendable, CaseIterable {
     case vbd3
     /// `backendtype=qdisk`.
     case qdisk
+    /// A network interface.
+    case vif
+
+    /// The directory's name on the frontend's side.
+    var frontendName: String { self == .vif ? "vif" : "vbd" }
 
     /// The value of the backend's `type` node, as libxl writes it.
     public var type: String { self == .vbd ? "phy" : rawValue }
@@ -17,13 +22,13 @@ public enum BackendKind: String, Hashable, Sendable, CaseIterable {
 
 /// One device's place in the store.
 public struct DevicePaths: Hashable, Sendable {
-    /// The domain that sees the disk.
+    /// The domain that sees the device.
     public let frontend: DomainID
     /// The domain that serves it.
     public let backend: DomainID
     /// Which backend directory.
     public let kind: BackendKind
-    /// The device's number, `virtual-device`.
+    /// The device's number: a disk's `virtual-device`, an interface's `handle`.
     public let device: UInt32
 
     /// The paths of device number `device`.
@@ -35,19 +40,21 @@ public struct DevicePaths: Hashable, Sendable {
     }
 
     /// `/local/domain/FE/device/vbd/DEVID`: the frontend domain writes here.
-    public var frontendPath: String { "\(Self.domain(frontend))/device/vbd/\(device)" }
+    public var frontendPath: String { "\(Self.domain(frontend))/device/\(kind.frontendName)/\(device)" }
     /// `/local/domain/BE/backend/KIND/FE/DEVID`: the backend domain writes here.
     public var backendPath: String { "\(Self.domain(backend))/backend/\(kind.rawValue)/\(frontend)/\(device)" }
     /// `/libxl/FE/device/vbd/DEVID`: nobody but the toolstack writes here, so only this is believed afterwards (XSA-175, XSA-178).
-    public var recordPath: String { "\(Self.records(frontend))/\(device)" }
+    public var recordPath: String { "\(Self.records(frontend, kind))/\(device)" }
 
     /// `/local/domain/BE/error/backend/KIND/FE/DEVID`: where the backend leaves an error's text.
     var backendErrorPath: String { "\(Self.domain(backend))/error/backend/\(kind.rawValue)/\(frontend)/\(device)" }
 
     /// `/local/domain/N`.
     public static func domain(_ domain: DomainID) -> String { "/local/domain/\(domain)" }
-    /// The directory of a domain's disk records.
-    static func records(_ domain: DomainID) -> String { "/libxl/\(domain)/device/vbd" }
+    /// The directory of a domain's records, of its disks or its interfaces.
+    static func records(_ domain: DomainID, _ kind: BackendKind = .vbd) -> String {
+        "/libxl/\(domain)/device/\(kind.frontendName)"
+    }
 
     /// The paths that a record's `backend` node names; nil unless it has the form that the toolstack writes for this device.
     init?(backendPath: String, frontend: DomainID, device: UInt32) {

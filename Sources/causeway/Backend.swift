@@ -1,14 +1,15 @@
-// causeway backend: serves the disks of one domain.
+// causeway backend: serves the disks and network interfaces of one domain.
 
 import ArgumentParser
 import XenWire
 
 struct Backend: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves every disk whose backend is this domain, hot-plugged ones too, until interrupted.")
+        abstract: "Serves every disk and interface whose backend is this domain, hot-plugged ones too, until interrupted.")
 
     @OptionGroup var host: HostOptions
     @OptionGroup var features: BlockFeatures
+    @OptionGroup var vifFeatures: VifFeatures
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
     @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
@@ -41,9 +42,10 @@ struct Backend: ParsableCommand {
         options.waitsForScript = scripts == .wait
         options.journalDirectory = noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil)
         if xen {
-            try Rooms.serveXenBackend(options: options, scripts: scripts.map { $0 == .wait })
+            try Rooms.serveXenBackend(options: options, network: vifFeatures.backendOptions, scripts: scripts.map { $0 == .wait })
         } else {
-            try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), options: options)
+            try Rooms.serveBackend(
+                in: try host.directory(), domain: DomainID(domain), options: options, network: vifFeatures.backendOptions)
         }
     }
 }

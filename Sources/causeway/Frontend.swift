@@ -4,5 +4,5 @@ import ArgumentParser
 
 struct Frontend: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Runs one frontend, until interrupted.", subcommands: [FrontendVbd.self])
+        abstract: "Runs one frontend, until interrupted.", subcommands: [FrontendVbd.self, FrontendVif.self])
 }

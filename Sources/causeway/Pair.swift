@@ -6,22 +6,26 @@ import Toolstack
 
 struct Pair: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Connects disks through a frontend and a backend process, and runs COMMAND with them.",
+        abstract: "Connects disks and network interfaces through a frontend and a backend process, and runs COMMAND with them.",
         discussion: """
             SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI or null:SIZE.
+            A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0. Its backend's side is a tap here, its frontend's a tap in a network
+            namespace of its own: CAUSEWAY_TAP_BACK_<n>, CAUSEWAY_TAP_FRONT_<n>, CAUSEWAY_NETNS_<n>.
             COMMAND sees CAUSEWAY_RUN_DIR, XENSTORED_PATH, CAUSEWAY_NBD_<vdev> for each disk, and $uri for the first: NBD URIs.
             Its exit status is the command's. Without COMMAND, the pair runs until interrupted.
             """)
 
     @OptionGroup var host: HostOptions
     @OptionGroup var features: BlockFeatures
+    @OptionGroup var vifFeatures: VifFeatures
+    @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
     @Option(name: .customLong("disk"), help: ArgumentHelp("A disk.", valueName: "spec")) var disks: [String] = []
     @Option(help: "How long a disk may take to connect, in seconds.") var timeout = 15
     @Flag(name: .shortAndLong, help: "Prints nothing but errors.") var quiet = false
     @Argument(parsing: .postTerminator, help: "What to run, after --.") var command: [String] = []
 
     func validate() throws {
-        guard !disks.isEmpty else { throw ValidationError("give at least one --disk") }
+        guard !disks.isEmpty || !vifs.isEmpty else { throw ValidationError("give at least one --disk or --vif") }
         guard (1...3600).contains(timeout) else { throw ValidationError("--timeout: 1 to 3600, not \(timeout)") }
     }
 
@@ -35,11 +39,12 @@ struct Pair: ParsableCommand {
                 throw Failure.usage("--disk: \(disk.vdev): backend: a pair serves its disks from domain 0")
             }
         }
+        let interfaces = try vifs.map { try parseVif($0) }
         // Before anything else: whatever is started inherits it, and a signal from now on is taken where it can be answered.
         Signals.block(Signals.termination + [SIGCHLD])
         let session = PairSession(
-            directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features,
+            directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features, vifFeatures: vifFeatures,
             connectTimeout: timeout * 1000, isQuiet: quiet)
-        throw Failure.silent(session.run(specifications, command: command))
+        throw Failure.silent(session.run(specifications, interfaces, command: command))
     }
 }

@@ -1,10 +1,14 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import HostDevices
 import Hypervisor
 import HypervisorCore
 import LibxenHypervisor
+import LinuxSystem
 import LoopbackHypervisor
+import NetworkBackend
+import NetworkFrontend
 import Toolstack
 import XenStore
 import XenWire
@@ -22,20 +26,23 @@ enum Rooms {
         while Signals.wait(for: Signals.termination, milliseconds: 1_000_000) == nil {}
     }
 
-    /// Serves a domain's disks until the process is asked to end.
-    static func serveBackend(in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions) throws(Failure)
-    {
+    /// Serves a domain's disks and interfaces until the process is asked to end.
+    static func serveBackend(
+        in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions, network: NetworkBackendOptions
+    ) throws(Failure) {
         Signals.block(Signals.termination)
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, options)
+        try serve(hypervisor, options, network)
         hypervisor.disconnect()
     }
 
     /// Serves this domain's disks on the Xen below, until the process is asked to end.
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
-    static func serveXenBackend(options: BlockBackendOptions, scripts: Bool?) throws(Failure) {
+    static func serveXenBackend(
+        options: BlockBackendOptions, network: NetworkBackendOptions, scripts: Bool?
+    ) throws(Failure) {
         Signals.block(Signals.termination)
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
         var options = options
@@ -43,10 +50,13 @@ enum Rooms {
         // Where scripts are waited for there is an xl that clears up, too.
         options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
         complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
-        try serve(hypervisor, options)
+        try serve(hypervisor, options, network)
     }
 
-    private static func serve<H: Hypervisor>(_ hypervisor: H, _ options: BlockBackendOptions) throws(Failure) {
+    /// blkback on this thread, netback on another; both end together.
+    private static func serve<H: Hypervisor>(
+        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions
+    ) throws(Failure) {
         let openDisk = DiskOpening(direct: options.direct)
         let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
             complain("blkback: \(line)")
@@ -54,11 +64,52 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(options.kind)")
             ServiceManager.tell("READY=1")
         }
+        let interfaces = NetworkBackendService(hypervisor: hypervisor, options: network, openDevice: NetworkOpening.open) { line in
+            complain("netback: \(line)")
+        }
         try Signals.onTermination {
             ServiceManager.tell("STOPPING=1")
             service.stop()
+            interfaces.stop()
         }
-        do { try service.run() } catch { throw Failure("blkback: \(error)") }
+        let thread: WorkerThread
+        do {
+            thread = try WorkerThread(name: "netback") {
+                do throws(NetworkBackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
+            }
+        } catch { throw Failure("netback: cannot start a thread: \(error)") }
+        defer { thread.join() }
+        do { try service.run() } catch {
+            interfaces.stop()
+            throw Failure("blkback: \(error)")
+        }
+        interfaces.stop()
+    }
+
+    /// Runs an interface's frontend until the process is asked to end or the interface is gone.
+    static func serveVif(
+        in directory: RunDirectory, domain: DomainID, number: UInt32, tap name: String, options: NetworkFrontendOptions
+    ) throws(Failure) {
+        let hypervisor = try refusing("frontend") { () throws(HypervisorError) in
+            try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
+        }
+        let frontend: NetworkFrontend<LoopbackHypervisor>
+        do {
+            let tap = try TapDevice(name: name)
+            frontend = try NetworkFrontend(hypervisor: hypervisor, number: number, device: tap, options: options) { line in
+                complain("netfront: \(line)")
+            }
+            try frontend.start()
+            try HostInterface.setUp(name)
+        } catch { throw Failure("netfront: vif \(number): \(error)") }
+        defer { hypervisor.disconnect() }
+        while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {
+            guard let failure = frontend.failure else { continue }
+            frontend.close()
+            if failure == .removed { return }
+            throw Failure("netfront: \(failure)")
+        }
+        frontend.close()
     }
 
     /// Makes a domain; its number.
@@ -133,9 +184,8 @@ enum GuestDomain {
         var first: Failure?
         do {
             let devices = DeviceDirectories(store: store)
-            for listing in try devices.list(of: domain) {
-                try devices.remove(listing.paths, force: true, milliseconds: 2000)
-            }
+            let paths = try devices.list(of: domain).map(\.paths) + devices.listInterfaces(of: domain).map(\.paths)
+            for device in paths { try devices.remove(device, force: true, milliseconds: 2000) }
             try DomainDirectories(store: store).remove(domain)
         } catch { first = Failure("\(error)") }
         do { try Rooms.destroyDomain(domain, in: directory) } catch { first = first ?? error }

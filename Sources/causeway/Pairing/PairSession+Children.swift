@@ -15,6 +15,7 @@ extension PairSession {
             complain("pair: the backend \(status); starting it again")
         }
         if backend == nil, host != nil, restarts.isDue { try startBackend() }
+        lookAfterVifs()
         for index in disks.indices {
             guard let status = disks[index].frontend?.reap() else { continue }
             disks[index].frontend = nil

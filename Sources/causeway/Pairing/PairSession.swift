@@ -9,6 +9,7 @@ import XenWire
 struct PairSession: ~Copyable {
     let directory: PairDirectory
     let features: BlockFeatures
+    let vifFeatures: VifFeatures
     /// Milliseconds that a disk may take.
     let connectTimeout: Int
     let isQuiet: Bool
@@ -17,10 +18,14 @@ struct PairSession: ~Copyable {
     var backend: ChildProcess?
     var restarts = RestartPolicy()
     var disks: [PairedDisk] = []
+    var vifs: [PairedVif] = []
     var store: StoreClient?
     private var command: ChildProcess?
 
-    init(directory: PairDirectory, features: BlockFeatures, connectTimeout: Int, isQuiet: Bool) {
+    init(
+        directory: PairDirectory, features: BlockFeatures, vifFeatures: VifFeatures, connectTimeout: Int, isQuiet: Bool
+    ) {
+        self.vifFeatures = vifFeatures
         self.directory = directory
         self.features = features
         self.connectTimeout = connectTimeout
@@ -28,12 +33,15 @@ struct PairSession: ~Copyable {
     }
 
     /// Runs everything; the exit status.
-    consuming func run(_ specifications: [DiskSpecification], command arguments: [String]) -> Int32 {
+    consuming func run(
+        _ specifications: [DiskSpecification], _ interfaces: [VifSpecification], command arguments: [String]
+    ) -> Int32 {
         var status: Int32
         do {
             try startHost()
             try startBackend()
             for specification in specifications { try attach(specification) }
+            for interface in interfaces { try attach(interface) }
             status = try arguments.isEmpty ? runUntilInterrupted() : runCommand(arguments)
         } catch {
             if let message = error.message { complain(message) }
@@ -67,7 +75,7 @@ struct PairSession: ~Copyable {
     }
 
     mutating func startBackend() throws(Failure) {
-        backend = try ChildProcess.startRole(["backend"] + features.arguments, in: directory.run)
+        backend = try ChildProcess.startRole(["backend"] + features.arguments + vifFeatures.arguments, in: directory.run)
         restarts.started()
     }
 
@@ -128,6 +136,7 @@ struct PairSession: ~Copyable {
         var variables = ["CAUSEWAY_RUN_DIR": directory.run.path, "XENSTORED_PATH": directory.run.storeSocket]
         for disk in disks { variables[disk.variable] = disk.uri }
         variables["uri"] = disks.first?.uri
+        for vif in vifs { variables.merge(vif.variables) { $1 } }
         return variables
     }
 
@@ -161,7 +170,7 @@ struct PairSession: ~Copyable {
     }
 
     /// Ends the start-up when a signal asks for it.
-    private mutating func checkInterruption(milliseconds: Int) throws(Failure) {
+    mutating func checkInterruption(milliseconds: Int) throws(Failure) {
         if let signal = Signals.wait(for: Signals.termination + [SIGCHLD], milliseconds: milliseconds),
             signal != SIGCHLD
         {
@@ -174,6 +183,7 @@ struct PairSession: ~Copyable {
 
     private mutating func tearDown() {
         command?.stop(milliseconds: 2000)
+        endVifs()
         for index in disks.indices.reversed() {
             // One whose frontend ended before was released then.
             guard let frontend = disks[index].frontend else { continue }

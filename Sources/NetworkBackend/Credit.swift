@@ -1,0 +1,63 @@
+// How much a frontend may send: so many bytes a period, never less at once than the largest frame, or that could never pass (item 42).
+
+import XenBus
+
+/// `BYTES,MICROSECONDS`, as the `rate` node has it.
+public struct CreditRate: Hashable, Sendable {
+    public let bytes: UInt64
+    /// At least 1.
+    public let microseconds: UInt64
+
+    public init?(bytes: UInt64, microseconds: UInt64) {
+        guard bytes > 0, microseconds > 0, bytes < 1 << 48, microseconds < 1 << 40 else { return nil }
+        self.bytes = bytes
+        self.microseconds = microseconds
+    }
+
+    /// Parses the node.
+    public init?(_ text: String) {
+        let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+        guard parts.count == 2, let bytes = StoreNumber.parse(parts[0], as: UInt64.self),
+            let time = StoreNumber.parse(parts[1], as: UInt64.self)
+        else { return nil }
+        self.init(bytes: bytes, microseconds: time)
+    }
+}
+
+/// What is left of a rate. Time is handed in, so that tests need no clock; it never goes back (B31).
+struct Credit {
+    /// The least that may be sent at once.
+    static let leastBurst: UInt64 = 131_072
+    private let rate: CreditRate?
+    private(set) var left: UInt64
+    private var periodStart: UInt64
+
+    init(_ rate: CreditRate?, now: UInt64) {
+        self.rate = rate
+        left = rate.map { max($0.bytes, Self.leastBurst) } ?? .max
+        periodStart = now
+    }
+
+    /// Takes `count` bytes; nil: taken, else the microseconds until it is worth trying again.
+    mutating func take(_ count: Int, now: UInt64) -> UInt64? {
+        guard let rate else { return nil }
+        let wanted = UInt64(count)
+        if wanted > left { replenish(rate, now) }
+        if wanted <= left {
+            left -= wanted
+            return nil
+        }
+        let passed = now > periodStart ? now - periodStart : 0
+        return max(1, rate.microseconds - min(passed, rate.microseconds - 1))
+    }
+
+    private mutating func replenish(_ rate: CreditRate, _ now: UInt64) {
+        guard now > periodStart else { return }
+        let periods = (now - periodStart) / rate.microseconds
+        guard periods > 0 else { return }
+        let most = max(rate.bytes, Self.leastBurst)
+        let (earned, overflow) = rate.bytes.multipliedReportingOverflow(by: periods)
+        left = overflow || earned > most - min(left, most) ? most : left + earned
+        periodStart += periods * rate.microseconds
+    }
+}

@@ -1,0 +1,102 @@
+// An interface on its reactor: its queues and its control ring, which share one thread so that a change of settings is never half seen
+// by a queue.
+
+import DriverSupport
+import Hypervisor
+import LinuxSystem
+import Reactor
+
+/// What an interface tells the control thread.
+public enum InterfaceReport: Sendable {
+    /// The frontend broke a ring; nothing more is taken from it.
+    case broken(String)
+    /// Everything that was mapped is unmapped; the connection is no more.
+    case closed
+}
+
+/// One connection of one frontend. On the reactor's thread, but for `statistics`.
+final class InterfaceEngine: ReactorClient, @unchecked Sendable {
+    private let reactor: Reactor
+    let state: InterfaceState
+    let queues: [InterfaceQueue]
+    private var control: ControlCore?
+    private var controlBell: Doorbell?
+    private let controlRing: (any ContiguousGrants)?
+    private let report: @Sendable (InterfaceReport) -> Void
+    private var slot: ReactorSlot?
+    private var isBroken = false
+
+    private static let controlTag: UInt32 = 1 << 16
+
+    init(
+        reactor: Reactor, state: InterfaceState, queues: [InterfaceQueue], control: consuming ControlCore?,
+        controlChannel: (any EventChannel)?, controlRing: (any ContiguousGrants)?,
+        report: @escaping @Sendable (InterfaceReport) -> Void
+    ) {
+        self.reactor = reactor
+        self.state = state
+        self.queues = queues
+        self.control = control
+        if let controlChannel {
+            controlBell = Doorbell(controlChannel, bellTag: Self.controlTag, pauseTag: Self.controlTag + 1)
+        } else {
+            controlBell = nil
+        }
+        self.controlRing = controlRing
+        self.report = report
+        state.handOver = { [weak self] frame, region, offset, target in
+            guard let self, target < self.queues.count else { return false }
+            return self.queues[target].receive.accept(frame, from: region, offset)
+        }
+        slot = reactor.attach(self)
+    }
+
+    var statistics: [NetworkQueueStatistics] { queues.map(\.statistics) }
+
+    func poll() -> Bool {
+        if isBroken || slot == nil { return false }
+        var worked = false
+        for queue in queues where queue.work() { worked = true }
+        if let count = control?.work(), count > 0 {
+            worked = true
+            controlBell?.foundWork()
+            if control?.ring.publish() == true { controlBell?.channel.notify() }
+        }
+        if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {
+            isBroken = true
+            report(.broken(fault))
+        }
+        return worked
+    }
+
+    func prepareToSleep() -> Bool {
+        guard let slot, !isBroken else { return false }
+        var hasWork = false
+        for queue in queues where queue.prepareToSleep(reactor, slot) { hasWork = true }
+        if controlBell?.isPaused == false {
+            if control?.ring.armAndRecheck() == true { hasWork = true }
+            controlBell?.arm(reactor, slot)
+        }
+        return hasWork
+    }
+
+    func completed(tag: UInt32, result: Int32) {
+        guard slot != nil else { return }
+        if tag >= Self.controlTag {
+            _ = controlBell?.completed(tag: tag)
+        } else if Int(tag / 8) < queues.count {
+            queues[Int(tag / 8)].completed(tag)
+        }
+    }
+
+    /// Gives everything back and says so.
+    func close() {
+        guard let slot else { return }
+        self.slot = nil
+        reactor.detach(slot)
+        for queue in queues { queue.close() }
+        controlBell?.channel.close()
+        controlRing?.unmap()
+        report(.closed)
+    }
+}

@@ -1,0 +1,212 @@
+// One queue of an interface on its reactor: both directions, its doorbells, its device queue.
+
+import DMA
+import DriverSupport
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import Reactor
+import Synchronization
+
+/// Both directions of one queue. On its reactor's thread, but for `statistics`.
+final class InterfaceQueue {
+    /// Everything that one queue of a frontend's holds.
+    struct Resources: ~Copyable {
+        var transmit: TransmitCore
+        var receive: ReceiveCore
+        let mappings: GrantMappings
+        let device: any NetworkDeviceQueue
+        let rings: [any ContiguousGrants]
+        let bell: any EventChannel
+        let receiveBell: (any EventChannel)?
+    }
+
+    /// What completions of one queue are called: the queue's number times eight, and one of these.
+    enum Tag {
+        static let bell: UInt32 = 0
+        static let bellPause: UInt32 = 1
+        static let receiveBell: UInt32 = 2
+        static let receiveBellPause: UInt32 = 3
+        static let readable: UInt32 = 4
+        static let writable: UInt32 = 5
+        static let credit: UInt32 = 6
+        static let expiry: UInt32 = 7
+    }
+
+    var transmit: TransmitCore
+    var receive: ReceiveCore
+    let mappings: GrantMappings
+    private let device: any NetworkDeviceQueue
+    private let rings: [any ContiguousGrants]
+    private var bell: Doorbell
+    private var receiveBell: Doorbell?
+    private let base: UInt32
+    private let drainMicroseconds: UInt64
+    private var waitsReadable = false
+    private var waitsWritable = false
+    private var waitsCredit = false
+    private var waitsExpiry = false
+    private var pauseEnds: UInt64 = 0
+    private let snapshot = Mutex(NetworkQueueStatistics())
+
+    /// A frontend that sends nothing but nonsense is listened to once a millisecond (item 18).
+    private static let nonsensePauseNanoseconds: UInt64 = 1_000_000
+
+    init(index: Int, _ resources: consuming Resources, drainMilliseconds: UInt64) {
+        base = UInt32(index) * 8
+        mappings = resources.mappings
+        device = resources.device
+        rings = resources.rings
+        bell = Doorbell(resources.bell, bellTag: base + Tag.bell, pauseTag: base + Tag.bellPause)
+        if let other = resources.receiveBell {
+            receiveBell = Doorbell(other, bellTag: base + Tag.receiveBell, pauseTag: base + Tag.receiveBellPause)
+        } else {
+            receiveBell = nil
+        }
+        drainMicroseconds = drainMilliseconds * 1000
+        transmit = resources.transmit
+        receive = resources.receive
+    }
+
+    /// Counters as of the last turn; from any thread.
+    var statistics: NetworkQueueStatistics { snapshot.withLock { $0 } }
+    /// What the frontend did to a ring.
+    var fault: String? { transmit.fault ?? receive.fault }
+
+    /// One turn; true if there was work.
+    func work() -> Bool {
+        var worked = false
+        if transmit.isOpen, pauseEnds == 0 || monotonicNanoseconds() >= pauseEnds {
+            pauseEnds = 0
+            let (taken, rejected) = transmit.work()
+            if taken > 0 {
+                worked = true
+                bell.foundWork()
+                // Twice as many as slots that an honest frontend's one mistake takes.
+                if rejected == taken { pauseEnds = monotonicNanoseconds() + Self.nonsensePauseNanoseconds }
+            }
+        }
+        if receive.isOpen, receive.deviceIsReady || receive.holdsFrame || receive.hasStaged {
+            let moved = receive.work()
+            if moved > 0 {
+                worked = true
+                foundReceiveWork()
+            }
+        }
+        publish()
+        if worked { updateSnapshot() }
+        return worked
+    }
+
+    private func foundReceiveWork() { if receiveBell == nil { bell.foundWork() } else { receiveBell?.foundWork() } }
+
+    private func publish() {
+        if transmit.ring.publish() {
+            bell.channel.notify()
+            transmit.statistics.notificationsSent &+= 1
+        }
+        if receive.ring.publish() {
+            if receiveBell == nil { bell.channel.notify() } else { receiveBell?.channel.notify() }
+            receive.statistics.notificationsSent &+= 1
+        }
+    }
+
+    /// Arms whatever can bring work; true if there is work already.
+    func prepareToSleep(_ reactor: Reactor, _ slot: ReactorSlot) -> Bool {
+        if fault != nil || transmit.isClosing { return false }
+        if transmit.isOpen, !bell.isPaused {
+            if pauseEnds > 0 {
+                if !waitsCredit {
+                    waitsCredit = true
+                    reactor.after(microseconds: Self.nonsensePauseNanoseconds / 1000, slot, tag: base + Tag.credit)
+                }
+            } else if transmit.ring.armAndRecheck() {
+                return true
+            }
+        }
+        if let wait = transmit.creditWait, !waitsCredit {
+            waitsCredit = true
+            reactor.after(microseconds: wait, slot, tag: base + Tag.credit)
+        }
+        if transmit.isBlocked, !waitsWritable, let descriptor = device.descriptor {
+            waitsWritable = true
+            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
+        }
+        if receive.isStarved || receive.isStalled {
+            // Pages are wanted: the frontend must ring when it posts some.
+            if receive.ring.armAndRecheck() {
+                foundReceiveWork()
+                if receive.hasNewPages() { return true }
+            }
+        }
+        if receive.isStarved {
+            if !waitsExpiry {
+                waitsExpiry = true
+                reactor.after(microseconds: drainMicroseconds, slot, tag: base + Tag.expiry)
+            }
+        } else if !receive.deviceIsReady, !waitsReadable, !receive.deviceIsGone, let descriptor = device.descriptor {
+            waitsReadable = true
+            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
+        }
+        bell.arm(reactor, slot)
+        receiveBell?.arm(reactor, slot)
+        return false
+    }
+
+    /// A completion under one of this queue's tags.
+    func completed(_ tag: UInt32) {
+        if bell.completed(tag: tag) {
+            transmit.statistics.notificationsTaken &+= 1
+            if receiveBell == nil { receive.wake() }
+            return
+        }
+        if receiveBell?.completed(tag: tag) == true {
+            receive.wake()
+            return
+        }
+        switch tag - base {
+        case Tag.readable:
+            waitsReadable = false
+            receive.deviceIsReady = true
+        case Tag.writable:
+            waitsWritable = false
+            transmit.isBlocked = false
+            transmit.sendAll()
+        case Tag.credit:
+            waitsCredit = false
+            transmit.creditWait = nil
+        case Tag.expiry:
+            waitsExpiry = false
+            receive.expire()
+        default: break
+        }
+    }
+
+    private func updateSnapshot() {
+        var sum = transmit.statistics
+        let other = receive.statistics
+        sum.received = other.received
+        sum.receivedBytes = other.receivedBytes
+        sum.receiveDropped = other.receiveDropped
+        sum.receiveExpired = other.receiveExpired
+        sum.mappedFrames &+= other.mappedFrames
+        sum.copiedFrames &+= other.copiedFrames
+        sum.notificationsSent &+= other.notificationsSent
+        sum.mappedPages = mappings.count
+        let final = sum
+        snapshot.withLock { $0 = final }
+    }
+
+    /// Gives everything back. Nothing is in flight: the device moves frames inside its calls.
+    func close() {
+        transmit.isClosing = true
+        receive.isClosing = true
+        publish()
+        mappings.removeAll()
+        updateSnapshot()
+        device.close()
+        bell.channel.close()
+        receiveBell?.channel.close()
+        for ring in rings { ring.unmap() }
+    }
+}

@@ -1,0 +1,60 @@
+// What the toolstack says of a vif, in the backend's directory (pv-protocols 2.1).
+
+import XenBus
+import XenStore
+import XenWire
+
+/// An interface as the toolstack wants it served.
+public struct NetworkSettings: Equatable, Sendable {
+    public let device: DeviceID
+    /// The frontend's address.
+    public var address: MACAddress
+    /// The name of the interface on this side; nil: `vif<domain>.<number>`.
+    public var name: String?
+    /// The bridge that it becomes a port of.
+    public var bridge: String?
+    public var mtu: Int
+    /// Bytes that the frontend may send in a period, and the period in microseconds (`rate`).
+    public var rate: CreditRate?
+
+    /// The interface's name on this side.
+    public var interface: String { name ?? "vif\(device.frontend).\(device.number)" }
+
+    /// Settings as given.
+    public init(
+        device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil
+    ) {
+        self.device = device
+        self.address = address
+        self.name = name
+        self.bridge = bridge
+        self.mtu = mtu
+        self.rate = rate
+    }
+
+    /// Reads the settings in the backend's directory. The frontend's own `mac` never overrides the toolstack's (attacks.md B29).
+    public static func read(from store: some StoreAccess, at path: BackendPath) throws(XenbusError) -> NetworkSettings {
+        let base = path.path
+        let text = try store.requiredText("\(base)/mac")
+        guard let address = MACAddress(text) else {
+            throw .malformed(MalformedNode("\(base)/mac", "is \(StoreNumber.quote(text)), not an Ethernet address"))
+        }
+        func named(_ key: String) throws(XenbusError) -> String? {
+            guard let name = try store.text("\(base)/\(key)"), !name.isEmpty else { return nil }
+            guard name.utf8.count < 16, !name.contains("/"), !name.contains(" ") else {
+                throw .malformed(MalformedNode("\(base)/\(key)", "is \(StoreNumber.quote(name)), no interface's name"))
+            }
+            return name
+        }
+        var rate: CreditRate?
+        if let text = try store.text("\(base)/rate") {
+            guard let parsed = CreditRate(text) else {
+                throw .malformed(MalformedNode("\(base)/rate", "is \(StoreNumber.quote(text)), not BYTES,MICROSECONDS"))
+            }
+            rate = parsed
+        }
+        return NetworkSettings(
+            device: path.device, address: address, name: try named("vifname"), bridge: try named("bridge"),
+            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate)
+    }
+}

@@ -1,0 +1,468 @@
+// A queue's way from the device to the frontend: takes frames from the device only when there is a place for them, puts them into the
+// pages that the frontend posted, answers. Owned by one reactor thread.
+//
+// At most one frame waits here for pages, so a frontend that posts none costs its own traffic and no memory (XSA-392); the rest waits in
+// the device, whose queue is bounded and drops.
+
+import DMA
+import HostDevices
+import Hypervisor
+import Packets
+import SharedMemory
+import SharedRing
+import XenBus
+import XenWire
+
+/// The receive ring and the frames under way.
+struct ReceiveCore: ~Copyable {
+    var ring: BackRing<ReceiveRing>
+    let interface: InterfaceState
+    let mappings: GrantMappings
+    let hypervisor: any Hypervisor
+    let frontend: DomainID
+    let device: any NetworkDeviceQueue
+    /// Which of the interface's queues this is.
+    let index: Int
+    var fault: String?
+    var isClosing = false
+    var statistics = NetworkQueueStatistics()
+    /// The device may have frames; cleared when it says that it has none.
+    var deviceIsReady = true
+    var deviceIsGone = false
+    /// There are frames, or may be, and too few pages.
+    private(set) var isStarved = false
+    /// Nobody posts pages: frames are thrown away.
+    private(set) var isStalled = false
+    /// How many pages there were when that began: with no more than these the same would begin again (B9).
+    private var stalledWith = 0
+
+    private let staging: SharedRegion
+    private let stagingAddress: BusAddress
+    /// Pages that the frontend posted and that hold nothing yet, oldest first.
+    private var posted: [Posted?]
+    private var postedHead = 0
+    private(set) var postedCount = 0
+    private var mappingGeneration: UInt32 = 0
+    /// Frames in `staging`, in order, not yet put before the frontend.
+    private var staged: [Frame] = []
+    /// The last of them has no pages yet.
+    private(set) var holdsFrame = false
+    private var segments: [BusSegment] = []
+    private var pieces = FramePieces()
+    private var copies: [GrantCopy] = []
+    private var copyOwners: [Int] = []
+
+    /// Frames of one turn at most.
+    static let batch = 64
+    private static let page = SharedRegion.pageSize
+
+    private struct Posted {
+        let request: ReceiveRequest
+        let mapped: MappedPage?
+    }
+
+    struct Frame {
+        var slot: Int
+        var byteCount: Int
+        var marks: FrameMarks
+        var hash: (value: UInt32, over: HashTypes)?
+        var plan: ReceivePlan { ReceivePlan(byteCount: byteCount, isSegmented: marks.segmentation != nil, hasHash: hash != nil) }
+    }
+
+    init(
+        ring: consuming BackRing<ReceiveRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
+        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers
+    ) {
+        self.index = index
+        staging = buffers.staging
+        stagingAddress = bus.attach(staging)
+        posted = Array(repeating: nil, count: Int(ring.geometry.slotCount))
+        self.ring = ring
+        self.interface = interface
+        self.mappings = mappings
+        self.hypervisor = hypervisor
+        self.frontend = frontend
+        self.device = device
+        segments.reserveCapacity(QueueBuffers.pagesPerFrame)
+    }
+
+    var isOpen: Bool { !isClosing && fault == nil }
+
+    /// Whether frames wait to be answered in the next turn.
+    var hasStaged: Bool { staged.count > (holdsFrame ? 1 : 0) }
+
+    /// Pages of data that the frontend's next frame may need.
+    private var dataSlots: Int {
+        if !interface.features.contains(.scatterGather) { return 1 }
+        return interface.features.isDisjoint(with: [.tcp4, .tcp6]) ? 3 : QueueBuffers.pagesPerFrame
+    }
+
+    /// Slots of extra information that it may need.
+    private var extraSlots: Int {
+        (interface.features.isDisjoint(with: [.tcp4, .tcp6]) ? 0 : 1) + (interface.spreading.isActive ? 1 : 0)
+    }
+
+    /// Moves frames; how many.
+    mutating func work() -> Int {
+        guard isOpen else { return 0 }
+        var moved = 0
+        if mappingGeneration != mappings.generation { lookUpAgain() }
+        isStarved = false
+        if holdsFrame { placeHeld() }
+        while moved < Self.batch, isOpen, !isStarved, deviceIsReady {
+            takePosted(dataSlots + extraSlots)
+            if isStalled {
+                guard postedCount > stalledWith else {
+                    moved += throwAway()
+                    break
+                }
+                isStalled = false
+            }
+            if postedCount == 0 {
+                isStarved = true
+            } else if canReceiveDirectly {
+                if !staged.isEmpty { deliverStaged() }
+                if receiveDirectly() { moved += 1 }
+            } else {
+                if staged.count == QueueBuffers.stagedFrames { deliverStaged() }
+                if receiveStaged() { moved += 1 }
+            }
+        }
+        deliverStaged()
+        return moved
+    }
+
+    /// Takes what was posted since; true if there is more than there was.
+    mutating func hasNewPages() -> Bool {
+        let before = postedCount
+        takePosted(posted.count)
+        return postedCount > before || fault != nil
+    }
+
+    /// The frontend rang: there may be pages.
+    mutating func wake() {
+        if isStarved || isStalled { deviceIsReady = true }
+    }
+
+    /// The frame that waits, and what the device has, have waited long enough.
+    mutating func expire() {
+        guard isOpen, isStarved else { return }
+        if holdsFrame {
+            _ = staged.popLast()
+            holdsFrame = false
+            statistics.receiveExpired &+= 1
+            statistics.receiveDropped &+= 1
+        }
+        isStarved = false
+        isStalled = true
+        stalledWith = postedCount
+    }
+
+    // MARK: Pages
+
+    private mutating func takePosted(_ wanted: Int) {
+        guard postedCount < wanted else { return }
+        do throws(RingError) {
+            while postedCount < posted.count, let request = try ring.nextRequest() {
+                posted[(postedHead + postedCount) % posted.count] = resolve(request)
+                postedCount += 1
+            }
+        } catch { fault = "\(error)" }
+    }
+
+    private func resolve(_ request: ReceiveRequest) -> Posted {
+        guard let page = mappings.page(request.reference), page.isWritable else { return Posted(request: request, mapped: nil) }
+        return Posted(request: request, mapped: page)
+    }
+
+    private mutating func lookUpAgain() {
+        mappingGeneration = mappings.generation
+        for index in 0..<postedCount {
+            let place = (postedHead + index) % posted.count
+            if let request = posted[place]?.request { posted[place] = resolve(request) }
+        }
+    }
+
+    @inline(__always)
+    private func postedPage(_ index: Int) -> Posted? { posted[(postedHead + index) % posted.count] }
+
+    private mutating func dropPosted(_ count: Int) {
+        postedHead = (postedHead + count) % posted.count
+        postedCount -= count
+    }
+
+    // MARK: Straight into the frontend's pages
+
+    /// Whether the largest frame would fit mapped pages as they come.
+    private var canReceiveDirectly: Bool {
+        let wanted = dataSlots + extraSlots
+        // A frame's bytes may turn out to be another queue's.
+        guard postedCount >= wanted, !(interface.spreading.isActive && interface.queueCount > 1) else { return false }
+        for index in 0..<wanted where postedPage(index)?.mapped == nil { return false }
+        return true
+    }
+
+    /// Lets the device write into mapped pages; true if it had a frame. The device says only afterwards what it was, so places of extra
+    /// slots are left free behind the first page, and what lies behind them is moved up if there are fewer.
+    private mutating func receiveDirectly() -> Bool {
+        let reserved = extraSlots
+        segments.removeAll(keepingCapacity: true)
+        for page in 0..<dataSlots {
+            guard let address = postedPage(page == 0 ? 0 : page + reserved)?.mapped?.address else { return false }
+            if let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == address {
+                segments[segments.count - 1].byteCount += UInt32(Self.page)
+            } else {
+                segments.append(BusSegment(address: address, byteCount: UInt32(Self.page)))
+            }
+        }
+        guard let (count, offload) = receive() else { return false }
+        pieces.removeAll()
+        var left = count
+        var index = 0
+        while left > 0, let page = postedPage(index)?.mapped {
+            pieces.append(page.grant.region, page.grant.offset, min(left, Self.page))
+            left -= Self.page
+            index += index == 0 ? 1 + reserved : 1
+        }
+        guard let frame = describe(count, offload, slot: -1) else { return true }
+        let plan = frame.plan
+        // At most one page moves for an MTU of 9000; large frames are segmented ones and lie right.
+        if plan.dataSlots > 1, plan.extraSlots < reserved { moveUp(plan, by: reserved - plan.extraSlots, count) }
+        answer(frame)
+        statistics.mappedFrames &+= 1
+        return true
+    }
+
+    private func moveUp(_ plan: ReceivePlan, by shift: Int, _ byteCount: Int) {
+        for page in 1..<plan.dataSlots {
+            let to = page + plan.extraSlots
+            guard let source = postedPage(to + shift)?.mapped, let target = postedPage(to)?.mapped else { return }
+            target.grant.region.copy(
+                from: source.grant.region, source.grant.offset, count: min(Self.page, byteCount - page * Self.page),
+                to: target.grant.offset)
+        }
+    }
+
+    // MARK: Through private memory
+
+    /// Takes a frame into `staging`; true if the device had one. A frame without enough pages stays there.
+    private mutating func receiveStaged() -> Bool {
+        let slot = freeStagingSlot
+        let offset = slot * QueueBuffers.pagesPerFrame * Self.page
+        segments.removeAll(keepingCapacity: true)
+        guard let address = stagingAddress.advanced(by: UInt64(offset)) else { return false }
+        segments.append(BusSegment(address: address, byteCount: UInt32(QueueBuffers.pagesPerFrame * Self.page)))
+        guard let (count, offload) = receive() else { return false }
+        pieces.removeAll()
+        pieces.append(staging, offset, count)
+        guard let frame = describe(count, offload, slot: slot) else { return true }
+        staged.append(frame)
+        if reservedSlots > postedCount {
+            takePosted(reservedSlots)
+            if reservedSlots > postedCount {
+                holdsFrame = true
+                isStarved = true
+            }
+        }
+        return true
+    }
+
+    private var freeStagingSlot: Int {
+        // A held frame keeps its place, which is slot 0 after it was compacted by `deliverStaged`.
+        staged.count
+    }
+
+    /// Slots that all staged frames need.
+    private var reservedSlots: Int {
+        var total = 0
+        for frame in staged { total += frame.plan.slotCount }
+        return total
+    }
+
+    private mutating func placeHeld() {
+        takePosted(reservedSlots)
+        if reservedSlots > postedCount {
+            isStarved = true
+        } else {
+            holdsFrame = false
+        }
+    }
+
+    /// Copies staged frames into the frontend's pages and answers.
+    private mutating func deliverStaged() {
+        let count = staged.count - (holdsFrame ? 1 : 0)
+        if count > 0 {
+            var slot = 0
+            for index in 0..<count { slot = scheduleCopies(staged[index], index, from: slot) }
+            var failed = Set<Int>()
+            if !copies.isEmpty {
+                let statuses = (try? hypervisor.copyGrants(copies)) ?? []
+                for index in copyOwners.indices where index >= statuses.count || statuses[index] != .okay {
+                    failed.insert(copyOwners[index])
+                }
+                copies.removeAll(keepingCapacity: true)
+                copyOwners.removeAll(keepingCapacity: true)
+            }
+            for index in 0..<count {
+                if failed.contains(index) { refuse(staged[index]) } else { answer(staged[index]) }
+            }
+        }
+        guard holdsFrame, var frame = staged.last else { return staged.removeAll(keepingCapacity: true) }
+        // To the first place, where the next look finds it.
+        if frame.slot != 0 {
+            staging.copy(
+                from: staging, frame.slot * QueueBuffers.pagesPerFrame * Self.page, count: frame.byteCount, to: 0)
+            frame.slot = 0
+        }
+        staged = [frame]
+    }
+
+    /// Copies what goes into mapped pages, lists what the hypervisor must copy; the first slot after the frame's.
+    private mutating func scheduleCopies(_ frame: Frame, _ owner: Int, from first: Int) -> Int {
+        let plan = frame.plan
+        let base = frame.slot * QueueBuffers.pagesPerFrame * Self.page
+        for page in 0..<plan.dataSlots {
+            guard let target = postedPage(first + (page == 0 ? 0 : page + plan.extraSlots)) else { continue }
+            let count = min(Self.page, frame.byteCount - page * Self.page)
+            if let mapped = target.mapped {
+                mapped.grant.region.copy(from: staging, base + page * Self.page, count: count, to: mapped.grant.offset)
+            } else {
+                copies.append(
+                    GrantCopy(
+                        source: .local(staging, offset: base + page * Self.page),
+                        destination: .grant(target.request.reference, of: frontend, offset: 0), byteCount: count))
+                copyOwners.append(owner)
+            }
+        }
+        statistics.copiedFrames &+= 1
+        return first + plan.slotCount
+    }
+
+    // MARK: Frames
+
+    /// One frame from the device into `segments`.
+    private mutating func receive() -> (byteCount: Int, FrameOffload)? {
+        switch device.receive(into: segments.span) {
+        case .frame(let byteCount, let offload): return (byteCount, offload)
+        case .nothing: deviceIsReady = false
+        case .spoilt: statistics.receiveDropped &+= 1
+        case .failed:
+            deviceIsReady = false
+            deviceIsGone = true
+        }
+        return nil
+    }
+
+    /// Looks at the frame in `pieces`, completes a checksum that the frontend does not take; nil if the frame is not for it.
+    private mutating func describe(_ byteCount: Int, _ offload: FrameOffload, slot: Int) -> Frame? {
+        var frame = Frame(slot: slot, byteCount: byteCount, marks: FrameMarks(), hash: nil)
+        frame.marks.isValidated = offload.isValidated
+        let spreading = interface.spreading
+        let isPlain = offload.checksum == nil && offload.segmentation == nil && !spreading.isActive
+        let room = dataSlots * Self.page
+        guard byteCount >= NetworkProtocol.headerSize, byteCount <= min(room, NetworkProtocol.maximumPacketSize) else { return drop() }
+        if isPlain && interface.wanted == nil { return frame }
+        // The page may be the frontend's: what is decided on is a copy.
+        let head = QueueBuffers.stagedFrames * QueueBuffers.pagesPerFrame * Self.page
+        let headCount = pieces.copyHead(min(byteCount, FrameHeaders.mostBytes), to: staging, at: head)
+        if interface.wanted != nil, !interface.wants(MACAddress(littleEndian: staging.load(head))) { return drop() }
+        if isPlain { return frame }
+        let headers = FrameHeaders(in: staging, at: head, count: headCount)
+        guard let (marks, unfinished) = offload.marks(for: interface.abilities, headers) else { return drop() }
+        if let unfinished, !pieces.complete(unfinished) { return drop() }
+        frame.marks = marks
+        if spreading.isActive, let headers {
+            frame.hash = spreading.toeplitz.hash(headers, in: staging, at: head, types: spreading.types)
+            if let hash = frame.hash, interface.queueCount > 1 {
+                let target = spreading.queue(hash.value, of: interface.queueCount)
+                if target != index, slot >= 0 { return handOver(frame, to: target) }
+            }
+        }
+        return frame
+    }
+
+    /// Gives a staged frame to the queue that the frontend's mapping names.
+    private mutating func handOver(_ frame: Frame, to target: Int) -> Frame? {
+        let offset = frame.slot * QueueBuffers.pagesPerFrame * Self.page
+        return interface.handOver(frame, staging, offset, target) ? nil : drop()
+    }
+
+    /// Takes a frame that another queue's device gave; false if there is no room.
+    mutating func accept(_ frame: Frame, from region: SharedRegion, _ offset: Int) -> Bool {
+        guard isOpen, !holdsFrame, !isStalled else { return false }
+        if staged.count == QueueBuffers.stagedFrames { deliverStaged() }
+        var own = frame
+        own.slot = freeStagingSlot
+        staging.copy(
+            from: region, offset, count: frame.byteCount, to: own.slot * QueueBuffers.pagesPerFrame * Self.page)
+        staged.append(own)
+        takePosted(reservedSlots)
+        if reservedSlots > postedCount {
+            holdsFrame = true
+            isStarved = true
+        }
+        return true
+    }
+
+    private mutating func drop() -> Frame? {
+        statistics.receiveDropped &+= 1
+        return nil
+    }
+
+    /// Puts a frame, whose bytes are in place, before the frontend.
+    private mutating func answer(_ frame: Frame) {
+        let plan = frame.plan
+        var flags: ReceiveFlags = []
+        if frame.marks.isBlank { flags.insert(.checksumBlank) }
+        if frame.marks.isValidated { flags.insert(.dataValidated) }
+        if plan.extraSlots > 0 { flags.insert(.extraInfo) }
+        if plan.dataSlots > 1 { flags.insert(.moreData) }
+        push(0, flags, min(frame.byteCount, Self.page))
+        if let segmentation = frame.marks.segmentation {
+            var extra = ExtraInfo(segmenting: segmentation.type, size: segmentation.size)
+            extra.hasMore = frame.hash != nil
+            ring.push(ReceiveSlot(extra))
+        }
+        if let hash = frame.hash { ring.push(ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz))) }
+        var left = frame.byteCount - Self.page
+        var slot = 1 + plan.extraSlots
+        while left > 0 {
+            push(slot, left > Self.page ? .moreData : [], min(left, Self.page))
+            left -= Self.page
+            slot += 1
+        }
+        dropPosted(plan.slotCount)
+        statistics.received &+= 1
+        statistics.receivedBytes &+= UInt64(frame.byteCount)
+    }
+
+    private mutating func push(_ slot: Int, _ flags: ReceiveFlags, _ byteCount: Int) {
+        guard let request = postedPage(slot)?.request else { return }
+        ring.push(ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+    }
+
+    /// A page of the frame could not be written: an error in every slot, so that the frontend drops it whole (B27).
+    private mutating func refuse(_ frame: Frame) {
+        let count = frame.plan.slotCount
+        for slot in 0..<count {
+            guard let request = postedPage(slot)?.request else { continue }
+            ring.push(
+                ReceiveSlot(
+                    ReceiveResponse(id: request.id, flags: slot + 1 < count ? .moreData : [], status: NetworkStatus.error.rawValue)))
+        }
+        dropPosted(count)
+        statistics.receiveDropped &+= 1
+    }
+
+    private mutating func throwAway() -> Int {
+        var gone = 0
+        segments.removeAll(keepingCapacity: true)
+        segments.append(BusSegment(address: stagingAddress, byteCount: UInt32(QueueBuffers.pagesPerFrame * Self.page)))
+        while gone < Self.batch, receive() != nil {
+            gone += 1
+            statistics.receiveExpired &+= 1
+            statistics.receiveDropped &+= 1
+        }
+        return gone
+    }
+}

@@ -1,0 +1,289 @@
+// A queue's way from the frontend to the device: takes packets off the ring, finds or copies their bytes, sends them, answers. Owned by
+// one reactor thread.
+
+import DMA
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import Packets
+import SharedMemory
+import SharedRing
+import XenWire
+
+/// The transmit ring and the packets under way.
+struct TransmitCore: ~Copyable {
+    var ring: BackRing<TransmitRing>
+    let interface: InterfaceState
+    let mappings: GrantMappings
+    let hypervisor: any Hypervisor
+    let frontend: DomainID
+    let device: any NetworkDeviceQueue
+    var credit: Credit
+    var fault: String?
+    var isClosing = false
+    /// Packets at the front of `outgoing` wait until the device has room.
+    var isBlocked = false
+    /// Microseconds to wait before a packet that was taken may be sent; nil: none waits.
+    var creditWait: UInt64?
+    var statistics = NetworkQueueStatistics()
+
+    /// First bytes of each packet of a batch: private, parsed, and sent instead of the original (B12).
+    private let heads: SharedRegion
+    private let headsAddress: BusAddress
+    /// Packets whose pages are not mapped, whole.
+    private let bounce: SharedRegion
+    private let bounceAddress: BusAddress
+    private var bounceUsed = 0
+
+    private var packet = TransmitPacket()
+    /// `packet` is assembled and waits for credit.
+    private var holdsPacket = false
+    private var outgoing: [Outgoing] = []
+    private var nextOutgoing = 0
+    private var ids: [UInt16] = []
+    private var segments: [BusSegment] = []
+    private var packetSegments: [BusSegment] = []
+    private var pieces = FramePieces()
+    private var copies: [GrantCopy] = []
+    private var copyOwners: [Int32] = []
+
+    /// Packets of one turn at most, so that one busy frontend leaves room for the others on this thread.
+    static let batch = 64
+    static let headSize = 256
+
+    private struct Outgoing {
+        var firstID: Int
+        var idCount: Int
+        var extraCount: Int
+        var firstSegment: Int
+        var segmentCount: Int
+        var byteCount: Int
+        var marks: FrameMarks
+        /// Where the head is: in `heads`, or at the packet's start in `bounce`.
+        var isCopied: Bool
+        var head: Int
+        var headCount: Int
+        var status = NetworkStatus.okay
+    }
+
+    init(
+        ring: consuming BackRing<TransmitRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
+        frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?
+    ) {
+        heads = buffers.heads
+        bounce = buffers.bounce
+        headsAddress = bus.attach(heads)
+        bounceAddress = bus.attach(bounce)
+        self.ring = ring
+        self.interface = interface
+        self.mappings = mappings
+        self.hypervisor = hypervisor
+        self.frontend = frontend
+        self.device = device
+        credit = Credit(rate, now: monotonicNanoseconds() / 1000)
+    }
+
+    /// Whether packets may be taken now.
+    var isOpen: Bool { !isClosing && fault == nil && !isBlocked && creditWait == nil }
+
+    /// Takes packets and sends them; how many were taken, and how many of those were refused.
+    mutating func work() -> (taken: Int, rejected: Int) {
+        var taken = 0
+        var rejected = 0
+        bounceUsed = 0
+        do throws(RingError) {
+            while taken < Self.batch, outgoing.count < Self.batch, isOpen, bounceUsed + 0x1_0000 <= bounce.byteCount {
+                if !holdsPacket {
+                    guard let slot = try ring.nextRequest() else { break }
+                    taken += 1
+                    guard try accept(slot) else {
+                        rejected += 1
+                        continue
+                    }
+                }
+                if let wait = credit.take(packet.byteCount, now: monotonicNanoseconds() / 1000) {
+                    holdsPacket = true
+                    creditWait = wait
+                    break
+                }
+                holdsPacket = false
+                prepare()
+            }
+        } catch { fault = "\(error)" }
+        if !copies.isEmpty { copyAll() }
+        sendAll()
+        return (taken, rejected)
+    }
+
+    /// Assembles the packet that begins with `slot`; false if there is nothing to send and all is answered.
+    private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
+        switch try packet.assemble(slot, from: &ring) {
+        case .packet: return true
+        case .drop:
+            statistics.transmitErrors &+= 1
+            answerPacket(.error)
+        case .multicast(let address, let isAdded):
+            answerPacket(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
+            return false
+        case .fatal(let rejection):
+            answerPacket(.error)
+            fault = rejection.description
+        }
+        return false
+    }
+
+    /// Answers the packet in hand, slot by slot (item 34).
+    private mutating func answerPacket(_ status: NetworkStatus) {
+        for (index, part) in packet.parts.enumerated() {
+            ring.push(TransmitResponse(id: part.id, status: status))
+            if index == 0 { answerExtras(packet.extraCount) }
+        }
+    }
+
+    private mutating func answerExtras(_ count: Int) {
+        for _ in 0..<count { ring.push(TransmitResponse(id: 0, status: .null)) }
+    }
+
+    // MARK: Preparing
+
+    /// Finds where the packet's bytes are.
+    private mutating func prepare() {
+        var marks = FrameMarks()
+        marks.isBlank = packet.flags.contains(.checksumBlank)
+        marks.isValidated = packet.flags.contains(.dataValidated)
+        marks.segmentation = packet.segmentation
+        let firstID = ids.count
+        for part in packet.parts { ids.append(part.id) }
+        var entry = Outgoing(
+            firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
+            segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
+        if !refer(&entry) { copy(&entry) }
+        outgoing.append(entry)
+    }
+
+    /// Names the packet's mapped pages; false if one is not mapped.
+    private mutating func refer(_ entry: inout Outgoing) -> Bool {
+        packetSegments.removeAll(keepingCapacity: true)
+        pieces.removeAll()
+        entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
+        entry.head = (outgoing.count % Self.batch) * Self.headSize
+        var skip = entry.headCount
+        if let address = headsAddress.advanced(by: UInt64(entry.head)) {
+            packetSegments.append(BusSegment(address: address, byteCount: UInt32(entry.headCount)))
+        }
+        for part in packet.parts {
+            guard let page = mappings.page(part.reference) else { return false }
+            pieces.append(page.grant.region, page.grant.offset + Int(part.offset), Int(part.byteCount))
+            let start = min(skip, Int(part.byteCount))
+            skip -= start
+            let count = Int(part.byteCount) - start
+            if count > 0, let address = page.address.advanced(by: UInt64(part.offset) + UInt64(start)) {
+                append(BusSegment(address: address, byteCount: UInt32(count)))
+            }
+        }
+        _ = pieces.copyHead(entry.headCount, to: heads, at: entry.head)
+        segments.append(contentsOf: packetSegments)
+        entry.segmentCount = packetSegments.count
+        statistics.mappedFrames &+= 1
+        return true
+    }
+
+    /// Neighbours on the bus become one segment.
+    private mutating func append(_ segment: BusSegment) {
+        if let last = packetSegments.last, packetSegments.count > 1,
+            last.address.advanced(by: UInt64(last.byteCount)) == segment.address
+        {
+            packetSegments[packetSegments.count - 1].byteCount += segment.byteCount
+        } else {
+            packetSegments.append(segment)
+        }
+    }
+
+    /// Lets the hypervisor copy the packet; no copy crosses a page on either side (B14).
+    private mutating func copy(_ entry: inout Outgoing) {
+        entry.isCopied = true
+        entry.head = bounceUsed
+        entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
+        let owner = Int32(outgoing.count)
+        for part in packet.parts {
+            var done = 0
+            while done < Int(part.byteCount) {
+                let room = SharedRegion.pageSize - bounceUsed % SharedRegion.pageSize
+                let count = min(room, Int(part.byteCount) - done)
+                copies.append(
+                    GrantCopy(
+                        source: .grant(part.reference, of: frontend, offset: Int(part.offset) + done),
+                        destination: .local(bounce, offset: bounceUsed), byteCount: count))
+                copyOwners.append(owner)
+                bounceUsed += count
+                done += count
+            }
+        }
+        if let address = bounceAddress.advanced(by: UInt64(entry.head)) {
+            segments.append(BusSegment(address: address, byteCount: UInt32(packet.byteCount)))
+            entry.segmentCount = 1
+        }
+        statistics.copiedFrames &+= 1
+    }
+
+    /// A packet of which a part could not be had is answered with an error (B8).
+    private mutating func copyAll() {
+        do throws(HypervisorError) {
+            let statuses = try hypervisor.copyGrants(copies)
+            for index in copyOwners.indices where index >= statuses.count || statuses[index] != .okay {
+                outgoing[Int(copyOwners[index])].status = .error
+            }
+        } catch {
+            for owner in copyOwners { outgoing[Int(owner)].status = .error }
+        }
+        copies.removeAll(keepingCapacity: true)
+        copyOwners.removeAll(keepingCapacity: true)
+    }
+
+    // MARK: Sending
+
+    /// Sends what is prepared, in order, until the device is full.
+    mutating func sendAll() {
+        while nextOutgoing < outgoing.count {
+            let entry = outgoing[nextOutgoing]
+            var status = entry.status
+            if status == .okay {
+                switch send(entry) {
+                case .sent:
+                    statistics.transmitted &+= 1
+                    statistics.transmittedBytes &+= UInt64(entry.byteCount)
+                case .full:
+                    isBlocked = true
+                    return
+                case .failed:
+                    statistics.transmitDropped &+= 1
+                    status = .dropped
+                case nil: status = .error
+                }
+            }
+            if status == .error { statistics.transmitErrors &+= 1 }
+            ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
+            answerExtras(entry.extraCount)
+            for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
+            nextOutgoing += 1
+        }
+        isBlocked = false
+        if nextOutgoing > 0 {
+            outgoing.removeAll(keepingCapacity: true)
+            ids.removeAll(keepingCapacity: true)
+            segments.removeAll(keepingCapacity: true)
+            nextOutgoing = 0
+        }
+    }
+
+    /// Sends one packet; nil if its marks do not fit it.
+    private func send(_ entry: Outgoing) -> FrameSent? {
+        let region = entry.isCopied ? bounce : heads
+        guard
+            let offload = FrameOffload(
+                entry.marks, in: region, head: entry.head, headCount: entry.headCount, byteCount: entry.byteCount)
+        else { return nil }
+        return device.send(
+            offload, segments: segments.span.extracting(entry.firstSegment..<entry.firstSegment + entry.segmentCount))
+    }
+}

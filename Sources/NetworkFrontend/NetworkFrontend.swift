@@ -1,0 +1,106 @@
+// A network interface as its frontend has it (netfront): frames between a device of this host, a tap or a link in memory, and a backend
+// in another domain. The interface stays while its backend is away.
+
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import Reactor
+import Synchronization
+import XenBus
+import XenStore
+import XenWire
+
+/// A network frontend: one vif of this domain.
+public final class NetworkFrontend<H: Hypervisor>: Sendable {
+    /// The device's number.
+    public let number: UInt32
+    let hypervisor: H
+    let options: NetworkFrontendOptions
+    let device: any NetworkDevice
+    let log: @Sendable (String) -> Void
+    private let follower: FrontendFollower
+    private let reactor: Reactor
+    private let control = Mutex<WorkerThread?>(nil)
+    let status = Mutex(Status())
+    let changed: WakePipe
+    private let isClosed = Atomic<Bool>(false)
+
+    /// What the control thread tells everybody else.
+    struct Status {
+        var phase = FrontendPhase.detached
+        var connections = 0
+        var failure: NetworkFrontendError?
+        var engine: FrontendEngine?
+        var mappedPages = 0
+        var features: NetworkFeatures = []
+    }
+
+    /// A frontend for vif `number` of the hypervisor's domain that moves frames from and to `device`; `log` gets one line for each change
+    /// of the connection.
+    public init(
+        hypervisor: H, number: UInt32, device: any NetworkDevice, options: NetworkFrontendOptions = NetworkFrontendOptions(),
+        log: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws(NetworkFrontendError) {
+        self.hypervisor = hypervisor
+        self.number = number
+        self.device = device
+        self.options = options
+        self.log = log
+        follower = FrontendFollower(path: FrontendPath(domain: hypervisor.domain, kind: .network, number: number))
+        do throws(Errno) {
+            changed = try WakePipe()
+            reactor = try Reactor(name: "vif-\(number)", polling: options.polling)
+        } catch { throw .negotiation("vif \(number): \(error)") }
+    }
+
+    /// Connections made since the start: 1 after the first, one more after each return of a backend.
+    public var connectionCount: Int { status.withLock { $0.connections } }
+    /// Whether a backend is there.
+    public var isLive: Bool { status.withLock { $0.phase == .live } }
+    /// Pages that the backend keeps mapped.
+    public var mappedPages: Int { status.withLock { $0.mappedPages } }
+    /// What went wrong for good; nil while all is well.
+    public var failure: NetworkFrontendError? { status.withLock { $0.failure } }
+    /// One for each queue.
+    public var statistics: [FrontendQueueStatistics] { status.withLock { $0.engine }?.statistics ?? [] }
+
+    /// Starts, and waits until the backend is there.
+    public func connect(timeoutMilliseconds: Int32 = 10_000) throws(NetworkFrontendError) {
+        try start()
+        let deadline = monotonicMilliseconds() + Int64(timeoutMilliseconds)
+        while true {
+            let (failure, live) = status.withLock { ($0.failure, $0.phase == .live) }
+            if let failure { throw failure }
+            if live { return }
+            let left = deadline - monotonicMilliseconds()
+            guard left > 0 else {
+                throw .timedOut(
+                    "vif \(number): no backend connected within \(timeoutMilliseconds) ms; is it attached, and a backend running?")
+            }
+            _ = try? waitReadable(changed.reader.rawValue, -1, milliseconds: Int32(min(left, 1000)))
+            drainPipe(changed.reader)
+        }
+    }
+
+    /// Starts without waiting.
+    public func start() throws(NetworkFrontendError) {
+        reactor.start()
+        do throws(Errno) {
+            let thread = try WorkerThread(name: "vif-\(number)-bus") { [self] in
+                let driver = VifDriver(self, reactor)
+                follower.run(driver) { try? hypervisor.connectStore() }
+            }
+            control.withLock { $0 = thread }
+        } catch { throw .negotiation("thread: \(error)") }
+    }
+
+    /// Closes the device in the proper order (5, 6) and ends the threads.
+    public func close() {
+        guard !isClosed.exchange(true, ordering: .sequentiallyConsistent) else { return }
+        follower.stop()
+        control.withLock { $0.take() }?.join()
+        reactor.stop()
+    }
+
+    func quarantine(_ reason: String) { follower.quarantine(reason) }
+}

@@ -1,0 +1,183 @@
+// A queue's way from its device to the backend: frames are read straight into pages that the backend may read, and named on the ring.
+// Owned by one reactor thread.
+
+import DMA
+import DriverSupport
+import HostDevices
+import Hypervisor
+import Packets
+import SharedMemory
+import SharedRing
+import XenBus
+import XenWire
+
+/// The transmit ring and the pages on it.
+struct TransmitSide: ~Copyable {
+    var ring: FrontRing<TransmitRing>
+    private let features: NetworkFeatures
+    private let abilities: PeerAbilities
+    private let region: SharedRegion
+    private let references: [GrantReference]
+    private let address: BusAddress
+    private let device: any NetworkDeviceQueue
+    /// Pages that are free, in the order in which they came back: neighbours stay neighbours.
+    private var free: [UInt16]
+    private var freeHead = 0
+    private var freeCount: Int
+    /// By id: whether it is on the ring.
+    private var isUsed: [Bool]
+    private var segments: [BusSegment] = []
+    private var pieces = FramePieces()
+    private let scratch: SharedRegion
+    /// The device may have frames; cleared when it says that it has none.
+    var deviceIsReady = true
+    var deviceIsGone = false
+    /// There may be frames, and no pages or slots for them.
+    private(set) var isStarved = false
+    var statistics = FrontendQueueStatistics()
+
+    static let batch = 64
+    private static let page = SharedRegion.pageSize
+
+    /// - Parameter scratch: at least `FrameHeaders.mostBytes` of private memory.
+    init(_ link: QueueLink, _ pages: QueuePages, _ device: any NetworkDeviceQueue, _ bus: MemoryBus, scratch: SharedRegion) {
+        ring = FrontRing(initialising: link.transmitRing.region, TransmitRing())
+        features = link.features
+        abilities = link.features.abilities
+        region = pages.transmit.region
+        references = pages.transmit.references
+        address = bus.attach(pages.transmit.region)
+        self.device = device
+        self.scratch = scratch
+        free = (0..<UInt16(QueuePages.count)).map { $0 }
+        freeCount = QueuePages.count
+        isUsed = Array(repeating: false, count: QueuePages.count)
+    }
+
+    /// Pages that the next frame may need.
+    private var pagesWanted: Int {
+        if !features.contains(.scatterGather) { return 1 }
+        return features.isDisjoint(with: [.tcp4, .tcp6]) ? 3 : 17
+    }
+
+    /// Takes back what the backend answered, then moves frames; how many of both.
+    mutating func work() throws(FrontendFault) -> Int {
+        var moved = try reap()
+        isStarved = false
+        let wanted = pagesWanted
+        var sent = 0
+        while sent < Self.batch, deviceIsReady {
+            guard freeCount >= wanted, ring.freeSlots >= UInt32(wanted) + 1 else {
+                isStarved = true
+                break
+            }
+            guard receive(wanted) else { break }
+            sent += 1
+        }
+        moved += sent
+        return moved
+    }
+
+    /// Whether the backend has answered; arms its bell if not. Only of use while starved: answers that nobody waits for can wait.
+    mutating func armIfStarved() -> Bool {
+        guard isStarved else { return false }
+        // A quarter of what is out at once, rather than a ring for each.
+        return ring.armAndRecheck(for: max(1, ring.outstanding / 4))
+    }
+
+    private mutating func reap() throws(FrontendFault) -> Int {
+        var count = 0
+        while let response = try next() {
+            count += 1
+            // Extra information's slots carry no id; only an answer that says so may be theirs.
+            if response.status == .null { continue }
+            let id = Int(response.id)
+            guard id < isUsed.count, isUsed[id] else {
+                throw FrontendFault("a response to \(response.id), which is not on the ring (\(response.status))")
+            }
+            isUsed[id] = false
+            free[(freeHead + freeCount) % free.count] = response.id
+            freeCount += 1
+            if response.status != .okay { statistics.transmitErrors &+= 1 }
+        }
+        return count
+    }
+
+    private mutating func next() throws(FrontendFault) -> TransmitResponse? {
+        do throws(RingError) { return try ring.nextResponse() } catch { throw FrontendFault(error) }
+    }
+
+    @inline(__always)
+    private func freePage(_ index: Int) -> Int { Int(free[(freeHead + index) % free.count]) }
+
+    /// Reads one frame into free pages and pushes it; false if the device had none.
+    private mutating func receive(_ wanted: Int) -> Bool {
+        segments.removeAll(keepingCapacity: true)
+        for index in 0..<wanted {
+            guard let place = address.advanced(by: UInt64(freePage(index) * Self.page)) else { return false }
+            if let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == place {
+                segments[segments.count - 1].byteCount += UInt32(Self.page)
+            } else {
+                segments.append(BusSegment(address: place, byteCount: UInt32(Self.page)))
+            }
+        }
+        switch device.receive(into: segments.span) {
+        case .nothing:
+            deviceIsReady = false
+            return false
+        case .failed:
+            deviceIsReady = false
+            deviceIsGone = true
+            return false
+        case .spoilt: statistics.transmitDropped &+= 1
+        case .frame(let byteCount, let offload): push(byteCount, offload, wanted)
+        }
+        return true
+    }
+
+    private mutating func push(_ byteCount: Int, _ offload: FrameOffload, _ wanted: Int) {
+        guard byteCount >= NetworkProtocol.headerSize, byteCount <= min(NetworkProtocol.maximumPacketSize, wanted * Self.page)
+        else { return drop() }
+        var marks = FrameMarks()
+        marks.isValidated = offload.isValidated
+        if offload.checksum != nil || offload.segmentation != nil {
+            pieces.removeAll()
+            var left = byteCount
+            for index in 0..<(byteCount + Self.page - 1) / Self.page {
+                pieces.append(region, freePage(index) * Self.page, min(left, Self.page))
+                left -= Self.page
+            }
+            let count = pieces.copyHead(min(byteCount, FrameHeaders.mostBytes), to: scratch, at: 0)
+            guard let found = offload.marks(for: abilities, FrameHeaders(in: scratch, at: 0, count: count)) else { return drop() }
+            if let unfinished = found.unfinished, !pieces.complete(unfinished) { return drop() }
+            marks = found.marks
+        }
+        pushSlots(byteCount, marks)
+        statistics.transmitted &+= 1
+        statistics.transmittedBytes &+= UInt64(byteCount)
+    }
+
+    private mutating func drop() { statistics.transmitDropped &+= 1 }
+
+    private mutating func pushSlots(_ byteCount: Int, _ marks: FrameMarks) {
+        let count = (byteCount + Self.page - 1) / Self.page
+        var flags: TransmitFlags = count > 1 ? .moreData : []
+        if marks.isBlank { flags.insert([.checksumBlank, .dataValidated]) }
+        if marks.isValidated { flags.insert(.dataValidated) }
+        if marks.segmentation != nil { flags.insert(.extraInfo) }
+        for index in 0..<count {
+            let page = freePage(index)
+            let size = index == 0 ? byteCount : min(Self.page, byteCount - index * Self.page)
+            if index > 0 { flags = index + 1 < count ? .moreData : [] }
+            // Room was seen before the frame was read.
+            _ = ring.push(
+                TransmitSlot(TransmitRequest(reference: references[page], flags: flags, id: UInt16(page), size: UInt16(size))))
+            isUsed[page] = true
+            if index == 0, let segmentation = marks.segmentation {
+                _ = ring.push(TransmitSlot(ExtraInfo(segmenting: segmentation.type, size: segmentation.size)))
+            }
+        }
+        freeHead = (freeHead + count) % free.count
+        freeCount -= count
+    }
+}

@@ -1,0 +1,175 @@
+// A vif's steps on the control thread: offers memory once and rings for each connection, agrees on features, asks for mappings.
+
+import DriverSupport
+import Hypervisor
+import LinuxSystem
+import Reactor
+import SharedMemory
+import SharedRing
+import XenBus
+import XenStore
+import XenWire
+
+/// What FrontendFollower asks of a vif.
+final class VifDriver<H: Hypervisor>: FrontendDriver {
+    private let owner: NetworkFrontend<H>
+    private let reactor: Reactor
+    private var backend = DomainID.zero
+    private var pages: [QueuePages] = []
+    private var links: [QueueLink] = []
+    private var control: (ring: any OfferedPages, channel: any EventChannel)?
+    private var list: (any OfferedPages)?
+
+    init(_ owner: NetworkFrontend<H>, _ reactor: Reactor) {
+        self.owner = owner
+        self.reactor = reactor
+    }
+
+    private var name: String { "vif \(owner.number)" }
+    /// A vif never shows state 3 (pv-protocols 2.5).
+    var publishedState: XenbusState { .connected }
+
+    func publish(_ store: StoreClient, to backend: DomainID, at backendPath: String) throws(XenbusError) {
+        self.backend = backend
+        let options = owner.options
+        let offer = try NetworkOffer.read(from: store, at: backendPath)
+        if pages.isEmpty { try makeEngine(max(1, min(options.queues, Int(offer.queues)))) }
+        guard pages.count <= Int(offer.queues) else {
+            throw .malformed(
+                MalformedNode(backendPath + "/multi-queue-max-queues", "is \(offer.queues); this interface already has \(pages.count)"))
+        }
+        var features = options.features
+        features.formIntersection(offer.features)
+        features = features.consistent
+        do throws(HypervisorError) {
+            for _ in pages { links.append(try makeLink(features, split: options.splitChannels && offer.splitChannels)) }
+            if options.controlRing && offer.controlRing {
+                let ring = try offerRing(ControlRing())
+                control = (ring, try owner.hypervisor.allocateChannel(for: backend))
+            }
+        } catch {
+            suspend()
+            throw .malformed(MalformedNode(backendPath, "no ring could be offered: \(error)"))
+        }
+        let keys = NetworkRequestKeys(
+            queues: links.map {
+                NetworkQueueKeys(
+                    transmit: $0.transmitRing.references[0], receive: $0.receiveRing.references[0], port: $0.bell.port,
+                    receivePort: $0.receiveBell?.port)
+            }, control: control.map { ControlKeys(ring: $0.ring.references[0], port: $0.channel.port) },
+            features: options.features, multicastControl: options.multicastControl && offer.multicastControl)
+        let path = FrontendPath(domain: owner.hypervisor.domain, kind: .network, number: owner.number).path
+        try store.atomically { access throws(XenbusError) in
+            try keys.write(to: access, at: path, manyQueuesOffered: offer.queues > 1)
+            try access.put(path + "/state", XenbusState.connected.rawValue)
+        }
+    }
+
+    private func offerRing<P: RingProtocol>(_ contents: P) throws(HypervisorError) -> any OfferedPages {
+        let ring = try owner.hypervisor.offerPages(1, to: backend, access: .readWrite)
+        // Laid out before anybody is told of it.
+        _ = FrontRing(initialising: ring.region, contents)
+        return ring
+    }
+
+    private func makeLink(_ features: NetworkFeatures, split: Bool) throws(HypervisorError) -> QueueLink {
+        let transmit = try offerRing(TransmitRing())
+        let receive = try offerRing(ReceiveRing())
+        return QueueLink(
+            transmitRing: transmit, receiveRing: receive, bell: try owner.hypervisor.allocateChannel(for: backend),
+            receiveBell: split ? try owner.hypervisor.allocateChannel(for: backend) : nil, features: features)
+    }
+
+    /// Memory and device queues, once; their number stays, whatever backends come later.
+    private func makeEngine(_ count: Int) throws(XenbusError) {
+        let (device, owner, reactor) = (owner.device, owner, reactor)
+        do throws(HypervisorError) {
+            for _ in 0..<count {
+                pages.append(
+                    QueuePages(
+                        transmit: try owner.hypervisor.offerPages(QueuePages.count, to: backend, access: .readOnly),
+                        receive: try owner.hypervisor.offerPages(QueuePages.count, to: backend, access: .readWrite)))
+            }
+            list = try owner.hypervisor.offerPages(1, to: backend, access: .readWrite)
+        } catch { throw .malformed(MalformedNode(name, "no memory could be offered: \(error)")) }
+        let pages = pages
+        let made = reactor.run { () -> Result<FrontendEngine, Errno> in
+            do throws(Errno) {
+                return .success(
+                    try FrontendEngine(reactor: reactor, device: device, pages: pages, broke: { owner.quarantine($0) }))
+            } catch { return .failure(error) }
+        }
+        switch made {
+        case .success(let engine): owner.status.withLock { $0.engine = engine }
+        case .failure(let error): throw .malformed(MalformedNode(name, "\(device.name): opening a queue: \(error)"))
+        }
+    }
+
+    func goLive(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {
+        guard let engine = owner.status.withLock({ $0.engine }) else { return }
+        let features = links.first?.features ?? []
+        do { try owner.device.setOffloads(features.abilities.deviceOffloads) } catch {
+            throw .malformed(MalformedNode(name, "\(owner.device.name): setting offloads: \(error)"))
+        }
+        let mapped = mapPages()
+        let links = links
+        reactor.run { engine.connect(links) }
+        owner.status.withLock { status in
+            status.connections += 1
+            status.mappedPages = mapped
+            status.features = features
+        }
+        owner.log(
+            "\(name): connected: \(owner.device.name), \(links.count) queues, \(features), "
+                + (mapped > 0 ? "\(mapped) pages stay mapped" : "pages are copied"))
+    }
+
+    /// Asks for all pages of all queues to stay mapped; how many are.
+    private func mapPages() -> Int {
+        guard owner.options.mapsGrants, let control, let list else { return 0 }
+        var client = ControlClient(control.ring, control.channel)
+        var mapped = 0
+        for (index, pages) in pages.enumerated() {
+            mapped += client.map(
+                [(pages.receive.references, false), (pages.transmit.references, true)], queue: UInt32(index), list: list)
+        }
+        if client.isBroken { owner.log("\(name): the backend does not answer its control ring; going on without") }
+        return mapped
+    }
+
+    func refresh(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {}
+
+    func suspend() {
+        if let engine = owner.status.withLock({ $0.engine }) {
+            reactor.run { engine.disconnect() }
+        }
+        for link in links { link.release() }
+        links = []
+        control?.channel.close()
+        control?.ring.withdraw()
+        control = nil
+    }
+
+    func giveUp(_ reason: String?) {
+        let engine = owner.status.withLock { status in
+            status.failure = reason.map { .negotiation($0) } ?? .removed
+            return status.engine
+        }
+        if let engine { reactor.run { engine.close() } }
+        for pages in pages {
+            pages.transmit.withdraw()
+            pages.receive.withdraw()
+        }
+        list?.withdraw()
+        if let reason { owner.log("\(name): \(reason)") }
+    }
+
+    func changed(to phase: FrontendPhase) {
+        let wasLive = owner.status.withLock { status in
+            defer { status.phase = phase }
+            return status.phase == .live
+        }
+        if wasLive, phase == .detached { owner.log("\(name): the backend went away") }
+        signalPipe(owner.changed.writer)
+    }
+}

@@ -1,0 +1,41 @@
+// A network interface as xl's configuration describes it (xl-network-configuration(5)).
+
+import XenWire
+
+/// One interface: how a guest sees it and what it hangs on.
+public struct VifSpecification: Hashable, Sendable {
+    /// How much a guest may send (`rate`).
+    public struct Rate: Hashable, Sendable {
+        public var bytesPerInterval: UInt64
+        public var microseconds: UInt32
+        public init(bytesPerInterval: UInt64, microseconds: UInt32) {
+            self.bytesPerInterval = bytesPerInterval
+            self.microseconds = microseconds
+        }
+    }
+
+    /// The guest's address; nil: the toolstack makes one up.
+    public var mac: MACAddress?
+    public var bridge: String?
+    public var gatewayDevice: String?
+    /// The interface's name on the backend's side; nil: `vif<domain>.<number>`.
+    public var name: String?
+    public var script: String?
+    /// Addresses that the guest may use; for scripts.
+    public var ip: String?
+    /// The backend's domain, by name or number; nil for domain 0.
+    public var backend: String?
+    public var rate: Rate?
+    public var mtu: UInt32?
+    public var trusted: Bool?
+    /// The device's number; nil: the next that is free.
+    public var number: UInt32?
+
+    /// All defaults.
+    public init() {}
+
+    /// What tools put before a made-up address: Xen's own prefix.
+    public static func randomAddress() -> MACAddress {
+        MACAddress(littleEndian: 0x3E1600 | UInt64.random(in: 0..<1 << 24) << 24 & ~(UInt64(0x80) << 24))
+    }
+}

@@ -1,0 +1,97 @@
+// causeway network-attach, network-list, network-detach: as xl's.
+
+import ArgumentParser
+import Toolstack
+import XenWire
+
+struct NetworkAttach: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "network-attach", abstract: "Attaches a network interface to a guest.",
+        usage: "causeway network-attach [DOMAIN] [PARAMETER=VALUE…]",
+        discussion: """
+            Parameters are xl's: mac=00:16:3e:01:02:03 bridge=br0 vifname=tap0 rate=10Mb/s mtu=9000. On a host without a guest, one is made.
+            Then: causeway frontend vif NUMBER --tap NAME --domain DOMAIN
+            """)
+
+    @OptionGroup var host: HostOptions
+    @Argument(help: "A domain, if there are several, then the interface's parameters.") var words: [String] = []
+    @Option(help: "How long the backend may take, in seconds.") var timeout = 10
+
+    func run() throws {
+        let names = words.prefix { !$0.contains("=") }
+        guard names.count <= 1 else { throw Failure.usage("network-attach: [DOMAIN] [PARAMETER=VALUE…]") }
+        let vif = try parseVif(words.dropFirst(names.count).joined(separator: ","))
+        let directory = try host.directory()
+        let store = try directory.connectStore()
+        defer { store.close() }
+        let guest: DomainID
+        if let name = names.first {
+            guest = try Guests.find(name, in: store)
+        } else if try Guests.all(in: store).isEmpty {
+            guest = try GuestDomain.create(name: "guest", in: directory, store: store)
+            printLine("domain \(guest): made for the interface")
+        } else {
+            guest = try Guests.only(in: store)
+        }
+        let devices = DeviceDirectories(store: store)
+        let number = try failing("network-attach") {
+            let backend = try vif.backend.map { try Guests.find($0, in: store) } ?? .zero
+            let paths = try devices.create(vif, frontend: guest, backend: backend)
+            try devices.waitServed(paths, milliseconds: timeout * 1000)
+            return paths.device
+        }
+        printLine("vif \(number): attached to domain \(guest)")
+    }
+}
+
+struct NetworkList: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "network-list", abstract: "Lists the network interfaces of guests, of all if none is named.")
+
+    @OptionGroup var host: HostOptions
+    @Argument(help: "Domains, by name or number.") var domains: [String] = []
+
+    func run() throws {
+        let store = try host.directory().connectStore()
+        defer { store.close() }
+        let chosen = try domains.isEmpty ? Guests.all(in: store) : domains.map { try Guests.find($0, in: store) }
+        printLine(VifListing.heading)
+        for domain in chosen {
+            for listing in try failing("network-list", { try DeviceDirectories(store: store).listInterfaces(of: domain) }) {
+                printLine(listing.row)
+            }
+        }
+    }
+}
+
+struct NetworkDetach: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "network-detach", abstract: "Takes a network interface away from a guest.",
+        usage: "causeway network-detach [--force] [DOMAIN] NUMBER|MAC")
+
+    @OptionGroup var host: HostOptions
+    @Flag(name: .shortAndLong, help: "Removes the guest's side at once, without asking.") var force = false
+    @Option(help: "How long the backend may take to close, in seconds.") var timeout = 10
+    @Argument(help: "A domain, if there are several, then the interface's number or address.") var words: [String]
+
+    func run() throws {
+        guard words.count <= 2, let name = words.last else { throw Failure.usage("network-detach: [DOMAIN] NUMBER|MAC") }
+        let store = try host.directory().connectStore()
+        defer { store.close() }
+        let guest = try words.count == 2 ? Guests.find(words[0], in: store) : Guests.only(in: store)
+        let devices = DeviceDirectories(store: store)
+        try failing("network-detach: \(name)") {
+            let found = try devices.findInterface(name, of: guest)
+            try devices.remove(found.paths, force: force, milliseconds: timeout * 1000)
+        }
+        printLine("vif \(name): detached from domain \(guest)")
+    }
+}
+
+/// Parses an interface and refuses what no backend here can serve.
+func parseVif(_ text: String) throws(Failure) -> VifSpecification {
+    let vif: VifSpecification
+    do { vif = try VifSpecification(parsing: text) } catch { throw .usage("\(error)") }
+    guard vif.script == nil else { throw Failure("vif: script: no scripts are run; give a bridge, or none and set the tap up yourself") }
+    return vif
+}

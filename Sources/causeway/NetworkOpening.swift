@@ -1,0 +1,30 @@
+// What the backend gives a vif on this host's side: a tap, with the manners of Xen's vif scripts.
+
+import Glibc
+import HostDevices
+import LinuxSystem
+import NetworkBackend
+import XenWire
+
+enum NetworkOpening {
+    /// Opens the vif's tap, or joins the one that is there; names what could not be done.
+    @Sendable static func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        let name = settings.interface
+        let tap: TapDevice
+        do throws(DeviceError) { tap = try TapDevice(name: name) } catch {
+            throw NetworkOpenFailure(number: EIO, "\(error)")
+        }
+        // Down first: a bridge must not see another address than the one that no bridge adopts (pv-protocols item 43).
+        try doing("tap \(name): its address") { () throws(Errno) in try HostInterface.setAddress(name, .backend) }
+        try doing("tap \(name): mtu \(settings.mtu)") { () throws(Errno) in try HostInterface.setMTU(name, settings.mtu) }
+        if let bridge = settings.bridge {
+            try doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
+        }
+        try doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
+        return tap
+    }
+
+    private static func doing(_ what: String, _ body: () throws(Errno) -> Void) throws(NetworkOpenFailure) {
+        do throws(Errno) { try body() } catch { throw NetworkOpenFailure(number: error.rawValue, "\(what): \(error)") }
+    }
+}

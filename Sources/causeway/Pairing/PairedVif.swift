@@ -1,0 +1,41 @@
+// One interface of a pair: its guest, its frontend process, what keeps its taps, its place in the store.
+
+import Glibc
+import Toolstack
+import XenWire
+
+struct PairedVif {
+    let specification: VifSpecification
+    let index: Int
+    let domain: DomainID
+    let paths: DevicePaths
+    let mac: MACAddress
+    /// Holds the namespace and both taps.
+    var keeper: ChildProcess?
+    /// Nil once the frontend is gone.
+    var frontend: ChildProcess?
+    /// Gone from the store and the hypervisor.
+    var isReleased = false
+
+    /// The name of a pair's interface number `index` on the backend's side: no other process's, and at most 15 bytes.
+    static func backName(_ specification: VifSpecification, _ index: Int) -> String {
+        specification.name ?? "cw\(getpid()).\(index)"
+    }
+
+    var name: String { "vif \(index)" }
+    var backTap: String { Self.backName(specification, index) }
+    var frontTap: String { "eth\(index)" }
+    var namespace: String { Self.namespace(index) }
+    static func namespace(_ index: Int) -> String { "causeway-\(getpid())-\(index)" }
+
+    /// What COMMAND sees.
+    var variables: [String: String] {
+        ["CAUSEWAY_TAP_BACK_\(index)": backTap, "CAUSEWAY_TAP_FRONT_\(index)": frontTap, "CAUSEWAY_NETNS_\(index)": namespace]
+    }
+
+    /// The line that `pair` prints.
+    var line: String {
+        let bridge = specification.bridge.map { " on \($0)" } ?? ""
+        return "vif \(index): \(mac), \(backTap)\(bridge) here, \(frontTap) in namespace \(namespace), domain \(domain)"
+    }
+}
