@@ -21,7 +21,8 @@ demo: build ## Shows the main job on real devices (as root), with figures at the
 
 test: setup ## Runs all tests; as root none is skipped
 	$(SWIFT) build --build-tests
-	$(SWIFT) test --skip-build
+	# One after another: tests here block threads, start processes and measure time, and two processors have none to spare.
+	$(SWIFT) test --skip-build --no-parallel
 
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
