@@ -22,7 +22,8 @@ enum QueueStart: Sendable {
 extension BackendDevice {
     /// Whether a predecessor's rings can be looked for: both sides say connected, and this process has not touched the device.
     func mayAdopt(_ own: XenbusState, _ frontend: XenbusState) -> Bool {
-        guard own == .connected, frontend == .connected || frontend == .initialised, isIdle, !hasAnnounced, !hasRefusedAdoption,
+        guard own == .connected, frontend == .connected || frontend == .initialised, isIdle, !hasAnnounced,
+            !hasRefusedAdoption,
             let journals
         else { return false }
         return journals.has(path)
@@ -44,7 +45,9 @@ extension BackendDevice {
             let agreed = try agreement(store, frontend)
             for index in agreed.keys.queues.indices { queues.append(try resume(index, agreed, disk)) }
             hasAnnounced = true
-            log("vbd \(path.device): taken over: \(disk.name), \(queues.count) queues; \(takenOver) requests are done again")
+            log(
+                "vbd \(path.device): taken over: \(disk.name), \(queues.count) queues; \(takenOver) requests are done again"
+            )
         } catch {
             log("vbd \(path.device): cannot take over: \(error)")
             hasRefusedAdoption = true
@@ -111,6 +114,7 @@ extension BackendDevice {
         }
         takenOver += recovery.unanswered.count
         return try start(
-            index, rings, channel, agreed.abi, disk, agreed.validator, agreed.persistent, .resumed(journal: memory, recovery))
+            index, rings, channel, agreed.abi, disk, agreed.validator, agreed.persistent,
+            .resumed(journal: memory, recovery))
     }
 }

@@ -60,7 +60,8 @@ final class BackendDevice {
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, journals: JournalDirectory?,
-        openDisk: @escaping DiskOpener, nextReactor: @escaping () -> Reactor, report: @escaping @Sendable (DeviceID, QueueReport) -> Void,
+        openDisk: @escaping DiskOpener, nextReactor: @escaping () -> Reactor,
+        report: @escaping @Sendable (DeviceID, QueueReport) -> Void,
         log: @escaping (String) -> Void
     ) {
         self.path = path
@@ -146,7 +147,9 @@ final class BackendDevice {
         let domain: UInt16 = try store.requiredNumber(path.path + "/frontend-id", in: 0...0x7FEF)
         guard DomainID(domain) == path.device.frontend, frontend.hasPrefix("/local/domain/\(domain)/") else {
             throw .malformed(
-                MalformedNode(path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)"))
+                MalformedNode(
+                    path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)")
+            )
         }
         if frontendPath != frontend {
             do throws(StoreError) { try store.watch(frontend + "/state", token: "frontend \(path.device)") } catch {
@@ -224,7 +227,9 @@ final class BackendDevice {
         guard let disk, let settings else { return }
         let keys = try BlockRequestKeys.read(from: store, at: frontend, offer: options.offer)
         guard let abi = BlockABI(node: keys.abi, whenMissing: options.abiWhenMissing) else {
-            throw .malformed(MalformedNode(frontend + "/protocol", "is \(StoreNumber.quote(keys.abi ?? "")), which no ring here speaks"))
+            throw .malformed(
+                MalformedNode(
+                    frontend + "/protocol", "is \(StoreNumber.quote(keys.abi ?? "")), which no ring here speaks"))
         }
         let properties = self.properties(of: disk, settings, keys)
         publishedSectors = properties.sectors
@@ -246,7 +251,8 @@ final class BackendDevice {
         }
         log(
             "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
-                + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
+                + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")"
+        )
     }
 
     func makeValidator(_ properties: BlockProperties, indirectSegments: UInt32) -> BlockRequestValidator {
@@ -257,7 +263,9 @@ final class BackendDevice {
             offersBarrier: properties.barrier)
     }
 
-    private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys) -> BlockProperties {
+    private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys)
+        -> BlockProperties
+    {
         let geometry = disk.geometry
         var info: BlockDeviceInfo = []
         if settings.isCDROM { info.insert(.cdrom) }
@@ -287,7 +295,8 @@ final class BackendDevice {
             do throws(Errno) {
                 let region = try journals.create(path, queue: index, slots: slots)
                 RingJournal.begin(
-                    in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)), slots: slots)
+                    in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)),
+                    slots: slots)
                 memory = region
             } catch { log("vbd \(path.device): no journal in \(journals.path): \(error)") }
         }
@@ -320,7 +329,8 @@ final class BackendDevice {
 
     /// Starts a queue on the next reactor.
     func start(
-        _ index: Int, _ rings: any ContiguousGrants, _ channel: any EventChannel, _ abi: BlockABI, _ disk: any BlockDevice,
+        _ index: Int, _ rings: any ContiguousGrants, _ channel: any EventChannel, _ abi: BlockABI,
+        _ disk: any BlockDevice,
         _ validator: BlockRequestValidator, _ persistent: Bool, _ start: QueueStart
     ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
         let reactor = nextReactor()

@@ -23,10 +23,16 @@ enum HotplugScript: Equatable, Sendable {
         switch try store.text("\(path)/hotplug-status") {
         case nil, "": return .running
         case "connected":
-            if let target = try store.text("\(path)/physical-device-path"), !target.isEmpty { return .done(target: target) }
-            guard let numbers = try store.text("\(path)/physical-device"), !numbers.isEmpty else { return .done(target: nil) }
+            if let target = try store.text("\(path)/physical-device-path"), !target.isEmpty {
+                return .done(target: target)
+            }
+            guard let numbers = try store.text("\(path)/physical-device"), !numbers.isEmpty else {
+                return .done(target: nil)
+            }
             guard let device = DeviceNumbers(numbers) else {
-                throw .malformed(MalformedNode("\(path)/physical-device", "is \(StoreNumber.quote(numbers)), not MAJOR:MINOR in hex"))
+                throw .malformed(
+                    MalformedNode("\(path)/physical-device", "is \(StoreNumber.quote(numbers)), not MAJOR:MINOR in hex")
+                )
             }
             guard let target = device.path else { return .failed("there is no block device \(numbers) here") }
             return .done(target: target)
@@ -55,7 +61,8 @@ struct DeviceNumbers: Equatable {
         var bytes = [UInt8](repeating: 0, count: 4096)
         let count = unsafe bytes.withUnsafeMutableBytes { unsafe Glibc.read(file.rawValue, $0.baseAddress, $0.count) }
         guard count > 0 else { return nil }
-        for line in String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n") where line.hasPrefix("DEVNAME=") {
+        for line in String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n")
+        where line.hasPrefix("DEVNAME=") {
             return "/dev/" + line.dropFirst("DEVNAME=".count)
         }
         return nil

@@ -49,11 +49,14 @@ struct JournalDirectory: Sendable {
     func open(_ device: BackendPath, queue: Int) -> SharedRegion? {
         guard let descriptor = try? Descriptor.open(file(device, queue), O_RDWR | O_NOFOLLOW) else { return nil }
         var status = stat()
-        guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_size >= SharedRegion.pageSize, status.st_size <= 1 << 24 else {
+        guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_size >= SharedRegion.pageSize,
+            status.st_size <= 1 << 24
+        else {
             return nil
         }
         return try? SharedRegion(
-            mapping: descriptor, byteCount: Int(status.st_size) / SharedRegion.pageSize * SharedRegion.pageSize, writable: true)
+            mapping: descriptor, byteCount: Int(status.st_size) / SharedRegion.pageSize * SharedRegion.pageSize,
+            writable: true)
     }
 
     /// Whether a predecessor served this device.

@@ -16,14 +16,20 @@ struct JournaledRing: ~Copyable {
     static let noTicket: Int32 = -1
 
     /// A ring that nothing was taken from, and memory for its journal, which has been begun there.
-    init(attaching region: SharedRegion, _ abi: BlockABI, journal memory: SharedRegion?, startingAt start: RingIndex = RingIndex(0)) {
+    init(
+        attaching region: SharedRegion, _ abi: BlockABI, journal memory: SharedRegion?,
+        startingAt start: RingIndex = RingIndex(0)
+    ) {
         ring = BackRing(attaching: region, BlockRing(abi), startingAt: start)
         journal = memory.map { RingJournal($0, slots: ring.geometry.slotCount) }
     }
 
     /// A ring that a killed backend left.
-    init(resuming region: SharedRegion, _ abi: BlockABI, journal memory: SharedRegion, _ recovery: RingRecovery) throws(RingError) {
-        ring = try BackRing(resuming: region, BlockRing(abi), consumed: recovery.consumed, published: recovery.published)
+    init(resuming region: SharedRegion, _ abi: BlockABI, journal memory: SharedRegion, _ recovery: RingRecovery)
+        throws(RingError)
+    {
+        ring = try BackRing(
+            resuming: region, BlockRing(abi), consumed: recovery.consumed, published: recovery.published)
         journal = RingJournal(memory, resuming: recovery)
         leftOver = recovery.unanswered.reversed()
     }

@@ -56,18 +56,23 @@ struct RingJournal {
     var observer: (() -> Void)?
 
     /// Begins the journal of a ring that nothing was taken from.
-    static func begin(in region: SharedRegion, identity: RingIdentity, slots: UInt32, startingAt start: RingIndex = RingIndex(0)) {
+    static func begin(
+        in region: SharedRegion, identity: RingIdentity, slots: UInt32, startingAt start: RingIndex = RingIndex(0)
+    ) {
         region.fill(0, count: region.byteCount)
         region.storeRelaxed(slots, at: Layout.slotCount)
         identity.store(in: region)
-        for place in [Layout.consumed, Layout.published, Layout.publishing] { region.storeRelaxed(start.rawValue, at: place) }
+        for place in [Layout.consumed, Layout.published, Layout.publishing] {
+            region.storeRelaxed(start.rawValue, at: place)
+        }
         // Last: a file without it is no journal.
         region.storeReleasing(Layout.magicValue, at: Layout.magic)
     }
 
     /// The journal that was begun in `region`.
     init(_ region: SharedRegion, slots: UInt32) {
-        precondition(MemoryLayout<BlockRequest>.size == Layout.requestSize, "a request's size is part of the journal's layout")
+        precondition(
+            MemoryLayout<BlockRequest>.size == Layout.requestSize, "a request's size is part of the journal's layout")
         self.region = region
         free = (0..<Int32(slots)).reversed()
         answered.reserveCapacity(Int(slots))

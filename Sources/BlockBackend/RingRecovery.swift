@@ -21,7 +21,8 @@ enum RecoveryError: Error, Equatable, Sendable, CustomStringConvertible {
         case .anotherRing: "the journal is of another ring"
         case .responsesChanged(let found, let published, let publishing):
             "the ring's rsp_prod is \(found), where the backend left \(published) or \(publishing)"
-        case .miscounted(let found, let expected): "the journal has \(found) unanswered requests, the indices \(expected)"
+        case .miscounted(let found, let expected):
+            "the journal has \(found) unanswered requests, the indices \(expected)"
         }
     }
 }
@@ -47,9 +48,12 @@ struct RingRecovery {
     /// A request is to be done again if it was taken and its response was not shown, whether or not it had been done: to the frontend
     /// it is in flight, and each operation of the protocol may be done twice. It is *not* ours yet if `consumed` does not cover it (its
     /// slot in the ring still has it), and no longer ours if its response's index lies before rsp_prod.
-    init(journal region: SharedRegion, identity: RingIdentity, slots: UInt32, responseProduced: UInt32) throws(RecoveryError) {
+    init(journal region: SharedRegion, identity: RingIdentity, slots: UInt32, responseProduced: UInt32)
+        throws(RecoveryError)
+    {
         typealias Layout = RingJournal.Layout
-        guard region.byteCount >= Layout.byteCount(slots: slots), region.loadAcquiring(Layout.magic) == Layout.magicValue,
+        guard region.byteCount >= Layout.byteCount(slots: slots),
+            region.loadAcquiring(Layout.magic) == Layout.magicValue,
             region.loadRelaxed(Layout.slotCount) == slots
         else { throw .noJournal }
         guard identity.matches(region) else { throw .anotherRing }

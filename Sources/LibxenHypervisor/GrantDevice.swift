@@ -35,12 +35,15 @@ import XenWire
     ///
     /// A page that Xen has paged out (`GNTST_eagain`) is retried by the kernel, in growing steps for half a minute at most, and then
     /// fails as a bad page (drivers/xen/grant-table.c, `gnttab_retry_eagain_gop`); so no endless retry is left to us.
-    func map(_ references: [GrantReference], of granter: DomainID, access: GrantAccess) throws(HypervisorError) -> SharedRegion {
+    func map(_ references: [GrantReference], of granter: DomainID, access: GrantAccess) throws(HypervisorError)
+        -> SharedRegion
+    {
         var numbers = references.map(\.rawValue)
         let count = UInt32(numbers.count)
         let protection = access == .readWrite ? PROT_READ | PROT_WRITE : PROT_READ
         guard count > 0,
-            let base = unsafe xengnttab_map_domain_grant_refs(handle, count, UInt32(granter.rawValue), &numbers, protection)
+            let base = unsafe xengnttab_map_domain_grant_refs(
+                handle, count, UInt32(granter.rawValue), &numbers, protection)
         else { throw refusal(references, granter, Errno.current) }
         mapped.wrappingAdd(references.count, ordering: .relaxed)
         // SAFETY: the library mapped exactly `count` pages at `base`, and only the region's end unmaps them. The closure keeps the handle.
@@ -57,9 +60,13 @@ import XenWire
     private func refusal(_ references: [GrantReference], _ granter: DomainID, _ error: Errno) -> HypervisorError {
         switch error.rawValue {
         case ENOMEM, ENOSPC:
-            .exhausted("\(references.count) more grants cannot be mapped beside \(mappedPages): \(GrantLimits.read()) (\(error))")
+            .exhausted(
+                "\(references.count) more grants cannot be mapped beside \(mappedPages): \(GrantLimits.read()) (\(error))"
+            )
         default:
-            .grantRefused(references.first ?? GrantReference(0), of: granter, error.rawValue == EACCES ? .permissionDenied : .generalError)
+            .grantRefused(
+                references.first ?? GrantReference(0), of: granter,
+                error.rawValue == EACCES ? .permissionDenied : .generalError)
         }
     }
 

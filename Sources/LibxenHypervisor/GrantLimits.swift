@@ -16,7 +16,8 @@ public struct GrantLimits: Sendable, Equatable, CustomStringConvertible {
     /// Reads them; nil where the kernel does not say.
     public static func read() -> GrantLimits {
         GrantLimits(
-            mappings: number("/proc/sys/vm/max_map_count"), pagesInMap: number("/sys/module/xen_gntdev/parameters/limit"),
+            mappings: number("/proc/sys/vm/max_map_count"),
+            pagesInMap: number("/sys/module/xen_gntdev/parameters/limit"),
             offered: number("/sys/module/xen_gntalloc/parameters/limit"))
     }
 
@@ -31,6 +32,7 @@ public struct GrantLimits: Sendable, Equatable, CustomStringConvertible {
     /// `vm.max_map_count 65530, xen_gntdev.limit 65536, xen_gntalloc.limit 1024`.
     public var description: String {
         func text(_ value: Int?) -> String { value.map(String.init) ?? "unknown" }
-        return "vm.max_map_count \(text(mappings)), xen_gntdev.limit \(text(pagesInMap)), xen_gntalloc.limit \(text(offered))"
+        return
+            "vm.max_map_count \(text(mappings)), xen_gntdev.limit \(text(pagesInMap)), xen_gntalloc.limit \(text(offered))"
     }
 }

@@ -6,7 +6,9 @@ import Synchronization
 import XenWire
 
 extension LibxenHypervisor {
-    public func offerPages(_ count: Int, to peer: DomainID, access: GrantAccess) throws(HypervisorError) -> any OfferedPages {
+    public func offerPages(_ count: Int, to peer: DomainID, access: GrantAccess) throws(HypervisorError)
+        -> any OfferedPages
+    {
         try offers.get().share(count, with: peer, access: access)
     }
 
@@ -21,7 +23,9 @@ extension LibxenHypervisor {
         for reference in references {
             let region = try self.grants.map([reference], of: granter, access: access)
             grants.append(
-                MappedGrant(handle: self.grants.nextNumber(), region: region, offset: 0, reference: reference, granter: granter))
+                MappedGrant(
+                    handle: self.grants.nextNumber(), region: region, offset: 0, reference: reference, granter: granter)
+            )
         }
         return grants
     }
@@ -36,7 +40,9 @@ extension LibxenHypervisor {
         LibxenContiguous(try grants.map(references, of: granter, access: access))
     }
 
-    public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] { try grants.copy(operations) }
+    public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
+        try grants.copy(operations)
+    }
 }
 
 /// A ring's pages: unmapped with the last reference to the region.

@@ -36,7 +36,8 @@ public final class LibxenHypervisor: Hypervisor {
         if unsafe access(path, R_OK | W_OK) == 0 { return }
         let error = Errno.current
         if unsafe access("/dev/xen", F_OK) != 0, unsafe access("/sys/hypervisor/type", F_OK) != 0 {
-            throw .disconnected("there is no /dev/xen: this system does not run on Xen, or module \(module) is not loaded")
+            throw .disconnected(
+                "there is no /dev/xen: this system does not run on Xen, or module \(module) is not loaded")
         }
         if error.rawValue == ENOENT { throw .disconnected("there is no \(path): load module \(module)") }
         throw .disconnected("\(path): \(error); this process needs to read and write it")
@@ -46,7 +47,8 @@ public final class LibxenHypervisor: Hypervisor {
     private static func identity(_ store: StoreClient, _ path: String) throws(HypervisorError) -> DomainID {
         let text: String
         do throws(StoreError) { text = try store.read("domid") } catch {
-            throw .disconnected("\(path): cannot read this domain's number (`domid`): \(error); in dom0, xen-init-dom0 writes it")
+            throw .disconnected(
+                "\(path): cannot read this domain's number (`domid`): \(error); in dom0, xen-init-dom0 writes it")
         }
         guard let number = UInt16(text), DomainID(number).isOrdinary else {
             throw .disconnected("\(path): `domid` is \"\(text.prefix(20))\", which is no domain's number")
@@ -63,7 +65,8 @@ enum XenStoreLocation {
         // The stock tools' own variable.
         if let given = unsafe getenv("XENSTORED_PATH") { candidates.insert(unsafe String(cString: given), at: 0) }
         for path in candidates where unsafe access(path, R_OK | W_OK) == 0 { return path }
-        throw .disconnected("no store: neither \(candidates.joined(separator: " nor ")) can be opened; is xenstored running?")
+        throw .disconnected(
+            "no store: neither \(candidates.joined(separator: " nor ")) can be opened; is xenstored running?")
     }
 
     static func connect(_ path: String) throws(HypervisorError) -> StoreClient {

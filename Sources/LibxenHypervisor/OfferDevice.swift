@@ -50,7 +50,8 @@ import XenWire
             throw .exhausted("\(count) pages cannot be offered: \(error); \(GrantLimits.read())")
         }
         // SAFETY: the library mapped exactly `count` pages at `base`; only the region's end gives them up.
-        let region = unsafe SharedRegion(adopting: base, byteCount: count * SharedRegion.pageSize, writable: true) { address, bytes in
+        let region = unsafe SharedRegion(adopting: base, byteCount: count * SharedRegion.pageSize, writable: true) {
+            address, bytes in
             _ = unsafe xengntshr_unshare(self.handle, address, UInt32(bytes / SharedRegion.pageSize))
         }
         return LibxenOffer(region: region, references: references.map { GrantReference($0) })

@@ -33,12 +33,16 @@ enum DiskExport {
     private static let storage = Storage()
 
     /// Takes one parameter; returns what is wrong with it.
-    static func set(_ key: String, _ value: String) -> String? { storage.state.withLock { $0.parameters.set(key, value) } }
+    static func set(_ key: String, _ value: String) -> String? {
+        storage.state.withLock { $0.parameters.set(key, value) }
+    }
 
     /// What is missing of the parameters.
     static var missing: String? {
         storage.state.withLock {
-            $0.parameters.device == nil ? "vdev= is missing" : $0.parameters.runDirectory == nil && !$0.parameters.isOnXen ? "run-dir= is missing" : nil
+            $0.parameters.device == nil
+                ? "vdev= is missing"
+                : $0.parameters.runDirectory == nil && !$0.parameters.isOnXen ? "run-dir= is missing" : nil
         }
     }
 

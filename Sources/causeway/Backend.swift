@@ -13,13 +13,20 @@ struct Backend: ParsableCommand {
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
     @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
-    @Option(help: ArgumentHelp("The directory below backend/ that is served: vbd, vbd3, qdisk or another.", valueName: "kind"))
+    @Option(
+        help: ArgumentHelp(
+            "The directory below backend/ that is served: vbd, vbd3, qdisk or another.", valueName: "kind"))
     var backendKind = "vbd"
-    @Option(help: "Hot-plug scripts: wait until a device's has run, or ignore them. On Xen, dom0 waits and other domains ignore.")
+    @Option(
+        help:
+            "Hot-plug scripts: wait until a device's has run, or ignore them. On Xen, dom0 waits and other domains ignore."
+    )
     var scripts: ScriptPolicy?
 
-    @Option(help: ArgumentHelp(
-        "A directory in memory that lets a successor of this process go on with the same rings; on Xen /run/causeway.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp(
+            "A directory in memory that lets a successor of this process go on with the same rings; on Xen /run/causeway.",
+            valueName: "dir"))
     var journal: String?
     @Flag(help: "Keeps no journal: a successor asks every frontend to connect again.") var noJournal = false
 
@@ -27,9 +34,11 @@ struct Backend: ParsableCommand {
 
     func validate() throws {
         // It becomes part of store paths.
-        let isName = !backendKind.isEmpty && backendKind.utf8.count <= 32
+        let isName =
+            !backendKind.isEmpty && backendKind.utf8.count <= 32
             && backendKind.utf8.allSatisfy { byte in
-                (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2D || byte == 0x5F
+                (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte) || (0x30...0x39).contains(byte)
+                    || byte == 0x2D || byte == 0x5F
             }
         guard isName else { throw ValidationError("--backend-kind: `\(backendKind)` is no directory's name") }
     }

@@ -24,7 +24,9 @@ extension RunningBackend {
         return options
     }
 
-    @Test("a killed backend's successor goes on: no close cycle, all data there", .timeLimit(.minutes(1)), arguments: [true, false])
+    @Test(
+        "a killed backend's successor goes on: no close cycle, all data there", .timeLimit(.minutes(1)),
+        arguments: [true, false])
     func killed(persistent: Bool) throws {
         let journals = ScratchDirectory()
         var options = options(journals)
@@ -46,7 +48,9 @@ extension RunningBackend {
                 expected[block] = bytes
                 queue.buffer.write(bytes, at: block * 16384)
                 #expect(
-                    try queue.submit(.write, sector: UInt64(block * 32), bufferOffset: block * 16384, byteCount: 16384, tag: UInt64(block)))
+                    try queue.submit(
+                        .write, sector: UInt64(block * 32), bufferOffset: block * 16384, byteCount: 16384,
+                        tag: UInt64(block)))
             }
             queue.kick()
             backend = try RunningBackend(pair.host, domain: 3, options)

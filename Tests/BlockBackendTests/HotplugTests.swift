@@ -53,7 +53,9 @@ import XenWire
         backend.stop()
     }
 
-    @Test("numbers of a device are hexadecimal and two", arguments: ["7", "7:", ":0", "7:0:0", "g:0", "-7:0", "1234567:0", ""])
+    @Test(
+        "numbers of a device are hexadecimal and two",
+        arguments: ["7", "7:", ":0", "7:0:0", "g:0", "-7:0", "1234567:0", ""])
     func badNumbers(text: String) { #expect(DeviceNumbers(text) == nil) }
 
     @Test("a device's numbers") func numbers() throws {

@@ -92,7 +92,9 @@ private final class World {
         geometry = RingGeometry(byteCount: ring.byteCount, slotSize: 112)
         journal = try SharedRegion(anonymous: RingJournal.Layout.byteCount(slots: geometry.slotCount))
         frontend = ModelFrontend(produced: start, consumed: start)
-        for place in [RingHeader.requestProduced, RingHeader.responseProduced] { ring.storeRelaxed(start.rawValue, at: place) }
+        for place in [RingHeader.requestProduced, RingHeader.responseProduced] {
+            ring.storeRelaxed(start.rawValue, at: place)
+        }
         RingJournal.begin(in: journal, identity: Self.identity, slots: geometry.slotCount, startingAt: start)
     }
 
@@ -107,7 +109,8 @@ private final class World {
 
     var remains: Remains {
         Remains(
-            ring: ring.bytes(at: 0, count: ring.byteCount), journal: journal.bytes(at: 0, count: journal.byteCount), frontend: frontend)
+            ring: ring.bytes(at: 0, count: ring.byteCount), journal: journal.bytes(at: 0, count: journal.byteCount),
+            frontend: frontend)
     }
 
     func recover() throws -> RingRecovery {
@@ -121,7 +124,9 @@ private final class World {
     }
 
     /// Some turns of both sides; `killed` sees what is left after each ordered store.
-    func run(_ backend: inout ModelBackend, turns: Int, _ generator: inout SplitMix, killed: @escaping (Remains) -> Void) throws {
+    func run(
+        _ backend: inout ModelBackend, turns: Int, _ generator: inout SplitMix, killed: @escaping (Remains) -> Void
+    ) throws {
         backend.ring.observer = { [unowned self] in killed(self.remains) }
         for _ in 0..<turns {
             frontend.submit(Int.random(in: 0...9, using: &generator), ring, geometry)
@@ -155,14 +160,17 @@ private final class World {
 }
 
 @Suite("Ring journal") struct RingJournalTests {
-    @Test("killed after any store: each request is answered exactly once", arguments: [0, 0x7FFF_FFF0, 0xFFFF_FFE8] as [UInt32])
+    @Test(
+        "killed after any store: each request is answered exactly once",
+        arguments: [0, 0x7FFF_FFF0, 0xFFFF_FFE8] as [UInt32])
     func everyKillPoint(start: UInt32) throws {
         var kills = 0
         for seed in 0..<6 as Range<UInt64> {
             var generator = SplitMix(state: seed)
             let world = try World(start: RingIndex(start))
             var backend = ModelBackend(
-                ring: JournaledRing(attaching: world.ring, .x86_64, journal: world.journal, startingAt: RingIndex(start)))
+                ring: JournaledRing(
+                    attaching: world.ring, .x86_64, journal: world.journal, startingAt: RingIndex(start)))
             var worlds: [Remains] = [world.remains]
             try world.run(&backend, turns: 40, &generator) { worlds.append($0) }
             kills += worlds.count
