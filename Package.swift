@@ -63,14 +63,14 @@ let package = Package(
         room("SharedRing", ["SharedMemory", "XenWire"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
         room("HostDevices", ["DMA", "Reactor", "CNBD", "LinuxSystem", "CLinux"]),
-        room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "DMA", "HostDevices", "Reactor"]),
+        room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
         room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "CNBDKit"]),
         .executableTarget(
             name: "causeway",
             dependencies: [
-                "Toolstack", "BlockBackend", "BlockFrontend", "LoopbackHypervisor",
+                "Toolstack", "BlockBackend", "BlockFrontend", "LoopbackHypervisor", "DMA", "FrameMaps",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -91,7 +91,7 @@ let package = Package(
         tests("Reactor"),
         tests("HostDevices"),
         tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack"]),
+        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]

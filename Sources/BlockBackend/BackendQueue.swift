@@ -1,6 +1,7 @@
 // A queue on its reactor: wakes up, lets the core work, arms the doorbell, closes down. Everything here runs on the reactor's thread.
 
 import DMA
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -48,20 +49,20 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// Opens the disk for this queue and starts. On the reactor's thread.
     init(
         reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI, device: any BlockDevice,
-        validator: BlockRequestValidator, persistentGrants: Int?, frontend: DomainID, hypervisor: any Hypervisor,
-        report: @escaping @Sendable (QueueReport) -> Void
+        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, frontend: DomainID,
+        hypervisor: any Hypervisor, report: @escaping @Sendable (QueueReport) -> Void
     ) throws(Errno) {
         self.reactor = reactor
         self.channel = channel
         self.rings = rings
         self.report = report
-        let bus = MemoryBus()
+        guard let dma = DMADevice(name: device.name, options: options) else { throw Errno(ENOMEM) }
         let ring = BackRing(attaching: rings.region, BlockRing(abi))
         let proxy = OwnerProxy()
-        let disk = try device.openQueue(on: reactor, bus: bus, depth: Int(ring.geometry.slotCount), owner: proxy)
+        let disk = try device.openQueue(on: reactor, bus: dma.bus, depth: Int(ring.geometry.slotCount), owner: proxy)
         core = QueueCore(
             ring: ring, validator: validator, persistentGrants: persistentGrants, frontend: frontend,
-            hypervisor: hypervisor, bus: bus, disk: disk)
+            hypervisor: hypervisor, dma: dma, disk: disk)
         owner = proxy
         proxy.queue = self
         slot = reactor.attach(self)
@@ -139,6 +140,9 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private func updateSnapshot() {
         core.statistics.persistentGrants = core.grants.count
         core.statistics.evictions = core.grants.evictions
+        core.statistics.dma = core.dma.statistics
+        core.statistics.iommu = core.dma.iommu?.statistics
+        core.statistics.dmaFaults = core.dma.iommu?.faults.count ?? 0
         let statistics = core.statistics
         snapshot.withLock { $0 = statistics }
     }
