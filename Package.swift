@@ -30,6 +30,7 @@ let package = Package(
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
+        .library(name: "XenTranslation", targets: ["FrameMaps", "DMA", "SharedMemory"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
         .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
