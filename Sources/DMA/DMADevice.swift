@@ -76,25 +76,20 @@ public final class DMADevice: CustomStringConvertible {
     public let bus: MemoryBus
     public let pool: BouncePool?
     public var iommu: IommuDomain? { frames?.iommu }
-    public internal(set) var statistics = DMAStatistics()
+    /// What has been done so far.
+    public var statistics: DMAStatistics {
+        var all = DMAStatistics()
+        (all.maps, all.unmaps, all.misuses, all.bounces) = (ledger.maps, ledger.unmaps, ledger.misuses, bounceCounts)
+        return all
+    }
 
     let frames: BusFrames?
-    var records: [Record] = []
-    var unused: [UInt32] = []
+    var ledger = MappingLedger()
+    var bounceCounts = DMAStatistics.InlineCounts()
     var bounces: [Bounce] = []
     var unusedBounces: [Int32] = []
     /// Mappings made and not unmapped.
-    public internal(set) var liveMappings = 0
-
-    struct Record {
-        var generation: UInt32 = 0
-        var isLive = false
-        var direction = DMADirection.toDevice
-        var iovaPages: Int32 = 0
-        var firstBounce: Int32 = -1
-        var byteCount: UInt64 = 0
-        var iova = Iova(rawValue: 0)
-    }
+    public var liveMappings: Int { ledger.live }
 
     /// One piece that goes through the pool.
     struct Bounce {
