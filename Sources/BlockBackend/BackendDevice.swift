@@ -336,12 +336,13 @@ final class BackendDevice {
         let reactor = nextReactor()
         let (hypervisor, report, device, frontend) = (self.hypervisor, self.report, path.device, path.device.frontend)
         let limit = persistent ? options.persistentGrantLimit : nil
+        let dma = options.dma
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
                 return .success(
                     try BackendQueue(
                         reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
-                        persistentGrants: limit, frontend: frontend, hypervisor: hypervisor, start: start,
+                        persistentGrants: limit, dma: dma, frontend: frontend, hypervisor: hypervisor, start: start,
                         report: { report(device, $0) }))
             } catch { return .failure(error) }
         }

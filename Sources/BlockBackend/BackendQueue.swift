@@ -50,14 +50,15 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// Opens the disk for this queue and starts. On the reactor's thread.
     init(
         reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI, device: any BlockDevice,
-        validator: BlockRequestValidator, persistentGrants: Int?, frontend: DomainID, hypervisor: any Hypervisor,
-        start: QueueStart = .fresh(journal: nil), report: @escaping @Sendable (QueueReport) -> Void
+        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, frontend: DomainID,
+        hypervisor: any Hypervisor, start: QueueStart = .fresh(journal: nil),
+        report: @escaping @Sendable (QueueReport) -> Void
     ) throws(Errno) {
         self.reactor = reactor
         self.channel = channel
         self.rings = rings
         self.report = report
-        let bus = MemoryBus()
+        guard let dma = DMADevice(name: device.name, options: options) else { throw Errno(ENOMEM) }
         let ring: JournaledRing
         let isResumed: Bool
         switch start {
@@ -71,10 +72,10 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
             isResumed = true
         }
         let proxy = OwnerProxy()
-        let disk = try device.openQueue(on: reactor, bus: bus, depth: Int(ring.geometry.slotCount), owner: proxy)
+        let disk = try device.openQueue(on: reactor, bus: dma.bus, depth: Int(ring.geometry.slotCount), owner: proxy)
         core = QueueCore(
             ring: ring, validator: validator, persistentGrants: persistentGrants, frontend: frontend,
-            hypervisor: hypervisor, bus: bus, disk: disk)
+            hypervisor: hypervisor, dma: dma, disk: disk)
         owner = proxy
         proxy.queue = self
         slot = reactor.attach(self)
@@ -154,6 +155,9 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private func updateSnapshot() {
         core.statistics.persistentGrants = core.grants.count
         core.statistics.evictions = core.grants.evictions
+        core.statistics.dma = core.dma.statistics
+        core.statistics.iommu = core.dma.iommu?.statistics
+        core.statistics.dmaFaults = core.dma.iommu?.faults.count ?? 0
         let statistics = core.statistics
         snapshot.withLock { $0 = statistics }
     }

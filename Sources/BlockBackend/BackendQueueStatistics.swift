@@ -1,5 +1,7 @@
 // A queue's counters, for status and tests.
 
+import DMA
+
 /// What a backend queue has done since its connection began.
 public struct BackendQueueStatistics: Sendable, Equatable {
     /// Requests taken from the ring.
@@ -32,4 +34,11 @@ public struct BackendQueueStatistics: Sendable, Equatable {
     public var persistentGrants = 0
     /// Grants given up to keep within the limit.
     public var evictions: UInt64 = 0
+    /// Transfers that could not be mapped for the disk.
+    public var unmappable: UInt64 = 0
+    /// Mappings and bounces.
+    public var dma = DMAStatistics()
+    /// The IOMMU, if there is one, and what it refused.
+    public var iommu: IommuStatistics?
+    public var dmaFaults: UInt64 = 0
 }

@@ -1,5 +1,6 @@
 // What a block backend offers. Each feature can be switched off, for tests and for frontends that get one wrong.
 
+import DMA
 import Reactor
 import XenBus
 import XenWire
@@ -31,6 +32,8 @@ public struct BlockBackendOptions: Sendable {
     public var reactors = 1
     /// Bypasses the page cache even for disks that do not say `direct-io-safe`.
     public var direct = false
+    /// How disks reach the frontends' pages. The default is the process's own bus map, without limits.
+    public var dma = DMAOptions()
     /// The backend directory that is served.
     public var kind: DeviceKind = .block
     /// Whether a device with a `script` node waits until its hot-plug script has run, as xl runs it in dom0 and `xl devd` in a driver

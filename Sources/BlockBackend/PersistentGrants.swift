@@ -10,7 +10,7 @@ struct PersistentGrants {
     /// One mapped grant, linked by age.
     private struct Entry {
         var grant: MappedGrant?
-        var address: BusAddress
+        var page: Pfn
         var isInUse: Bool
         var newer: Int32
         var older: Int32
@@ -66,9 +66,9 @@ struct PersistentGrants {
         return .slot(slot)
     }
 
-    /// The bus address of a page in use.
+    /// The place of a page in use in the frame map.
     @inline(__always)
-    func address(_ slot: Int32) -> BusAddress { entries[Int(slot)].address }
+    func page(_ slot: Int32) -> Pfn { entries[Int(slot)].page }
 
     /// The mapping in `slot`.
     func grant(_ slot: Int32) -> MappedGrant? { entries[Int(slot)].grant }
@@ -79,13 +79,13 @@ struct PersistentGrants {
 
     /// Keeps a freshly mapped grant, in use by the caller. nil if it is not to be kept: everything is in use, or the reference is
     /// here already. What had to go for it is appended to `evicted`.
-    mutating func insert(_ grant: MappedGrant, at address: BusAddress, evicted: inout [MappedGrant]) -> Int32? {
+    mutating func insert(_ grant: MappedGrant, at page: Pfn, evicted: inout [MappedGrant]) -> Int32? {
         guard find(grant.reference) < 0 else { return nil }
         if count >= limit {
             guard let old = evictOldest() else { return nil }
             evicted.append(old)
         }
-        let entry = Entry(grant: grant, address: address, isInUse: true, newer: -1, older: -1)
+        let entry = Entry(grant: grant, page: page, isInUse: true, newer: -1, older: -1)
         let slot: Int32
         if let reused = free.popLast() {
             slot = reused

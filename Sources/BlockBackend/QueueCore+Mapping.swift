@@ -2,6 +2,7 @@
 // the request that named it (attacks.md A5).
 
 import DMA
+import FrameMaps
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -50,11 +51,9 @@ extension QueueCore {
         statistics.grantsMapped &+= UInt64(mapped.count)
         var evicted: [MappedGrant] = []
         for (page, grant) in zip(pages, mapped) {
-            let window = bus.attach(grant.region)
-            // A region's pages lie within its window: the sum cannot wrap.
-            let address = window.advanced(by: UInt64(grant.offset)) ?? window
+            let address = attach(grant)
             let index = Int(page.slot) * stride + Int(page.page)
-            addresses[index] = address
+            self.pages[index] = address
             if usesPersistentGrants, let holder = grants.insert(grant, at: address, evicted: &evicted) {
                 holders[index] = holder
             } else {
@@ -63,6 +62,11 @@ extension QueueCore {
         }
         unmapping.append(contentsOf: evicted)
         return true
+    }
+
+    /// The page's place in our frame map. Where there is no room for it, a page that never translates: its request fails, and only that.
+    private func attach(_ grant: MappedGrant) -> Pfn {
+        dma.attach(grant.region)?.advanced(by: UInt64(grant.offset) >> frameShift) ?? Pfn(rawValue: .max)
     }
 
     /// Copies an indirect request's segments into private memory, once, and validates the copies; `validRanges` has them.
@@ -93,9 +97,8 @@ extension QueueCore {
         statistics.grantsMapped &+= 1
         for grant in mapped {
             IndirectPage.load(grant.region, at: grant.offset, count: count, appendingTo: &indirectSegments)
-            let window = bus.attach(grant.region)
+            let address = attach(grant)
             var evicted: [MappedGrant] = []
-            let address = window.advanced(by: UInt64(grant.offset)) ?? window
             if usesPersistentGrants, let holder = grants.insert(grant, at: address, evicted: &evicted) {
                 grants.release(holder)
             } else {
@@ -108,7 +111,7 @@ extension QueueCore {
     /// Gives every mapping back; nothing is in work any more.
     mutating func releaseEverything() {
         unmapping.append(contentsOf: grants.removeAll())
-        for grant in unmapping { bus.detach(grant.region) }
+        for grant in unmapping { dma.detach(grant.region) }
         if !unmapping.isEmpty { hypervisor.unmapGrants(unmapping) }
         unmapping.removeAll()
     }

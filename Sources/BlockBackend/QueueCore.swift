@@ -16,17 +16,20 @@ struct QueueCore: ~Copyable {
     let frontend: DomainID
     /// Not generic: it is called to map and unmap, a system call away at least, never for a request whose grants are mapped.
     let hypervisor: any Hypervisor
-    let bus: MemoryBus
+    /// The only way to the frontend's pages.
+    let dma: DMADevice
     let disk: any BlockDeviceQueue
 
     /// Requests in work by slot; the slot is the device's tag.
     var pending: [PendingRequest]
     var freeSlots: [Int32]
-    /// Per-request storage, `stride` places each: the part of each page that is meant, where it is on the bus, and who
+    /// Per-request storage, `stride` places each: the part of each page that is meant, the page's place in our frame map, and who
     /// holds the mapping (a slot of `grants`, or -1: `transient`).
     let stride: Int
     var ranges: [SegmentRange?]
-    var addresses: [BusAddress]
+    var pages: [Pfn]
+    /// What is mapped for the device, by slot.
+    var mappings: [Mapping?]
     var holders: [Int32]
     /// Mappings made for one request only.
     var transient: [[MappedGrant]]
@@ -37,6 +40,7 @@ struct QueueCore: ~Copyable {
     var waiting: [Int32] = []
     /// Mappings to give back before this turn's responses are shown.
     var unmapping: [MappedGrant] = []
+    var pieces: [PagePiece] = []
     var segments: [BusSegment] = []
     var indirectSegments: [BlockSegment] = []
     var validRanges: [SegmentRange] = []
@@ -59,9 +63,15 @@ struct QueueCore: ~Copyable {
         var reference: GrantReference
     }
 
+    /// A request's data as the device has it.
+    struct Mapping {
+        var handle: DMAHandle
+        var direction: DMADirection
+    }
+
     init(
         ring: consuming JournaledRing, validator: BlockRequestValidator, persistentGrants: Int?,
-        frontend: DomainID, hypervisor: any Hypervisor, bus: MemoryBus, disk: any BlockDeviceQueue
+        frontend: DomainID, hypervisor: any Hypervisor, dma: DMADevice, disk: any BlockDeviceQueue
     ) {
         let slots = Int(ring.geometry.slotCount)
         self.ring = ring
@@ -70,16 +80,18 @@ struct QueueCore: ~Copyable {
         usesPersistentGrants = persistentGrants != nil
         self.frontend = frontend
         self.hypervisor = hypervisor
-        self.bus = bus
+        self.dma = dma
         self.disk = disk
         pending = Array(repeating: PendingRequest(), count: slots)
         freeSlots = (0..<Int32(slots)).reversed()
         stride = max(BlockProtocol.maximumDirectSegments, validator.maximumIndirectSegments)
         ranges = Array(repeating: nil, count: slots * stride)
-        addresses = Array(repeating: BusAddress(rawValue: 0), count: slots * stride)
+        pages = Array(repeating: Pfn(rawValue: 0), count: slots * stride)
+        mappings = Array(repeating: nil, count: slots)
         holders = Array(repeating: -1, count: slots * stride)
         transient = Array(repeating: [], count: slots)
         segments.reserveCapacity(stride)
+        pieces.reserveCapacity(stride)
     }
 
     /// Whether a request may be taken now.
@@ -112,7 +124,7 @@ struct QueueCore: ~Copyable {
     /// soon as a frontend sees the response it may use the page for something else (item 7).
     mutating func publish() -> Bool {
         if !unmapping.isEmpty {
-            for grant in unmapping { bus.detach(grant.region) }
+            for grant in unmapping { dma.detach(grant.region) }
             hypervisor.unmapGrants(unmapping)
             unmapping.removeAll(keepingCapacity: true)
         }
@@ -170,7 +182,7 @@ struct QueueCore: ~Copyable {
             guard let range = ranges[index] else { continue }
             if usesPersistentGrants, case .slot(let holder) = grants.acquire(range.reference) {
                 holders[index] = holder
-                addresses[index] = grants.address(holder)
+                pages[index] = grants.page(holder)
             } else {
                 holders[index] = -1
                 wanted.append(Wanted(slot: slot, page: Int32(index - base), reference: range.reference))
@@ -221,7 +233,7 @@ struct QueueCore: ~Copyable {
             submit(
                 .discard(offset: discard.sector << 9, byteCount: discard.sectorCount << 9, secure: discard.isSecure), slot)
         case .transfer(let transfer):
-            gatherSegments(slot)
+            guard mapSegments(slot, transfer.direction == .read ? .fromDevice : .toDevice) else { return finish(slot, .error) }
             let offset = UInt64(transfer.byteOffset)
             let bytes = UInt64(transfer.byteCount)
             if transfer.direction == .read {
@@ -236,18 +248,36 @@ struct QueueCore: ~Copyable {
         }
     }
 
-    /// Puts a request's bus segments together; neighbours on the bus become one.
-    private mutating func gatherSegments(_ slot: Int32) {
+    /// Maps a request's pages for the disk; its segments are in `segments`. False: the disk cannot have them.
+    private mutating func mapSegments(_ slot: Int32, _ direction: DMADirection) -> Bool {
         segments.removeAll(keepingCapacity: true)
+        pieces.removeAll(keepingCapacity: true)
         let base = Int(slot) * stride
         for index in base..<base + Int(pending[Int(slot)].pageCount) {
-            guard let range = ranges[index], let address = addresses[index].advanced(by: UInt64(range.byteOffset)) else { continue }
-            if let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == address {
-                segments[segments.count - 1].byteCount += UInt32(range.byteCount)
-            } else {
-                segments.append(BusSegment(address: address, byteCount: UInt32(range.byteCount)))
-            }
+            guard let range = ranges[index] else { continue }
+            pieces.append(
+                PagePiece(pfn: pages[index], offset: UInt32(range.byteOffset), byteCount: UInt32(range.byteCount)))
         }
+        // Taken out for the call: a span of one field and another field at once would be two accesses to this struct.
+        var mapped: [BusSegment] = []
+        swap(&mapped, &segments)
+        defer { swap(&mapped, &segments) }
+        do throws(DMAError) {
+            let handle = try dma.map(pieces.span, direction, into: &mapped)
+            mappings[Int(slot)] = Mapping(handle: handle, direction: direction)
+            return true
+        } catch {
+            statistics.unmappable &+= 1
+            return false
+        }
+    }
+
+    /// Takes the pages away from the disk again; what it has read is in them afterwards, also where it went through a bounce.
+    private mutating func unmapSegments(_ slot: Int32) {
+        guard let mapping = mappings[Int(slot)] else { return }
+        mappings[Int(slot)] = nil
+        // Fails only for a mapping that is not ours, which our own bookkeeping rules out; the counter would show it.
+        do throws(DMAError) { try dma.unmap(mapping.handle, mapping.direction) } catch { statistics.unmappable &+= 1 }
     }
 
     private mutating func submit(_ operation: DeviceOperation, _ slot: Int32) {
@@ -300,6 +330,7 @@ struct QueueCore: ~Copyable {
     }
 
     private mutating func releasePages(_ slot: Int32) {
+        unmapSegments(slot)
         let base = Int(slot) * stride
         for index in base..<base + Int(pending[Int(slot)].pageCount) where holders[index] >= 0 {
             grants.release(holders[index])

@@ -16,6 +16,8 @@ final class BusFrames {
     private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign) - 1)
     private let foreign = UnitAllocator(capacity: Int(BusFrames.foreignCount))
     private var places: [ObjectIdentifier: Place] = [:]
+    /// See `DMAOptions`.
+    var frameError: UInt64 = 0
     private let multiplier: UInt64
     private let addend: UInt64
 
@@ -165,7 +167,7 @@ final class BusFrames {
         } else {
             frame = BusFrame(rawValue: address >> frameShift)
         }
-        let word = pages.load(frame.rawValue).word
+        let word = pages.load(frame.rawValue &+ frameError).word
         guard EntryWord.hasFrame(word), !writes || EntryWord.permissions(word).contains(.write) else {
             iommu?.noMemory(at: iova)
             return nil

@@ -27,7 +27,7 @@ extension DMADevice {
             }
             end = address &+ UInt64(piece.byteCount)
         }
-        return record(direction) { _ in }
+        return ledger.open(direction)
     }
 
     private func mapTranslated(
@@ -40,7 +40,8 @@ extension DMADevice {
             work.undo(&segments)
             throw error
         }
-        let handle = record(direction) { record in
+        let handle = ledger.open(direction)
+        ledger.fill(handle) { record in
             record.byteCount = work.byteCount
             record.iova = work.iova
             record.iovaPages = Int32(work.iovaPages)
@@ -51,20 +52,13 @@ extension DMADevice {
 
     /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred mode: soon).
     public func unmap(_ handle: DMAHandle, _ direction: DMADirection) throws(DMAError) {
-        let index = Int(handle.index)
-        guard index < records.count, records[index].isLive, records[index].generation == handle.generation else {
-            return try misuse(.notMapped)
+        let record = try ledger.find(handle, direction)
+        if frames != nil {
+            // A failure here leaves the mapping as it is.
+            if record.iovaPages > 0 { try iommu?.release(record.iova, pages: Int(record.iovaPages)) }
+            if record.firstBounce >= 0 { endBounces(record.firstBounce, copyingBack: direction == .fromDevice) }
         }
-        guard records[index].direction == direction else { return try misuse(.wrongDirection) }
-        if records[index].iovaPages > 0 {
-            try iommu?.release(records[index].iova, pages: Int(records[index].iovaPages))
-        }
-        if records[index].firstBounce >= 0 { endBounces(records[index].firstBounce, copyingBack: direction == .fromDevice) }
-        records[index].isLive = false
-        records[index].generation &+= 1
-        unused.append(handle.index)
-        liveMappings -= 1
-        statistics.unmaps &+= 1
+        ledger.close(handle)
     }
 
     /// Makes `byteCount` bytes at `offset` of a mapping, as the device has written them, visible in its pages.
@@ -78,42 +72,16 @@ extension DMADevice {
     }
 
     private func sync(_ handle: DMAHandle, _ direction: DMADirection, _ offset: Int, _ byteCount: Int) throws(DMAError) {
-        let index = Int(handle.index)
-        guard index < records.count, records[index].isLive, records[index].generation == handle.generation else {
-            return try misuse(.notMapped)
-        }
-        let record = records[index]
-        guard record.direction == direction else { return try misuse(.wrongDirection) }
+        let record = try ledger.find(handle, direction)
         guard offset >= 0, byteCount >= 0, frames == nil || offset + byteCount <= Int(record.byteCount) else {
-            return try misuse(.outsideMapping(offset: offset, byteCount: byteCount, mapped: Int(record.byteCount)))
+            ledger.countMisuse()
+            throw .outsideMapping(offset: offset, byteCount: byteCount, mapped: Int(record.byteCount))
         }
         var place = record.firstBounce
         while place >= 0 {
             copy(bounces[Int(place)], direction, UInt64(offset)..<UInt64(offset + byteCount))
             place = bounces[Int(place)].next
         }
-    }
-
-    private func misuse(_ error: DMAError) throws(DMAError) {
-        statistics.misuses &+= 1
-        throw error
-    }
-
-    // MARK: Records
-
-    @inline(__always)
-    private func record(_ direction: DMADirection, _ fill: (inout Record) -> Void) -> DMAHandle {
-        if unused.isEmpty {
-            unused.append(UInt32(records.count))
-            records.append(Record())
-        }
-        let index = unused.removeLast()
-        records[Int(index)].isLive = true
-        records[Int(index)].direction = direction
-        if frames != nil { fill(&records[Int(index)]) }
-        liveMappings += 1
-        statistics.maps &+= 1
-        return DMAHandle(index: index, generation: records[Int(index)].generation)
     }
 
     // MARK: Bounces

@@ -14,6 +14,8 @@ public struct DMAOptions: Sendable, Hashable {
     public var bouncePool: Int
     /// Where P2M frames are scattered to.
     public var seed: UInt64
+    /// For the tests that show that a wrong translation is noticed: what the device's translation is wrong by, in frames.
+    package var frameError: UInt64 = 0
     public init(
         model: MemoryModel = .vp, iommu: IommuMode? = nil, constraints: DMAConstraints = DMAConstraints(), bouncePool: Int = 0,
         seed: UInt64 = 1
@@ -55,6 +57,7 @@ public struct DMAStatistics: Hashable, Sendable {
     public var bounces: InlineCounts = InlineCounts()
     /// Uses that were refused because they were wrong.
     public var misuses: UInt64 = 0
+    public init() {}
     /// A counter for each reason.
     public struct InlineCounts: Hashable, Sendable {
         private var counts: [UInt64] = Array(repeating: 0, count: BounceReason.allCases.count)
@@ -73,25 +76,20 @@ public final class DMADevice: CustomStringConvertible {
     public let bus: MemoryBus
     public let pool: BouncePool?
     public var iommu: IommuDomain? { frames?.iommu }
-    public internal(set) var statistics = DMAStatistics()
+    /// What has been done so far.
+    public var statistics: DMAStatistics {
+        var all = DMAStatistics()
+        (all.maps, all.unmaps, all.misuses, all.bounces) = (ledger.maps, ledger.unmaps, ledger.misuses, bounceCounts)
+        return all
+    }
 
     let frames: BusFrames?
-    var records: [Record] = []
-    var unused: [UInt32] = []
+    var ledger = MappingLedger()
+    var bounceCounts = DMAStatistics.InlineCounts()
     var bounces: [Bounce] = []
     var unusedBounces: [Int32] = []
     /// Mappings made and not unmapped.
-    public internal(set) var liveMappings = 0
-
-    struct Record {
-        var generation: UInt32 = 0
-        var isLive = false
-        var direction = DMADirection.toDevice
-        var iovaPages: Int32 = 0
-        var firstBounce: Int32 = -1
-        var byteCount: UInt64 = 0
-        var iova = Iova(rawValue: 0)
-    }
+    public var liveMappings: Int { ledger.live }
 
     /// One piece that goes through the pool.
     struct Bounce {
@@ -116,6 +114,7 @@ public final class DMADevice: CustomStringConvertible {
         } else {
             let iommu = options.iommu.map { IommuDomain(device: name, mode: $0, mask: options.constraints.mask) }
             bus = MemoryBus(model: options.model, iommu: iommu, seed: options.seed)
+            bus.frames?.frameError = options.frameError
         }
         frames = bus.frames
         if let frames, options.bouncePool > 0 {

@@ -68,7 +68,7 @@ struct MappingWork {
         let slot = try pool.take(Int(piece.byteCount), keeping: keep, of: UInt64(piece.offset) & keep)
         if constraints.isUntrusted { pool.clearAround(slot, Int(piece.byteCount)) }
         bounce(piece, slot, slotOffset: 0, ownsSlot: true)
-        device.statistics.bounces[reason] &+= 1
+        device.bounceCounts[reason] &+= 1
         return pool.address(slot)
     }
 
@@ -118,7 +118,7 @@ struct MappingWork {
             bounce(pieces[index], slot, slotOffset: UInt32(truncatingIfNeeded: byteCount), ownsSlot: index == 0)
             byteCount += UInt64(pieces[index].byteCount)
         }
-        device.statistics.bounces[.segments] &+= 1
+        device.bounceCounts[.segments] &+= 1
         append(pool.address(slot), UInt32(truncatingIfNeeded: byteCount), &segments)
         if segments.count - first > constraints.maximumSegments { throw .needsBounce(.segments) }
     }

@@ -47,7 +47,7 @@ private final class NullQueue: BlockDeviceQueue {
         let direction: DMADirection = if case .read = operation { .fromDevice } else { .toDevice }
         for index in segments.indices {
             let segment = segments[index]
-            if unsafe bus.resolve(segment, direction) == nil { return fail(.badAddress) }
+            if unsafe bus.resolve(segment, direction) == nil, !bus.isReachable(segment, direction) { return fail(.badAddress) }
             total += UInt64(segment.byteCount)
         }
         if let refusal = geometry.refusal(of: operation, byteCount: total) { return fail(refusal) }

@@ -37,8 +37,11 @@ final class VectorList {
         remaining = 0
         for index in segments.indices {
             let segment = segments[index]
-            guard let memory = unsafe bus.resolve(segment, direction) else { return false }
-            unsafe append(memory, Int(segment.byteCount))
+            if let memory = unsafe bus.resolve(segment, direction) {
+                unsafe append(memory, Int(segment.byteCount))
+            } else if !loadRuns(segment, bus, direction) {
+                return false
+            }
         }
         remaining = total
         return true
@@ -56,11 +59,23 @@ final class VectorList {
         unsafe append(prefix, prefixCount)
         for index in segments.indices {
             let segment = segments[index]
-            guard let memory = unsafe bus.resolve(segment, direction) else { return false }
-            unsafe append(memory, Int(segment.byteCount))
+            guard loadRuns(segment, bus, direction) else { return false }
         }
         remaining = total
         return true
+    }
+
+    /// A segment on a translated bus: in as many pieces as its pages have here.
+    private func loadRuns(_ segment: BusSegment, _ bus: MemoryBus, _ direction: DMADirection) -> Bool {
+        var rest = segment
+        while true {
+            guard let run = unsafe bus.resolveRun(rest, direction) else { return false }
+            let count = unsafe run.byteCount
+            unsafe append(run.memory, Int(count))
+            if count >= rest.byteCount { return true }
+            guard let next = rest.address.advanced(by: UInt64(count)) else { return false }
+            rest = BusSegment(address: next, byteCount: rest.byteCount - count)
+        }
     }
 
     private func append(_ memory: UnsafeMutableRawPointer, _ byteCount: Int) {

@@ -53,7 +53,7 @@ struct DMADeviceTests {
         let memory = try region(16, &random)
         var reference = memory.bytes(at: 0, count: 16 * 4096)
         let base = try #require(device.attach(memory))
-        for _ in 0..<60 {
+        for _ in 0..<15 {
             var pieces: [PagePiece] = []
             var ranges: [Range<Int>] = []
             var pages = Array(0..<16)

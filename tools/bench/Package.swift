@@ -17,6 +17,10 @@ let package = Package(
                 .product(name: "BlockBackend", package: "causeway"), .product(name: "BlockFrontend", package: "causeway"),
                 .product(name: "InProcessHypervisor", package: "causeway"), .product(name: "Toolstack", package: "causeway"),
             ], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .target(name: "CTree"),
+        .executableTarget(
+            name: "translate-bench", dependencies: ["CTree", .product(name: "XenTranslation", package: "causeway")],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
         .executableTarget(
             name: "ring-litmus", dependencies: [.product(name: "SharedRing", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)]),

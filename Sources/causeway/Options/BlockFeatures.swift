@@ -35,6 +35,7 @@ struct BlockFeatures: ParsableArguments {
     @Flag(help: "The backend does not offer barriers.") var noBarrier = false
     @Flag(help: "The backend does not offer discard.") var noDiscard = false
     @Option(help: "How the backend waits: sleep, adaptive:MICROSECONDS or always.") var polling: PollingArgument?
+    @OptionGroup var memory: MemoryOptions
     @Option(help: "The frontend's ring layout: native, x86_32 or x86_64.") var abi: String?
 
     func validate() throws {
@@ -61,6 +62,7 @@ struct BlockFeatures: ParsableArguments {
             (noDiscard, "--no-discard"),
         ] where isSet { list.append(name) }
         if let polling { list += ["--polling", polling.argument] }
+        list += memory.arguments
         if let abi { list += ["--abi", abi] }
         return list
     }
@@ -102,6 +104,7 @@ struct BlockFeatures: ParsableArguments {
         options.barrier = !noBarrier
         options.discard = !noDiscard
         if let polling { options.polling = polling.policy }
+        options.dma = memory.options
         return options
     }
 }

@@ -1,0 +1,66 @@
+// The pair under every memory model and IOMMU mode, with devices whose limits force bounces and splits: what is written is read back, and is in
+// the file. And that this would notice a wrong translation.
+
+import BlockBackend
+import BlockFrontend
+import DMA
+import FrameMaps
+import Foundation
+import SharedMemory
+import Testing
+import XenWire
+
+private let kinds: [DMAOptions] = MemoryModel.allCases.flatMap { model in
+    [nil, IommuMode.strict, .deferred].flatMap { iommu in
+        [
+            DMAOptions(model: model, iommu: iommu),
+            DMAOptions(model: model, iommu: iommu, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF), bouncePool: 4 << 20),
+            DMAOptions(model: model, iommu: iommu, constraints: DMAConstraints(maximumSegmentSize: 1536, isUntrusted: true), bouncePool: 4 << 20),
+        ]
+    }
+}
+
+@Suite(.timeLimit(.minutes(2)), .serialized)
+struct MemoryModelTests {
+    /// Writes patterns at places of all sizes, reads them back through the pair, and compares with the file; how many differed.
+    private func verify(_ dma: DMAOptions, persistent: Bool) throws -> (wrong: Int, statistics: BackendQueueStatistics?) {
+        var options = BlockBackendOptions()
+        options.dma = dma
+        options.persistentGrants = persistent
+        let pair = try BlockPair(backendOptions: options)
+        let frontend = try pair.connect()
+        var queue = try frontend.takeQueue(0)
+        var wrong = 0
+        for (round, (sector, count)) in [(0, 512), (7, 4096), (16, 8192), (33, 65536), (300, 12800), (1000, 262_144)].enumerated() {
+            let bytes = pattern(count, seed: round + 1)
+            queue.buffer.write(bytes, at: 512)
+            if try queue.perform(.write, sector: UInt64(sector), bufferOffset: 512, byteCount: count) != .okay { wrong += 1 }
+            queue.buffer.fill(0, count: count + 1024, with: 0x55)
+            if try queue.perform(.read, sector: UInt64(sector), bufferOffset: 512, byteCount: count) != .okay { wrong += 1 }
+            if queue.buffer.bytes(at: 512, count: count) != bytes { wrong += 1 }
+            // Nothing around it was touched.
+            if queue.buffer.bytes(at: 0, count: 512) != [UInt8](repeating: 0x55, count: 512) { wrong += 1 }
+            if queue.buffer.bytes(at: 512 + count, count: 512) != [UInt8](repeating: 0x55, count: 512) { wrong += 1 }
+            let file = try Data(contentsOf: URL(fileURLWithPath: pair.image))
+            if Array(file[sector * 512..<sector * 512 + count]) != bytes { wrong += 1 }
+        }
+        let statistics = pair.backend.service.status.first?.queues.first
+        frontend.close()
+        pair.backend.stop()
+        return (wrong, statistics)
+    }
+
+    @Test(arguments: kinds)
+    func everyKindVerifies(_ dma: DMAOptions) throws {
+        #expect(try verify(dma, persistent: true).wrong == 0)
+        #expect(try verify(dma, persistent: false).wrong == 0)
+    }
+
+    /// A device that translates one frame off is noticed by the same run, whatever the model.
+    @Test(arguments: MemoryModel.allCases, [nil, IommuMode.strict])
+    func aWrongTranslationIsNoticed(_ model: MemoryModel, _ iommu: IommuMode?) throws {
+        var dma = DMAOptions(model: model, iommu: iommu, constraints: DMAConstraints(mask: .max >> 1))
+        dma.frameError = 1
+        #expect(try verify(dma, persistent: true).wrong > 0)
+    }
+}
