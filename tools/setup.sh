@@ -6,6 +6,8 @@ build="libxen-dev liburing-dev libnbd-dev nbdkit-plugin-dev pkg-config"
 use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs e2fsprogs util-linux mount"
 # Debian's libfuse reads through this at run time; nbdfuse mounts with fusermount3.
 use="$use fuse3"
+# The network tests and benchmark.
+use="$use iproute2 iputils-ping iperf3 ethtool python3"
 develop="spin"
 
 missing=""

@@ -97,6 +97,8 @@ public final class FrontendFollower: Sendable {
         var backendPath = ""
         var backend = DomainID.zero
         var phase = FrontendPhase.detached
+        /// The first reason counts: what follows it is only tidying up.
+        private var hasGivenUp = false
 
         init(path: FrontendPath) { self.path = path }
 
@@ -155,6 +157,8 @@ public final class FrontendFollower: Sendable {
         }
 
         mutating func giveUp(_ driver: some FrontendDriver, _ reason: String?) {
+            if hasGivenUp { return }
+            hasGivenUp = true
             driver.suspend()
             set(.detached, driver)
             driver.giveUp(reason)

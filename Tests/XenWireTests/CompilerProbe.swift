@@ -23,6 +23,7 @@ struct CompilerProbe {
             #include <xen/event_channel.h>
             #include <xen/io/ring.h>
             #include <xen/io/blkif.h>
+            #include <xen/io/netif.h>
             #include <xen/io/protocols.h>
             #include <xen/io/xs_wire.h>
             #include <xen/io/xenbus.h>
