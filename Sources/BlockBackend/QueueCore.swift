@@ -18,6 +18,8 @@ struct QueueCore: ~Copyable {
     let hypervisor: any Hypervisor
     /// The only way to the frontend's pages.
     let dma: DMADevice
+    /// Whether it is the direct map, which has nothing to undo.
+    let isDirect: Bool
     let disk: any BlockDeviceQueue
 
     /// Requests in work by slot; the slot is the device's tag.
@@ -81,6 +83,7 @@ struct QueueCore: ~Copyable {
         self.frontend = frontend
         self.hypervisor = hypervisor
         self.dma = dma
+        isDirect = dma.isDirect
         self.disk = disk
         pending = Array(repeating: PendingRequest(), count: slots)
         freeSlots = (0..<Int32(slots)).reversed()
@@ -251,8 +254,15 @@ struct QueueCore: ~Copyable {
     /// Maps a request's pages for the disk; its segments are in `segments`. False: the disk cannot have them.
     private mutating func mapSegments(_ slot: Int32, _ direction: DMADirection) -> Bool {
         segments.removeAll(keepingCapacity: true)
-        pieces.removeAll(keepingCapacity: true)
         let base = Int(slot) * stride
+        if isDirect {
+            for index in base..<base + Int(pending[Int(slot)].pageCount) {
+                guard let range = ranges[index] else { continue }
+                segments.appendDirect(pages[index], offset: Int(range.byteOffset), byteCount: Int(range.byteCount))
+            }
+            return true
+        }
+        pieces.removeAll(keepingCapacity: true)
         for index in base..<base + Int(pending[Int(slot)].pageCount) {
             guard let range = ranges[index] else { continue }
             pieces.append(
@@ -274,7 +284,7 @@ struct QueueCore: ~Copyable {
 
     /// Takes the pages away from the disk again; what it has read is in them afterwards, also where it went through a bounce.
     private mutating func unmapSegments(_ slot: Int32) {
-        guard let mapping = mappings[Int(slot)] else { return }
+        guard !isDirect, let mapping = mappings[Int(slot)] else { return }
         mappings[Int(slot)] = nil
         // Fails only for a mapping that is not ours, which our own bookkeeping rules out; the counter would show it.
         do throws(DMAError) { try dma.unmap(mapping.handle, mapping.direction) } catch { statistics.unmappable &+= 1 }
