@@ -17,30 +17,6 @@ extension EndToEnd {
 
             """
 
-        /// 8 MiB over TCP with their checksum, to the other side and back again.
-        static let transfer = """
-            cat > transfer.py <<'END'
-            import socket, sys, hashlib, os, threading
-            def take(c):
-                parts = []
-                while True:
-                    d = c.recv(1 << 20)
-                    if not d: return b''.join(parts)
-                    parts.append(d)
-            if sys.argv[1] == 'serve':
-                s = socket.create_server((sys.argv[2], 5555)); open('ready', 'w').close()
-                c, _ = s.accept(); d = take(c); c.sendall(d); c.close()
-            else:
-                d = os.urandom(8 << 20); c = socket.create_connection((sys.argv[2], 5555), 10)
-                c.settimeout(50)
-                threading.Thread(target=lambda: (c.sendall(d), c.shutdown(socket.SHUT_WR))).start()
-                sys.exit(0 if hashlib.sha256(take(c)).digest() == hashlib.sha256(d).digest() else 3)
-            END
-            rm -f ready; on python3 transfer.py serve $A.2 & SERVER=$!
-            while [ ! -e ready ]; do sleep 0.05; done
-
-            """
-
         private func pair(_ script: String, options: [String] = [], seconds: Double = 90) throws -> Outcome {
             let scratch = try Scratch()
             let text = "set -e; cd '\(scratch.path)'\n" + Self.addresses + script
@@ -65,28 +41,6 @@ extension EndToEnd {
                 ping -q -f -c 500 $A.2 | grep ' 0% packet loss'
                 """)
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            #expect(try Self.leftovers() == [])
-        }
-
-        @Test(
-            "a checksummed transfer, with each feature off in turn",
-            arguments: [[], ["--no-sg"], ["--no-gso4"], ["--no-csum4"], ["--no-csum6"], ["--no-grant-mapping"], ["--no-control-ring", "--no-split"], ["--vif-queues", "2"]])
-        func transfers(_ options: [String]) throws {
-            let outcome = try pair(Self.transfer + "python3 transfer.py ask $A.2; wait $SERVER", options: options)
-            #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-        }
-
-        @Test("kill -9 of the backend under a transfer: it goes on, with the same bytes")
-        func backendKilled() throws {
-            let outcome = try pair(
-                Self.transfer + """
-                (sleep 0.05; for task in /proc/$PPID/task/*/children; do for pid in $(cat $task); do
-                  if tr '\\0' ' ' < /proc/$pid/cmdline | grep -q ' backend '; then kill -9 $pid; fi; done; done) &
-                python3 transfer.py ask $A.2; wait $SERVER
-                ping -q -c 1 -W 5 $A.2 | grep ' 0% packet loss'
-                """)
-            #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            #expect(outcome.errors.contains("backend was killed by signal 9"))
             #expect(try Self.leftovers() == [])
         }
 
