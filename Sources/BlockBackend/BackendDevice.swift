@@ -128,7 +128,9 @@ final class BackendDevice {
         let domain: UInt16 = try store.requiredNumber(path.path + "/frontend-id", in: 0...0x7FEF)
         guard DomainID(domain) == path.device.frontend, frontend.hasPrefix("/local/domain/\(domain)/") else {
             throw .malformed(
-                MalformedNode(path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)"))
+                MalformedNode(
+                    path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)")
+            )
         }
         if frontendPath != frontend {
             do throws(StoreError) { try store.watch(frontend + "/state", token: "frontend \(path.device)") } catch {
@@ -174,12 +176,15 @@ final class BackendDevice {
         guard let disk, let settings else { return }
         let keys = try BlockRequestKeys.read(from: store, at: frontend, offer: options.offer)
         guard let abi = BlockABI(node: keys.abi, whenMissing: options.abiWhenMissing) else {
-            throw .malformed(MalformedNode(frontend + "/protocol", "is \(StoreNumber.quote(keys.abi ?? "")), which no ring here speaks"))
+            throw .malformed(
+                MalformedNode(
+                    frontend + "/protocol", "is \(StoreNumber.quote(keys.abi ?? "")), which no ring here speaks"))
         }
         let properties = self.properties(of: disk, settings, keys)
         let validator = BlockRequestValidator(
             sectorCount: properties.sectors, logicalSectorSize: Int(properties.sectorSize),
-            isReadOnly: properties.info.contains(.readOnly), maximumIndirectSegments: Int(options.offer.indirectSegments),
+            isReadOnly: properties.info.contains(.readOnly),
+            maximumIndirectSegments: Int(options.offer.indirectSegments),
             discard: properties.discard.map { $0.secure ? .secure : .plain } ?? .none, offersFlush: properties.flush,
             offersBarrier: properties.barrier)
         do throws(DiskOpenFailure) {
@@ -199,10 +204,13 @@ final class BackendDevice {
         }
         log(
             "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
-                + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
+                + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")"
+        )
     }
 
-    private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys) -> BlockProperties {
+    private func properties(of disk: any BlockDevice, _ settings: DiskSettings, _ keys: BlockRequestKeys)
+        -> BlockProperties
+    {
         let geometry = disk.geometry
         var info: DiskInfo = []
         if settings.isCDROM { info.insert(.cdrom) }
