@@ -49,7 +49,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
 
     /// Opens the disk for this queue and starts. On the reactor's thread.
     init(
-        reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI, device: any BlockDevice,
+        reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI,
+        device: any BlockDevice,
         validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, frontend: DomainID,
         hypervisor: any Hypervisor, start: QueueStart = .fresh(journal: nil),
         report: @escaping @Sendable (QueueReport) -> Void

@@ -161,7 +161,9 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         private mutating func handle(_ event: WatchEvent) throws(XenbusError) {
             switch event.token {
             case "devices":
-                guard let id = BackendPath.device(of: event.path, backend: service.hypervisor.domain, kind: service.options.kind)
+                guard
+                    let id = BackendPath.device(
+                        of: event.path, backend: service.hypervisor.domain, kind: service.options.kind)
                 else { return try scan() }
                 let directory = "\(root)/\(id)"
                 let rest = event.path.dropFirst(directory.count)
@@ -175,8 +177,9 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 }
             default:
                 let parts = event.token.split(separator: " ")
-                if parts.count == 2, let id = BackendPath.device(
-                    of: "\(root)/\(parts[1])", backend: service.hypervisor.domain, kind: service.options.kind)
+                if parts.count == 2,
+                    let id = BackendPath.device(
+                        of: "\(root)/\(parts[1])", backend: service.hypervisor.domain, kind: service.options.kind)
                 {
                     try follow(id)
                 }
@@ -189,7 +192,8 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             for domain in try client.names(root) {
                 for number in try client.names("\(root)/\(domain)") {
                     if let id = BackendPath.device(
-                        of: "\(root)/\(domain)/\(number)", backend: service.hypervisor.domain, kind: service.options.kind)
+                        of: "\(root)/\(domain)/\(number)", backend: service.hypervisor.domain,
+                        kind: service.options.kind)
                     {
                         seen.insert(id)
                     }
@@ -242,7 +246,8 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         private func publishStatus() {
             let list = devices.values.map { device in
                 BackendDeviceStatus(
-                    device: device.path.device, disk: device.disk?.name ?? "", queues: device.queues.map(\.queue.statistics))
+                    device: device.path.device, disk: device.disk?.name ?? "",
+                    queues: device.queues.map(\.queue.statistics))
             }
             service.devices.withLock { $0 = list }
         }

@@ -46,7 +46,8 @@ public struct DiskSettings: Equatable, Sendable {
                 throw .malformed(
                     MalformedNode(
                         "\(path)/params",
-                        "asks for format \(format); serve the image with qemu-nbd or qemu-storage-daemon and give its NBD URI"))
+                        "asks for format \(format); serve the image with qemu-nbd or qemu-storage-daemon and give its NBD URI"
+                    ))
             }
         }
         let discard = try store.text("\(path)/discard-enable").map { $0 != "0" }

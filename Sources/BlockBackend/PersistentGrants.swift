@@ -134,7 +134,9 @@ struct PersistentGrants {
             return
         }
         if index >= table.count {
-            table.append(contentsOf: repeatElement(-1, count: max(index + 1, min(table.count * 2, Self.tableLimit)) - table.count))
+            table.append(
+                contentsOf: repeatElement(
+                    -1, count: max(index + 1, min(table.count * 2, Self.tableLimit)) - table.count))
         }
         table[index] = slot
     }

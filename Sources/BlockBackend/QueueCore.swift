@@ -234,9 +234,12 @@ struct QueueCore: ~Copyable {
             statistics.discards &+= 1
             if discard.sectorCount == 0 { return finish(slot, .okay) }
             submit(
-                .discard(offset: discard.sector << 9, byteCount: discard.sectorCount << 9, secure: discard.isSecure), slot)
+                .discard(offset: discard.sector << 9, byteCount: discard.sectorCount << 9, secure: discard.isSecure),
+                slot)
         case .transfer(let transfer):
-            guard mapSegments(slot, transfer.direction == .read ? .fromDevice : .toDevice) else { return finish(slot, .error) }
+            guard mapSegments(slot, transfer.direction == .read ? .fromDevice : .toDevice) else {
+                return finish(slot, .error)
+            }
             let offset = UInt64(transfer.byteOffset)
             let bytes = UInt64(transfer.byteCount)
             if transfer.direction == .read {

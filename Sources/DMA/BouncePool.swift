@@ -55,7 +55,9 @@ public final class BouncePool: CustomStringConvertible {
     /// Slots there are.
     public var slotCount: Int { arenas.reduce(0) { $0 + $1.slots.capacity } }
     /// Bytes of the largest request that would succeed now, growing aside.
-    public var largestRequest: Int { arenas.reduce(0) { max($0, $1.slots.largestOrder.map { 1 << $0 } ?? 0) } * Self.slotSize }
+    public var largestRequest: Int {
+        arenas.reduce(0) { max($0, $1.slots.largestOrder.map { 1 << $0 } ?? 0) } * Self.slotSize
+    }
 
     /// Lends `byteCount` bytes. `alignMask`: bits of `address` (all ones from below) that the memory's address shall have in common with it.
     func take(_ byteCount: Int, keeping alignMask: UInt64 = 0, of address: UInt64 = 0) throws(DMAError) -> BounceSlot {
@@ -91,14 +93,17 @@ public final class BouncePool: CustomStringConvertible {
 
     private func grow() -> Bool {
         guard (arenas.count + 1) * arenaBytes <= maximum else { return false }
-        guard let region = try? SharedRegion(anonymous: arenaBytes), let frame = frames.addOwn(region, mask: mask) else { return false }
+        guard let region = try? SharedRegion(anonymous: arenaBytes), let frame = frames.addOwn(region, mask: mask)
+        else { return false }
         arenas.append(Arena(region: region, frame: frame, slots: UnitAllocator(capacity: arenaBytes / Self.slotSize)))
         return true
     }
 
     /// Where the device finds it.
     func address(_ slot: BounceSlot) -> BusAddress {
-        BusAddress(rawValue: arenas[slot.arena].frame.rawValue << frameShift + UInt64(slot.start * Self.slotSize + slot.offset))
+        BusAddress(
+            rawValue: arenas[slot.arena].frame.rawValue << frameShift + UInt64(slot.start * Self.slotSize + slot.offset)
+        )
     }
 
     /// Copies into the slot, or out of it, `byteCount` bytes at `offset` of what is meant.

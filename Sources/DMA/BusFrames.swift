@@ -34,7 +34,10 @@ final class BusFrames {
         let order: Int
         let frames: [BusFrame]
         var token: ForeignFrames?
-        init(_ region: SharedRegion, _ range: FrameRange<Pfn>, order: Int, _ frames: [BusFrame], _ token: consuming ForeignFrames) {
+        init(
+            _ region: SharedRegion, _ range: FrameRange<Pfn>, order: Int, _ frames: [BusFrame],
+            _ token: consuming ForeignFrames
+        ) {
             self.region = region
             self.range = range
             self.order = order
@@ -76,7 +79,8 @@ final class BusFrames {
             let token = try map.mapForeign(range, to: frames, of: 1, permissions)
             for (index, frame) in frames.enumerated() {
                 try pages.prepareFill(frame.rawValue, 1, frame: 0, small: true)
-                pages.fill(frame.rawValue, 1, EntryWord.make(EntryWord.local, page(region, index), permissions), small: true)
+                pages.fill(
+                    frame.rawValue, 1, EntryWord.make(EntryWord.local, page(region, index), permissions), small: true)
             }
             places[ObjectIdentifier(region)] = Place(region, range, order: order, frames, token)
             return first
@@ -114,7 +118,8 @@ final class BusFrames {
         do throws(RadixFull) {
             try pages.prepareFill(frame, UInt64(region.pageCount), frame: 0, small: true)
         } catch { return nil }
-        pages.fill(frame, UInt64(region.pageCount), EntryWord.make(EntryWord.local, page(region, 0), .readWrite), small: true)
+        pages.fill(
+            frame, UInt64(region.pageCount), EntryWord.make(EntryWord.local, page(region, 0), .readWrite), small: true)
         return BusFrame(rawValue: frame)
     }
 
@@ -129,7 +134,9 @@ final class BusFrames {
     }
 
     /// Where a segment's first bytes lie in this process, and how many of them in one piece.
-    func resolve(_ segment: BusSegment, _ direction: DMADirection) -> (memory: UnsafeMutableRawPointer, byteCount: UInt32)? {
+    func resolve(_ segment: BusSegment, _ direction: DMADirection) -> (
+        memory: UnsafeMutableRawPointer, byteCount: UInt32
+    )? {
         let offset = segment.address.offset
         let writes = direction == .fromDevice
         guard segment.byteCount > 0, let first = page(segment.address.rawValue, writes) else { return nil }

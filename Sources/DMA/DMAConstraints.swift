@@ -19,7 +19,8 @@ public struct DMAConstraints: Hashable, Sendable {
 
     /// No limits unless given.
     public init(
-        mask: UInt64 = .max, boundaryMask: UInt64 = .max, maximumSegmentSize: UInt32 = .max, maximumSegments: Int = .max,
+        mask: UInt64 = .max, boundaryMask: UInt64 = .max, maximumSegmentSize: UInt32 = .max,
+        maximumSegments: Int = .max,
         minimumAlignment: UInt32 = 1, isUntrusted: Bool = false
     ) {
         self.mask = mask
@@ -88,7 +89,8 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
         case .needsBounce(let reason): "the transfer needs a bounce pool (\(reason))"
         case .poolFull(let name, let used, let slots, let largest):
             "bounce pool \(name) has \(used) of \(slots) slots in use; the largest request that fits is \(largest) bytes"
-        case .noIova(let pages, let largest): "no \(pages) pages of IO address space; the largest run is \(largest) pages"
+        case .noIova(let pages, let largest):
+            "no \(pages) pages of IO address space; the largest run is \(largest) pages"
         case .tableMemory: "the IO page tables may not grow"
         case .notMapped: "no such mapping (never made, or unmapped already)"
         case .wrongDirection: "mapped for another direction"

@@ -14,7 +14,9 @@ extension DMADevice {
 
     /// The direct map: a page's number is its place on the bus.
     @inline(__always)
-    private func mapDirect(_ pieces: Span<PagePiece>, _ direction: DMADirection, _ segments: inout [BusSegment]) -> DMAHandle {
+    private func mapDirect(_ pieces: Span<PagePiece>, _ direction: DMADirection, _ segments: inout [BusSegment])
+        -> DMAHandle
+    {
         var end: UInt64 = 0
         for index in pieces.indices {
             let piece = pieces[index]
@@ -71,7 +73,8 @@ extension DMADevice {
         try sync(handle, .toDevice, offset, byteCount)
     }
 
-    private func sync(_ handle: DMAHandle, _ direction: DMADirection, _ offset: Int, _ byteCount: Int) throws(DMAError) {
+    private func sync(_ handle: DMAHandle, _ direction: DMADirection, _ offset: Int, _ byteCount: Int) throws(DMAError)
+    {
         let record = try ledger.find(handle, direction)
         guard offset >= 0, byteCount >= 0, frames == nil || offset + byteCount <= Int(record.byteCount) else {
             ledger.countMisuse()

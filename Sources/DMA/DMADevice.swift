@@ -17,7 +17,8 @@ public struct DMAOptions: Sendable, Hashable {
     /// For the tests that show that a wrong translation is noticed: what the device's translation is wrong by, in frames.
     package var frameError: UInt64 = 0
     public init(
-        model: MemoryModel = .vp, iommu: IommuMode? = nil, constraints: DMAConstraints = DMAConstraints(), bouncePool: Int = 0,
+        model: MemoryModel = .vp, iommu: IommuMode? = nil, constraints: DMAConstraints = DMAConstraints(),
+        bouncePool: Int = 0,
         seed: UInt64 = 1
     ) {
         self.model = model

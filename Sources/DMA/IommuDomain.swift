@@ -54,7 +54,8 @@ public final class IommuDomain: CustomStringConvertible {
     /// - Parameters:
     ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
     ///   - tableLimit: tables of 4 KiB.
-    public init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20) {
+    public init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20)
+    {
         self.device = device
         self.mode = mode
         self.batchLimit = max(1, batchLimit)
@@ -70,7 +71,9 @@ public final class IommuDomain: CustomStringConvertible {
     /// Reserves `pages` consecutive IO pages.
     public func reserve(pages: Int) throws(DMAError) -> Iova {
         let order = UnitAllocator.order(pages)
-        if let place = space.allocate(order: order) { return Iova(rawValue: (Self.firstPage + UInt64(place)) << frameShift) }
+        if let place = space.allocate(order: order) {
+            return Iova(rawValue: (Self.firstPage + UInt64(place)) << frameShift)
+        }
         // What waits for its invalidation is free in all but that.
         flush()
         guard let place = space.allocate(order: order) else {
@@ -87,7 +90,9 @@ public final class IommuDomain: CustomStringConvertible {
     /// Links `pages` frames from `frame` on at `iova`, inside a reservation. Large pages are used where both are aligned.
     @inline(__always)
     public func link(_ iova: Iova, to frame: BusFrame, pages: Int, _ permissions: FramePermissions) throws(DMAError) {
-        guard iova.page + UInt64(pages) <= tables.limit, frame.rawValue < frameNumberLimit else { throw .noIova(pages: pages, largest: 0) }
+        guard iova.page + UInt64(pages) <= tables.limit, frame.rawValue < frameNumberLimit else {
+            throw .noIova(pages: pages, largest: 0)
+        }
         do throws(RadixFull) {
             try tables.prepareFill(iova.page, UInt64(pages), frame: frame.rawValue)
         } catch { throw .tableMemory }

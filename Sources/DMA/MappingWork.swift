@@ -95,7 +95,8 @@ struct MappingWork {
             // Bytes to the next boundary; with no boundary to the end of the address space.
             let room = constraints.boundaryMask - (address & constraints.boundaryMask)
             let part = UInt32(truncatingIfNeeded: min(UInt64(min(left, constraints.maximumSegmentSize)) - 1, room)) + 1
-            if segments.count > first, let last = segments.last, last.address.advanced(by: UInt64(last.byteCount))?.rawValue == address,
+            if segments.count > first, let last = segments.last,
+                last.address.advanced(by: UInt64(last.byteCount))?.rawValue == address,
                 UInt64(last.byteCount) + UInt64(part) <= UInt64(constraints.maximumSegmentSize),
                 constraints.boundaryMask == .max || address & constraints.boundaryMask != 0
             {

@@ -78,7 +78,9 @@ public final class MemoryBus: CustomStringConvertible {
 
     /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours on the bus need
     /// not be neighbours here. nil if its first byte faults.
-    public func resolveRun(_ segment: BusSegment, _ direction: DMADirection) -> (memory: UnsafeMutableRawPointer, byteCount: UInt32)? {
+    public func resolveRun(_ segment: BusSegment, _ direction: DMADirection) -> (
+        memory: UnsafeMutableRawPointer, byteCount: UInt32
+    )? {
         if let memory = unsafe resolve(segment, direction) { return unsafe (memory, segment.byteCount) }
         return unsafe frames?.resolve(segment, direction)
     }

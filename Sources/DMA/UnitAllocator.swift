@@ -47,9 +47,10 @@ final class UnitAllocator {
         levelCount = counts.count
         unsafe levels = .allocate(capacity: levelCount)
         for (index, count) in counts.enumerated() {
-            unsafe (levels + index).initialize(to: Level(
-                words: zeroed(count), classes: .allocate(capacity: count), next: .allocate(capacity: count),
-                previous: .allocate(capacity: count), wordCount: count))
+            unsafe (levels + index).initialize(
+                to: Level(
+                    words: zeroed(count), classes: .allocate(capacity: count), next: .allocate(capacity: count),
+                    previous: .allocate(capacity: count), wordCount: count))
             unsafe levels[index].classes.initialize(repeating: 255, count: count)
         }
         unsafe heads = .allocate(capacity: 6 * levelCount)
@@ -90,7 +91,9 @@ final class UnitAllocator {
     @inline(__always)
     func release(_ start: Int, order: Int) -> Bool {
         let level = order / 6
-        guard level < levelCount, start >= 0, start + 1 << order <= capacity, start & ((1 << order) - 1) == 0 else { return false }
+        guard level < levelCount, start >= 0, start + 1 << order <= capacity, start & ((1 << order) - 1) == 0 else {
+            return false
+        }
         guard give(level, start >> (6 * level), order - level * 6) else { return false }
         freeUnits += 1 << order
         return true
@@ -226,6 +229,8 @@ final class UnitAllocator {
 
 private func zeroed(_ count: Int) -> UnsafeMutablePointer<UInt64> {
     // Not touched until used: a large, mostly empty space costs no memory.
-    guard let memory = unsafe calloc(count, 8) else { preconditionFailure("no memory for an allocator of \(count) words") }
+    guard let memory = unsafe calloc(count, 8) else {
+        preconditionFailure("no memory for an allocator of \(count) words")
+    }
     return unsafe memory.bindMemory(to: UInt64.self, capacity: count)
 }

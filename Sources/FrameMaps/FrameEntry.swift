@@ -56,7 +56,9 @@ public struct Translation: Hashable, Sendable, CustomStringConvertible {
     /// Contiguous bytes from the address on.
     @inlinable public var byteCount: UInt64 { (pageCount << frameShift) &- UInt64(offset.rawValue) }
     /// `b0x12+0x0 for 1 page, rw`.
-    public var description: String { "\(frame)\(offset) for \(pageCount) page\(pageCount == 1 ? "" : "s"), \(permissions)" }
+    public var description: String {
+        "\(frame)\(offset) for \(pageCount) page\(pageCount == 1 ? "" : "s"), \(permissions)"
+    }
 }
 
 /// Which pfn a bus frame belongs to.

@@ -7,7 +7,8 @@ extension FrameMap {
         let found = forward.load(pfn)
         if found.word != 0 || pfn >= ownFrames { return found }
         // Nothing recorded in the domain's own memory: its number is its frame.
-        return RadixLeaf(word: EntryWord.make(EntryWord.local, pfn, .readWrite), pages: min(found.pages, ownFrames &- pfn))
+        return RadixLeaf(
+            word: EntryWord.make(EntryWord.local, pfn, .readWrite), pages: min(found.pages, ownFrames &- pfn))
     }
 
     /// The bus frame at `pfn`, or nil if there is none.
@@ -77,7 +78,8 @@ extension FrameMap {
         if found == 0 && frame.rawValue >= ownFrames { return nil }
         let word = leaf(pfn).word
         guard EntryWord.hasFrame(word), EntryWord.frame(word) == frame.rawValue else { return nil }
-        return ReverseTranslation(pfn: Pfn(rawValue: pfn), isForeign: EntryWord.kind(word) == EntryWord.foreign, generation: now)
+        return ReverseTranslation(
+            pfn: Pfn(rawValue: pfn), isForeign: EntryWord.kind(word) == EntryWord.foreign, generation: now)
     }
 
     /// Every run of the range: present or not, so that all of a range's misses are known at once. Runs are maximal.
@@ -91,7 +93,9 @@ extension FrameMap {
             if EntryWord.hasFrame(first.word) {
                 pages = run(index, first, atMost: end - index)
             } else {
-                while index + pages < end, case let next = leaf(index + pages), next.word == first.word { pages += max(next.pages, 1) }
+                while index + pages < end, case let next = leaf(index + pages), next.word == first.word {
+                    pages += max(next.pages, 1)
+                }
                 pages = min(pages, end - index)
             }
             guard let run = FrameRange(Pfn(rawValue: index), count: pages) else { return }

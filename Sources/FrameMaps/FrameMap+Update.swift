@@ -125,7 +125,8 @@ extension FrameMap {
         while index < start + count {
             let first = leaf(index)
             let most = start + count - index
-            let pages = EntryWord.hasFrame(first.word) ? run(index, first, atMost: most) : min(max(first.pages, 1), most)
+            let pages =
+                EntryWord.hasFrame(first.word) ? run(index, first, atMost: most) : min(max(first.pages, 1), most)
             if !body(RadixRun(index: index, word: first.word, count: pages)) { return }
             index += pages
         }
@@ -136,7 +137,9 @@ extension FrameMap {
     }
 
     func check(_ frame: BusFrame, _ count: UInt64) throws(FrameMapError) {
-        if frame.rawValue > frameLimit || count > frameLimit - frame.rawValue { throw .frameOutOfRange(frame, limit: frameLimit) }
+        if frame.rawValue > frameLimit || count > frameLimit - frame.rawValue {
+            throw .frameOutOfRange(frame, limit: frameLimit)
+        }
     }
 
     /// The first page of the range that has a frame.

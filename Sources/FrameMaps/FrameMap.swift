@@ -47,7 +47,8 @@ public final class FrameMap: Sendable, CustomStringConvertible {
     ///   - ownFrames: the domain's own memory under `identity` and `vp`, from pfn 0 on; at most both limits. Nothing under `p2m`.
     ///   - tableLimit: tables of 4 KiB that each direction may have.
     public init(
-        owner: UInt16, model: MemoryModel, pfnLimit: UInt64, frameLimit: UInt64, ownFrames: UInt64 = 0, tableLimit: Int = 1 << 20
+        owner: UInt16, model: MemoryModel, pfnLimit: UInt64, frameLimit: UInt64, ownFrames: UInt64 = 0,
+        tableLimit: Int = 1 << 20
     ) {
         self.owner = owner
         self.model = model
@@ -70,5 +71,7 @@ public final class FrameMap: Sendable, CustomStringConvertible {
     public var foreignPageCount: UInt64 { writer.withLock { $0.foreignPages } }
 
     /// `frame map of domain 3, p2m, 12 foreign pages`.
-    public var description: String { "frame map of domain \(owner), \(model.rawValue), \(foreignPageCount) foreign pages" }
+    public var description: String {
+        "frame map of domain \(owner), \(model.rawValue), \(foreignPageCount) foreign pages"
+    }
 }

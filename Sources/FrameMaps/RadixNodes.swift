@@ -21,7 +21,7 @@ final class RadixNodes {
     init(limit: Int) { self.limit = limit }
 
     deinit {
-        for unsafe chunk in unsafe chunks { unsafe free(chunk) }
+        while let chunk = unsafe chunks.popLast() { unsafe free(chunk) }
     }
 
     /// A table of zeros, or nil if that would be one too many or there is no memory.
@@ -55,7 +55,9 @@ final class RadixNodes {
         let byteCount = nextChunk * 4096
         var memory: UnsafeMutableRawPointer?
         let alignment = byteCount >= 2 << 20 ? 2 << 20 : 4096
-        guard unsafe posix_memalign(&memory, alignment, byteCount) == 0, let memory = unsafe memory else { return false }
+        guard unsafe posix_memalign(&memory, alignment, byteCount) == 0, let memory = unsafe memory else {
+            return false
+        }
         if alignment > 4096 { _ = unsafe madvise(memory, byteCount, MADV_HUGEPAGE) }
         unsafe memset(memory, 0, byteCount)
         unsafe chunks.append(memory)

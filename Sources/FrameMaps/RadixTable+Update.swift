@@ -83,7 +83,9 @@ extension RadixTable {
 
     private func split(at index: UInt64) throws(RadixFull) {
         let rootSlot = unsafe root + Int(index >> 18)
-        if index & 0x3_FFFF != 0, unsafe isLeaf(rootSlot) { try unsafe ensureTable(rootSlot, childShift: 9, parent: nil) }
+        if index & 0x3_FFFF != 0, unsafe isLeaf(rootSlot) {
+            try unsafe ensureTable(rootSlot, childShift: 9, parent: nil)
+        }
         if index & 511 != 0, unsafe isTable(rootSlot) {
             let slot = unsafe midSlot(index)
             if unsafe isLeaf(slot) { try unsafe ensureTable(slot, childShift: 0, parent: rootSlot) }
@@ -122,7 +124,8 @@ extension RadixTable {
         } else {
             let table = unsafe Self.table(word)
             var gone: UInt64 = 0
-            for place in Int(index & 511)..<Int(index & 511 + count) where unsafe table[place].load(ordering: .relaxed) != 0 {
+            for place in Int(index & 511)..<Int(index & 511 + count)
+            where unsafe table[place].load(ordering: .relaxed) != 0 {
                 unsafe table[place].store(0, ordering: .releasing)
                 gone &+= 1
             }

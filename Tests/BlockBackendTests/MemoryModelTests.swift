@@ -14,8 +14,12 @@ private let kinds: [DMAOptions] = MemoryModel.allCases.flatMap { model in
     [nil, IommuMode.strict, .deferred].flatMap { iommu in
         [
             DMAOptions(model: model, iommu: iommu),
-            DMAOptions(model: model, iommu: iommu, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF), bouncePool: 4 << 20),
-            DMAOptions(model: model, iommu: iommu, constraints: DMAConstraints(maximumSegmentSize: 1536, isUntrusted: true), bouncePool: 4 << 20),
+            DMAOptions(
+                model: model, iommu: iommu, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF),
+                bouncePool: 4 << 20),
+            DMAOptions(
+                model: model, iommu: iommu, constraints: DMAConstraints(maximumSegmentSize: 1536, isUntrusted: true),
+                bouncePool: 4 << 20),
         ]
     }
 }
@@ -23,7 +27,8 @@ private let kinds: [DMAOptions] = MemoryModel.allCases.flatMap { model in
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct MemoryModelTests {
     /// Writes patterns at places of all sizes, reads them back through the pair, and compares with the file; how many differed.
-    private func verify(_ dma: DMAOptions, persistent: Bool) throws -> (wrong: Int, statistics: BackendQueueStatistics?) {
+    private func verify(_ dma: DMAOptions, persistent: Bool) throws -> (wrong: Int, statistics: BackendQueueStatistics?)
+    {
         var options = BlockBackendOptions()
         options.dma = dma
         options.persistentGrants = persistent
@@ -31,12 +36,18 @@ struct MemoryModelTests {
         let frontend = try pair.connect()
         var queue = try frontend.takeQueue(0)
         var wrong = 0
-        for (round, (sector, count)) in [(0, 512), (7, 4096), (16, 8192), (33, 65536), (300, 12800), (1000, 262_144)].enumerated() {
+        for (round, (sector, count)) in [(0, 512), (7, 4096), (16, 8192), (33, 65536), (300, 12800), (1000, 262_144)]
+            .enumerated()
+        {
             let bytes = pattern(count, seed: round + 1)
             queue.buffer.write(bytes, at: 512)
-            if try queue.perform(.write, sector: UInt64(sector), bufferOffset: 512, byteCount: count) != .okay { wrong += 1 }
+            if try queue.perform(.write, sector: UInt64(sector), bufferOffset: 512, byteCount: count) != .okay {
+                wrong += 1
+            }
             queue.buffer.fill(0, count: count + 1024, with: 0x55)
-            if try queue.perform(.read, sector: UInt64(sector), bufferOffset: 512, byteCount: count) != .okay { wrong += 1 }
+            if try queue.perform(.read, sector: UInt64(sector), bufferOffset: 512, byteCount: count) != .okay {
+                wrong += 1
+            }
             if queue.buffer.bytes(at: 512, count: count) != bytes { wrong += 1 }
             // Nothing around it was touched.
             if queue.buffer.bytes(at: 0, count: 512) != [UInt8](repeating: 0x55, count: 512) { wrong += 1 }

@@ -14,7 +14,9 @@ private let models: [DMAOptions] = MemoryModel.allCases.flatMap { model in
             DMAOptions(model: model, iommu: iommu, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 1 << 20),
             DMAOptions(
                 model: model, iommu: iommu,
-                constraints: DMAConstraints(mask: .max >> 8, boundaryMask: 0x1FFF, maximumSegmentSize: 1536, minimumAlignment: 512, isUntrusted: true),
+                constraints: DMAConstraints(
+                    mask: .max >> 8, boundaryMask: 0x1FFF, maximumSegmentSize: 1536, minimumAlignment: 512,
+                    isUntrusted: true),
                 bouncePool: 1 << 20),
         ]
     }
@@ -29,12 +31,16 @@ struct DMADeviceTests {
     }
 
     /// What a device does: byte by byte through its bus.
-    private func move(_ device: DMADevice, _ segments: [BusSegment], _ direction: DMADirection, _ bytes: inout [UInt8], _ count: Int) -> Bool {
+    private func move(
+        _ device: DMADevice, _ segments: [BusSegment], _ direction: DMADirection, _ bytes: inout [UInt8], _ count: Int
+    ) -> Bool {
         var place = 0
         for segment in segments {
             for offset in 0..<UInt64(segment.byteCount) where place < count {
                 let address = segment.address.advanced(by: offset)!
-                guard let run = device.bus.resolveRun(BusSegment(address: address, byteCount: 1), direction) else { return false }
+                guard let run = device.bus.resolveRun(BusSegment(address: address, byteCount: 1), direction) else {
+                    return false
+                }
                 if direction == .fromDevice {
                     run.memory.storeBytes(of: bytes[place], as: UInt8.self)
                 } else {
@@ -62,7 +68,10 @@ struct DMADeviceTests {
             for page in pages.prefix(Int.random(in: 1...11, using: &random)) {
                 let first = Bool.random(using: &random) ? 0 : Int.random(in: 0..<8, using: &random)
                 let last = Bool.random(using: &random) ? 7 : Int.random(in: first..<8, using: &random)
-                pieces.append(PagePiece(pfn: base.advanced(by: UInt64(page))!, offset: UInt32(first * 512), byteCount: UInt32((last - first + 1) * 512)))
+                pieces.append(
+                    PagePiece(
+                        pfn: base.advanced(by: UInt64(page))!, offset: UInt32(first * 512),
+                        byteCount: UInt32((last - first + 1) * 512)))
                 ranges.append(page * 4096 + first * 512..<page * 4096 + (last + 1) * 512)
             }
             let total = ranges.reduce(0) { $0 + $1.count }
@@ -80,7 +89,9 @@ struct DMADeviceTests {
                 let count = [total, 0, total - 1].randomElement(using: &random)!
                 #expect(move(device, segments, .fromDevice, &bytes, count))
                 var place = 0
-                for range in ranges { for index in range where place < count { reference[index] = bytes[place]; place += 1 } }
+                for range in ranges {
+                    for index in range where place < count { reference[index] = bytes[place]; place += 1 }
+                }
             }
             try device.unmap(handle, direction)
             #expect(memory.bytes(at: 0, count: 16 * 4096) == reference)
@@ -107,10 +118,13 @@ struct DMADeviceTests {
     @Test func merging() throws {
         var random = SplitMix(1)
         for (model, count) in [(MemoryModel.p2m, 8), (.identity, 1), (.vp, 1)] {
-            let device = try #require(DMADevice(name: "d", options: DMAOptions(model: model, constraints: DMAConstraints(mask: .max >> 1))))
+            let device = try #require(
+                DMADevice(name: "d", options: DMAOptions(model: model, constraints: DMAConstraints(mask: .max >> 1))))
             let base = try #require(device.attach(try region(8, &random)))
             var segments: [BusSegment] = []
-            let pieces = (0..<8 as Range<UInt64>).map { PagePiece(pfn: base.advanced(by: $0)!, offset: 0, byteCount: 4096) }
+            let pieces = (0..<8 as Range<UInt64>).map {
+                PagePiece(pfn: base.advanced(by: $0)!, offset: 0, byteCount: 4096)
+            }
             let handle = try device.map(pieces.span, .toDevice, into: &segments)
             #expect(segments.count == count)
             try device.unmap(handle, .toDevice)
@@ -122,13 +136,20 @@ struct DMADeviceTests {
         var random = SplitMix(1)
         for pool in [0, 1 << 16] {
             let device = try #require(
-                DMADevice(name: "d", options: DMAOptions(model: .p2m, constraints: DMAConstraints(maximumSegments: 2), bouncePool: pool)))
+                DMADevice(
+                    name: "d",
+                    options: DMAOptions(model: .p2m, constraints: DMAConstraints(maximumSegments: 2), bouncePool: pool))
+            )
             let memory = try region(4, &random)
             let base = try #require(device.attach(memory))
             var segments: [BusSegment] = []
-            let pieces = (0..<4 as Range<UInt64>).map { PagePiece(pfn: base.advanced(by: $0)!, offset: 512, byteCount: 1024) }
+            let pieces = (0..<4 as Range<UInt64>).map {
+                PagePiece(pfn: base.advanced(by: $0)!, offset: 512, byteCount: 1024)
+            }
             if pool == 0 {
-                #expect(throws: DMAError.needsBounce(.segments)) { _ = try device.map(pieces.span, .toDevice, into: &segments) }
+                #expect(throws: DMAError.needsBounce(.segments)) {
+                    _ = try device.map(pieces.span, .toDevice, into: &segments)
+                }
                 #expect(segments.isEmpty)
             } else {
                 let handle = try device.map(pieces.span, .toDevice, into: &segments)
@@ -156,13 +177,17 @@ struct DMADeviceTests {
         #expect(throws: DMAError.notMapped) { try device.unmap(DMAHandle(index: 77, generation: 0), .fromDevice) }
         #expect(device.liveMappings == 1)
         if device.frames != nil {
-            #expect(throws: DMAError.outsideMapping(offset: 1, byteCount: 4096, mapped: 4096)) { try device.syncForCPU(handle, offset: 1, byteCount: 4096) }
+            #expect(throws: DMAError.outsideMapping(offset: 1, byteCount: 4096, mapped: 4096)) {
+                try device.syncForCPU(handle, offset: 1, byteCount: 4096)
+            }
             #expect(throws: DMAError.badPiece(offset: 4095, byteCount: 2)) {
                 _ = try device.map([PagePiece(pfn: base, offset: 4095, byteCount: 2)].span, .toDevice, into: &segments)
             }
             let beyond = base.advanced(by: 2)!
             #expect(throws: DMAError.noSuchPage(beyond)) {
-                _ = try device.map([PagePiece(pfn: base, offset: 0, byteCount: 9), PagePiece(pfn: beyond, offset: 0, byteCount: 9)].span, .toDevice, into: &segments)
+                _ = try device.map(
+                    [PagePiece(pfn: base, offset: 0, byteCount: 9), PagePiece(pfn: beyond, offset: 0, byteCount: 9)]
+                        .span, .toDevice, into: &segments)
             }
         }
         try device.unmap(handle, .fromDevice)
@@ -179,16 +204,24 @@ struct DMADeviceTests {
     @Test func fullPool() throws {
         var random = SplitMix(1)
         let device = try #require(
-            DMADevice(name: "vbd-51712", options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 16384)))
+            DMADevice(
+                name: "vbd-51712",
+                options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 16384)))
         let base = try #require(device.attach(try region(8, &random)))
         var segments: [BusSegment] = []
         var handles: [DMAHandle] = []
         for page in 0..<3 as Range<UInt64> {
-            handles.append(try device.map([PagePiece(pfn: base.advanced(by: page)!, offset: 0, byteCount: 4096)].span, .toDevice, into: &segments))
+            handles.append(
+                try device.map(
+                    [PagePiece(pfn: base.advanced(by: page)!, offset: 0, byteCount: 4096)].span, .toDevice,
+                    into: &segments))
         }
-        handles.append(try device.map([PagePiece(pfn: base, offset: 0, byteCount: 100)].span, .toDevice, into: &segments))
+        handles.append(
+            try device.map([PagePiece(pfn: base, offset: 0, byteCount: 100)].span, .toDevice, into: &segments))
         #expect(throws: DMAError.poolFull(name: "vbd-51712", used: 7, slots: 8, largest: 2048)) {
-            let pieces = [PagePiece(pfn: base, offset: 0, byteCount: 4096), PagePiece(pfn: base, offset: 0, byteCount: 2048)]
+            let pieces = [
+                PagePiece(pfn: base, offset: 0, byteCount: 4096), PagePiece(pfn: base, offset: 0, byteCount: 2048),
+            ]
             _ = try device.map(pieces.span, .toDevice, into: &segments)
         }
         #expect(device.pool?.slotsInUse == 7 && device.liveMappings == 4)
@@ -200,7 +233,9 @@ struct DMADeviceTests {
     @Test func partialSync() throws {
         var random = SplitMix(5)
         let device = try #require(
-            DMADevice(name: "d", options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536)))
+            DMADevice(
+                name: "d",
+                options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536)))
         let memory = try region(2, &random)
         var reference = memory.bytes(at: 0, count: 8192)
         let base = try #require(device.attach(memory))

@@ -7,7 +7,9 @@ import Testing
 
 @Suite(.timeLimit(.minutes(1)))
 struct IommuTests {
-    private func frame(_ domain: IommuDomain, _ iova: Iova, writes: Bool = false) -> UInt64? { domain.translate(iova, writes: writes)?.rawValue }
+    private func frame(_ domain: IommuDomain, _ iova: Iova, writes: Bool = false) -> UInt64? {
+        domain.translate(iova, writes: writes)?.rawValue
+    }
 
     @Test func strictForgetsAtOnce() throws {
         let domain = IommuDomain(device: "d", mode: .strict)
@@ -85,7 +87,9 @@ struct IommuTests {
     /// A million faults are a counter and a few records.
     @Test func faultStorm() {
         let domain = IommuDomain(device: "d", mode: .strict)
-        let reached = (0..<100_000 as Range<UInt64>).count { domain.translate(Iova(rawValue: $0 << 12), writes: true) != nil }
+        let reached = (0..<100_000 as Range<UInt64>).count {
+            domain.translate(Iova(rawValue: $0 << 12), writes: true) != nil
+        }
         #expect(reached == 0)
         #expect(domain.faults.count == 100_000 && domain.faults.recent.count == IOFaultLog.limit)
         #expect(domain.translate(Iova(rawValue: .max), writes: false) == nil)

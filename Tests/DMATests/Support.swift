@@ -16,4 +16,3 @@ struct SplitMix: RandomNumberGenerator {
 func pfns(_ start: UInt64, _ count: UInt64 = 1) -> FrameRange<Pfn> { FrameRange(Pfn(rawValue: start), count: count)! }
 func bus(_ frame: UInt64) -> BusFrame { BusFrame(rawValue: frame) }
 func pfn(_ frame: UInt64) -> Pfn { Pfn(rawValue: frame) }
-

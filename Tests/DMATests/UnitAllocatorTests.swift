@@ -15,18 +15,25 @@ struct UnitAllocatorTests {
         let largest = UnitAllocator.order(capacity) + 1
         for round in 0..<(capacity > 5000 ? 300 : 1200) {
             if Int.random(in: 0..<100, using: &random) < (round / 150 % 2 == 0 ? 70 : 30) || live.isEmpty {
-                let order = min(Int.random(in: 0...largest, using: &random), Int.random(in: 0...largest, using: &random))
+                let order = min(
+                    Int.random(in: 0...largest, using: &random), Int.random(in: 0...largest, using: &random))
                 if let start = allocator.allocate(order: order) {
                     #expect(start & ((1 << order) - 1) == 0)
                     #expect(start + 1 << order <= capacity)
-                    if taken[start..<start + 1 << order].contains(true) { Issue.record("given out twice: \(start) order \(order)") }
+                    if taken[start..<start + 1 << order].contains(true) {
+                        Issue.record("given out twice: \(start) order \(order)")
+                    }
                     for index in start..<start + 1 << order { taken[index] = true }
                     live.append((start, order))
                 } else if capacity <= 5000, order < 12 {
                     // Exact: it fails only when no aligned run is free. (Orders that a top word cannot hold are not served.)
                     let size = 1 << order
-                    let fits = stride(from: 0, through: capacity - size, by: size).contains { !taken[$0..<$0 + size].contains(true) }
-                    if fits && order <= (allocator.topOrder) { Issue.record("refused though free: order \(order) of \(capacity)") }
+                    let fits = stride(from: 0, through: capacity - size, by: size).contains {
+                        !taken[$0..<$0 + size].contains(true)
+                    }
+                    if fits && order <= (allocator.topOrder) {
+                        Issue.record("refused though free: order \(order) of \(capacity)")
+                    }
                 }
             } else {
                 let gone = live.remove(at: Int.random(in: live.indices, using: &random))

@@ -114,7 +114,10 @@ struct EdgeTests {
         #expect(throws: FrameMapError.alreadyMapped(pfn(100))) { try map.map(pfns(95, 10), to: bus(700)) }
         #expect(throws: FrameMapError.frameInUse(bus(505), by: pfn(105))) { try map.map(pfns(200, 10), to: bus(505)) }
         #expect(throws: FrameMapError.notMapped(pfn(110))) { try map.unmap(pfns(105, 10)) }
-        #expect(map.translate(pfn(100), pages: 99) .map { [$0.pageCount, $0.frame.rawValue, UInt64($0.permissions.rawValue)] } == [10, 500, 1])
+        #expect(
+            map.translate(pfn(100), pages: 99).map {
+                [$0.pageCount, $0.frame.rawValue, UInt64($0.permissions.rawValue)]
+            } == [10, 500, 1])
         #expect(map.audit().local == 10)
     }
 
@@ -125,12 +128,18 @@ struct EdgeTests {
             let token = try map.mapForeign(pfns(10, 2), to: [bus(5000), bus(5000)], of: 3, .read)
             #expect(map.pfn(of: bus(5000))?.isForeign == true)
             #expect(throws: FrameMapError.isForeign(pfn(10))) { try map.unmap(pfns(10)) }
-            #expect(throws: FrameMapError.notBallooned(pfn(11))) { _ = try map.mapForeign(pfns(11), to: [bus(6000)], of: 3, .read) }
-            #expect(throws: FrameMapError.frameInUse(bus(7), by: pfn(7))) { _ = try map.mapForeign(pfns(12), to: [bus(7)], of: 3, .read) }
+            #expect(throws: FrameMapError.notBallooned(pfn(11))) {
+                _ = try map.mapForeign(pfns(11), to: [bus(6000)], of: 3, .read)
+            }
+            #expect(throws: FrameMapError.frameInUse(bus(7), by: pfn(7))) {
+                _ = try map.mapForeign(pfns(12), to: [bus(7)], of: 3, .read)
+            }
             token.unmap()
         }
         #expect(map.entry(at: pfn(10)) == .ballooned && map.pfn(of: bus(5000)) == nil)
-        do { _ = try map.mapForeign(pfns(1500, 3), to: [bus(9), bus(5000), bus(5001)], of: 3, .read) } catch { #expect(error == .frameInUse(bus(9), by: pfn(9))) }
+        do { _ = try map.mapForeign(pfns(1500, 3), to: [bus(9), bus(5000), bus(5001)], of: 3, .read) } catch {
+            #expect(error == .frameInUse(bus(9), by: pfn(9)))
+        }
         #expect(map.entry(at: pfn(1500)) == .invalid)
         #expect(map.foreignPageCount == 0)
     }
@@ -152,8 +161,12 @@ struct EdgeTests {
                         if let answer = map.translate(pfn(index), pages: 4) {
                             tally.seen.wrappingAdd(1, ordering: .relaxed)
                             let frame = answer.frame.rawValue
-                            if frame != index + (1 << 20) && frame != index + (2 << 20) { tally.wrong.wrappingAdd(1, ordering: .relaxed) }
-                            if let back = map.pfn(of: answer.frame), back.pfn != pfn(index) { tally.wrong.wrappingAdd(1, ordering: .relaxed) }
+                            if frame != index + (1 << 20) && frame != index + (2 << 20) {
+                                tally.wrong.wrappingAdd(1, ordering: .relaxed)
+                            }
+                            if let back = map.pfn(of: answer.frame), back.pfn != pfn(index) {
+                                tally.wrong.wrappingAdd(1, ordering: .relaxed)
+                            }
                         }
                     }
                 }
@@ -190,7 +203,9 @@ struct EdgeTests {
                 for round in 0... {
                     if tally.stop.load(ordering: .relaxed) { break }
                     if round % 4096 == 0 { await Task.yield() }
-                    if let frame = map.frame(of: pfn(5)), frame != bus(1000) { tally.wrong.wrappingAdd(1, ordering: .relaxed) }
+                    if let frame = map.frame(of: pfn(5)), frame != bus(1000) {
+                        tally.wrong.wrappingAdd(1, ordering: .relaxed)
+                    }
                 }
             }
             group.addTask {

@@ -17,7 +17,9 @@ private struct Model {
     /// All pfns by frame.
     func holders() -> [UInt64: [UInt64]] {
         var result: [UInt64: [UInt64]] = [:]
-        for index in places.indices { if let frame = frame(UInt64(index)) { result[frame, default: []].append(UInt64(index)) } }
+        for index in places.indices {
+            if let frame = frame(UInt64(index)) { result[frame, default: []].append(UInt64(index)) }
+        }
         return result
     }
 }
@@ -30,7 +32,9 @@ struct ModelTests {
         let limit: UInt64 = 2048
         let own: UInt64 = memory == .p2m ? 0 : 900
         let map = FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own)
-        var model = Model(places: (0..<limit).map { $0 < own ? .page($0, .readWrite, foreign: false, identity: false) : .nothing }, own: own)
+        var model = Model(
+            places: (0..<limit).map { $0 < own ? .page($0, .readWrite, foreign: false, identity: false) : .nothing },
+            own: own)
         var held: [Held] = []
         for step in 0..<300 {
             var start = UInt64.random(in: 0..<limit, using: &random)
@@ -47,22 +51,34 @@ struct ModelTests {
             let framesInRange = frame + count <= limit
             func places() -> [Model.Place] { indices.map { model.places[Int($0)] } }
             func hasPage(_ place: Model.Place) -> Bool { if case .page = place { true } else { false } }
-            func isForeign(_ place: Model.Place) -> Bool { if case .page(_, _, true, _) = place { true } else { false } }
+            func isForeign(_ place: Model.Place) -> Bool {
+                if case .page(_, _, true, _) = place { true } else { false }
+            }
             let holders = model.holders()
             let permissions = FramePermissions(rawValue: UInt8.random(in: 1...3, using: &random))
             switch Int.random(in: 0..<12, using: &random) {
             case 0...3:
-                let fits = inRange && framesInRange && !places().contains(where: hasPage)
+                let fits =
+                    inRange && framesInRange && !places().contains(where: hasPage)
                     && !(frame..<frame + count).contains { holders[$0] != nil }
                 let did = (try? map.map(pfns(start, count), to: bus(frame), permissions)) != nil
                 #expect(did == fits, "map \(start) \(count) \(frame)")
-                if did { for (n, index) in indices.enumerated() { model.places[Int(index)] = .page(frame + UInt64(n), permissions, foreign: false, identity: false) } }
+                if did {
+                    for (n, index) in indices.enumerated() {
+                        model.places[Int(index)] = .page(
+                            frame + UInt64(n), permissions, foreign: false, identity: false)
+                    }
+                }
                 if did { #expect(map.generation == generation) }
             case 4:
                 let fits = inRange && !places().contains(where: hasPage) && !indices.contains { holders[$0] != nil }
                 let did = (try? map.mapIdentity(pfns(start, count))) != nil
                 #expect(did == fits)
-                if did { for index in indices { model.places[Int(index)] = .page(index, .readWrite, foreign: false, identity: true) } }
+                if did {
+                    for index in indices {
+                        model.places[Int(index)] = .page(index, .readWrite, foreign: false, identity: true)
+                    }
+                }
             case 5, 6:
                 let fits = inRange && places().allSatisfy { hasPage($0) && !isForeign($0) }
                 let did = (try? map.unmap(pfns(start, count))) != nil
@@ -89,21 +105,30 @@ struct ModelTests {
                 // Frames anywhere, some of them twice.
                 let frames = (0..<count).map { _ in bus(UInt64.random(in: 0..<limit, using: &random)) }
                 let allAlike = Set(places().map { "\($0)" }).count <= 1
-                let fits = inRange && allAlike && !places().contains(where: hasPage)
-                    && frames.allSatisfy { (holders[$0.rawValue] ?? []).allSatisfy { isForeign(model.places[Int($0)]) } }
+                let fits =
+                    inRange && allAlike && !places().contains(where: hasPage)
+                    && frames.allSatisfy {
+                        (holders[$0.rawValue] ?? []).allSatisfy { isForeign(model.places[Int($0)]) }
+                    }
                 if let token = try? map.mapForeign(pfns(start, count), to: frames, of: 7, permissions) {
                     #expect(fits)
                     let kept = Held(token, frames)
                     held.append(kept)
-                    kept.before = indices.isEmpty ? .nothing : (model.places[Int(start)] == .ballooned ? .ballooned : .nothing)
-                    for (n, index) in indices.enumerated() { model.places[Int(index)] = .page(frames[n].rawValue, permissions, foreign: true, identity: false) }
+                    kept.before =
+                        indices.isEmpty ? .nothing : (model.places[Int(start)] == .ballooned ? .ballooned : .nothing)
+                    for (n, index) in indices.enumerated() {
+                        model.places[Int(index)] = .page(
+                            frames[n].rawValue, permissions, foreign: true, identity: false)
+                    }
                 } else {
                     #expect(!fits)
                 }
             default:
                 guard !held.isEmpty else { continue }
                 let gone = held.remove(at: Int.random(in: held.indices, using: &random))
-                for index in gone.range.start.rawValue..<gone.range.end { model.places[Int(index)] = gone.before == .ballooned ? .ballooned : .nothing }
+                for index in gone.range.start.rawValue..<gone.range.end {
+                    model.places[Int(index)] = gone.before == .ballooned ? .ballooned : .nothing
+                }
             }
             if step % 20 == 0 { compare(map, model, limit) }
         }
@@ -122,7 +147,8 @@ struct ModelTests {
             case .nothing: if entry != .invalid { wrong += 1 }
             case .ballooned: if entry != .ballooned { wrong += 1 }
             case .page(let frame, let permissions, let foreign, let identity):
-                guard let answer = entry.translation, answer.frame == bus(frame), answer.permissions == permissions else {
+                guard let answer = entry.translation, answer.frame == bus(frame), answer.permissions == permissions
+                else {
                     wrong += 1
                     continue
                 }
@@ -134,7 +160,10 @@ struct ModelTests {
                 }
                 // The run is exact when more is asked for than there is.
                 var run: UInt64 = 1
-                while run < 50, index + run < limit, model.places[Int(index + run)] == .page(frame + run, permissions, foreign: foreign, identity: identity) { run += 1 }
+                while run < 50, index + run < limit,
+                    model.places[Int(index + run)]
+                        == .page(frame + run, permissions, foreign: foreign, identity: identity)
+                { run += 1 }
                 if map.translate(pfn(index), pages: 50)?.pageCount != run { wrong += 1 }
             }
         }

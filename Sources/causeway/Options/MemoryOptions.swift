@@ -19,7 +19,9 @@ struct MemoryOptions: ParsableArguments {
     @Option(help: "Size of each queue's bounce pool, in bytes or with K, M or G.") var bouncePool: ByteSize?
 
     func validate() throws {
-        if let dmaMask, !(13...64).contains(dmaMask) { throw ValidationError("--dma-mask: 13 to 64 bits, not \(dmaMask)") }
+        if let dmaMask, !(13...64).contains(dmaMask) {
+            throw ValidationError("--dma-mask: 13 to 64 bits, not \(dmaMask)")
+        }
         if let dmaBoundary, !(12...64).contains(dmaBoundary) {
             throw ValidationError("--dma-boundary: 12 to 64 bits, not \(dmaBoundary)")
         }
@@ -55,7 +57,8 @@ struct ByteSize: ExpressibleByArgument {
     init?(argument: String) {
         let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30]
         let unit = argument.last.flatMap { units[$0] }
-        guard let number = Int(unit == nil ? argument : String(argument.dropLast())), (1...1 << 30).contains(number) else { return nil }
+        guard let number = Int(unit == nil ? argument : String(argument.dropLast())), (1...1 << 30).contains(number)
+        else { return nil }
         byteCount = number * (unit ?? 1)
         guard byteCount <= 1 << 31 else { return nil }
     }
