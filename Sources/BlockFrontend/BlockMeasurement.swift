@@ -14,6 +14,8 @@ public struct BlockLoad: Sendable {
     public var milliseconds: Int
     /// Spins for completions instead of sleeping.
     public var polls: Bool
+    /// Microseconds to spin before each sleep.
+    public var spinMicroseconds: UInt32 = 0
 
     /// A load at random places of the disk.
     public init(_ command: BlockCommand, blockSize: Int, depth: Int, milliseconds: Int, polls: Bool) {
@@ -93,8 +95,9 @@ extension BlockQueue {
                 // As a reactor spins: the peer may be on the same processor.
                 if turns & 127 == 127 { yieldProcessor() }
             } else {
-                measurement.sleeps += 1
-                do throws(Errno) { try wait(milliseconds: 1000) } catch { throw .negotiation("poll: \(error)") }
+                do throws(Errno) {
+                    if try wait(milliseconds: 1000, spinning: load.spinMicroseconds) { measurement.sleeps += 1 }
+                } catch { throw .negotiation("poll: \(error)") }
             }
             // The clock costs as much as a request on some machines.
             turns &+= 1

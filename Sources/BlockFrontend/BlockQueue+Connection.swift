@@ -92,11 +92,25 @@ extension BlockQueue {
     }
 
     /// Sleeps until there may be something to reap, at most `milliseconds` (negative: for ever).
-    public mutating func wait(milliseconds: Int32) throws(Errno) {
-        guard armWakeUp() else { return }
+    /// - Parameter spin: microseconds to look for it awake first: a wake-up costs more than most answers take.
+    /// - Returns: whether it slept.
+    @discardableResult
+    public mutating func wait(milliseconds: Int32, spinning spin: UInt32 = 0) throws(Errno) -> Bool {
+        if spin > 0 {
+            let end = monotonicNanoseconds() &+ UInt64(spin) &* 1000
+            var turns: UInt32 = 0
+            repeat {
+                if mailbox.hasNews || !ended.isEmpty || (connection != nil && ring.hasResponses()) { return false }
+                turns &+= 1
+                if turns & 127 == 0 { yieldProcessor() }
+                // The clock costs as much as many looks.
+            } while turns & 15 != 0 || monotonicNanoseconds() < end
+        }
+        guard armWakeUp() else { return false }
         let (doorbell, control) = wakeDescriptors
         if try waitReadable(doorbell?.rawValue ?? control.rawValue, control.rawValue, milliseconds: milliseconds) {
             acknowledgeWakeUp()
         }
+        return true
     }
 }

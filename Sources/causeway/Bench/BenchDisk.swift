@@ -2,16 +2,17 @@
 
 import BlockFrontend
 import LoopbackHypervisor
+import Reactor
 
 final class BenchDisk {
     private let frontend: BlockFrontend<LoopbackHypervisor>
     private var queue: BlockQueue
-    private let polls: Bool
+    private let policy: PollingPolicy
 
-    /// Takes the frontend's first queue. With `polls`, it never sleeps for an answer.
-    init(_ frontend: BlockFrontend<LoopbackHypervisor>, polls: Bool) throws {
+    /// Takes the frontend's first queue; it waits for answers as a backend's reactor waits for requests.
+    init(_ frontend: BlockFrontend<LoopbackHypervisor>, policy: PollingPolicy) throws {
         self.frontend = frontend
-        self.polls = polls
+        self.policy = policy
         queue = try frontend.takeQueue(0)
     }
 
@@ -19,9 +20,10 @@ final class BenchDisk {
 
     /// Runs `job` for so long; every request must succeed.
     func run(_ job: BlockJob, seconds: Double) throws(Failure) -> BlockMeasurement {
-        let load = BlockLoad(
+        var load = BlockLoad(
             job.writes ? .write : .read, blockSize: job.blockSize, depth: job.depth, milliseconds: Int(seconds * 1000),
-            polls: polls)
+            polls: policy == .always)
+        if case .adaptive(let microseconds) = policy { load.spinMicroseconds = microseconds }
         let measurement: BlockMeasurement
         do { measurement = try queue.measure(load) } catch { throw Failure("bench: \(job.name): \(error)") }
         guard measurement.failures == 0 else {

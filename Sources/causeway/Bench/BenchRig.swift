@@ -48,7 +48,7 @@ final class BenchRig {
             }
             let frontend = try BlockFrontend(hypervisor: hypervisor, device: disk.vdev.number, options: options)
             try frontend.connect()
-            let bench = try BenchDisk(frontend, polls: features.polling?.policy == .always)
+            let bench = try BenchDisk(frontend, policy: features.backendOptions.polling)
             disks.append(bench)
             return bench
         } catch { throw Failure("bench: \(disk.vdev): \(error)") }
