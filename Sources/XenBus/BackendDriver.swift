@@ -53,14 +53,22 @@ public protocol BackendDriver: AnyObject {
 
 // What a kind of device without scripts, successors or states of its own does.
 extension BackendDriver {
+    /// No states 7 and 8.
     public var reconfigures: Bool { false }
+    /// Directories are the toolstack's.
     public var removesDirectories: Bool { false }
+    /// Stops close the device.
     public var handsOver: Bool { false }
+    /// Nothing to wait for.
     public func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool { false }
+    /// Nothing to take over.
     public func canAdopt() -> Bool { false }
+    /// Nothing to take over.
     public func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
         throw .refused(number: 95, "nothing to take over")
     }
+    /// Nothing to read again.
     public func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {}
+    /// Nothing to look at.
     public func tick(_ store: StoreClient) throws(DriverFailure) {}
 }
