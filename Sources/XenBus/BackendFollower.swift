@@ -23,15 +23,22 @@ public protocol BackendDriver: AnyObject {
     var holdsRings: Bool { get }
     /// Whether the protocol has states 7 and 8.
     var reconfigures: Bool { get }
+    /// Whether a predecessor of this process left what it takes to go on with the frontend's rings.
+    var canAdopt: Bool { get }
     /// Opens what backs the device and writes the offer and state 2.
     func announce(_ store: StoreClient) throws(DriverFailure)
+    /// Whether everything is there that connecting needs besides the frontend: a hot-plug script may still run.
+    func isReady(_ store: StoreClient) throws(DriverFailure) -> Bool
+    /// Goes on with the rings of a predecessor; writes nothing to the store. `unavailable` is tried again, `refused` ends in a close cycle.
+    func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
     /// Reads the frontend's keys, maps its rings, writes state 4.
     func connect(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
     /// Reads again what the frontend can take.
     func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
     /// Tells every queue to close; returns how many will report that they have.
-    func closeQueues() -> Int
-    /// The device's directory is gone: lets go of what backs it.
+    /// - Parameter handingOver: a successor of this process is to go on with the same rings.
+    func closeQueues(handingOver: Bool) -> Int
+    /// The device is no more, or nobody is to serve it: lets go of what backs it.
     func letGo()
     /// Acts on news; returns how many queues have closed by it.
     func handle(_ news: News, _ store: StoreClient) throws(DriverFailure) -> Int
@@ -50,12 +57,18 @@ public final class BackendFollower<Driver: BackendDriver> {
     private var lastMessage = ""
     private var draining = 0
     private var frontendPath: String?
+    private let removesDirectory: Bool
+    /// A predecessor's rings could not be taken over: they are closed instead.
+    private var hasRefusedAdoption = false
     /// The hypervisor says that the frontend's domain is gone, whatever its directory still says.
     public var isOrphan = false
 
-    public init(path: BackendPath, driver: Driver, log: @escaping (String) -> Void) {
+    /// - Parameter removesDirectory: whether the device's directory is removed once it is closed for good. In dom0 the toolstack does
+    ///   that; for a driver domain it waits until somebody there has.
+    public init(path: BackendPath, driver: Driver, removesDirectory: Bool = false, log: @escaping (String) -> Void) {
         self.path = path
         self.driver = driver
+        self.removesDirectory = removesDirectory
         self.log = log
     }
 
@@ -93,28 +106,33 @@ public final class BackendFollower<Driver: BackendDriver> {
 
     private func step(_ store: StoreClient) throws(DriverFailure) -> Bool {
         let frontend: String
+        let own: XenbusState
         let step: BackendStep
         do throws(XenbusError) {
             frontend = try locateFrontend(store)
+            own = try store.state(of: path.path)
             step = BackendMachine.next(
-                own: try store.state(of: path.path), frontend: isOrphan ? .unknown : try store.state(of: frontend),
+                own: own, frontend: isOrphan ? .unknown : try store.state(of: frontend),
                 holds: driver.holdsRings, announced: hasAnnounced, online: try store.flag(path.path + "/online"),
-                reconfigures: driver.reconfigures)
+                adoptable: !hasAnnounced && !hasRefusedAdoption && isIdle && driver.canAdopt, reconfigures: driver.reconfigures)
         } catch { throw .xenbus(error) }
         switch step {
+        case .wait where removesDirectory && own == .closed && isIdle: return try removeIfOver(store)
         case .wait: return false
         // A frontend that keeps coming back must not make us try in a loop what cannot be had.
         case .announce where retryAt > monotonicMilliseconds(): return false
+        case .adopt where retryAt > monotonicMilliseconds(): return false
+        case .adopt: try adopt(store, frontend)
         case .announce: try announce(store)
         case .connect:
             if !hasAnnounced { try announce(store) }
+            guard try driver.isReady(store) else { return false }
             try driver.connect(store, frontend)
         case .reconfigure:
             try driver.reconfigure(store, frontend)
             try switchState(store, .reconfigured)
         case .resume: try switchState(store, .connected)
-        // Adopting is never proposed: this asks the machine without anything to adopt.
-        case .close, .adopt: try switchState(store, .closing)
+        case .close: try switchState(store, .closing)
         case .disconnect: if driver.holdsRings { closeQueues() } else { try switchState(store, .closed) }
         case .refuse(let reason): throw .refused(number: 22, reason)
         }
@@ -126,6 +144,44 @@ public final class BackendFollower<Driver: BackendDriver> {
         hasAnnounced = true
         retryAt = 0
         retryPause = 0
+    }
+
+    private func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        do throws(DriverFailure) {
+            try driver.adopt(store, frontend)
+            hasAnnounced = true
+            retryAt = 0
+            retryPause = 0
+        } catch {
+            switch error {
+            case .xenbus(let error) where error.isDisconnected: throw .xenbus(error)
+            case .unavailable(_, let message):
+                // The guest waits; a device that comes back late is better for it than one that is gone.
+                retryLater()
+                say("cannot take over yet: \(message)")
+            case .refused(_, let message):
+                hasRefusedAdoption = true
+                say("cannot take over: \(message)")
+                closeQueues()
+            case .xenbus(let error):
+                hasRefusedAdoption = true
+                say("cannot take over: \(error)")
+                closeQueues()
+            }
+        }
+    }
+
+    /// Removes the directory of a device that is closed for good; the one above it is the toolstack's.
+    private func removeIfOver(_ store: StoreClient) throws(DriverFailure) -> Bool {
+        let directory = path.path
+        do throws(XenbusError) {
+            return try store.atomically { access throws(XenbusError) in
+                // An offline device only: another may come back. A missing node is no word of the toolstack's.
+                guard try access.text(directory + "/online") == "0" else { return false }
+                try access.discardNode(directory)
+                return true
+            }
+        } catch { throw .xenbus(error) }
     }
 
     private func switchState(_ store: StoreClient, _ state: XenbusState) throws(DriverFailure) {
@@ -158,7 +214,8 @@ public final class BackendFollower<Driver: BackendDriver> {
         do throws(DriverFailure) { try driver.tick(store) } catch { try answer(error, store) }
     }
 
-    func closeQueues() { draining += driver.closeQueues() }
+    /// - Parameter handingOver: a successor of this process is to go on with the same rings.
+    func closeQueues(handingOver: Bool = false) { draining += driver.closeQueues(handingOver: handingOver) }
 
     /// A store that is gone is everybody's problem; anything else is this device's.
     private func answer(_ failure: DriverFailure, _ store: StoreClient) throws(XenbusError) {
@@ -168,17 +225,25 @@ public final class BackendFollower<Driver: BackendDriver> {
             try fail(store, 22, "\(error)")
         case .refused(let number, let message): try fail(store, number, message)
         case .unavailable(let number, let message):
-            retryPause = min(max(retryPause * 2, 250), 10_000)
-            retryAt = monotonicMilliseconds() + retryPause
+            retryLater()
             try fail(store, number, message)
         }
     }
 
-    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out; the others serve on.
-    private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
-        // Said once, however often it happens.
+    private func retryLater() {
+        retryPause = min(max(retryPause * 2, 250), 10_000)
+        retryAt = monotonicMilliseconds() + retryPause
+    }
+
+    /// Said once, however often it happens.
+    private func say(_ message: String) {
         if message != lastMessage { log("\(path.kind) \(path.device): \(message)") }
         lastMessage = message
+    }
+
+    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out; the others serve on.
+    private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
+        say(message)
         closeQueues()
         try store.fail(path.path, errorNode: path.errorNode, number: number, message)
     }

@@ -11,6 +11,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     private let news = Mutex<[(DeviceID, Driver.News)]>([])
     private let store = Mutex<StoreClient?>(nil)
     private let stopping = Atomic<Bool>(false)
+    private let abandoning = Atomic<Bool>(false)
 
     public init() {}
 
@@ -18,6 +19,12 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     public func stop() {
         stopping.store(true, ordering: .relaxed)
         store.withLock { $0?.wake() }
+    }
+
+    /// Ends `run` as a kill ends a process, for tests: nothing more is done or written to the store.
+    public func abandon() {
+        abandoning.store(true, ordering: .relaxed)
+        stop()
     }
 
     /// Leaves news of a device's queue and wakes the loop.
@@ -29,10 +36,12 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     /// Serves until `stop` or until the store is gone. The client is closed at the end.
     /// - Parameters:
     ///   - period: milliseconds between ticks; 0: none.
+    ///   - handsOver: whether a successor goes on with the frontends' rings: then nothing tells them of an end.
     ///   - make: a device that was found.
     ///   - publish: called after each change with all devices there are.
     public func run(
-        _ client: StoreClient, domain: DomainID, kind: DeviceKind, period: Int32, make: (BackendPath) -> BackendFollower<Driver>,
+        _ client: StoreClient, domain: DomainID, kind: DeviceKind, period: Int32, handsOver: Bool = false,
+        make: (BackendPath) -> BackendFollower<Driver>,
         publish: ([BackendFollower<Driver>]) -> Void
     ) throws(XenbusError) {
         store.withLock { $0 = client }
@@ -56,7 +65,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
             }
             publish(Array(loop.devices.values))
         }
-        try loop.shutDown()
+        if !abandoning.load(ordering: .relaxed) { try loop.shutDown(handsOver) }
     }
 
     fileprivate func takeNews() -> [(DeviceID, Driver.News)] {
@@ -103,7 +112,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 guard let id = BackendPath.device(of: event.path, backend: domain, kind: kind) else { return try scan(make) }
                 let rest = event.path.dropFirst("\(root)/\(id)".count)
                 // Our own keys come back as events, too; only these call for a look.
-                if rest.isEmpty || rest == "/state" || rest == "/online" || rest == "/frontend" { try follow(id, make) }
+                if rest.isEmpty || ["/state", "/online", "/frontend", "/hotplug-status"].contains(rest) { try follow(id, make) }
             case "release":
                 for (id, device) in devices {
                     guard let alive = try? client.isIntroduced(id.frontend), !alive else { continue }
@@ -146,18 +155,23 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
             }
         }
 
-        /// Ends everything in order: no new requests, what is in work ends, state 6, so that frontends know where they are.
-        func shutDown() throws(XenbusError) {
+        /// Ends everything in order: no new requests, what is in work ends. Then state 6, so that frontends know where they are; or, where
+        /// a successor goes on, nothing more.
+        func shutDown(_ handsOver: Bool) throws(XenbusError) {
             for device in devices.values {
-                if !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
-                device.closeQueues()
+                if !handsOver, !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
+                device.closeQueues(handingOver: handsOver)
             }
             let deadline = monotonicMilliseconds() + 5000
             while devices.values.contains(where: { !$0.isIdle }), monotonicMilliseconds() < deadline {
                 do throws(StoreError) { _ = try client.nextEvent(milliseconds: 50) } catch { throw .store(error) }
                 for (id, item) in server.takeNews() { try devices[id]?.handle(item, client) }
             }
-            for device in devices.values where device.isIdle { try client.switchState(of: device.path.path, to: .closed) }
+            if handsOver { return }
+            for device in devices.values {
+                if device.isIdle { try client.switchState(of: device.path.path, to: .closed) }
+                device.driver.letGo()
+            }
         }
     }
 }
