@@ -17,15 +17,20 @@ public final class TapDevice: NetworkDevice {
     private let keeper: Descriptor
 
     /// Opens `name`, which is made if there is none.
-    public init(name: String) throws(DeviceError) {
+    /// - Parameter outlives: whether the interface stays when this process ends, with its addresses, routes and place in a bridge, until
+    ///   `retire` is called: for a backend whose successor goes on.
+    public init(name: String, outlives: Bool = false) throws(DeviceError) {
         self.name = name
         do throws(Errno) {
             keeper = try Self.open(name)
+            if outlives { _ = try retryingInterrupts { causeway_tap_persist(keeper.rawValue, 1) } }
             _ = try retryingInterrupts { causeway_tap_attach_queue(keeper.rawValue, 0) }
         } catch {
             throw .system(name: "tap \(name)", doing: error.rawValue == EINVAL ? "join it as one of several queues" : "open it", error)
         }
     }
+
+    public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {
         let raw = unsafe causeway_tap_open(name)
