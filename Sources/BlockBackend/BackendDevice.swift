@@ -43,6 +43,8 @@ final class BackendDevice {
     var hasRefusedAdoption = false
     /// Requests of a predecessor that are done again.
     var takenOver = 0
+    /// The most grants that a queue keeps mapped here, where there is not room for what the options say.
+    private var grantsKept = Int.max
     /// What the frontend was told of the disk's size.
     var publishedSectors: UInt64 = 0
     /// After a disk could not be opened: when to try again (monotonic milliseconds), and how long to wait the next time.
@@ -234,6 +236,17 @@ final class BackendDevice {
         let properties = self.properties(of: disk, settings, keys)
         publishedSectors = properties.sectors
         let validator = makeValidator(properties, indirectSegments: options.offer.indirectSegments)
+        let need = GrantNeed(keys, indirectSegments: Int(options.offer.indirectSegments))
+        if let room = hypervisor.grantRoom() {
+            if need.least > room.left {
+                try fail(store, 28 /* ENOSPC */, need.refusal(room))
+                return
+            }
+            grantsKept = need.kept(of: options.persistentGrantLimit, in: room)
+            if properties.persistent, grantsKept < options.persistentGrantLimit {
+                log("vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
+            }
+        }
         do throws(DiskOpenFailure) {
             for (index, queue) in keys.queues.enumerated() {
                 queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
@@ -335,7 +348,7 @@ final class BackendDevice {
     ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
         let reactor = nextReactor()
         let (hypervisor, report, device, frontend) = (self.hypervisor, self.report, path.device, path.device.frontend)
-        let limit = persistent ? options.persistentGrantLimit : nil
+        let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
@@ -381,6 +394,11 @@ final class BackendDevice {
         switch news {
         case .closed: draining -= 1
         case .broken(let reason): try fail(store, 22, "the frontend broke its ring: \(reason)")
+        case .shortage(let what):
+            let message = "requests fail: \(what)"
+            if message != lastMessage { log("vbd \(path.device): \(message)") }
+            lastMessage = message
+            try store.complain(path.path, errorNode: path.errorNode, number: 28 /* ENOSPC */, message)
         case .lostFlush:
             try store.put(path.path + "/feature-flush-cache", 0)
             try store.put(path.path + "/feature-barrier", 0)

@@ -131,6 +131,10 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 try client.watch("@releaseDomain", token: "release")
             } catch { throw .store(error) }
             try scan()
+            if let journals {
+                let count = journals.removeStale(of: service.options.kind) { devices[$0] == nil }
+                if count > 0 { service.log("\(journals.path): what was left for \(count) devices that are no more is removed") }
+            }
             service.ready()
             var lastPoll = monotonicMilliseconds()
             while !service.stopping.load(ordering: .relaxed) {

@@ -40,6 +40,9 @@ extension LibxenHypervisor {
         LibxenContiguous(try grants.map(references, of: granter, access: access))
     }
 
+    /// See `Hypervisor.grantRoom`.
+    public func grantRoom() -> GrantRoom? { GrantLimits.room() }
+
     public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
         try grants.copy(operations)
     }

@@ -1,6 +1,7 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import Glibc
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -44,11 +45,16 @@ enum Rooms {
         options: BlockBackendOptions, network: NetworkBackendOptions, scripts: Bool?
     ) throws(Failure) {
         Signals.block(Signals.termination)
+        // Before there are threads, and before anything of a guest's is looked at.
+        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+            throw Failure("backend: cannot give up capabilities: \(error)")
+        }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
         var options = options
         options.waitsForScript = scripts ?? (hypervisor.domain == .zero)
         // Where scripts are waited for there is an xl that clears up, too.
         options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
+        complain("blkback: user \(geteuid()), capabilities \(Privileges.summary)")
         complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
         try serve(hypervisor, options, network)
     }
