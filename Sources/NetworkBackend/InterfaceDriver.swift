@@ -55,6 +55,8 @@ final class InterfaceDriver: BackendDriver {
     }
 
     var holdsRings: Bool { engine != nil }
+    var isOpen: Bool { device != nil }
+    /// What a frontend may change is its headroom for programs that look at packets first, which is not offered here: nothing to do.
     var reconfigures: Bool { true }
 
     func announce(_ store: StoreClient) throws(DriverFailure) {
@@ -104,10 +106,6 @@ final class InterfaceDriver: BackendDriver {
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
                 + (keys.control == nil ? "" : ", control ring"))
-    }
-
-    func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
-        // What a frontend may change is its headroom for programs that look at packets first, which is not offered here.
     }
 
     private func makeEngine(
@@ -169,7 +167,7 @@ final class InterfaceDriver: BackendDriver {
         }
     }
 
-    func closeQueues() -> Int {
+    func closeQueues(handingOver: Bool) -> Int {
         guard let engine else { return 0 }
         self.engine = nil
         let reactor = reactor
@@ -185,8 +183,6 @@ final class InterfaceDriver: BackendDriver {
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
         }
     }
-
-    func tick(_ store: StoreClient) throws(DriverFailure) {}
 }
 
 /// What a connection has mapped and bound, until an engine has it; given back whole if a part cannot be had (B17).
