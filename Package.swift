@@ -18,7 +18,7 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 func tests(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
     .testTarget(
-        name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, resources: resources,
+        name: "\(name)Tests", dependencies: [.target(name: name), "TestSupport"] + dependencies, resources: resources,
         swiftSettings: [.swiftLanguageMode(.v6)])
 }
 
@@ -83,6 +83,7 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("FrameMaps"),
         tests("DMA", ["FrameMaps", "SharedMemory"]),
         tests("SharedMemory"),

@@ -5,6 +5,7 @@ import Reactor
 
 /// A peer's doorbell as a reactor's client waits for it. A value of its owner's; two tags are its own.
 public struct Doorbell: ~Copyable {
+    /// Where it rings.
     public let channel: any EventChannel
     private let bellTag: UInt32
     private let pauseTag: UInt32
@@ -16,6 +17,7 @@ public struct Doorbell: ~Copyable {
     private var throttle = LateEOI()
     /// Rings taken, and those that brought nothing.
     public private(set) var rings: UInt64 = 0
+    /// Rings in a row that brought nothing.
     public private(set) var spurious: UInt64 = 0
 
     /// Completions under `bellTag` and `pauseTag` belong to this doorbell.

@@ -44,11 +44,17 @@ public protocol NetworkDeviceQueue: AnyObject {
 
 /// Frames of one queue.
 public struct NetworkDeviceStatistics: Equatable, Sendable {
+    /// Frames taken from us.
     public var sentFrames: UInt64 = 0
+    /// Their bytes.
     public var sentBytes: UInt64 = 0
+    /// Frames given to us.
     public var receivedFrames: UInt64 = 0
+    /// Their bytes.
     public var receivedBytes: UInt64 = 0
+    /// Frames that the device refused.
     public var errors: UInt64 = 0
+    /// Nothing yet.
     public init() {}
 }
 

@@ -58,7 +58,11 @@ final class InterfaceDriver: BackendDriver {
     }
 
     var holdsRings: Bool { engine != nil }
+    var isOpen: Bool { device != nil }
+    /// What a frontend may change is its headroom for programs that look at packets first, which is not offered here: nothing to do.
     var reconfigures: Bool { true }
+    var removesDirectories: Bool { options.removesDirectories }
+    var handsOver: Bool { journals != nil }
 
     func announce(_ store: StoreClient) throws(DriverFailure) {
         let script = try hotplug(store)
@@ -105,10 +109,10 @@ final class InterfaceDriver: BackendDriver {
         settings = plain
     }
 
-    func isReady(_ store: StoreClient) throws(DriverFailure) -> Bool {
+    func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool {
         switch try hotplug(store) {
-        case .none, .done: return true
-        case .running: return false
+        case .none, .done: return false
+        case .running: return true
         case .failed(let reason): throw .refused(number: 6, "the hot-plug script failed: \(reason)")
         }
     }
@@ -135,10 +139,6 @@ final class InterfaceDriver: BackendDriver {
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
                 + (keys.control == nil ? "" : ", control ring"))
-    }
-
-    func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
-        // What a frontend may change is its headroom for programs that look at packets first, which is not offered here.
     }
 
     /// Maps the rings, binds the ports and starts the engine.
@@ -194,7 +194,7 @@ final class InterfaceDriver: BackendDriver {
     // MARK: Adoption
 
     /// A journal of the first queue stands for all.
-    var canAdopt: Bool { journals?.has(path) ?? false }
+    func canAdopt() -> Bool { journals?.has(path) ?? false }
 
     func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
         try open(store, try hotplug(store))
@@ -258,6 +258,4 @@ final class InterfaceDriver: BackendDriver {
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
         }
     }
-
-    func tick(_ store: StoreClient) throws(DriverFailure) {}
 }

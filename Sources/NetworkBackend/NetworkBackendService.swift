@@ -97,7 +97,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         var isReady = false
         let (server, log, kept) = (server, log, journals)
         do throws(XenbusError) {
-            try server.run(client, domain: hypervisor.domain, kind: options.kind, period: 0, handsOver: kept != nil) { path in
+            try server.run(client, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
                 turn += 1
                 let id = path.device
                 return BackendFollower(
@@ -105,7 +105,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                     driver: InterfaceDriver(
                         path: path, hypervisor: hypervisor, options: options, journals: kept, openDevice: openDevice,
                         reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, log: log),
-                    removesDirectory: options.removesDirectories, log: log)
+                    log: log)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
                 engines.withLock { $0 = list }

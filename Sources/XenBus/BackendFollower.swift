@@ -1,82 +1,44 @@
 // What every backend does with one of its devices, whatever its kind: follows the store, asks BackendMachine, does the step, leaves
-// errors where they are looked for. What a step means is the driver's.
+// errors where they are looked for.
 
 import LinuxSystem
 import XenStore
 import XenWire
 
-/// Why a driver could not do a step.
-public enum DriverFailure: Error, Sendable {
-    /// The store, or a node in it.
-    case xenbus(XenbusError)
-    /// The device is out until its frontend goes through a close cycle.
-    case refused(number: Int32, String)
-    /// What the device is backed by is not to be had now; tried again after a pause that grows.
-    case unavailable(number: Int32, String)
-}
-
-/// One device of one kind, on the control thread.
-public protocol BackendDriver: AnyObject {
-    /// What queues tell the control thread.
-    associatedtype News: Sendable
-    /// Whether it holds the frontend's rings.
-    var holdsRings: Bool { get }
-    /// Whether the protocol has states 7 and 8.
-    var reconfigures: Bool { get }
-    /// Whether a predecessor of this process left what it takes to go on with the frontend's rings.
-    var canAdopt: Bool { get }
-    /// Opens what backs the device and writes the offer and state 2.
-    func announce(_ store: StoreClient) throws(DriverFailure)
-    /// Whether everything is there that connecting needs besides the frontend: a hot-plug script may still run.
-    func isReady(_ store: StoreClient) throws(DriverFailure) -> Bool
-    /// Goes on with the rings of a predecessor; writes nothing to the store. `unavailable` is tried again, `refused` ends in a close cycle.
-    func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
-    /// Reads the frontend's keys, maps its rings, writes state 4.
-    func connect(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
-    /// Reads again what the frontend can take.
-    func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
-    /// Tells every queue to close; returns how many will report that they have.
-    /// - Parameter handingOver: a successor of this process is to go on with the same rings.
-    func closeQueues(handingOver: Bool) -> Int
-    /// The device is no more, or nobody is to serve it: lets go of what backs it.
-    func letGo()
-    /// Acts on news; returns how many queues have closed by it.
-    func handle(_ news: News, _ store: StoreClient) throws(DriverFailure) -> Int
-    /// Called every so often.
-    func tick(_ store: StoreClient) throws(DriverFailure)
-}
-
 /// One device's life as its backend sees it.
 public final class BackendFollower<Driver: BackendDriver> {
+    /// The device's directory.
     public let path: BackendPath
+    /// What does the steps.
     public let driver: Driver
     private let log: (String) -> Void
+    /// Whether this process has published its offer.
     private var hasAnnounced = false
+    /// A predecessor's rings could not be taken over: they are closed instead.
+    private var hasRefusedAdoption = false
+    /// When to try again what could not be had (monotonic milliseconds; 0: nothing to try), and how long the last pause was.
     private var retryAt: Int64 = 0
     private var retryPause: Int64 = 0
     private var lastMessage = ""
+    /// Queues that have been told to close and have not reported it.
     private var draining = 0
     private var frontendPath: String?
-    private let removesDirectory: Bool
-    /// A predecessor's rings could not be taken over: they are closed instead.
-    private var hasRefusedAdoption = false
     /// The hypervisor says that the frontend's domain is gone, whatever its directory still says.
-    public var isOrphan = false
+    var isOrphan = false
 
-    /// - Parameter removesDirectory: whether the device's directory is removed once it is closed for good. In dom0 the toolstack does
-    ///   that; for a driver domain it waits until somebody there has.
-    public init(path: BackendPath, driver: Driver, removesDirectory: Bool = false, log: @escaping (String) -> Void) {
+    /// Follows `path` with `driver`; `log` gets one line for each thing worth knowing.
+    public init(path: BackendPath, driver: Driver, log: @escaping (String) -> Void) {
         self.path = path
         self.driver = driver
-        self.removesDirectory = removesDirectory
         self.log = log
     }
 
     /// When `follow` should be called again although nothing changed; nil: never.
-    var followAgainAt: Int64? { retryAt > 0 ? retryAt : nil }
+    var followAgainAt: Int64? { retryAt > 0 && !driver.isOpen ? retryAt : nil }
 
+    /// Whether it is time to `follow` although nothing changed; once for each pause.
     func takeRetry() -> Bool {
-        guard retryAt > 0, retryAt <= monotonicMilliseconds() else { return false }
+        guard let due = followAgainAt, due <= monotonicMilliseconds() else { return false }
         retryAt = 0
         return true
     }
@@ -105,28 +67,18 @@ public final class BackendFollower<Driver: BackendDriver> {
     }
 
     private func step(_ store: StoreClient) throws(DriverFailure) -> Bool {
-        let frontend: String
-        let own: XenbusState
-        let step: BackendStep
-        do throws(XenbusError) {
-            frontend = try locateFrontend(store)
-            own = try store.state(of: path.path)
-            step = BackendMachine.next(
-                own: own, frontend: isOrphan ? .unknown : try store.state(of: frontend),
-                holds: driver.holdsRings, announced: hasAnnounced, online: try store.flag(path.path + "/online"),
-                adoptable: !hasAnnounced && !hasRefusedAdoption && isIdle && driver.canAdopt, reconfigures: driver.reconfigures)
-        } catch { throw .xenbus(error) }
+        let (step, frontend, own) = try nextStep(store)
+        let mustPause = retryAt > monotonicMilliseconds()
         switch step {
-        case .wait where removesDirectory && own == .closed && isIdle: return try removeIfOver(store)
+        case .wait where own == .closed && driver.removesDirectories && isIdle: return try removeIfOver(store)
         case .wait: return false
         // A frontend that keeps coming back must not make us try in a loop what cannot be had.
-        case .announce where retryAt > monotonicMilliseconds(): return false
-        case .adopt where retryAt > monotonicMilliseconds(): return false
-        case .adopt: try adopt(store, frontend)
+        case .announce where mustPause, .adopt where mustPause: return false
         case .announce: try announce(store)
+        case .adopt: try adopt(store, frontend)
         case .connect:
-            if !hasAnnounced { try announce(store) }
-            guard try driver.isReady(store) else { return false }
+            if try driver.isWaiting(store) { return false }
+            if !hasAnnounced || !driver.isOpen { try announce(store) }
             try driver.connect(store, frontend)
         case .reconfigure:
             try driver.reconfigure(store, frontend)
@@ -139,6 +91,19 @@ public final class BackendFollower<Driver: BackendDriver> {
         return true
     }
 
+    private func nextStep(_ store: StoreClient) throws(DriverFailure) -> (BackendStep, frontend: String, own: XenbusState) {
+        do throws(XenbusError) {
+            let frontend = try locateFrontend(store)
+            let own = try store.state(of: path.path)
+            let theirs = isOrphan ? .unknown : try store.state(of: frontend)
+            let step = BackendMachine.next(
+                own: own, frontend: theirs, holds: driver.holdsRings, announced: hasAnnounced,
+                online: try store.flag(path.path + "/online"), adoptable: mayAdopt(own, theirs),
+                reconfigures: driver.reconfigures)
+            return (step, frontend, own)
+        } catch { throw .xenbus(error) }
+    }
+
     private func announce(_ store: StoreClient) throws(DriverFailure) {
         try driver.announce(store)
         hasAnnounced = true
@@ -146,32 +111,46 @@ public final class BackendFollower<Driver: BackendDriver> {
         retryPause = 0
     }
 
+    /// Whether a predecessor's rings can be looked for: both sides say connected, and this process has not touched the device.
+    private func mayAdopt(_ own: XenbusState, _ frontend: XenbusState) -> Bool {
+        guard own == .connected, frontend == .connected || frontend == .initialised, isIdle, !hasAnnounced, !hasRefusedAdoption
+        else { return false }
+        return driver.canAdopt()
+    }
+
+    /// Goes on where the predecessor stopped; where that cannot be, the usual close cycle follows.
     private func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        let reason: String
         do throws(DriverFailure) {
             try driver.adopt(store, frontend)
             hasAnnounced = true
-            retryAt = 0
-            retryPause = 0
+            return
         } catch {
             switch error {
-            case .xenbus(let error) where error.isDisconnected: throw .xenbus(error)
             case .unavailable(_, let message):
                 // The guest waits; a device that comes back late is better for it than one that is gone.
-                retryLater()
-                say("cannot take over yet: \(message)")
-            case .refused(_, let message):
-                hasRefusedAdoption = true
-                say("cannot take over: \(message)")
-                closeQueues()
-            case .xenbus(let error):
-                hasRefusedAdoption = true
-                say("cannot take over: \(error)")
-                closeQueues()
+                pause()
+                return log("\(path.kind) \(path.device): cannot take over yet: \(message)")
+            case .xenbus(let error) where error.isDisconnected: throw .xenbus(error)
+            case .xenbus(let error): reason = "\(error)"
+            case .refused(_, let message): reason = message
             }
         }
+        log("\(path.kind) \(path.device): cannot take over: \(reason)")
+        hasRefusedAdoption = true
+        closeQueues()
     }
 
-    /// Removes the directory of a device that is closed for good; the one above it is the toolstack's.
+    private func pause() {
+        retryPause = min(max(retryPause * 2, 250), 10_000)
+        retryAt = monotonicMilliseconds() + retryPause
+    }
+
+    private func switchState(_ store: StoreClient, _ state: XenbusState) throws(DriverFailure) {
+        do throws(XenbusError) { try store.switchState(of: path.path, to: state) } catch { throw .xenbus(error) }
+    }
+
+    /// Removes the directory of a device that is closed for good; the one above it is the toolstack's. True if it did.
     private func removeIfOver(_ store: StoreClient) throws(DriverFailure) -> Bool {
         let directory = path.path
         do throws(XenbusError) {
@@ -182,10 +161,6 @@ public final class BackendFollower<Driver: BackendDriver> {
                 return true
             }
         } catch { throw .xenbus(error) }
-    }
-
-    private func switchState(_ store: StoreClient, _ state: XenbusState) throws(DriverFailure) {
-        do throws(XenbusError) { try store.switchState(of: path.path, to: state) } catch { throw .xenbus(error) }
     }
 
     /// The frontend's directory. The toolstack names it; it must be one of the domain that the device is for (attacks.md D14).
@@ -210,11 +185,12 @@ public final class BackendFollower<Driver: BackendDriver> {
         do throws(DriverFailure) { draining -= try driver.handle(news, store) } catch { try answer(error, store) }
     }
 
+    /// Lets the driver look at what no event tells of.
     func tick(_ store: StoreClient) throws(XenbusError) {
         do throws(DriverFailure) { try driver.tick(store) } catch { try answer(error, store) }
     }
 
-    /// - Parameter handingOver: a successor of this process is to go on with the same rings.
+    /// Lets go of the frontend's rings; `follow` goes on when every queue has reported.
     func closeQueues(handingOver: Bool = false) { draining += driver.closeQueues(handingOver: handingOver) }
 
     /// A store that is gone is everybody's problem; anything else is this device's.
@@ -225,25 +201,17 @@ public final class BackendFollower<Driver: BackendDriver> {
             try fail(store, 22, "\(error)")
         case .refused(let number, let message): try fail(store, number, message)
         case .unavailable(let number, let message):
-            retryLater()
+            pause()
             try fail(store, number, message)
         }
     }
 
-    private func retryLater() {
-        retryPause = min(max(retryPause * 2, 250), 10_000)
-        retryAt = monotonicMilliseconds() + retryPause
-    }
-
-    /// Said once, however often it happens.
-    private func say(_ message: String) {
+    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out until its frontend goes
+    /// through a close cycle; the others serve on.
+    private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
+        // Said once, however often it happens.
         if message != lastMessage { log("\(path.kind) \(path.device): \(message)") }
         lastMessage = message
-    }
-
-    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out; the others serve on.
-    private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
-        say(message)
         closeQueues()
         try store.fail(path.path, errorNode: path.errorNode, number: number, message)
     }
@@ -252,5 +220,10 @@ public final class BackendFollower<Driver: BackendDriver> {
     func forgetFrontend(_ store: StoreClient) {
         if let frontendPath { try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)") }
         frontendPath = nil
+    }
+
+    /// `1/51712: connected`.
+    public var description: String {
+        "\(path.device): \(driver.holdsRings ? "connected" : draining > 0 ? "closing" : "idle")"
     }
 }

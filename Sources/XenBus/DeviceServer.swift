@@ -13,6 +13,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     private let stopping = Atomic<Bool>(false)
     private let abandoning = Atomic<Bool>(false)
 
+    /// A server that has nothing to serve yet.
     public init() {}
 
     /// Ends `run`: devices are disconnected, what is in work ends first.
@@ -21,8 +22,8 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
         store.withLock { $0?.wake() }
     }
 
-    /// Ends `run` as a kill ends a process, for tests: nothing more is done or written to the store.
-    public func abandon() {
+    /// Ends `run` as a kill ends a process, for tests: nothing more is taken, done, answered or written to the store.
+    package func abandon() {
         abandoning.store(true, ordering: .relaxed)
         stop()
     }
@@ -36,12 +37,10 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     /// Serves until `stop` or until the store is gone. The client is closed at the end.
     /// - Parameters:
     ///   - period: milliseconds between ticks; 0: none.
-    ///   - handsOver: whether a successor goes on with the frontends' rings: then nothing tells them of an end.
     ///   - make: a device that was found.
-    ///   - publish: called after each change with all devices there are.
+    ///   - publish: called with all devices there are: once those that were there have been looked at, then after each change.
     public func run(
-        _ client: StoreClient, domain: DomainID, kind: DeviceKind, period: Int32, handsOver: Bool = false,
-        make: (BackendPath) -> BackendFollower<Driver>,
+        _ client: StoreClient, domain: DomainID, kind: DeviceKind, period: Int32, make: (BackendPath) -> BackendFollower<Driver>,
         publish: ([BackendFollower<Driver>]) -> Void
     ) throws(XenbusError) {
         store.withLock { $0 = client }
@@ -65,7 +64,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
             }
             publish(Array(loop.devices.values))
         }
-        if !abandoning.load(ordering: .relaxed) { try loop.shutDown(handsOver) }
+        if !abandoning.load(ordering: .relaxed) { try loop.shutDown() }
     }
 
     fileprivate func takeNews() -> [(DeviceID, Driver.News)] {
@@ -112,7 +111,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 guard let id = BackendPath.device(of: event.path, backend: domain, kind: kind) else { return try scan(make) }
                 let rest = event.path.dropFirst("\(root)/\(id)".count)
                 // Our own keys come back as events, too; only these call for a look.
-                if rest.isEmpty || ["/state", "/online", "/frontend", "/hotplug-status"].contains(rest) { try follow(id, make) }
+                if othersNodes.contains(rest) { try follow(id, make) }
             case "release":
                 for (id, device) in devices {
                     guard let alive = try? client.isIntroduced(id.frontend), !alive else { continue }
@@ -156,9 +155,10 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
         }
 
         /// Ends everything in order: no new requests, what is in work ends. Then state 6, so that frontends know where they are; or, where
-        /// a successor goes on, nothing more.
-        func shutDown(_ handsOver: Bool) throws(XenbusError) {
+        /// a successor can go on, nothing more: frontends are to find it, not an end.
+        func shutDown() throws(XenbusError) {
             for device in devices.values {
+                let handsOver = device.driver.handsOver
                 if !handsOver, !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
                 device.closeQueues(handingOver: handsOver)
             }
@@ -167,11 +167,14 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 do throws(StoreError) { _ = try client.nextEvent(milliseconds: 50) } catch { throw .store(error) }
                 for (id, item) in server.takeNews() { try devices[id]?.handle(item, client) }
             }
-            if handsOver { return }
-            for device in devices.values {
-                if device.isIdle { try client.switchState(of: device.path.path, to: .closed) }
-                device.driver.letGo()
+            for device in devices.values where device.isIdle && !device.driver.handsOver {
+                try client.switchState(of: device.path.path, to: .closed)
             }
         }
     }
 }
+
+/// The nodes of a device's directory that others write.
+private let othersNodes: Set<Substring> = [
+    "", "/state", "/online", "/frontend", "/hotplug-status", "/physical-device", "/physical-device-path",
+]
