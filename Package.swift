@@ -84,6 +84,11 @@ let package = Package(
             swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+        // The lab's hostile guest.
+        .executableTarget(
+            name: "evil-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "tools/lab/evil-netfront",
+            swiftSettings: strict),
+
         tests("FrameMaps"),
         tests("DMA", ["FrameMaps", "SharedMemory"]),
         tests("SharedMemory"),
