@@ -89,6 +89,11 @@ let package = Package(
             swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+        // The lab's hostile guest.
+        .executableTarget(
+            name: "evil-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "tools/lab/evil-netfront",
+            swiftSettings: strict),
+
         tests("FrameMaps"),
         .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("FrameMapReaders", ["FrameMaps", "LinuxSystem", "DumpWriter"]),
