@@ -43,7 +43,8 @@ enum Rooms {
     static func serveXenBackend(_ given: BackendWork, scripts: Bool?) throws(Failure) {
         Signals.block(Signals.termination)
         // Before there are threads, and before anything of a guest's is looked at.
-        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+        let forInterfaces: [Capability] = given.servesInterfaces ? [.administerNetwork] : []
+        do { try Privileges.keepOnly([.overrideFilePermissions, .lockMemory] + forInterfaces) } catch {
             throw Failure("backend: cannot give up capabilities: \(error)")
         }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
