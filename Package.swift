@@ -31,6 +31,8 @@ let package = Package(
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
+        // For tools that are not Swift: libcauseway-translation.so, with causeway_translation.h.
+        .library(name: "causeway-translation", type: .dynamic, targets: ["XenTranslationC"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
         .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
@@ -47,6 +49,7 @@ let package = Package(
         .systemLibrary(name: "CUring", path: "Sources/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
+        .systemLibrary(name: "CCausewayTranslation", path: "Sources/CCausewayTranslation"),
         .target(name: "CLinux"),
         .target(
             name: "CXenControl",
@@ -59,6 +62,7 @@ let package = Package(
         room("FrameMaps"),
         room("DMA", ["FrameMaps", "SharedMemory"]),
         room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
+        room("XenTranslationC", ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory", "CCausewayTranslation"]),
         room("LiveDomains", ["FrameMapReaders", "FrameMaps", "LinuxSystem", "CXenControl"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
