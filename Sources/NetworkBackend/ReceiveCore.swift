@@ -7,6 +7,7 @@
 import DMA
 import HostDevices
 import Hypervisor
+import LinuxSystem
 import Packets
 import SharedMemory
 import SharedRing
@@ -31,6 +32,8 @@ struct ReceiveCore: ~Copyable {
     var deviceIsGone = false
     /// There are frames, or may be, and too few pages.
     private(set) var isStarved = false
+    /// When the frame that waits came, or when the queue was first seen without a page (monotonic nanoseconds); 0: neither.
+    private(set) var starvedSince: UInt64 = 0
     /// Nobody posts pages: frames are thrown away.
     private(set) var isStalled = false
     /// How many pages there were when that began: with no more than these the same would begin again (B9).
@@ -129,6 +132,7 @@ struct ReceiveCore: ~Copyable {
             }
         }
         deliverStaged()
+        if !isStarved { starvedSince = 0 } else if starvedSince == 0 || moved > 0 { starvedSince = monotonicNanoseconds() }
         return moved
     }
 
@@ -154,6 +158,7 @@ struct ReceiveCore: ~Copyable {
             statistics.receiveDropped &+= 1
         }
         isStarved = false
+        starvedSince = 0
         isStalled = true
         stalledWith = postedCount
     }
@@ -400,6 +405,7 @@ struct ReceiveCore: ~Copyable {
         if reservedSlots > postedCount {
             holdsFrame = true
             isStarved = true
+            starvedSince = monotonicNanoseconds()
         }
         return true
     }
