@@ -29,6 +29,8 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "NetworkBackend", targets: ["NetworkBackend", "HostDevices", "Packets"]),
+        .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "HostDevices", "Packets"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
         // For tools that are not Swift: libcauseway-translation.so, with causeway_translation.h.
@@ -120,7 +122,11 @@ let package = Package(
         tests("HostDevices"),
         tests("XenBus", ["InProcessHypervisor"]),
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
+        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
+        .executableTarget(
+            name: "frames-in-memory",
+            dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire"],
+            path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]

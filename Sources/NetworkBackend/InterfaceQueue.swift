@@ -142,7 +142,7 @@ final class InterfaceQueue {
         if receive.isStarved {
             if !waitsExpiry {
                 waitsExpiry = true
-                reactor.after(microseconds: drainMicroseconds, slot, tag: base + Tag.expiry)
+                reactor.after(microseconds: microsecondsToExpiry, slot, tag: base + Tag.expiry)
             }
         } else if !receive.deviceIsReady, !waitsReadable, !receive.deviceIsGone, let descriptor = device.descriptor {
             waitsReadable = true
@@ -151,6 +151,12 @@ final class InterfaceQueue {
         bell.arm(reactor, slot)
         receiveBell?.arm(reactor, slot)
         return false
+    }
+
+    /// What is left of the time that a frame may wait for pages.
+    private var microsecondsToExpiry: UInt64 {
+        let waited = (monotonicNanoseconds() - min(receive.starvedSince, monotonicNanoseconds())) / 1000
+        return drainMicroseconds - min(waited, drainMicroseconds)
     }
 
     /// A completion under one of this queue's tags.
@@ -172,12 +178,16 @@ final class InterfaceQueue {
             waitsWritable = false
             transmit.isBlocked = false
             transmit.sendAll()
+            updateSnapshot()
         case Tag.credit:
             waitsCredit = false
             transmit.creditWait = nil
         case Tag.expiry:
             waitsExpiry = false
+            // The timer may have been set for a frame that has found its pages since.
+            guard receive.isStarved, microsecondsToExpiry == 0 else { return }
             receive.expire()
+            updateSnapshot()
         default: break
         }
     }

@@ -7,6 +7,7 @@
 import DMA
 import HostDevices
 import Hypervisor
+import LinuxSystem
 import Packets
 import SharedMemory
 import SharedRing
@@ -33,6 +34,8 @@ struct ReceiveCore: ~Copyable {
     var deviceIsGone = false
     /// There are frames, or may be, and too few pages.
     private(set) var isStarved = false
+    /// When the frame that waits came, or when the queue was first seen without a page (monotonic nanoseconds); 0: neither.
+    private(set) var starvedSince: UInt64 = 0
     /// Nobody posts pages: frames are thrown away.
     private(set) var isStalled = false
     /// How many pages there were when that began: with no more than these the same would begin again (B9).
@@ -138,6 +141,7 @@ struct ReceiveCore: ~Copyable {
             }
         }
         deliverStaged()
+        if !isStarved { starvedSince = 0 } else if starvedSince == 0 || moved > 0 { starvedSince = monotonicNanoseconds() }
         return moved
     }
 
@@ -163,6 +167,7 @@ struct ReceiveCore: ~Copyable {
             statistics.receiveDropped &+= 1
         }
         isStarved = false
+        starvedSince = 0
         isStalled = true
         stalledWith = postedCount
     }
@@ -412,6 +417,7 @@ struct ReceiveCore: ~Copyable {
         if reservedSlots > postedCount {
             holdsFrame = true
             isStarved = true
+            starvedSince = monotonicNanoseconds()
         }
         return true
     }
