@@ -36,6 +36,7 @@ final class InterfaceDriver: BackendDriver {
     private let openDevice: NetworkOpener
     private let reactor: Reactor
     private let report: @Sendable (InterfaceReport) -> Void
+    private let traces: TraceDesk
     private let log: (String) -> Void
     private var settings: NetworkSettings?
     private(set) var device: (any NetworkDevice)?
@@ -43,7 +44,7 @@ final class InterfaceDriver: BackendDriver {
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: NetworkBackendOptions, openDevice: @escaping NetworkOpener,
-        reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void, log: @escaping (String) -> Void
+        reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void, traces: TraceDesk, log: @escaping (String) -> Void
     ) {
         self.path = path
         self.hypervisor = hypervisor
@@ -51,6 +52,7 @@ final class InterfaceDriver: BackendDriver {
         self.openDevice = openDevice
         self.reactor = reactor
         self.report = report
+        self.traces = traces
         self.log = log
     }
 
@@ -70,6 +72,7 @@ final class InterfaceDriver: BackendDriver {
             }
             settings = wanted
         }
+        if let device { traces.opened(path.device, wanted, on: device.name) }
         let offer = options.offer
         let directory = path.path
         do throws(XenbusError) {
@@ -102,6 +105,7 @@ final class InterfaceDriver: BackendDriver {
             throw .refused(number: error.rawValue, "\(device.name): setting offloads: \(error)")
         }
         engine = try makeEngine(keys, features, device, settings)
+        traces.connected(path.device, engine)
         do throws(XenbusError) { try store.switchState(of: path.path, to: .connected) } catch { throw .xenbus(error) }
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
@@ -170,12 +174,16 @@ final class InterfaceDriver: BackendDriver {
     func closeQueues(handingOver: Bool) -> Int {
         guard let engine else { return 0 }
         self.engine = nil
+        traces.connected(path.device, nil)
         let reactor = reactor
         reactor.post { engine.close() }
         return 1
     }
 
-    func letGo() { device = nil }
+    func letGo() {
+        device = nil
+        traces.gone(path.device)
+    }
 
     func handle(_ news: InterfaceReport, _ store: StoreClient) throws(DriverFailure) -> Int {
         switch news {

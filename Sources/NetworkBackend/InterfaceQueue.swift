@@ -2,6 +2,7 @@
 
 import DMA
 import DriverSupport
+import FrameTrace
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -96,6 +97,13 @@ final class InterfaceQueue {
         publish()
         if worked { updateSnapshot() }
         return worked
+    }
+
+    /// Tells `taps` of every packet from now on; with none, costs nothing any more.
+    func trace(_ taps: [TraceTap]) {
+        let trace = taps.isEmpty ? nil : QueueTrace(taps, queue: Int(base / 8))
+        transmit.trace = trace
+        receive.trace = trace
     }
 
     private func foundReceiveWork() { if receiveBell == nil { bell.foundWork() } else { receiveBell?.foundWork() } }

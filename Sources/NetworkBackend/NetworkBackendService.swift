@@ -1,6 +1,7 @@
 // netback: serves every vif whose backend is this domain, hot-plugged ones too. One control thread (the caller's) follows the store;
 // reactor threads move the frames.
 
+import FrameTrace
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -44,6 +45,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let log: @Sendable (String) -> Void
     private let server = DeviceServer<InterfaceDriver>()
     private let engines = Mutex<[(DeviceID, String, InterfaceEngine?)]>([])
+    private let traces = TraceDesk()
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing.
     public init(
@@ -58,6 +60,9 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
 
     /// Ends `run`: interfaces are disconnected.
     public func stop() { server.stop() }
+
+    /// The interfaces, for a tracing service.
+    public var traceSubjects: any TraceSubjects { traces }
 
     /// Every interface, with its counters as of now.
     public var status: [InterfaceStatus] {
@@ -80,7 +85,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         for reactor in reactors { reactor.start() }
         defer { for reactor in reactors { reactor.stop() } }
         var turn = 0
-        let (server, log) = (server, log)
+        let (server, traces, log) = (server, traces, log)
         do throws(XenbusError) {
             try server.run(client, domain: hypervisor.domain, kind: .network, period: 0) { path in
                 turn += 1
@@ -89,7 +94,8 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                     path: path,
                     driver: InterfaceDriver(
                         path: path, hypervisor: hypervisor, options: options, openDevice: openDevice,
-                        reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, log: log),
+                        reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, traces: traces,
+                        log: log),
                     log: log)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }

@@ -26,6 +26,8 @@ struct TransmitCore: ~Copyable {
     /// Microseconds to wait before a packet that was taken may be sent; nil: none waits.
     var creditWait: UInt64?
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace? { didSet { packet.keepsSlots = trace != nil } }
 
     /// First bytes of each packet of a batch: private, parsed, and sent instead of the original (B12).
     private let heads: SharedRegion
@@ -117,7 +119,9 @@ struct TransmitCore: ~Copyable {
 
     /// Assembles the packet that begins with `slot`; false if there is nothing to send and all is answered.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
-        switch try packet.assemble(slot, from: &ring) {
+        let verdict = try packet.assemble(slot, from: &ring)
+        if let trace { trace.assembled(packet, verdict) }
+        switch verdict {
         case .packet: return true
         case .drop:
             statistics.transmitErrors &+= 1
@@ -158,6 +162,7 @@ struct TransmitCore: ~Copyable {
             firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
             segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
+        if let trace { trace.prepared(packet, at: outgoing.count) }
         outgoing.append(entry)
     }
 
@@ -262,6 +267,7 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
+            if let trace { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
@@ -274,6 +280,12 @@ struct TransmitCore: ~Copyable {
             segments.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
+    }
+
+    private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {
+        trace.answered(
+            nextOutgoing, status, byteCount: entry.byteCount,
+            head: (entry.isCopied ? bounce : heads, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
     }
 
     /// Sends one packet; nil if its marks do not fit it.

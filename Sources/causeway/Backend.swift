@@ -51,7 +51,9 @@ struct Backend: ParsableCommand {
         options.waitsForScript = scripts == .wait
         options.journalDirectory = noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil)
         if xen {
-            try Rooms.serveXenBackend(options: options, network: vifFeatures.backendOptions, scripts: scripts.map { $0 == .wait })
+            try Rooms.serveXenBackend(
+                options: options, network: vifFeatures.backendOptions, scripts: scripts.map { $0 == .wait },
+                runDirectory: host.givenDirectory ?? "/run/causeway")
         } else {
             try Rooms.serveBackend(
                 in: try host.directory(), domain: DomainID(domain), options: options, network: vifFeatures.backendOptions)

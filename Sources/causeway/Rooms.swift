@@ -1,6 +1,8 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import FrameTrace
+import Glibc
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -34,14 +36,14 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, options, network)
+        try serve(hypervisor, options, network, runDirectory: directory.path)
         hypervisor.disconnect()
     }
 
     /// Serves this domain's disks on the Xen below, until the process is asked to end.
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
     static func serveXenBackend(
-        options: BlockBackendOptions, network: NetworkBackendOptions, scripts: Bool?
+        options: BlockBackendOptions, network: NetworkBackendOptions, scripts: Bool?, runDirectory: String
     ) throws(Failure) {
         Signals.block(Signals.termination)
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
@@ -50,12 +52,12 @@ enum Rooms {
         // Where scripts are waited for there is an xl that clears up, too.
         options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
         complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
-        try serve(hypervisor, options, network)
+        try serve(hypervisor, options, network, runDirectory: runDirectory)
     }
 
     /// blkback on this thread, netback on another; both end together.
     private static func serve<H: Hypervisor>(
-        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions
+        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions, runDirectory: String
     ) throws(Failure) {
         let openDisk = DiskOpening(direct: options.direct)
         let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
@@ -67,6 +69,8 @@ enum Rooms {
         let interfaces = NetworkBackendService(hypervisor: hypervisor, options: network, openDevice: NetworkOpening.open) { line in
             complain("netback: \(line)")
         }
+        let tracing = serveTraces(of: interfaces.traceSubjects, domain: hypervisor.domain, runDirectory)
+        defer { tracing?.stop() }
         try Signals.onTermination {
             ServiceManager.tell("STOPPING=1")
             service.stop()
@@ -84,6 +88,16 @@ enum Rooms {
             throw Failure("blkback: \(error)")
         }
         interfaces.stop()
+    }
+
+    /// Where `causeway trace` finds this backend. A backend that cannot have it serves all the same.
+    private static func serveTraces(of subjects: any TraceSubjects, domain: DomainID, _ runDirectory: String) -> TraceService? {
+        _ = unsafe mkdir(runDirectory, 0o700)
+        let path = TraceService.path(in: runDirectory, backend: domain)
+        do throws(Errno) { return try TraceService(path: path, subjects: subjects) } catch {
+            complain("netback: \(path): \(error): `causeway trace` will not find this backend")
+            return nil
+        }
     }
 
     /// Runs an interface's frontend until the process is asked to end or the interface is gone.
