@@ -1,6 +1,7 @@
 // blkback: serves every vbd whose backend is this domain, hot-plugged ones too. One control thread (the caller's) follows the store;
 // reactor threads move the data.
 
+import DriverSupport
 import Glibc
 import HostDevices
 import Hypervisor

@@ -1,5 +1,6 @@
 // One vbd on the control thread: opens its disk, connects its frontend's rings, reports what went wrong. Its queues run elsewhere.
 
+import DriverSupport
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -183,7 +184,8 @@ final class DiskDriver: BackendDriver {
             let slots = RingGeometry(byteCount: rings.region.byteCount, slotSize: BlockRing(abi).slotSize).slotCount
             // A device without a journal is served; it only does not survive this process unnoticed.
             do throws(Errno) {
-                let region = try journals.create(path, queue: index, slots: slots)
+                let region = try journals.create(
+                    path, queue: index, byteCount: RingJournal.Layout.byteCount(slots: slots))
                 RingJournal.begin(
                     in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)),
                     slots: slots)

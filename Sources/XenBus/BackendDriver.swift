@@ -43,7 +43,7 @@ public protocol BackendDriver: AnyObject {
     /// Tells every queue to end what is in work and give everything back; returns how many will report that they have.
     /// - Parameter handingOver: a successor is to go on with the same rings: what it needs for that is left where it finds it.
     func closeQueues(handingOver: Bool) -> Int
-    /// The device's directory is gone: lets go of what backs it.
+    /// The device's directory is gone, or nobody is to serve it: lets go of what backs it.
     func letGo()
     /// Acts on news; returns how many queues have closed by it.
     func handle(_ news: News, _ store: StoreClient) throws(DriverFailure) -> Int
@@ -53,14 +53,22 @@ public protocol BackendDriver: AnyObject {
 
 // What a kind of device without scripts, successors or states of its own does.
 extension BackendDriver {
+    /// No states 7 and 8.
     public var reconfigures: Bool { false }
+    /// Directories are the toolstack's.
     public var removesDirectories: Bool { false }
+    /// Stops close the device.
     public var handsOver: Bool { false }
+    /// Nothing to wait for.
     public func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool { false }
+    /// Nothing to take over.
     public func canAdopt() -> Bool { false }
+    /// Nothing to take over.
     public func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
         throw .refused(number: 95, "nothing to take over")
     }
+    /// Nothing to read again.
     public func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {}
+    /// Nothing to look at.
     public func tick(_ store: StoreClient) throws(DriverFailure) {}
 }
