@@ -110,6 +110,8 @@ final class InterfaceDriver: BackendDriver {
             throw .unavailable(number: error.number, error.description)
         }
         settings = plain
+        let report = report
+        device?.watchCarrier { report(.carrier) }
         if let device { traces.opened(path.device, plain, on: device.name) }
     }
 
@@ -140,10 +142,23 @@ final class InterfaceDriver: BackendDriver {
         }
         engine = try makeEngine(keys, features, device, settings, .fresh)
         traces.connected(path.device, engine)
-        do throws(XenbusError) { try store.switchState(of: path.path, to: .connected) } catch { throw .xenbus(error) }
+        do throws(XenbusError) {
+            try writeCarrier(store)
+            try store.switchState(of: path.path, to: .connected)
+        } catch { throw .xenbus(error) }
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
                 + (keys.control == nil ? "" : ", control ring"))
+    }
+
+    /// Tells the frontend whether its wire has another end. Absent means that it has (item 44).
+    private func writeCarrier(_ store: StoreClient) throws(XenbusError) {
+        let directory = path.path
+        guard let isUp = device?.carrier else { return }
+        try store.atomically { access throws(XenbusError) in
+            guard try access.text(directory + "/state") != nil else { return }
+            try access.put(directory + "/carrier", isUp ? 1 : 0)
+        }
     }
 
     /// Maps the rings, binds the ports and starts the engine.
@@ -263,6 +278,9 @@ final class InterfaceDriver: BackendDriver {
     func handle(_ news: InterfaceReport, _ store: StoreClient) throws(DriverFailure) -> Int {
         switch news {
         case .closed: return 1
+        case .carrier:
+            do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
+            return 0
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
         }
     }

@@ -13,6 +13,8 @@ public enum InterfaceReport: Sendable {
     case broken(String)
     /// Everything that was mapped is unmapped; the connection is no more.
     case closed
+    /// The other end of its wire may have come or gone.
+    case carrier
 }
 
 /// One connection of one frontend. On the reactor's thread, but for `statistics`.

@@ -136,7 +136,7 @@ final class InterfaceQueue {
             waitsCredit = true
             reactor.after(microseconds: wait, slot, tag: base + Tag.credit)
         }
-        if transmit.isBlocked, !waitsWritable, let descriptor = device.descriptor {
+        if transmit.isBlocked, !waitsWritable, let descriptor = device.roomDescriptor {
             waitsWritable = true
             reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
         }

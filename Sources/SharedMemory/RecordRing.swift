@@ -75,6 +75,14 @@ public struct RecordWriter: ~Copyable {
         return place + RecordRing.header
     }
 
+    /// Whether so many records of so many bytes together would find room now.
+    public func hasRoom(records: Int, byteCount: Int) -> Bool {
+        let used = produced &- region.loadAcquiring(RecordRing.consumed)
+        // Each may lose seven bytes to alignment, and one of them the end of the ring.
+        let wanted = byteCount + records * (RecordRing.header + 7) + Int(capacity) / 4
+        return used <= capacity && wanted <= Int(capacity &- used)
+    }
+
     /// Publishes the record that was reserved last.
     public mutating func commit() {
         produced &+= reserved
