@@ -80,6 +80,8 @@ int causeway_tap_name(int tap, char name[16]) {
     return 0;
 }
 
+int causeway_tap_carrier(int tap, int up) { return ioctl(tap, TUNSETCARRIER, &up); }
+
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
 int causeway_interface_set_address(const char *name, const uint8_t address[6]) {

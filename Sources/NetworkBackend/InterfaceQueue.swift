@@ -2,6 +2,7 @@
 
 import DMA
 import DriverSupport
+import FrameTrace
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -98,6 +99,13 @@ final class InterfaceQueue {
         return worked
     }
 
+    /// Tells `taps` of every packet from now on; with none, costs nothing any more.
+    func trace(_ taps: [TraceTap]) {
+        let trace = taps.isEmpty ? nil : QueueTrace(taps, queue: Int(base / 8))
+        transmit.trace = trace
+        receive.trace = trace
+    }
+
     private func foundReceiveWork() { if receiveBell == nil { bell.foundWork() } else { receiveBell?.foundWork() } }
 
     private func publish() {
@@ -128,7 +136,7 @@ final class InterfaceQueue {
             waitsCredit = true
             reactor.after(microseconds: wait, slot, tag: base + Tag.credit)
         }
-        if transmit.isBlocked, !waitsWritable, let descriptor = device.descriptor {
+        if transmit.isBlocked, !waitsWritable, let descriptor = device.roomDescriptor {
             waitsWritable = true
             reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
         }

@@ -27,6 +27,8 @@ struct ReceiveCore: ~Copyable {
     var fault: String?
     var isClosing = false
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace?
     /// What is taken is written down there; nil: nowhere.
     let journal: InterfaceJournal?
     /// The device may have frames; cleared when it says that it has none.
@@ -439,9 +441,11 @@ struct ReceiveCore: ~Copyable {
         if let segmentation = frame.marks.segmentation {
             var extra = ExtraInfo(segmenting: segmentation.type, size: segmentation.size)
             extra.hasMore = frame.hash != nil
-            ring.push(ReceiveSlot(extra))
+            respond(1, ReceiveSlot(extra))
         }
-        if let hash = frame.hash { ring.push(ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz))) }
+        if let hash = frame.hash {
+            respond(plan.extraSlots, ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz)))
+        }
         var left = frame.byteCount - Self.page
         var slot = 1 + plan.extraSlots
         while left > 0 {
@@ -449,6 +453,7 @@ struct ReceiveCore: ~Copyable {
             left -= Self.page
             slot += 1
         }
+        if let trace { tell(trace, frame) }
         dropPosted(plan.slotCount)
         statistics.received &+= 1
         statistics.receivedBytes &+= UInt64(frame.byteCount)
@@ -456,7 +461,27 @@ struct ReceiveCore: ~Copyable {
 
     private mutating func push(_ slot: Int, _ flags: ReceiveFlags, _ byteCount: Int) {
         guard let request = postedPage(slot)?.request else { return }
-        ring.push(ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+        respond(slot, ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+    }
+
+    /// Puts one slot on the ring; `index` is its place among the posted ones.
+    @inline(__always)
+    private mutating func respond(_ index: Int, _ slot: ReceiveSlot) {
+        ring.push(slot)
+        if let trace { trace.answered(slot, page: postedPage(index)?.request.reference) }
+    }
+
+    private func tell(_ trace: QueueTrace, _ frame: Frame) {
+        let (plan, base) = (frame.plan, frame.slot * QueueBuffers.pagesPerFrame * Self.page)
+        for page in 0..<plan.dataSlots {
+            let count = min(Self.page, frame.byteCount - page * Self.page)
+            if frame.slot >= 0 {
+                trace.append(staging, base + page * Self.page, count)
+            } else if let grant = postedPage(page == 0 ? 0 : page + plan.extraSlots)?.mapped?.grant {
+                trace.append(grant.region, grant.offset, count)
+            }
+        }
+        trace.received(.okay, byteCount: frame.byteCount)
     }
 
     /// A page of the frame could not be written: an error in every slot, so that the frontend drops it whole (B27).
@@ -464,10 +489,12 @@ struct ReceiveCore: ~Copyable {
         let count = frame.plan.slotCount
         for slot in 0..<count {
             guard let request = postedPage(slot)?.request else { continue }
-            ring.push(
+            respond(
+                slot,
                 ReceiveSlot(
                     ReceiveResponse(id: request.id, flags: slot + 1 < count ? .moreData : [], status: NetworkStatus.error.rawValue)))
         }
+        if let trace { trace.received(.error, byteCount: frame.byteCount) }
         dropPosted(count)
         statistics.receiveDropped &+= 1
     }

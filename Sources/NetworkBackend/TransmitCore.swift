@@ -26,6 +26,8 @@ struct TransmitCore: ~Copyable {
     /// Microseconds to wait before a packet that was taken may be sent; nil: none waits.
     var creditWait: UInt64?
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace? { didSet { packet.keepsSlots = trace != nil } }
     /// What is taken is written down there; nil: nowhere.
     let journal: InterfaceJournal?
 
@@ -126,7 +128,9 @@ struct TransmitCore: ~Copyable {
 
     /// Assembles the packet that begins with `slot`; false if there is nothing to send and its answer is prepared.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
-        switch try packet.assemble(slot, from: &ring) {
+        let verdict = try packet.assemble(slot, from: &ring)
+        if let trace { trace.assembled(packet, verdict) }
+        switch verdict {
         case .packet: return true
         case .drop: refuse(.error)
         case .multicast(let address, let isAdded): refuse(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
@@ -166,6 +170,7 @@ struct TransmitCore: ~Copyable {
             firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
             segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
+        if let trace { trace.prepared(packet, at: outgoing.count) }
         outgoing.append(entry)
     }
 
@@ -270,6 +275,7 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
+            if let trace { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
@@ -282,6 +288,12 @@ struct TransmitCore: ~Copyable {
             segments.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
+    }
+
+    private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {
+        trace.answered(
+            nextOutgoing, status, byteCount: entry.byteCount,
+            head: (entry.isCopied ? bounce : heads, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
     }
 
     /// Sends one packet; nil if its marks do not fit it.

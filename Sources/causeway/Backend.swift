@@ -62,7 +62,8 @@ struct Backend: ParsableCommand {
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {
-            try Rooms.serveXenBackend(work, scripts: scripts.map { $0 == .wait })
+            try Rooms.serveXenBackend(
+                work, scripts: scripts.map { $0 == .wait }, runDirectory: host.givenDirectory ?? "/run/causeway")
         } else {
             try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), work)
         }

@@ -11,6 +11,8 @@ int causeway_tap_open(const char *name);
 int causeway_tap_offload(int tap, unsigned int flags);
 // TUNSETQUEUE: attaches or detaches a queue; a detached one keeps the interface and gets no traffic.
 int causeway_tap_attach_queue(int tap, int attach);
+// TUNSETCARRIER (Linux 4.20): whether the interface has a carrier.
+int causeway_tap_carrier(int tap, int up);
 // TUNSETPERSIST: whether the interface stays when its last descriptor is closed.
 int causeway_tap_persist(int tap, int persist);
 // TUNGETIFF: what the tap's interface is called now.
