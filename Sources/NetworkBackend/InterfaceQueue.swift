@@ -128,10 +128,7 @@ final class InterfaceQueue {
             waitsCredit = true
             reactor.after(microseconds: wait, slot, tag: base + Tag.credit)
         }
-        if transmit.isBlocked, !waitsWritable, let descriptor = device.descriptor {
-            waitsWritable = true
-            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
-        }
+        awaitDevice(reactor, slot)
         if receive.isStarved || receive.isStalled {
             // Pages are wanted: the frontend must ring when it posts some.
             if receive.ring.armAndRecheck() {
@@ -144,13 +141,23 @@ final class InterfaceQueue {
                 waitsExpiry = true
                 reactor.after(microseconds: drainMicroseconds, slot, tag: base + Tag.expiry)
             }
-        } else if !receive.deviceIsReady, !waitsReadable, !receive.deviceIsGone, let descriptor = device.descriptor {
-            waitsReadable = true
-            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
         }
         bell.arm(reactor, slot)
         receiveBell?.arm(reactor, slot)
         return false
+    }
+
+    /// Waits for the device, where there is something to wait for.
+    func awaitDevice(_ reactor: Reactor, _ slot: ReactorSlot) {
+        guard let descriptor = device.descriptor, fault == nil, !transmit.isClosing else { return }
+        if transmit.isBlocked, !waitsWritable {
+            waitsWritable = true
+            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
+        }
+        if !receive.isStarved, !receive.deviceIsReady, !receive.deviceIsGone, !waitsReadable {
+            waitsReadable = true
+            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
+        }
     }
 
     /// A completion under one of this queue's tags.
