@@ -74,7 +74,7 @@ let package = Package(
         room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem", "CLinux"]),
         room("LibxenHypervisor", ["Hypervisor", "XenStore", "LinuxSystem", "CXen"]),
         room("SharedRing", ["SharedMemory", "XenWire"]),
-        room("Packets", ["SharedMemory", "XenWire"]),
+        room("Packets", ["DMA", "SharedMemory", "XenWire"]),
         room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
         room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
