@@ -1,8 +1,8 @@
 // blkback: serves every vbd whose backend is this domain, hot-plugged ones too. One control thread (the caller's) follows the store;
 // reactor threads move the data.
 
-import Glibc
 import DriverSupport
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
