@@ -57,6 +57,9 @@ final class Wire: Sendable {
         }
     }
 
+    /// Sends header and frame if there is room.
+    func trySend(_ bytes: [UInt8]) -> Bool { write(descriptor.rawValue, bytes, bytes.count) >= 0 }
+
     /// The next frame with its header; nil if none came in time.
     func receive(milliseconds: Int32 = 3000) throws -> (header: [UInt8], frame: [UInt8])? {
         guard try waitReadable(descriptor.rawValue, -1, milliseconds: milliseconds) else { return nil }
@@ -74,11 +77,20 @@ final class RunningBackend: Sendable {
     private let collector: LineCollector
     private let thread: Mutex<WorkerThread?>
 
-    init(_ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice) throws {
+    convenience init(
+        _ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice
+    ) throws {
+        try self.init(host, domain: domain, options) { _ in device }
+    }
+
+    init(
+        _ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(),
+        open: @escaping @Sendable (NetworkSettings) -> any NetworkDevice
+    ) throws {
         let hypervisor = host.domain(domain)
         self.hypervisor = hypervisor
         let collected = LineCollector()
-        let opener: NetworkOpener = { (_) throws(NetworkOpenFailure) in device }
+        let opener: NetworkOpener = { (settings) throws(NetworkOpenFailure) in open(settings) }
         let service = NetworkBackendService(
             hypervisor: hypervisor, options: options, openDevice: opener, log: { collected.add($0) })
         self.service = service
@@ -120,6 +132,7 @@ final class RunningBackend: Sendable {
             sum.mappedFrames += queue.mappedFrames
             sum.copiedFrames += queue.copiedFrames
             sum.mappedPages += queue.mappedPages
+            sum.notificationsTaken += queue.notificationsTaken
         }
         return sum
     }
@@ -134,6 +147,19 @@ struct NetworkPair {
     let paths: DevicePaths
     let backWire: Wire
     let frontWire: Wire
+
+    init(
+        host: InProcessHost, toolstack: DeviceDirectories, backend: RunningBackend, guest: InProcessHypervisor, paths: DevicePaths,
+        backWire: Wire, frontWire: Wire
+    ) {
+        self.host = host
+        self.toolstack = toolstack
+        self.backend = backend
+        self.guest = guest
+        self.paths = paths
+        self.backWire = backWire
+        self.frontWire = frontWire
+    }
 
     init(
         _ options: NetworkBackendOptions = .init(), spec: String = "mac=00:16:3e:01:02:03", host: InProcessHost = InProcessHost(),

@@ -48,7 +48,7 @@ final class RawVif {
             "tx-ring-ref": "\(transmitPage.references[0])", "rx-ring-ref": "\(receivePage.references[0])",
             "event-channel": "\(bell.port)", "ctrl-ring-ref": "\(controlPage.references[0])",
             "event-channel-ctrl": "\(controlBell.port)", "request-rx-copy": "1", "feature-rx-notify": "1", "feature-sg": "1",
-            "feature-gso-tcpv4": "1",
+            "feature-gso-tcpv4": "1", "multi-queue-num-queues": "1",
         ]
         all.merge(keys) { $1 }
         for (key, value) in all where !value.isEmpty { try store.write(path + "/" + key, value) }
@@ -129,6 +129,15 @@ final class RawVif {
         send([request(page: 63, size: 100, id: 999)])
         _ = try answers(1)
         return try pair.backWire.receive()?.frame == frame
+    }
+
+    /// After `close`: back to where the next connection begins.
+    func reset(_ pair: NetworkPair) throws {
+        let path = pair.paths
+        try pair.toolstack.store.write(path.frontendPath + "/state", "1")
+        guard try eventually(5000, { try pair.toolstack.store.state(of: path.backendPath) == .initWait }) else {
+            throw TimedOut("state 2 for another connection")
+        }
     }
 
     func close() throws {
