@@ -78,6 +78,7 @@ final class RunningBackend: Sendable {
     let hypervisor: InProcessHypervisor
     private let statusNow: @Sendable () -> [InterfaceStatus]
     private let stopService: @Sendable () -> Void
+    private let abandonService: @Sendable () -> Void
     private let collector: LineCollector
     private let thread: Mutex<WorkerThread?>
 
@@ -100,6 +101,7 @@ final class RunningBackend: Sendable {
         let service = NetworkBackendService(hypervisor: outer, options: options, openDevice: opener, log: { collected.add($0) })
         statusNow = { service.status }
         stopService = { service.stop() }
+        abandonService = { service.abandon() }
         collector = collected
         thread = Mutex(try WorkerThread(name: "netback") { try? service.run() })
     }
@@ -117,7 +119,7 @@ final class RunningBackend: Sendable {
     /// The same, and its threads stop where they are before anything else is taken from them: one that lost its hypervisor would answer with
     /// errors, which a killed one cannot.
     func killAtOnce() {
-        service.abandon()
+        abandonService()
         thread.withLock { $0.take() }?.join()
         kill()
     }
