@@ -11,9 +11,10 @@ import XenWire
 @testable import FrameTrace
 
 /// A tap and the reader of its ring.
-struct TapUnderTest: ~Copyable {
+final class TapUnderTest {
     let tap: TraceTap
-    var reader: RecordReader
+    private var reader: RecordReader
+    var lost: UInt32 { reader.lost }
 
     init(capacity: Int = 1 << 18, snaplen: Int = 1 << 18) throws {
         tap = try TraceTap(capacity: capacity, snaplen: snaplen)
@@ -21,7 +22,7 @@ struct TapUnderTest: ~Copyable {
         reader = RecordReader(try SharedRegion(mapping: memory.descriptor, byteCount: memory.byteCount, writable: true))
     }
 
-    mutating func next() -> TraceRecord? {
+    func next() -> TraceRecord? {
         guard let (offset, count) = reader.next() else { return nil }
         defer { reader.release() }
         return TraceRecord(reader.region, offset, count)
@@ -46,7 +47,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
     }
 
     @Test func everythingIsReadBack() throws {
-        var rig = try TapUnderTest()
+        let rig = try TapUnderTest()
         var gso = ExtraInfo(segmenting: .tcp4, size: 1448)
         gso.hasMore = true
         let slots = [
@@ -63,7 +64,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
         rig.tap.write(.note, queue: 0, text: "something")
         var encoder = PcapngEncoder(Self.subject, snaplen: 1 << 18, at: 1)
         while let record = rig.next() { encoder.packet(record) }
-        encoder.statistics(at: 2, lost: rig.reader.lost)
+        encoder.statistics(at: 2, lost: rig.lost)
         let file = try PcapngFile(encoder.bytes)
         #expect(file.interfaceName == "vif1.0" && file.linkType == 1 && file.resolution == 9 && file.snaplen == 1 << 18)
         #expect(file.received == 4 && file.dropped == 0)
@@ -103,7 +104,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
 
     @Test func snaplenCutsWhatIsKept() throws {
         for snaplen in [0, 1, 2, 3, 64, 3000, 4000] {
-            var rig = try TapUnderTest(snaplen: snaplen)
+            let rig = try TapUnderTest(snaplen: snaplen)
             let bytes = (0..<3000).map { UInt8(truncatingIfNeeded: $0 * 3) }
             rig.tap.write(.transmit, queue: 0, byteCount: 3000, pieces: try frame(bytes))
             let record = try #require(rig.next())
@@ -116,22 +117,22 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
 
     /// What finds no room is lost, counted, and said to be lost: before the packet that follows it and at the end.
     @Test func aSlowReaderLosesPacketsAndIsTold() throws {
-        var rig = try TapUnderTest()
+        let rig = try TapUnderTest()
         let pieces = try frame([UInt8](repeating: 1, count: 1500))
         var encoder = PcapngEncoder(Self.subject, snaplen: 1 << 18, at: 1)
         for _ in 0..<1000 { rig.tap.write(.transmit, queue: 0, byteCount: 1500, pieces: pieces) }
-        let lost = UInt64(rig.reader.lost)
+        let lost = UInt64(rig.lost)
         #expect(lost > 500)
         while let record = rig.next() { encoder.packet(record) }
         rig.tap.write(.receive, queue: 0, byteCount: 1500, pieces: pieces)
         while let record = rig.next() { encoder.packet(record) }
         for _ in 0..<1000 { rig.tap.write(.transmit, queue: 0, byteCount: 1500, pieces: pieces) }
         while let record = rig.next() { encoder.packet(record) }
-        encoder.statistics(at: 2, lost: rig.reader.lost)
+        encoder.statistics(at: 2, lost: rig.lost)
         let file = try PcapngFile(encoder.bytes)
         #expect(file.packets.first { $0.direction == 2 }?.dropped == lost)
         #expect(file.packets.filter { $0.dropped > 0 }.count == 1)
-        #expect(file.dropped == UInt64(rig.reader.lost) && file.dropped == encoder.lostCount)
+        #expect(file.dropped == UInt64(rig.lost) && file.dropped == encoder.lostCount)
         #expect(file.received == 2001)
         #expect(UInt64(file.packets.count) + (file.dropped ?? 0) == 2001)
     }
@@ -140,7 +141,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
 extension TraceRecord {
     static func make(slots: [TraceSlot]) -> TraceRecord {
         var rig: TraceRecord?
-        if var tap = try? TapUnderTest() {
+        if let tap = try? TapUnderTest() {
             tap.tap.write(.transmit, queue: 0, slots: slots)
             rig = tap.next()
         }
