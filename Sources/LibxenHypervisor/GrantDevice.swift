@@ -13,17 +13,26 @@ import XenWire
 /// On Linux the library keeps nothing but the descriptor, and the kernel locks; so calls from several threads may overlap.
 @safe final class GrantDevice: @unchecked Sendable {
     private let handle: OpaquePointer
+    /// The library would say each failed mapping on stderr; what went wrong is our callers' to say, once.
+    private let logger: UnsafeMutablePointer<xentoollog_logger>?
     private let lastNumber = Atomic<UInt32>(0)
     private let mapped = Atomic<Int>(0)
 
     init() throws(HypervisorError) {
-        guard let handle = unsafe xengnttab_open(nil, 0) else {
-            throw .system("\(Errno.current)", doing: "opening /dev/xen/gntdev")
+        let logger = unsafe causeway_quiet_logger()
+        guard let handle = unsafe xengnttab_open(logger, 0) else {
+            let error = Errno.current
+            unsafe xtl_logger_destroy(logger)
+            throw .system("\(error)", doing: "opening /dev/xen/gntdev")
         }
+        unsafe self.logger = logger
         unsafe self.handle = handle
     }
 
-    deinit { unsafe xengnttab_close(handle) }
+    deinit {
+        unsafe xengnttab_close(handle)
+        unsafe xtl_logger_destroy(logger)
+    }
 
     /// Pages mapped now.
     var mappedPages: Int { mapped.load(ordering: .relaxed) }
