@@ -111,6 +111,7 @@ let package = Package(
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
+        tests("LibxenHypervisor", ["Hypervisor", "SharedMemory", "XenWire"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
