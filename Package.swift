@@ -65,7 +65,7 @@ let package = Package(
         room("SharedRing", ["SharedMemory", "XenWire"]),
         room("Packets", ["DMA", "SharedMemory", "XenWire"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
-        room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
+        room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
         room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "LinuxSystem"]),

@@ -13,6 +13,7 @@ struct Backend: ParsableCommand {
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
     @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
+    @Flag(help: .hidden) var memoryVifs = false
     @Option(
         help: ArgumentHelp(
             "The directory below backend/ that is served: vbd, vbd3, qdisk or another.", valueName: "kind"))
@@ -54,7 +55,8 @@ struct Backend: ParsableCommand {
             try Rooms.serveXenBackend(options: options, network: vifFeatures.backendOptions, scripts: scripts.map { $0 == .wait })
         } else {
             try Rooms.serveBackend(
-                in: try host.directory(), domain: DomainID(domain), options: options, network: vifFeatures.backendOptions)
+                in: try host.directory(), domain: DomainID(domain), options: options, network: vifFeatures.backendOptions,
+                openVif: memoryVifs ? NetworkOpening.openMemory : NetworkOpening.open)
         }
     }
 }

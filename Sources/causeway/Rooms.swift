@@ -28,13 +28,14 @@ enum Rooms {
 
     /// Serves a domain's disks and interfaces until the process is asked to end.
     static func serveBackend(
-        in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions, network: NetworkBackendOptions
+        in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions, network: NetworkBackendOptions,
+        openVif: @escaping NetworkOpener
     ) throws(Failure) {
         Signals.block(Signals.termination)
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, options, network)
+        try serve(hypervisor, options, network, openVif)
         hypervisor.disconnect()
     }
 
@@ -50,12 +51,12 @@ enum Rooms {
         // Where scripts are waited for there is an xl that clears up, too.
         options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
         complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
-        try serve(hypervisor, options, network)
+        try serve(hypervisor, options, network, NetworkOpening.open)
     }
 
     /// blkback on this thread, netback on another; both end together.
     private static func serve<H: Hypervisor>(
-        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions
+        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions, _ openVif: @escaping NetworkOpener
     ) throws(Failure) {
         let openDisk = DiskOpening(direct: options.direct)
         let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
@@ -64,7 +65,7 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(options.kind)")
             ServiceManager.tell("READY=1")
         }
-        let interfaces = NetworkBackendService(hypervisor: hypervisor, options: network, openDevice: NetworkOpening.open) { line in
+        let interfaces = NetworkBackendService(hypervisor: hypervisor, options: network, openDevice: openVif) { line in
             complain("netback: \(line)")
         }
         try Signals.onTermination {
