@@ -77,7 +77,7 @@ let package = Package(
         room("Packets", ["DMA", "SharedMemory", "XenWire"]),
         room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
-        room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
+        room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
         room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),

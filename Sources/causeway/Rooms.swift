@@ -71,7 +71,7 @@ enum Rooms {
         }
         let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil)
         let interfaces = NetworkBackendService(
-            hypervisor: hypervisor, options: work.interfaces, openDevice: openTap.open
+            hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
         ) { line in
             complain("netback: \(line)")
         } ready: {

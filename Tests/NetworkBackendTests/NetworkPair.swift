@@ -2,6 +2,7 @@
 // be. Real rings, real io_uring.
 
 import Foundation
+import FrameTrace
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -79,6 +80,8 @@ final class RunningBackend: Sendable {
     private let statusNow: @Sendable () -> [InterfaceStatus]
     private let stopService: @Sendable () -> Void
     private let abandonService: @Sendable () -> Void
+    /// What tracers of its interfaces are told.
+    let traceSubjects: any TraceSubjects
     private let collector: LineCollector
     private let thread: Mutex<WorkerThread?>
 
@@ -102,6 +105,7 @@ final class RunningBackend: Sendable {
         statusNow = { service.status }
         stopService = { service.stop() }
         abandonService = { service.abandon() }
+        traceSubjects = service.traceSubjects
         collector = collected
         thread = Mutex(try WorkerThread(name: "netback") { try? service.run() })
     }
