@@ -41,7 +41,7 @@ job() {
     for each in "ours xvda $ours" "blkback xvdb $blkback" "qdisk xvdc $qdisk"; do
       set -- "$1" "$2" "$3" "$4" $each
       ticks=$(ticks_of $7) all=$(dom0_seconds)
-      guest u1 "load /dev/$6 ${LAB_JOB_SECONDS:-8} $2 $3 $4" >/tmp/result
+      guest u1 "load /dev/$6 5 $2 $3 $4" >/tmp/result
       ticks=$(($(ticks_of $7) - ticks))
       echo "$5 $(cat /tmp/result | xargs) $ticks $all $(dom0_seconds)" >>/tmp/turns
     done
