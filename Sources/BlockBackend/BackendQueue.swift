@@ -123,12 +123,21 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     func completed(tag: UInt32, result: Int32) {
         if tag == Tag.pauseOver {
             isPaused = false
+            // What rang meanwhile belongs to the work that is found now: noticed later, it would look as if it had rung for nothing.
+            takeRing()
             return
         }
         isArmed = false
-        if channel.acknowledge() { core.statistics.notificationsTaken &+= 1 }
-        channel.unmask()
+        takeRing()
         hasRung = true
+    }
+
+    private func takeRing() {
+        if channel.acknowledge() {
+            core.statistics.notificationsTaken &+= 1
+            hasRung = true
+        }
+        channel.unmask()
     }
 
     func deviceCompleted(tag: UInt32, result: DeviceResult) { core.ended(Int32(tag), result) }
