@@ -8,7 +8,7 @@ for n in 0 1 2; do dd if=$d1 of=/dev/ram$n bs=1M 2>/dev/null; done
 rm $d1
 # Our directory of our own, since `vbd` is the kernel's here.
 modprobe xen-blkback
-causeway backend --xen --backend-kind causeway --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
+causeway backend --xen --backend-kind causeway --vif-kind none --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
 echo $! >/run/backend.pid
 within 60 said serving
 
