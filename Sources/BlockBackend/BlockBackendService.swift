@@ -100,11 +100,10 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
                 devices.withLock { $0 = list }
-                if !isReady {
-                    removeStale(journals, but: followers.map(\.path.device))
-                    ready()
-                }
+                if isReady { return }
                 isReady = true
+                if let journals { removeStale(journals, except: Set(list.map(\.0))) }
+                ready()
             }
         } catch { throw .store(error) }
     }
@@ -117,10 +116,8 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         }
     }
 
-    /// Removes what was left for devices that went while no backend was there.
-    private func removeStale(_ journals: JournalDirectory?, but devices: [DeviceID]) {
-        guard let journals else { return }
-        let count = journals.removeStale(of: options.kind, but: Set(devices))
+    private func removeStale(_ journals: JournalDirectory, except known: Set<DeviceID>) {
+        let count = journals.removeStale(of: options.kind) { !known.contains($0) }
         if count > 0 { log("\(journals.path): what was left for \(count) devices that are no more is removed") }
     }
 

@@ -179,7 +179,7 @@ nothing_left() {
 no_journals() { ! ls /run/causeway 2>/dev/null | grep -q journal; }
 finish() { :; }
 show_logs() {
-  for file in $logs/*.log /var/log/xen/console/guest-*.log; do
+  for file in $logs/*.log /var/log/xen/console/guest-*.log /var/log/xen/qemu-*.log; do
     [ -s "$file" ] || continue
     echo "---- $file"; tail -60 "$file"
   done
@@ -191,7 +191,7 @@ clean_up() {
   if [ -e /run/backend.pid ]; then kill -9 "$(backend_pid)" 2>/dev/null; rm -f /run/backend.pid; fi
   tries=0; while [ -n "$(domains)" ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
   losetup -a | cut -d: -f1 | while read -r device; do losetup -d "$device"; done
-  rm -rf /tmp/* $logs/* /var/log/xen/console/* /run/causeway
+  rm -rf /tmp/* $logs/* /var/log/xen/console/* /var/log/xen/*.log /run/causeway
   xenstore-rm /local/domain/0/backend 2>/dev/null
   xenstore-rm /local/domain/0/error 2>/dev/null
   # The next scenario must find what this one found.

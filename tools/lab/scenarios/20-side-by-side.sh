@@ -8,7 +8,7 @@ for n in 0 1 2; do dd if=$d1 of=/dev/ram$n bs=1M 2>/dev/null; done
 rm $d1
 # Our directory of our own, since `vbd` is the kernel's here.
 modprobe xen-blkback
-causeway backend --xen --backend-kind causeway --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
+causeway backend --xen --backend-kind causeway --vif-kind none --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
 echo $! >/run/backend.pid
 within 60 said serving
 
@@ -41,7 +41,7 @@ job() {
     for each in "ours xvda $ours" "blkback xvdb $blkback" "qdisk xvdc $qdisk"; do
       set -- "$1" "$2" "$3" "$4" $each
       ticks=$(ticks_of $7) all=$(dom0_seconds)
-      guest u1 "load /dev/$6 ${LAB_JOB_SECONDS:-8} $2 $3 $4" >/tmp/result
+      guest u1 "load /dev/$6 5 $2 $3 $4" >/tmp/result
       ticks=$(($(ticks_of $7) - ticks))
       echo "$5 $(cat /tmp/result | xargs) $ticks $all $(dom0_seconds)" >>/tmp/turns
     done
