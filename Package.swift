@@ -75,9 +75,9 @@ let package = Package(
         room("Packets", ["SharedMemory", "XenWire"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
         room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
-        room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
+        room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "LinuxSystem"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
         room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
@@ -93,6 +93,11 @@ let package = Package(
             swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+        // The lab's hostile guest.
+        .executableTarget(
+            name: "evil-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "tools/lab/evil-netfront",
+            swiftSettings: strict),
+
         tests("FrameMaps"),
         .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("FrameMapReaders", ["FrameMaps", "LinuxSystem", "DumpWriter"]),
@@ -105,6 +110,10 @@ let package = Package(
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
             name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
+        // A guest's process for the lab, that lies to its backend on a real Xen (tools/lab).
+        .executableTarget(
+            name: "hostile-frontend", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileFrontend",
+            swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),

@@ -68,4 +68,10 @@ public protocol NetworkDevice: AnyObject, Sendable {
     func setOffloads(_ offloads: OffloadSet) throws(Errno)
     /// A queue that resolves addresses on `bus`. Several queues share the interface's traffic.
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue
+    /// Nobody is to use the interface any more: what was made to outlive this process goes with the last queue.
+    func retire()
+}
+
+extension NetworkDevice {
+    public func retire() {}
 }
