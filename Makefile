@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build demo test bench lab fuzz lint docs install clean
+.PHONY: all setup build library demo test bench lab fuzz lint docs install clean
 
 all: build
 
@@ -15,6 +15,13 @@ setup: ## Installs the Debian packages that are missing (as root)
 build: setup ## Builds the command and the nbdkit plugin, optimized
 	$(SWIFT) build -c release --product causeway
 	$(SWIFT) build -c release --product CausewayNBD
+
+# With the Swift runtime inside and nothing shown but the header's functions: a C program needs no Swift.
+LIBRARY = .build/translation/release/libcauseway-translation.so
+library: setup ## Builds the translation library for tools that are not Swift
+	$(SWIFT) build -c release --scratch-path .build/translation --static-swift-stdlib --product causeway-translation \
+	    -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
+	    -Xlinker -soname=libcauseway-translation.so.1
 
 demo: build ## Shows the main job on real devices (as root), with figures at the end
 	@sh tools/demo.sh $(BUILD)/causeway
@@ -44,9 +51,14 @@ lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.
-install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
+install: build library ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
 	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
+	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
+	ln -sf libcauseway-translation.so.1 $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so
+	install -D -m 644 Sources/CCausewayTranslation/causeway_translation.h $(DESTDIR)$(PREFIX)/include/causeway_translation.h
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|' Packaging/causeway-translation.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/causeway-translation.pc
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
 	install -D -m 644 Packaging/causeway.8 $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8

@@ -8,6 +8,8 @@ use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs
 use="$use fuse3"
 # The network tests and benchmark.
 use="$use iproute2 iputils-ping iperf3 ethtool python3"
+# The C example and the tests of the C library.
+use="$use gcc g++ binutils"
 develop="spin"
 
 missing=""
