@@ -73,6 +73,15 @@ int causeway_tap_persist(int tap, int persist) { return ioctl(tap, TUNSETPERSIST
 
 int causeway_tap_carrier(int tap, int up) { return ioctl(tap, TUNSETCARRIER, &up); }
 
+int causeway_tap_name(int tap, char name[16]) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    if (ioctl(tap, TUNGETIFF, &request) < 0) return -1;
+    memcpy(name, request.ifr_name, 16);
+    name[15] = 0;
+    return 0;
+}
+
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
 int causeway_interface_set_address(const char *name, const uint8_t address[6]) {

@@ -35,6 +35,13 @@ public final class TapDevice: NetworkDevice {
         _ = try retryingInterrupts { causeway_tap_carrier(keeper.rawValue, isUp ? 1 : 0) }
     }
 
+    /// What the interface is called now: a hot-plug script may have renamed it (`vifname`).
+    private var currentName: String {
+        var bytes = [CChar](repeating: 0, count: 16)
+        guard unsafe causeway_tap_name(keeper.rawValue, &bytes) == 0 else { return name }
+        return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
     public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {
@@ -45,7 +52,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Bytes of payload in a frame, as the interface has it now.
     public var mtu: Int {
-        let value = unsafe causeway_interface_mtu(name)
+        let value = unsafe causeway_interface_mtu(currentName)
         return value > 0 ? Int(value) : 1500
     }
 
@@ -59,7 +66,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Opens one more queue; see `NetworkDevice`.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
-        FrameQueue(try Self.open(name), bus)
+        FrameQueue(try Self.open(currentName), bus)
     }
 }
 

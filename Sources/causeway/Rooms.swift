@@ -43,12 +43,17 @@ enum Rooms {
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
     static func serveXenBackend(_ given: BackendWork, scripts: Bool?, runDirectory: String) throws(Failure) {
         Signals.block(Signals.termination)
+        // Before there are threads, and before anything of a guest's is looked at.
+        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+            throw Failure("backend: cannot give up capabilities: \(error)")
+        }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
         var work = given
         let waits = scripts ?? (hypervisor.domain == .zero)
         work.waitForScripts(waits)
         // Where scripts are waited for there is an xl that clears up, too.
         work.removeDirectories(!waits && hypervisor.domain != .zero)
+        complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
         complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
         try serve(hypervisor, work, runDirectory: runDirectory)
     }
