@@ -122,6 +122,6 @@ let package = Package(
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
         tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
         tests("Toolstack"),
-        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter", "TestSupport"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

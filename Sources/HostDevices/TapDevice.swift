@@ -42,6 +42,7 @@ public final class TapDevice: NetworkDevice {
         return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    /// Lets the interface go with its last descriptor.
     public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {

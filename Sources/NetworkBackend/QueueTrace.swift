@@ -59,7 +59,8 @@ final class QueueTrace {
         _ mappings: GrantMappings
     ) {
         // What was taken before the trace began has lost its slots: its head is all that is known.
-        let known = waiting.removeValue(forKey: place) ?? Taken(slots: [], byteCount: byteCount, text: "taken before the trace began")
+        let known =
+            waiting.removeValue(forKey: place) ?? Taken(slots: [], byteCount: byteCount, text: "taken before the trace began")
         pieces.append(head.region, head.offset, isWhole ? byteCount : head.count)
         var skip = head.count
         for part in isWhole ? [] : known.parts {

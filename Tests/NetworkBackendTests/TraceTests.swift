@@ -42,7 +42,9 @@ final class Tracer {
 
     /// Waits for so many records.
     func wait(for count: Int) throws -> [TraceRecord] {
-        _ = try eventually { try read(); return records.count >= count }
+        _ = try eventually {
+            try read(); return records.count >= count
+        }
         return records
     }
 

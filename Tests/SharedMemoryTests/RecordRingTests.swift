@@ -39,7 +39,9 @@ private final class Reader {
         try SharedRegion(anonymous: RecordRing.byteCount(capacity: capacity))
     }
 
-    private static func record(_ number: Int, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ number) } }
+    private static func record(_ number: Int, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ number) }
+    }
 
     @Test func recordsOfEverySizeComeOutAsTheyWentIn() throws {
         let region = try Self.region()
@@ -170,7 +172,8 @@ private final class Reader {
     /// A writer whose counters or lengths make no sense: nothing is read, and nothing is touched outside.
     @Test func aWriterThatLies() throws {
         for (produced, length) in [
-            (UInt32(12), UInt32(4)), (4104, 8), (.max, 8), (16, 100), (16, 4000), (16, .max), (8, .max), (4096, .max), (64, 1 << 31),
+            (UInt32(12), UInt32(4)), (4104, 8), (.max, 8), (16, 100), (16, 4000), (16, .max), (8, .max), (4096, .max),
+            (64, 1 << 31),
         ] {
             let region = try Self.region(4096)
             region.store(length, at: RecordRing.start)
