@@ -133,6 +133,6 @@ let package = Package(
             dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire"],
             path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),
-        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter", "TestSupport"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

@@ -129,7 +129,7 @@ struct TransmitCore: ~Copyable {
     /// Assembles the packet that begins with `slot`; false if there is nothing to send and its answer is prepared.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
         let verdict = try packet.assemble(slot, from: &ring)
-        if let trace { trace.assembled(packet, verdict) }
+        if let trace { trace.assembled(packet, verdict, at: outgoing.count) }
         switch verdict {
         case .packet: return true
         case .drop: refuse(.error)
@@ -170,7 +170,7 @@ struct TransmitCore: ~Copyable {
             firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
             segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
-        if let trace { trace.prepared(packet, at: outgoing.count) }
+        if let trace { trace.assembled(packet, .packet, at: outgoing.count) }
         outgoing.append(entry)
     }
 

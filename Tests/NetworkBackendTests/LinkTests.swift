@@ -21,6 +21,7 @@ final class Cable {
     let host = InProcessHost()
     let toolstack: DeviceDirectories
     let service: NetworkBackendService<InProcessHypervisor>
+    let guests: [InProcessHypervisor]
     let wires: [Wire]
     let paths: [DevicePaths]
     let collector = LineCollector()
@@ -30,6 +31,7 @@ final class Cable {
         var options = given
         // Each end on a thread of its own.
         options.reactors = 2
+        guests = [host.domain(1), host.domain(2)]
         let client = try host.store.connectInProcess(domain: .zero)
         toolstack = DeviceDirectories(store: client)
         wires = [try Wire("first"), try Wire("second")]
@@ -47,13 +49,14 @@ final class Cable {
         thread = try WorkerThread(name: "netback") { try? service.run() }
         paths = try (1...2).map { domain in
             try DeviceDirectories(store: client).create(
-                VifSpecification(parsing: "mac=00:16:3e:01:02:0\(domain),mtu=9000,peer=\(3 - domain)/0"), frontend: DomainID(UInt16(domain)))
+                VifSpecification(parsing: "mac=00:16:3e:01:02:0\(domain),mtu=9000,peer=\(3 - domain)/0"),
+                frontend: DomainID(UInt16(domain)))
         }
     }
 
     func connect(_ index: Int, _ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<InProcessHypervisor> {
         let frontend = try NetworkFrontend(
-            hypervisor: host.domain(UInt16(index + 1)), number: 0, device: wires[index].network, options: options)
+            hypervisor: guests[index], number: 0, device: wires[index].network, options: options)
         do { try frontend.connect(timeoutMilliseconds: 5000) } catch { throw TimedOut("\(error); backend: \(collector.all)") }
         return frontend
     }
@@ -139,7 +142,8 @@ struct LinkTests {
         if size <= payload {
             try cable.wires[0].send(frame, header: TestFrames.segmented(size: size, over: version))
         } else {
-            try cable.wires[0].send(Array(TestFrames.tcp(payload: 5000, over: version)), header: TestFrames.segmented(size: size, over: version))
+            try cable.wires[0].send(
+                Array(TestFrames.tcp(payload: 5000, over: version)), header: TestFrames.segmented(size: size, over: version))
         }
         var bytes: [UInt8] = []
         for index in 0..<count {
@@ -164,7 +168,8 @@ struct LinkTests {
             }
             bytes += got.frame.dropFirst(headers)
         }
-        expectSame(bytes, size <= payload ? frame.dropFirst(headers) : TestFrames.tcp(payload: 5000, over: version).dropFirst(headers))
+        expectSame(
+            bytes, size <= payload ? frame.dropFirst(headers) : TestFrames.tcp(payload: 5000, over: version).dropFirst(headers))
         // The other way large packets go whole: only one end lacks what it takes.
         for frontend in frontends { frontend.close() }
         cable.stop()
@@ -216,11 +221,11 @@ struct LinkTests {
         let cable = try Cable(options)
         let frontends = try both(cable)
         // The second's interface is not read: its frontend posts no more pages once its socket is full.
-        let total = 4000
+        let total = 1500
         for seed in 0..<total { try cable.wires[0].send(plainFrame(9000, seed: seed)) }
         #expect(eventually(10_000) { frontends[0].statistics.first?.transmitted == UInt64(total) })
         #expect(eventually(10_000) { cable.statistics(0)?.transmitted == UInt64(total) })
-        #expect(eventually(10_000) { (cable.statistics(1)?.receiveExpired ?? 0) > 500 })
+        #expect(eventually(10_000) { (cable.statistics(1)?.receiveExpired ?? 0) > 300 })
         // The other way nothing was ever in the way.
         let frame = plainFrame(1000, seed: 7)
         try cable.wires[1].send(frame)
