@@ -153,7 +153,9 @@ struct UnitAllocator: ~Copyable {
         return true
     }
 
+    @inline(__always)
     private func isStacked(_ start: Int, _ order: Int) -> Bool {
+        if order < 6 { return unsafe stacked[start >> 6] & (Self.ones(order) << UInt64(start & 63)) != 0 }
         for index in unsafe 0..<hot.pointee.depth where unsafe Int(hot.pointee.stack[index]) >> order == start >> order {
             return true
         }
