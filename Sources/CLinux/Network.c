@@ -69,6 +69,8 @@ int causeway_tap_attach_queue(int tap, int attach) {
     return ioctl(tap, TUNSETQUEUE, &request);
 }
 
+int causeway_tap_persist(int tap, int persist) { return ioctl(tap, TUNSETPERSIST, (unsigned long)persist); }
+
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
 int causeway_interface_set_address(const char *name, const uint8_t address[6]) {

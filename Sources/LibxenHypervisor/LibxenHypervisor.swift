@@ -10,6 +10,7 @@ import XenWire
 
 /// This domain's access to the Xen that it runs on. Thread-safe. What it hands out keeps it alive.
 public final class LibxenHypervisor: Hypervisor {
+    /// Which domain this process runs in.
     public let domain: DomainID
     /// How the store is reached.
     public let storePath: String
@@ -29,6 +30,7 @@ public final class LibxenHypervisor: Hypervisor {
         domain = try Self.identity(store, storePath)
     }
 
+    /// A connection to the real store, by its device or its socket.
     public func connectStore() throws(HypervisorError) -> StoreClient { try XenStoreLocation.connect(storePath) }
 
     /// A device that is not there, or that we may not open, said in words that tell an administrator what to do.

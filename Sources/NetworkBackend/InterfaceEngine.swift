@@ -19,6 +19,8 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
     private let reactor: Reactor
     let state: InterfaceState
     let queues: [InterfaceQueue]
+    /// Slots that a predecessor had taken and not answered.
+    let lostSlots: Int
     private var control: ControlCore?
     private var controlBell: Doorbell?
     private let controlRing: (any ContiguousGrants)?
@@ -31,11 +33,12 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
     init(
         reactor: Reactor, state: InterfaceState, queues: [InterfaceQueue], control: consuming ControlCore?,
         controlChannel: (any EventChannel)?, controlRing: (any ContiguousGrants)?,
-        report: @escaping @Sendable (InterfaceReport) -> Void
+        lostSlots: Int = 0, report: @escaping @Sendable (InterfaceReport) -> Void
     ) {
         self.reactor = reactor
         self.state = state
         self.queues = queues
+        self.lostSlots = lostSlots
         self.control = control
         if let controlChannel {
             controlBell = Doorbell(controlChannel, bellTag: Self.controlTag, pauseTag: Self.controlTag + 1)

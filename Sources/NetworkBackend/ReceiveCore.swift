@@ -26,6 +26,8 @@ struct ReceiveCore: ~Copyable {
     var fault: String?
     var isClosing = false
     var statistics = NetworkQueueStatistics()
+    /// What is taken is written down there; nil: nowhere.
+    let journal: InterfaceJournal?
     /// The device may have frames; cleared when it says that it has none.
     var deviceIsReady = true
     var deviceIsGone = false
@@ -71,8 +73,10 @@ struct ReceiveCore: ~Copyable {
 
     init(
         ring: consuming BackRing<ReceiveRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
-        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers
+        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers,
+        journal: InterfaceJournal? = nil, posted left: [ReceiveRequest] = []
     ) {
+        self.journal = journal
         self.index = index
         staging = buffers.staging
         stagingAddress = bus.attach(staging)
@@ -84,6 +88,11 @@ struct ReceiveCore: ~Copyable {
         self.frontend = frontend
         self.device = device
         segments.reserveCapacity(QueueBuffers.pagesPerFrame)
+        // Pages that a predecessor took and did not use.
+        for request in left {
+            posted[postedCount] = resolve(request)
+            postedCount += 1
+        }
     }
 
     var isOpen: Bool { !isClosing && fault == nil }
@@ -163,7 +172,10 @@ struct ReceiveCore: ~Copyable {
     private mutating func takePosted(_ wanted: Int) {
         guard postedCount < wanted else { return }
         do throws(RingError) {
-            while postedCount < posted.count, let request = try ring.nextRequest() {
+            while postedCount < posted.count {
+                let index = ring.nextRequestIndex
+                guard let request = try ring.nextRequest() else { break }
+                journal?.took(request, at: index)
                 posted[(postedHead + postedCount) % posted.count] = resolve(request)
                 postedCount += 1
             }

@@ -26,6 +26,8 @@ struct TransmitCore: ~Copyable {
     /// Microseconds to wait before a packet that was taken may be sent; nil: none waits.
     var creditWait: UInt64?
     var statistics = NetworkQueueStatistics()
+    /// What is taken is written down there; nil: nowhere.
+    let journal: InterfaceJournal?
 
     /// First bytes of each packet of a batch: private, parsed, and sent instead of the original (B12).
     private let heads: SharedRegion
@@ -68,8 +70,10 @@ struct TransmitCore: ~Copyable {
 
     init(
         ring: consuming BackRing<TransmitRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
-        frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?
+        frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?,
+        journal: InterfaceJournal? = nil, unanswered: [TransmitResponse] = []
     ) {
+        self.journal = journal
         heads = buffers.heads
         bounce = buffers.bounce
         headsAddress = bus.attach(heads)
@@ -81,6 +85,8 @@ struct TransmitCore: ~Copyable {
         self.frontend = frontend
         self.device = device
         credit = Credit(rate, now: monotonicNanoseconds() / 1000)
+        // What a predecessor took is lost.
+        for response in unanswered { self.ring.push(response) }
     }
 
     /// Whether packets may be taken now.
@@ -94,9 +100,12 @@ struct TransmitCore: ~Copyable {
         do throws(RingError) {
             while taken < Self.batch, outgoing.count < Self.batch, isOpen, bounceUsed + 0x1_0000 <= bounce.byteCount {
                 if !holdsPacket {
+                    let index = ring.nextRequestIndex
                     guard let slot = try ring.nextRequest() else { break }
                     taken += 1
-                    guard try accept(slot) else {
+                    let isAccepted = try accept(slot)
+                    journal?.took(packet, at: index)
+                    guard isAccepted else {
                         rejected += 1
                         continue
                     }
@@ -115,29 +124,28 @@ struct TransmitCore: ~Copyable {
         return (taken, rejected)
     }
 
-    /// Assembles the packet that begins with `slot`; false if there is nothing to send and all is answered.
+    /// Assembles the packet that begins with `slot`; false if there is nothing to send and its answer is prepared.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
         switch try packet.assemble(slot, from: &ring) {
         case .packet: return true
-        case .drop:
-            statistics.transmitErrors &+= 1
-            answerPacket(.error)
-        case .multicast(let address, let isAdded):
-            answerPacket(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
-            return false
+        case .drop: refuse(.error)
+        case .multicast(let address, let isAdded): refuse(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
         case .fatal(let rejection):
-            answerPacket(.error)
+            refuse(.error)
             fault = rejection.description
         }
         return false
     }
 
-    /// Answers the packet in hand, slot by slot (item 34).
-    private mutating func answerPacket(_ status: NetworkStatus) {
-        for (index, part) in packet.parts.enumerated() {
-            ring.push(TransmitResponse(id: part.id, status: status))
-            if index == 0 { answerExtras(packet.extraCount) }
-        }
+    /// Answers the packet in hand without sending it, slot by slot (item 34), when it is its turn: answers keep the requests' order, which
+    /// a successor of this process relies on.
+    private mutating func refuse(_ status: NetworkStatus) {
+        let firstID = ids.count
+        for part in packet.parts { ids.append(part.id) }
+        outgoing.append(
+            Outgoing(
+                firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
+                segmentCount: 0, byteCount: 0, marks: FrameMarks(), isCopied: false, head: 0, headCount: 0, status: status))
     }
 
     private mutating func answerExtras(_ count: Int) {
@@ -247,7 +255,7 @@ struct TransmitCore: ~Copyable {
         while nextOutgoing < outgoing.count {
             let entry = outgoing[nextOutgoing]
             var status = entry.status
-            if status == .okay {
+            if status == .okay, entry.segmentCount > 0 {
                 switch send(entry) {
                 case .sent:
                     statistics.transmitted &+= 1

@@ -5,22 +5,31 @@ import SharedMemory
 
 /// The places of one frame, in order. Used again and again.
 public struct FramePieces {
+    /// Bytes in a row.
     public struct Piece {
+        /// Where they lie.
         public var region: SharedRegion
+        /// The first of them.
         public var offset: Int
+        /// How many.
         public var byteCount: Int
     }
 
+    /// In order.
     public private(set) var pieces: [Piece] = []
+    /// Bytes in all.
     public private(set) var byteCount = 0
 
+    /// No bytes.
     public init() { pieces.reserveCapacity(20) }
 
+    /// Forgets all pieces; keeps the memory.
     public mutating func removeAll() {
         pieces.removeAll(keepingCapacity: true)
         byteCount = 0
     }
 
+    /// Adds `count` bytes at `offset`.
     public mutating func append(_ region: SharedRegion, _ offset: Int, _ count: Int) {
         pieces.append(Piece(region: region, offset: offset, byteCount: count))
         byteCount += count

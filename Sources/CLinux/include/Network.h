@@ -11,6 +11,8 @@ int causeway_tap_open(const char *name);
 int causeway_tap_offload(int tap, unsigned int flags);
 // TUNSETQUEUE: attaches or detaches a queue; a detached one keeps the interface and gets no traffic.
 int causeway_tap_attach_queue(int tap, int attach);
+// TUNSETPERSIST: whether the interface stays when its last descriptor is closed.
+int causeway_tap_persist(int tap, int persist);
 
 // By the interface's name, in the calling thread's namespace; 0 or -1 with errno.
 int causeway_interface_exists(const char *name);
