@@ -54,7 +54,7 @@ let package = Package(
         room("SharedMemory", ["LinuxSystem", "CLinux"]),
         room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
         room("FrameMaps"),
-        room("DMA", ["FrameMaps", "SharedMemory"]),
+        room("DMA", ["FrameMaps", "SharedMemory", "LinuxSystem", "CLinux"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
         room("HypervisorCore", ["XenWire"]),
@@ -85,7 +85,8 @@ let package = Package(
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("FrameMaps"),
-        tests("DMA", ["FrameMaps", "SharedMemory"]),
+        .target(name: "CKernelLayout", path: "Tests/CKernelLayout"),
+        tests("DMA", ["FrameMaps", "SharedMemory", "LinuxSystem", "CLinux", "CKernelLayout"]),
         tests("SharedMemory"),
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),

@@ -13,7 +13,7 @@ final class BusFrames {
     let iommu: IommuDomain?
     /// Bus frame to page of this process.
     private let pages: RadixTable
-    private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign) - 1)
+    private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign))
     private let foreign = UnitAllocator(capacity: Int(BusFrames.foreignCount))
     private var places: [ObjectIdentifier: Place] = [:]
     /// Machine frames that came by more than one region (a run mapped for reading and, apart from it, for writing): each one's word.
@@ -54,6 +54,8 @@ final class BusFrames {
 
     init(model: MemoryModel, iommu: IommuDomain?, seed: UInt64, frameError: UInt64 = 0) {
         self.frameError = frameError
+        // Frame 0 is never given out; whole arenas begin at multiples of their size.
+        _ = own.allocate(order: 0)
         let limit = Self.firstForeign + Self.foreignCount
         map = FrameMap(owner: 0, model: model, pfnLimit: limit, frameLimit: limit, ownFrames: 0)
         pages = RadixTable(limit: limit, tableLimit: 1 << 20)
@@ -72,8 +74,8 @@ final class BusFrames {
 
     /// Puts another domain's region into the frame map; nil if frame numbers or table memory have run out, or a machine frame is not another
     /// domain's to give. Counted.
-    /// - Parameter machine: each page's machine frame, as the hypervisor says; used under `p2m` only.
-    func attach(_ region: SharedRegion, machine: [UInt64]? = nil) -> Pfn? {
+    /// - Parameter machine: each page's machine frame, as the hypervisor says; not used under `vp`, where nobody knows it.
+    func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
         if let place = places[ObjectIdentifier(region)] {
             place.count += 1
             return place.range.start
@@ -82,7 +84,7 @@ final class BusFrames {
         guard let start = foreign.allocate(order: order) else { return nil }
         let first = Pfn(rawValue: Self.firstForeign + UInt64(start))
         guard let range = FrameRange(first, count: UInt64(region.pageCount)),
-            let frames = frames(of: range, machine)
+            let frames = frames(of: range, map.model == .vp ? nil : machine())
         else {
             foreign.release(start, order: order)
             return nil
@@ -97,7 +99,7 @@ final class BusFrames {
     }
 
     private func frames(of range: FrameRange<Pfn>, _ machine: [UInt64]?) -> [BusFrame]? {
-        guard map.model == .p2m, let machine else { return (range.start.rawValue..<range.end).map(frame(for:)) }
+        guard let machine else { return (range.start.rawValue..<range.end).map(frame(for:)) }
         // A frame below 4 GiB would be this process's own: the pool's, or coherent memory.
         guard machine.count == Int(range.count),
             machine.allSatisfy({ $0 >= Self.firstForeign && $0 < Self.firstForeign + Self.foreignCount })
@@ -119,7 +121,9 @@ final class BusFrames {
             }
             return token
         } catch {
-            for (index, frame) in frames.prefix(done).enumerated() { leadNoMore(frame, page(region, index)) }
+            for (index, frame) in frames.prefix(done).enumerated() {
+                leadNoMore(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
+            }
             return nil
         }
     }
@@ -131,9 +135,9 @@ final class BusFrames {
         if before == 0 || EntryWord.permissions(word).contains(.write) { pages.fill(frame.rawValue, 1, word, small: true) }
     }
 
-    private func leadNoMore(_ frame: BusFrame, _ page: UInt64) {
+    private func leadNoMore(_ frame: BusFrame, _ word: UInt64) {
         guard var others = shared[frame.rawValue] else { return pages.clear(frame.rawValue, 1) }
-        if let index = others.firstIndex(where: { EntryWord.frame($0) == page }) { others.remove(at: index) }
+        if let index = others.firstIndex(of: word) { others.remove(at: index) }
         let best = others.first { EntryWord.permissions($0).contains(.write) } ?? others.first
         if let best { pages.fill(frame.rawValue, 1, best, small: true) }
         shared[frame.rawValue] = others.count > 1 ? others : nil
@@ -148,7 +152,10 @@ final class BusFrames {
         // The IOTLB must forget the frames before they can be anybody else's (attacks.md PM1).
         iommu?.flush()
         place.token = nil
-        for (index, frame) in place.frames.enumerated() { leadNoMore(frame, page(region, index)) }
+        let permissions: FramePermissions = region.isWritable ? .readWrite : .read
+        for (index, frame) in place.frames.enumerated() {
+            leadNoMore(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
+        }
         if uses.isUsed(place.range.start.rawValue, place.range.count) {
             // A driver's error. The numbers are nobody's from now on: a late unmap must not copy into another region.
             detachedInUse += 1
@@ -161,9 +168,9 @@ final class BusFrames {
     /// Gives own memory a run of frames below `mask`; nil if there is none.
     func addOwn(_ region: SharedRegion, mask: UInt64) -> BusFrame? {
         let order = UnitAllocator.order(region.pageCount)
-        // First fit from below: frame 0 is never given out.
+        // First fit from below.
         guard let start = own.allocate(order: order) else { return nil }
-        let frame = UInt64(start) + 1
+        let frame = UInt64(start)
         guard (frame + UInt64(region.pageCount)) << frameShift - 1 <= mask else {
             own.release(start, order: order)
             return nil
@@ -184,7 +191,7 @@ final class BusFrames {
     /// Takes own memory's frames back.
     func removeOwn(_ frame: BusFrame, _ region: SharedRegion) {
         pages.clear(frame.rawValue, UInt64(region.pageCount))
-        own.release(Int(frame.rawValue) - 1, order: UnitAllocator.order(region.pageCount))
+        own.release(Int(frame.rawValue), order: UnitAllocator.order(region.pageCount))
     }
 
     private func page(_ region: SharedRegion, _ index: Int) -> UInt64 {

@@ -165,9 +165,9 @@ public final class DMADevice: CustomStringConvertible {
     }
 
     /// Makes a region's pages reachable; returns the first one's number. nil if numbers or table memory have run out. Counted.
-    /// - Parameter machine: the machine frame of each page, where the hypervisor says.
-    public func attach(_ region: SharedRegion, machine: [UInt64]? = nil) -> Pfn? {
-        if let frames { return frames.attach(region, machine: machine) }
+    /// - Parameter machine: the machine frame of each page, where the hypervisor says; asked for only when it is needed.
+    public func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
+        if let frames { return frames.attach(region, machine: machine()) }
         return Pfn(rawValue: bus.attach(region).rawValue >> frameShift)
     }
 

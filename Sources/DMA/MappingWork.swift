@@ -81,8 +81,10 @@ extension DMADevice {
     {
         guard let pool = unsafe hot.pointee.pool else { throw .needsBounce(reason) }
         // An IOMMU's unit is a page: a bounced piece has one to itself, and keeps its place in it, unless that place is the reason.
-        let keep: UInt64 = unsafe hot.pointee.iommu == nil ? 0 : frameByteCount - 1
-        let wanted = reason == .alignment ? 0 : UInt64(piece.offset)
+        let alignment = unsafe UInt64(hot.pointee.limits.minimumAlignment) - 1
+        let isBehind = unsafe hot.pointee.iommu != nil
+        let keep = isBehind ? max(alignment, frameByteCount - 1) : alignment
+        let wanted = isBehind && UInt64(piece.offset) & alignment == 0 ? UInt64(piece.offset) : 0
         let slot = try unsafe pool.pointee.take(Int(piece.byteCount), keeping: keep, of: wanted)
         if unsafe hot.pointee.limits.isUntrusted { unsafe pool.pointee.clearAround(slot, Int(piece.byteCount)) }
         bounce(piece, slot, slotOffset: 0, ownsSlot: true, reason, &work)
@@ -136,7 +138,7 @@ extension DMADevice {
         let total = Int(work.byteCount)
         undo(&work, &segments)
         guard let pool = unsafe hot.pointee.pool else { throw .needsBounce(reason) }
-        let slot = try unsafe pool.pointee.take(total)
+        let slot = try unsafe pool.pointee.take(total, keeping: UInt64(hot.pointee.limits.minimumAlignment) - 1)
         if unsafe hot.pointee.limits.isUntrusted { unsafe pool.pointee.clearAround(slot, total) }
         work.byteCount = 0
         for index in pieces.indices {

@@ -18,6 +18,8 @@ extension RadixTable {
 
     /// Makes the tables that a fill of these pages needs. `small`: leaves of one page only, whatever is there now.
     package func prepareFill(_ start: UInt64, _ count: UInt64, frame: UInt64, small: Bool = false) throws(RadixFull) {
+        // Where a large leaf goes no idle table may stand: it would be lost.
+        if !small && count >= 512 && (start ^ frame) & 511 == 0 { dropIdle() }
         do throws(RadixFull) {
             try makeTables(start, count, frame, small)
         } catch {

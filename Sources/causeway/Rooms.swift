@@ -33,7 +33,7 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, work)
+        try serve(hypervisor, work, statusIn: directory.path)
         hypervisor.disconnect()
     }
 
@@ -52,7 +52,10 @@ enum Rooms {
     }
 
     /// Disks on this thread, interfaces on another; both end together.
-    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork) throws(Failure) {
+    /// - Parameter directory: where `causeway status` looks for this process.
+    private static func serve<H: Hypervisor>(
+        _ hypervisor: H, _ work: BackendWork, statusIn directory: String? = nil
+    ) throws(Failure) {
         let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
         let openDisk = DiskOpening(direct: work.disks.direct)
         let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
@@ -61,6 +64,8 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
             readiness.count()
         }
+        let status = directory.flatMap { StatusSocket(in: $0) { DiskStatus.lines(disks.status) } }
+        defer { status?.close() }
         let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil)
         let interfaces = NetworkBackendService(
             hypervisor: hypervisor, options: work.interfaces, openDevice: openTap.open
