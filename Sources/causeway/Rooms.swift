@@ -16,9 +16,13 @@ import XenWire
 
 enum Rooms {
     /// Serves a loopback host until the process is asked to end.
-    static func serveHost(in directory: RunDirectory) throws(Failure) {
+    static func serveHost(in directory: RunDirectory, machineSeed: UInt64) throws(Failure) {
         Signals.block(Signals.termination)
-        let host = try refusing("host") { () throws(HypervisorError) in try LoopbackHost(runDirectory: directory.path) }
+        let host = try refusing("host") { () throws(HypervisorError) in 
+            var limits = HypervisorLimits()
+            limits.machineSeed = machineSeed
+            return try LoopbackHost(runDirectory: directory.path, limits: limits)
+        }
         try refusing("host") { () throws(HypervisorError) in try host.start() }
         defer { host.stop() }
         let store = try directory.connectStore()
