@@ -71,6 +71,15 @@ int causeway_tap_attach_queue(int tap, int attach) {
 
 int causeway_tap_persist(int tap, int persist) { return ioctl(tap, TUNSETPERSIST, (unsigned long)persist); }
 
+int causeway_tap_name(int tap, char name[16]) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    if (ioctl(tap, TUNGETIFF, &request) < 0) return -1;
+    memcpy(name, request.ifr_name, 16);
+    name[15] = 0;
+    return 0;
+}
+
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
 int causeway_interface_set_address(const char *name, const uint8_t address[6]) {

@@ -30,6 +30,13 @@ public final class TapDevice: NetworkDevice {
         }
     }
 
+    /// What the interface is called now: a hot-plug script may have renamed it (`vifname`).
+    private var currentName: String {
+        var bytes = [CChar](repeating: 0, count: 16)
+        guard unsafe causeway_tap_name(keeper.rawValue, &bytes) == 0 else { return name }
+        return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
     public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {
@@ -40,7 +47,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Bytes of payload in a frame, as the interface has it now.
     public var mtu: Int {
-        let value = unsafe causeway_interface_mtu(name)
+        let value = unsafe causeway_interface_mtu(currentName)
         return value > 0 ? Int(value) : 1500
     }
 
@@ -54,7 +61,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Opens one more queue; see `NetworkDevice`.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
-        FrameQueue(try Self.open(name), bus)
+        FrameQueue(try Self.open(currentName), bus)
     }
 }
 

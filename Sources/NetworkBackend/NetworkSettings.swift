@@ -22,8 +22,11 @@ public struct NetworkSettings: Equatable, Sendable {
     /// Whether a script puts the interface in its place (address, bridge, up), which else is for whoever opens it.
     public var isPlacedByScript = false
 
-    /// The interface's name on this side.
-    public var interface: String { name ?? "vif\(device.frontend).\(device.number)" }
+    /// The interface's name on this side. A script that has not run yet gives it the wanted name itself, and refuses if that exists.
+    public var interface: String {
+        let plain = "vif\(device.frontend).\(device.number)"
+        return isPlacedByScript ? plain : name ?? plain
+    }
 
     /// Settings as given.
     public init(

@@ -13,6 +13,8 @@ int causeway_tap_offload(int tap, unsigned int flags);
 int causeway_tap_attach_queue(int tap, int attach);
 // TUNSETPERSIST: whether the interface stays when its last descriptor is closed.
 int causeway_tap_persist(int tap, int persist);
+// TUNGETIFF: what the tap's interface is called now.
+int causeway_tap_name(int tap, char name[16]);
 
 // By the interface's name, in the calling thread's namespace; 0 or -1 with errno.
 int causeway_interface_exists(const char *name);
