@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build library demo test bench lab fuzz lint docs install clean
+.PHONY: all setup build library demo test bench bench-translate verify-memory lab fuzz lint docs install clean
 
 all: build
 
@@ -33,6 +33,12 @@ test: setup ## Runs all tests; as root none is skipped
 
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
+
+bench-translate: setup ## The translation library's figures beside their references, and the design's targets
+	cd tools/bench && $(SWIFT) run -c release translate-bench
+
+verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
+	@tools/verify-memory.sh $(BUILD)/causeway
 
 lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
 	@tools/lab/run

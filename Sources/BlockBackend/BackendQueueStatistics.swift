@@ -36,9 +36,16 @@ public struct BackendQueueStatistics: Sendable, Equatable {
     public var evictions: UInt64 = 0
     /// Transfers that could not be mapped for the disk.
     public var unmappable: UInt64 = 0
+    /// Mappings that could not be ended: our own bookkeeping's failure.
+    public var unmapFailures: UInt64 = 0
     /// Mappings and bounces.
     public var dma = DMAStatistics()
     /// The IOMMU, if there is one, and what it refused.
     public var iommu: IommuStatistics?
     public var dmaFaults: UInt64 = 0
+    /// Ranges that are unmapped and still within the device's reach (deferred mode).
+    public var staleMappings = 0
+    /// Slots of the bounce pool that this queue has lent, and those that it has.
+    public var bounceSlotsInUse = 0
+    public var bounceSlots = 0
 }

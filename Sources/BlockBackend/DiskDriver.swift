@@ -1,5 +1,6 @@
 // One vbd on the control thread: opens its disk, connects its frontend's rings, reports what went wrong. Its queues run elsewhere.
 
+import DMA
 import DriverSupport
 import Glibc
 import HostDevices
@@ -51,6 +52,8 @@ final class DiskDriver: BackendDriver {
     var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     var settings: DiskSettings?
     var disk: (any BlockDevice)?
+    /// One for all queues of the disk; each has an area in it.
+    private var bouncePool: BouncePool?
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, journals: JournalDirectory?,
@@ -244,12 +247,14 @@ final class DiskDriver: BackendDriver {
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
         let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
+        if bouncePool == nil, dma.bouncePool > 0 { bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool) }
+        let pool = bouncePool
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
                 return .success(
                     try BackendQueue(
                         reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
-                        persistentGrants: limit, dma: dma, frontend: frontend, hypervisor: hypervisor, start: start,
+                        persistentGrants: limit, dma: dma, pool: pool, frontend: frontend, hypervisor: hypervisor, start: start,
                         report: report))
             } catch { return .failure(error) }
         }
@@ -283,6 +288,9 @@ final class DiskDriver: BackendDriver {
             return 0
         case .lostFlush: lost = ["feature-flush-cache", "feature-barrier"]
         case .lostDiscard: lost = ["feature-discard"]
+        case .trouble(let text):
+            log("vbd \(path.device): \(disk?.name ?? "closed disk"): \(text)")
+            return 0
         }
         do throws(XenbusError) { for name in lost { try store.put("\(path.path)/\(name)", 0) } } catch { throw .xenbus(error) }
         return 0

@@ -9,6 +9,8 @@ public struct IOFault: Hashable, Sendable, CustomStringConvertible {
         case readDenied = "read denied"
         case writeDenied = "write denied"
         case noMemory = "no memory behind the frame"
+        /// The kernel or the device said that there was one; no more is known.
+        case reportedByDevice = "reported by the device"
     }
     public var device: String
     public var iova: Iova

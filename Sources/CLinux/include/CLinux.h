@@ -55,6 +55,11 @@ void causeway_copy_once(void *destination, const volatile void *source, size_t l
     if (length > 0) *to = *from;
 }
 
+// ioctl is variadic, which Swift does not import.
+int causeway_ioctl(int descriptor, unsigned long request, void *argument);
+// Whether this process has a capability now (capget; linux/capability.h is not in the module); 1, 0, or -1 with errno.
+int causeway_has_capability(int capability);
+
 // A spin loop's hint to the core.
 static inline void causeway_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
