@@ -30,7 +30,7 @@ let package = Package(
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
-        .library(name: "XenTranslation", targets: ["FrameMaps", "DMA", "SharedMemory"]),
+        .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
         .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
@@ -48,6 +48,9 @@ let package = Package(
         .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
         .target(name: "CLinux"),
+        .target(
+            name: "CXenControl",
+            linkerSettings: ["xenctrl", "xenforeignmemory", "xentoollog"].map { .linkedLibrary($0) }),
 
         // From the bottom up.
         room("LinuxSystem", ["CLinux"]),
@@ -55,6 +58,8 @@ let package = Package(
         room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
         room("FrameMaps"),
         room("DMA", ["FrameMaps", "SharedMemory"]),
+        room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
+        room("LiveDomains", ["FrameMapReaders", "FrameMaps", "LinuxSystem", "CXenControl"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
         room("HypervisorCore", ["XenWire"]),
@@ -77,7 +82,7 @@ let package = Package(
             name: "causeway",
             dependencies: [
                 "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "LoopbackHypervisor",
-                "LibxenHypervisor", "DMA", "FrameMaps",
+                "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -90,6 +95,8 @@ let package = Package(
             swiftSettings: strict),
 
         tests("FrameMaps"),
+        .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
+        tests("FrameMapReaders", ["FrameMaps", "LinuxSystem", "DumpWriter"]),
         tests("DMA", ["FrameMaps", "SharedMemory"]),
         tests("SharedMemory"),
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
@@ -99,6 +106,10 @@ let package = Package(
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
             name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
+        // A guest's process for the lab, that lies to its backend on a real Xen (tools/lab).
+        .executableTarget(
+            name: "hostile-frontend", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileFrontend",
+            swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),
@@ -107,6 +118,6 @@ let package = Package(
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
         tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
         tests("Toolstack"),
-        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

@@ -100,8 +100,10 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
                 devices.withLock { $0 = list }
-                if !isReady { ready() }
+                if isReady { return }
                 isReady = true
+                if let journals { removeStale(journals, except: Set(list.map(\.0))) }
+                ready()
             }
         } catch { throw .store(error) }
     }
@@ -112,6 +114,11 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             let reason = error.rawValue == EAGAIN ? "another backend serves these disks" : "\(error)"
             throw .system("\(directory): \(reason)")
         }
+    }
+
+    private func removeStale(_ journals: JournalDirectory, except known: Set<DeviceID>) {
+        let count = journals.removeStale(of: options.kind) { !known.contains($0) }
+        if count > 0 { log("\(journals.path): what was left for \(count) devices that are no more is removed") }
     }
 
     private func makeReactors() throws(BlockBackendError) -> [Reactor] {

@@ -1,6 +1,7 @@
 // One vbd on the control thread: opens its disk, connects its frontend's rings, reports what went wrong. Its queues run elsewhere.
 
 import DriverSupport
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -42,6 +43,9 @@ final class DiskDriver: BackendDriver {
 
     /// Requests of a predecessor that are done again.
     var takenOver = 0
+    /// The most grants that a queue keeps mapped here, where there is not room for what the options say.
+    private var grantsKept = Int.max
+    private var lastShortage = ""
     /// What the frontend was told of the disk's size.
     var publishedSectors: UInt64 = 0
     var queues: [(queue: BackendQueue, reactor: Reactor)] = []
@@ -119,6 +123,7 @@ final class DiskDriver: BackendDriver {
         let properties = self.properties(of: disk, settings, keys)
         publishedSectors = properties.sectors
         let validator = makeValidator(properties, indirectSegments: options.offer.indirectSegments)
+        try makeRoom(GrantNeed(keys, indirectSegments: Int(options.offer.indirectSegments)), persistent: properties.persistent)
         for (index, queue) in keys.queues.enumerated() {
             queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
         }
@@ -133,6 +138,16 @@ final class DiskDriver: BackendDriver {
         log(
             "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
                 + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
+    }
+
+    /// Refuses what the hypervisor's limits cannot carry, before it fails in the middle of work.
+    private func makeRoom(_ need: GrantNeed, persistent: Bool) throws(DriverFailure) {
+        guard let room = hypervisor.grantRoom() else { return }
+        if need.least > room.left { throw .refused(number: ENOSPC, need.refusal(room)) }
+        grantsKept = need.kept(of: options.persistentGrantLimit, in: room)
+        if persistent, grantsKept < options.persistentGrantLimit {
+            log("vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
+        }
     }
 
     private func readKeys(_ store: StoreClient, _ frontend: String) throws(DriverFailure) -> (BlockRequestKeys, BlockABI) {
@@ -227,7 +242,7 @@ final class DiskDriver: BackendDriver {
     ) throws(DriverFailure) -> (BackendQueue, Reactor) {
         let reactor = nextReactor()
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
-        let limit = persistent ? options.persistentGrantLimit : nil
+        let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
@@ -263,11 +278,24 @@ final class DiskDriver: BackendDriver {
         switch news {
         case .closed: return 1
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
+        case .shortage(let what):
+            try note(store, shortage: what)
+            return 0
         case .lostFlush: lost = ["feature-flush-cache", "feature-barrier"]
         case .lostDiscard: lost = ["feature-discard"]
         }
         do throws(XenbusError) { for name in lost { try store.put("\(path.path)/\(name)", 0) } } catch { throw .xenbus(error) }
         return 0
+    }
+
+    /// Requests fail for want of something here: said once where it is looked for; the device goes on.
+    private func note(_ store: StoreClient, shortage: String) throws(DriverFailure) {
+        let message = "requests fail: \(shortage)"
+        if message != lastShortage { log("vbd \(path.device): \(message)") }
+        lastShortage = message
+        do throws(XenbusError) { try store.complain(path.path, errorNode: path.errorNode, number: ENOSPC, message) } catch {
+            throw .xenbus(error)
+        }
     }
 
     func tick(_ store: StoreClient) throws(DriverFailure) {

@@ -5,6 +5,7 @@ import Glibc
 import LinuxSystem
 import SharedMemory
 import XenBus
+import XenWire
 
 /// The journals of one backend, and its lock: two processes must never answer the same rings.
 public struct JournalDirectory: Sendable {
@@ -61,6 +62,28 @@ public struct JournalDirectory: Sendable {
 
     /// Whether a predecessor served this device.
     public func has(_ device: BackendPath) -> Bool { unsafe access(file(device, 0), F_OK) == 0 }
+
+    /// Removes what was left for devices that are no more: their guests went while no backend was there.
+    /// - Returns: how many devices these were.
+    public func removeStale(of kind: DeviceKind, where isStale: (DeviceID) -> Bool) -> Int {
+        var stale: Set<DeviceID> = []
+        guard let directory = unsafe opendir(path) else { return 0 }
+        defer { unsafe closedir(directory) }
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { place in
+                unsafe place.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            guard name.hasPrefix("\(kind)-"), name.hasSuffix(".journal") else { continue }
+            let parts = name.dropFirst("\(kind)-".utf8.count).dropLast(".journal".utf8.count).split(separator: "-", omittingEmptySubsequences: false)
+            // Another kind's name may begin with this one's.
+            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), UInt32(parts[2]) != nil else { continue }
+            let id = DeviceID(frontend: DomainID(frontend), number: number)
+            guard isStale(id) else { continue }
+            stale.insert(id)
+            unsafe unlink("\(path)/\(name)")
+        }
+        return stale.count
+    }
 
     /// The device's connection ends, and with it what its journals were for.
     public func remove(_ device: BackendPath) {

@@ -42,6 +42,9 @@ extension LibxenHypervisor {
         LibxenContiguous(try grants.map(references, of: granter, access: access))
     }
 
+    /// See `Hypervisor.grantRoom`.
+    public func grantRoom() -> GrantRoom? { GrantLimits.room() }
+
     /// Has the hypervisor copy, in one batch; one status for each (libxengnttab).
     public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
         try grants.copy(operations)

@@ -14,7 +14,7 @@ struct Causeway: ParsableCommand {
             Pair.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self,
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
             List.self,
-            Status.self, Bench.self,
+            Status.self, Translate.self, Bench.self,
         ])
 }
 

@@ -1,6 +1,7 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import Glibc
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -41,12 +42,17 @@ enum Rooms {
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
     static func serveXenBackend(_ given: BackendWork, scripts: Bool?) throws(Failure) {
         Signals.block(Signals.termination)
+        // Before there are threads, and before anything of a guest's is looked at.
+        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+            throw Failure("backend: cannot give up capabilities: \(error)")
+        }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
         var work = given
         let waits = scripts ?? (hypervisor.domain == .zero)
         work.waitForScripts(waits)
         // Where scripts are waited for there is an xl that clears up, too.
         work.removeDirectories(!waits && hypervisor.domain != .zero)
+        complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
         complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
         try serve(hypervisor, work)
     }
