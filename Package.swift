@@ -29,6 +29,8 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "NetworkBackend", targets: ["NetworkBackend"]),
+        .library(name: "NetworkFrontend", targets: ["NetworkFrontend"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
         .library(name: "XenStore", targets: ["XenStore"]),
