@@ -105,3 +105,40 @@ seed("FuzzDump", "linear", b"\2\0" + struct.pack("<BHBBQ", 0, 40, 0, 1, 0) + poi
      + point(4, 0, 5, 0) + struct.pack("<BHBBB", 5, 0, 30, 9, 3))
 seed("FuzzDump", "tree", b"\2\0" + struct.pack("<BHBBQ", 0, 40, 1, 0, 0) + point(1, 0, 2, 3) + point(2, 0, 3, 3)
      + struct.pack("<BHBBBH", 3, 5, 3, 7, 1, 0x8000))
+def transmit(reference, offset, flags, identifier, size):
+    return struct.pack("<IHHHH", reference, offset, flags, identifier, size)
+
+
+def extra(kind, flags, payload):
+    return (struct.pack("<BB", kind, flags) + payload).ljust(12, b"\0")
+
+
+put = lambda name, *slots: seed("FuzzTransmit", name, b"".join(slots))
+put("one", transmit(8, 0, 0, 1, 60))
+put("three", transmit(8, 0, 4, 1, 300), transmit(9, 0, 4, 2, 100), transmit(10, 0, 0, 3, 100))
+put("segments", transmit(8, 0, 4 | 8, 1, 4000), extra(1, 0, struct.pack("<HB", 1448, 1)), transmit(9, 0, 0, 2, 2000))
+put("multicast", transmit(8, 0, 8, 1, 0), extra(2, 0, bytes([1, 0, 0x5E, 0, 0, 1])))
+put("b14-cross", transmit(8, 4000, 0, 1, 200))
+put("b15-empty", transmit(8, 0, 4, 1, 100), transmit(9, 0, 0, 2, 0))
+put("b22-21", transmit(8, 0, 4, 0, 2100), *[transmit(8, 0, 4 if n < 19 else 0, n, 100) for n in range(20)])
+put("b23-twice", transmit(8, 0, 8, 1, 60), extra(1, 1, struct.pack("<HB", 100, 1)), extra(1, 0, struct.pack("<HB", 100, 1)))
+put("b24-no-size", transmit(8, 0, 8, 1, 60), extra(1, 0, struct.pack("<HB", 0, 1)))
+put("b25-short", transmit(8, 0, 0, 1, 13))
+put("b25-unfinished", transmit(8, 0, 4, 1, 200))
+
+# Operations of the whole backend: 0 any slot, 1 a likely one, 2 an extra, 3 a page, 4 control, 5 bytes, 6 a frame, 7 ring, 8 a lie.
+put = lambda name, *ops: seed("FuzzNetworkBackend", name, b"".join(ops))
+likely = lambda shape, page: bytes([1, shape, page])
+put("frames", likely(0x10, 0), likely(0x34, 1), likely(0x10, 2), b"\x07")
+put("receive", bytes([3, 1, 0, 2]), bytes([3, 2, 0, 3]), bytes([6, 100, 0]), bytes([7]))
+put("control", bytes([4, 7, 0, 1, 0, 1, 0, 0, 0, 0]), bytes([4, 3, 2, 1, 0, 40, 0, 0, 0]), b"\x07")
+put("mapping", bytes([5]) + struct.pack("<5Q", *[8 + n for n in range(5)]) + bytes([3, 0]), bytes([4, 9, 3, 1, 0, 0, 5, 0]), b"\x07")
+put("lie", bytes([8, 0xFF, 0]) + struct.pack("<I", 300))
+put("segments", likely(0x28, 0), bytes([2]) + struct.pack("<BBHBxH", 1, 0, 100, 1, 0), b"\x07")
+
+put = lambda name, *ops: seed("FuzzNetworkFrontend", name, b"".join(ops))
+put("frames", bytes([1, 0, 4]), bytes([1, 0x40, 4]), bytes([1, 0, 4]), b"\x06")
+put("any", bytes([0]) + struct.pack("<HHh", 0, 0, -1), b"\x06")
+put("header", bytes([3]) + bytes(12) + b"\x08\x00\x45" + bytes(45) + b"\x01", b"\x06")
+put("sent", bytes([4, 60, 0]), bytes([5]), b"\x06")
+put("lie", bytes([7, 0xFF, 1]) + struct.pack("<I", 1 << 31))
