@@ -151,7 +151,10 @@ public func causeway_dma_map_single(
 
 @c @implementation
 public func causeway_dma_unmap(_ dma: OpaquePointer?, _ handle: UInt64, _ way: UInt32) -> Int32 {
-    answering { unsafe try given(object(dma, DMAObject.self)).device.unmap(DMAHandle(number: handle), direction(way)) }
+    answering {
+        let here = unsafe try given(object(dma, DMAObject.self))
+        try here.device.unmap(DMAHandle(number: handle, of: here.device), direction(way))
+    }
 }
 
 @c @implementation
@@ -159,7 +162,7 @@ public func causeway_dma_sync_for_cpu(_ dma: OpaquePointer?, _ handle: UInt64, _
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
         guard offset <= 1 << 40, byte_count <= 1 << 40 else { throw Refusal(ERANGE) }
-        try here.device.syncForCPU(DMAHandle(number: handle), offset: Int(offset), byteCount: Int(byte_count))
+        try here.device.syncForCPU(DMAHandle(number: handle, of: here.device), offset: Int(offset), byteCount: Int(byte_count))
     }
 }
 
@@ -168,7 +171,7 @@ public func causeway_dma_sync_for_device(_ dma: OpaquePointer?, _ handle: UInt64
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
         guard offset <= 1 << 40, byte_count <= 1 << 40 else { throw Refusal(ERANGE) }
-        try here.device.syncForDevice(DMAHandle(number: handle), offset: Int(offset), byteCount: Int(byte_count))
+        try here.device.syncForDevice(DMAHandle(number: handle, of: here.device), offset: Int(offset), byteCount: Int(byte_count))
     }
 }
 

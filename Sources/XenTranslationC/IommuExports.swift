@@ -115,6 +115,8 @@ public func causeway_iommu_next_fault(_ iommu: OpaquePointer?, _ fault: UnsafeMu
         case .readDenied: cause = CAUSEWAY_FAULT_READ_DENIED
         case .writeDenied: cause = CAUSEWAY_FAULT_WRITE_DENIED
         case .noMemory: cause = CAUSEWAY_FAULT_NO_MEMORY
+        // Only a kernel's back end gives it, and no such one is behind this interface.
+        case .reportedByDevice: cause = CAUSEWAY_FAULT_REPORTED
         }
         unsafe out.pointee = causeway_fault(iova: oldest.iova.rawValue, cause: cause, reserved: 0)
     }
