@@ -146,7 +146,9 @@ final class DiskDriver: BackendDriver {
         if need.least > room.left { throw .refused(number: ENOSPC, need.refusal(room)) }
         grantsKept = need.kept(of: options.persistentGrantLimit, in: room)
         if persistent, grantsKept < options.persistentGrantLimit {
-            log("vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
+            log(
+                "vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)"
+            )
         }
     }
 
