@@ -77,7 +77,8 @@ extension QueueCore {
             lackOfRoom = what
         case .grantRefused(_, _, .noDeviceSpace):
             mayLackRoom = true
-            lackOfRoom = hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
+            lackOfRoom =
+                hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
         case .grantRefused(_, _, let status):
             mayLackRoom = status == .generalError
             lackOfRoom = nil

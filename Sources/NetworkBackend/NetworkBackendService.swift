@@ -117,8 +117,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                 if !isReady {
                     isReady = true
                     // What was left for interfaces that went while no backend was there.
-                    let known = Set(list.map(\.0))
-                    let count = journals?.removeStale(of: options.kind) { !known.contains($0) } ?? 0
+                    let count = journals?.removeStale(of: options.kind, but: Set(list.map(\.0))) ?? 0
                     if count > 0, let journals {
                         log("\(journals.path): what was left for \(count) interfaces that are no more is removed")
                     }

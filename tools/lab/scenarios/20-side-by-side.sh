@@ -6,7 +6,7 @@ modprobe brd rd_nr=3 rd_size=65536
 disk d1 64
 for n in 0 1 2; do dd if=$d1 of=/dev/ram$n bs=1M 2>/dev/null; done
 rm $d1
-# Our directory of our own, since `vbd` is the kernel's here.
+# A directory of our own, since `vbd` is the kernel's here.
 modprobe xen-blkback
 causeway backend --xen --backend-kind causeway --vif-kind none --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
 echo $! >/run/backend.pid
@@ -16,12 +16,13 @@ memory=256 guest_create u1 "vdev=xvdb,access=w,script=block-plain,target=/dev/ra
 id=$(id_of u1)
 # What xl would write, under our own name.
 be=/local/domain/0/backend/causeway/$id/51712 fe=/local/domain/$id/device/vbd/51712
+# First who may read what, which what comes below inherits; the states last, for with them each side begins.
+xenstore-write $be "" $fe ""
+xenstore-chmod $be n0 r$id
+xenstore-chmod $fe n$id r0
 xenstore-write $be/frontend $fe $be/frontend-id $id $be/online 1 $be/removable 0 $be/bootable 1 $be/dev xvda $be/type phy $be/mode w \
   $be/device-type disk $be/discard-enable 1 $be/params /dev/ram0 $be/state 1
 xenstore-write $fe/backend $be $fe/backend-id 0 $fe/virtual-device 51712 $fe/device-type disk $fe/state 1
-# Each side may read the other, as xl has it.
-xenstore-chmod -r $be n0 r$id
-xenstore-chmod -r $fe n$id r0
 guest u1 'for d in xvda xvdb xvdc; do for i in $(seq 600); do [ -b /dev/$d ] && break; sleep 0.1; done; md5sum /dev/$d; done' >/tmp/sums
 same 1 "$(cut -d' ' -f1 /tmp/sums | sort -u | wc -l)" "different checksums: $(cat /tmp/sums)"
 
