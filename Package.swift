@@ -29,6 +29,8 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "NetworkBackend", targets: ["NetworkBackend", "HostDevices", "Packets"]),
+        .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "HostDevices", "Packets"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
         // For tools that are not Swift: libcauseway-translation.so, with causeway_translation.h.
@@ -72,21 +74,24 @@ let package = Package(
         room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem", "CLinux"]),
         room("LibxenHypervisor", ["Hypervisor", "XenStore", "LinuxSystem", "CXen"]),
         room("SharedRing", ["SharedMemory", "XenWire"]),
-        room("Packets", ["SharedMemory", "XenWire"]),
+        room("Packets", ["DMA", "SharedMemory", "XenWire"]),
+        room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
-        room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
+        room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
         room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
-        room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+        room(
+            "NetworkBackend",
+            ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
         room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor", "CNBDKit"]),
         .executableTarget(
             name: "causeway",
             dependencies: [
-                "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "LoopbackHypervisor",
-                "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
+                "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "FrameTrace",
+                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -106,6 +111,7 @@ let package = Package(
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
+        tests("LibxenHypervisor", ["Hypervisor", "SharedMemory", "XenWire"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
@@ -118,9 +124,14 @@ let package = Package(
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),
         tests("HostDevices"),
+        tests("FrameTrace"),
         tests("XenBus", ["InProcessHypervisor"]),
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
+        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
+        .executableTarget(
+            name: "frames-in-memory",
+            dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire"],
+            path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
