@@ -1,5 +1,6 @@
-// Memory that every device can reach, to copy through when it cannot reach a transfer's own. A pool is a budget that the queues of one device
-// share; each queue has an area of its own in it, made when the queue first needs one, which belongs to the queue's thread and takes no lock.
+// Memory that every device can reach, to copy through when it cannot reach a transfer's own. A pool is a budget that the queues of
+// one device share; each queue has an area of its own in it, made when the queue first needs one, which belongs to the queue's
+// thread and takes no lock.
 
 import Synchronization
 
