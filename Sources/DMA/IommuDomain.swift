@@ -132,6 +132,9 @@ public final class IommuDomain: CustomStringConvertible {
     /// The frame behind an IO page for one access; nil, and a fault recorded, if it is refused.
     func translate(_ iova: Iova, writes: Bool) -> BusFrame? { unsafe core.pointee.translate(iova, writes: writes) }
 
+    /// A device's access to a byte: `translate` for those who have no device.
+    package func access(_ iova: Iova, writes: Bool) -> BusFrame? { translate(iova, writes: writes) }
+
     /// `IOMMU of vbd-51712, strict: 12 faults`.
     public var description: String { "IOMMU of \(device), \(mode.rawValue): \(faults.count) faults" }
 }
