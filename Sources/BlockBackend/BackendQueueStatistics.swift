@@ -40,12 +40,14 @@ public struct BackendQueueStatistics: Sendable, Equatable {
     public var unmapFailures: UInt64 = 0
     /// Mappings and bounces.
     public var dma = DMAStatistics()
-    /// The IOMMU, if there is one, and what it refused.
+    /// The IOMMU, if there is one.
     public var iommu: IommuStatistics?
+    /// What the IOMMU refused.
     public var dmaFaults: UInt64 = 0
     /// Ranges that are unmapped and still within the device's reach (deferred mode).
     public var staleMappings = 0
-    /// Slots of the bounce pool that this queue has lent, and those that it has.
+    /// Slots of the bounce pool that this queue has lent.
     public var bounceSlotsInUse = 0
+    /// Slots of the bounce pool that this queue has.
     public var bounceSlots = 0
 }

@@ -1,8 +1,9 @@
-// One queue's part of a bounce pool. Slots of 2 KiB, given out in powers of two, the most recently used first: a slot that is still in the cache
-// costs a third of one that is not. It grows by arenas out of the pool's budget and gives them back when they have not been needed for a while.
+// One queue's part of a bounce pool. Slots of 2 KiB, given out in powers of two, the most recently used first: a slot that is still
+// in the cache costs a third of one that is not. It grows by arenas out of the pool's budget and gives them back when they have not
+// been needed for a while.
 //
-// Nothing stale leaves it: a slot is filled with the caller's own bytes whichever way the device will move data, so that a device that
-// writes less than it was asked to shows the caller nothing but what was there before (CVE-2022-0854).
+// Nothing stale leaves it: a slot is filled with the caller's own bytes whichever way the device will move data, so that a device
+// that writes less than it was asked to shows the caller nothing but what was there before (CVE-2022-0854).
 
 import FrameMaps
 import Glibc
@@ -76,7 +77,8 @@ struct BounceCore: ~Copyable {
         return largest * BouncePool.slotSize
     }
 
-    /// Lends `byteCount` bytes. `alignMask`: bits of `address` (all ones from below) that the memory's address shall have in common with it.
+    /// Lends `byteCount` bytes. `alignMask`: bits of `address` (all ones from below) that the memory's address shall have in common
+    /// with it.
     @inline(__always)
     mutating func take(_ byteCount: Int, keeping alignMask: UInt64 = 0, of address: UInt64 = 0) throws(DMAError) -> BounceSlot {
         let offset = Int(truncatingIfNeeded: address & alignMask)
@@ -177,6 +179,7 @@ struct BounceCore: ~Copyable {
 /// A queue's area. Belongs to one thread, as the queue's bus does.
 @safe
 public final class BounceArea: CustomStringConvertible {
+    /// The budget that it is a part of.
     public let pool: BouncePool
     let core: UnsafeMutablePointer<BounceCore>
 

@@ -1,5 +1,6 @@
-// Memory that every device can reach, to copy through when it cannot reach a transfer's own. A pool is a budget that the queues of one device
-// share; each queue has an area of its own in it, made when the queue first needs one, which belongs to the queue's thread and takes no lock.
+// Memory that every device can reach, to copy through when it cannot reach a transfer's own. A pool is a budget that the queues of
+// one device share; each queue has an area of its own in it, made when the queue first needs one, which belongs to the queue's
+// thread and takes no lock.
 
 import Synchronization
 
@@ -13,13 +14,9 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     public let name: String
     /// Bytes it may grow to.
     public let maximum: Int
-    private let state = Mutex(State())
-
-    private struct State {
-        var claimed = 0
-        /// Each area's count of slots in use, in its own cache line's worth of memory.
-        var areas: [AreaCount] = []
-    }
+    private let claimed = Atomic<Int>(0)
+    /// Each area's count of slots in use.
+    private let areas = Mutex<[AreaCount]>([])
 
     /// A pool of at most `byteCount` bytes, none of which are there yet.
     public init(name: String, byteCount: Int) {
@@ -28,29 +25,31 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     }
 
     /// Slots that there are in all areas.
-    public var slotCount: Int { state.withLock { $0.claimed } / Self.slotSize }
+    public var slotCount: Int { claimed.load(ordering: .relaxed) / Self.slotSize }
     /// Slots lent, in all areas.
-    public var slotsInUse: Int { state.withLock { $0.areas.reduce(0) { $0 + $1.value } } }
+    public var slotsInUse: Int { areas.withLock { $0.reduce(0) { $0 + $1.value } } }
     /// Areas with memory, one for each queue that has bounced.
-    public var areaCount: Int { state.withLock { $0.areas.count } }
+    public var areaCount: Int { areas.withLock { $0.count } }
     /// Bytes by which an area grows.
     var arenaBytes: Int { min(maximum, Self.largestArena) }
 
     /// Takes bytes of the budget; false if there are no more so many.
     func claim(_ byteCount: Int) -> Bool {
-        state.withLock { state in
-            // No sum of the two: it could not wrap here, but the check stays right whatever the numbers are (attacks.md PM14).
-            guard byteCount > 0, byteCount <= maximum, state.claimed <= maximum - byteCount else { return false }
-            state.claimed += byteCount
-            return true
+        var seen = claimed.load(ordering: .relaxed)
+        // No sum of the two is compared: one that wraps would pass (attacks.md PM14).
+        while byteCount > 0, byteCount <= maximum, seen <= maximum - byteCount {
+            let result = claimed.compareExchange(expected: seen, desired: seen + byteCount, ordering: .relaxed)
+            if result.exchanged { return true }
+            seen = result.original
         }
+        return false
     }
 
     /// Gives them back.
-    func unclaim(_ byteCount: Int) { state.withLock { $0.claimed -= byteCount } }
+    func unclaim(_ byteCount: Int) { claimed.wrappingSubtract(byteCount, ordering: .relaxed) }
 
-    func add(_ area: AreaCount) { state.withLock { $0.areas.append(area) } }
-    func remove(_ area: AreaCount) { state.withLock { state in state.areas.removeAll { $0 === area } } }
+    func add(_ area: AreaCount) { areas.withLock { $0.append(area) } }
+    func remove(_ area: AreaCount) { areas.withLock { areas in areas.removeAll { $0 === area } } }
 
     /// `bounce pool vbd-51712: 12 of 1024 slots in use, 2 areas`.
     public var description: String { "bounce pool \(name): \(slotsInUse) of \(slotCount) slots in use, \(areaCount) areas" }

@@ -1,8 +1,9 @@
-// The memory that a translated bus leads to: which page of this process stands behind a bus frame. Frames are given out here as a machine
-// would: under P2M scattered by a seed, so that neighbours for the domain are none on the bus; under P==M and VP by the domain's own numbers.
+// The memory that a translated bus leads to: which page of this process stands behind a bus frame. Frames are given out here as a
+// machine would: under P2M scattered by a seed, so that neighbours for the domain are none on the bus; under P==M and VP by the
+// domain's own numbers.
 //
-// Own frames (the bounce pool, coherent memory) lie below 4 GiB and in one run; foreign ones above, so that a device with a 32-bit mask
-// reaches none of them without help.
+// Own frames (the bounce pool, coherent memory) lie below 4 GiB and in one run; foreign ones above, so that a device with a 32-bit
+// mask reaches none of them without help.
 
 import FrameMaps
 import SharedMemory
@@ -16,7 +17,8 @@ final class BusFrames {
     private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign))
     private let foreign = UnitAllocator(capacity: Int(BusFrames.foreignCount))
     private var places: [ObjectIdentifier: Place] = [:]
-    /// Machine frames that came by more than one region (a run mapped for reading and, apart from it, for writing): each one's word.
+    /// Machine frames that came by more than one region (a run mapped for reading and, apart from it, for writing): each one's
+    /// word.
     private var shared: [UInt64: [UInt64]] = [:]
     /// Which pages transfers have.
     let uses = PageUses(limit: BusFrames.firstForeign + BusFrames.foreignCount)
@@ -72,8 +74,8 @@ final class BusFrames {
         return BusFrame(rawValue: Self.firstForeign + number & (Self.foreignCount - 1))
     }
 
-    /// Puts another domain's region into the frame map; nil if frame numbers or table memory have run out, or a machine frame is not another
-    /// domain's to give. Counted.
+    /// Puts another domain's region into the frame map; nil if frame numbers or table memory have run out, or a machine frame is
+    /// not another domain's to give. Counted.
     /// - Parameter machine: each page's machine frame, as the hypervisor says; not used under `vp`, where nobody knows it.
     func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
         if let place = places[ObjectIdentifier(region)] {

@@ -1,5 +1,5 @@
-// The tables of a translated bus as the data path uses them: numbers and pointers, so that a transfer pays for no reference counts. Good as long
-// as the `BusFrames` that it came from.
+// The tables of a translated bus as the data path uses them: numbers and pointers, so that a transfer pays for no reference counts.
+// Good as long as the `BusFrames` that it came from.
 
 import FrameMaps
 

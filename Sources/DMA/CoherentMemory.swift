@@ -1,5 +1,5 @@
-// Memory that the processor and a device use at the same time: rings, descriptors, status words. Never bounced; made below the device's mask, in one
-// run on the bus, cleared before it is handed out.
+// Memory that the processor and a device use at the same time: rings, descriptors, status words. Never bounced; made below the
+// device's mask, in one run on the bus, cleared before it is handed out.
 
 import FrameMaps
 import SharedMemory

@@ -1,5 +1,5 @@
-// Ways in which a device's addresses are made, behind one small protocol and chosen by name. For memory that is mapped once and used for long; the
-// data path of a queue goes through `DMADevice`, which knows the first four at compile time.
+// Ways in which a device's addresses are made, behind one small protocol and chosen by name. For memory that is mapped once and
+// used for long; the data path of a queue goes through `DMADevice`, which knows the first four at compile time.
 
 import FrameMaps
 import SharedMemory
@@ -12,6 +12,7 @@ public struct DMABudget: Hashable, Sendable, CustomStringConvertible {
     public var lockedBytesLeft: Int?
     /// Bytes locked now. The same memory mapped twice counts twice, as the kernel counts it.
     public var lockedBytes = 0
+    /// No limits unless given.
     public init(mappingsLeft: Int? = nil, lockedBytesLeft: Int? = nil, lockedBytes: Int = 0) {
         self.mappingsLeft = mappingsLeft
         self.lockedBytesLeft = lockedBytesLeft
@@ -62,6 +63,7 @@ public enum DMABackends {
 
 /// The back ends of this library, by way of a device of its own.
 public final class FrameBackend: DMABackend {
+    /// What it was chosen by.
     public let name: String
     /// The device whose bus the segments are on.
     public let device: DMADevice
@@ -74,6 +76,7 @@ public final class FrameBackend: DMABackend {
         self.device = made
     }
 
+    /// Attaches the region and maps the pages; see the protocol.
     public func map(_ region: SharedRegion, pages: Range<Int>, _ direction: DMADirection) throws(DMAError) -> [BusSegment] {
         guard pages.lowerBound >= 0, pages.upperBound <= region.pageCount, !pages.isEmpty else {
             throw .outsideMapping(offset: pages.lowerBound << 12, byteCount: pages.count << 12, mapped: region.byteCount)
@@ -100,6 +103,7 @@ public final class FrameBackend: DMABackend {
         }
     }
 
+    /// See the protocol.
     public func unmap(_ segments: [BusSegment]) throws(DMAError) {
         guard let first = segments.first, let mapping = live[first.address] else { throw .notMapped }
         try device.unmap(mapping.handle, mapping.direction)
@@ -107,7 +111,9 @@ public final class FrameBackend: DMABackend {
         device.detach(mapping.region)
     }
 
+    /// Nothing is locked, and nothing is limited.
     public var budget: DMABudget { DMABudget() }
 
+    /// The IOMMU's, if there is one.
     public func takeFaults() -> [IOFault] { device.iommu?.takeFaults() ?? [] }
 }

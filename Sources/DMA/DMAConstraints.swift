@@ -81,6 +81,7 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Beyond the mapping's bytes.
     case outsideMapping(offset: Int, byteCount: Int, mapped: Int)
 
+    /// One line that names what is wrong.
     public var description: String {
         switch self {
         case .noSuchPage(let pfn): "nothing is mapped at \(pfn)"
@@ -112,6 +113,7 @@ public struct DMALeak: Hashable, Sendable, CustomStringConvertible {
     public var count: Int
     /// One of them.
     public var exampleByteCount: Int
+    /// Which way it moved data.
     public var exampleDirection: DMADirection
     /// `3 mappings were never ended, one of them of 4096 bytes, to device`.
     public var description: String {

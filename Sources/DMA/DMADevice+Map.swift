@@ -3,8 +3,8 @@
 import FrameMaps
 
 extension DMADevice {
-    /// Maps the pieces in order for a device that moves data in `direction`; appends the segments it is to be given. On an error nothing
-    /// is mapped and nothing appended. The result must be unmapped once.
+    /// Maps the pieces in order for a device that moves data in `direction`; appends the segments it is to be given. On an error
+    /// nothing is mapped and nothing appended. The result must be unmapped once.
     public func map(
         _ pieces: Span<PagePiece>, _ direction: DMADirection, into segments: inout [BusSegment]
     ) throws(DMAError) -> DMAHandle {
@@ -84,7 +84,8 @@ extension DMADevice {
         return handle
     }
 
-    /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred mode: soon).
+    /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred
+    /// mode: soon).
     public func unmap(_ handle: DMAHandle, _ direction: DMADirection) throws(DMAError) {
         let record = try unsafe hot.pointee.ledger.find(handle, .transfer, direction)
         if let uses = unsafe hot.pointee.uses {

@@ -1,14 +1,16 @@
-// The driver's side of DMA, for one device queue: pages in, bus segments that the device can take out, and back again. Used by one thread.
-// Every mapping is recorded and must be unmapped once; a wrong use is an error, always, and changes nothing.
+// The driver's side of DMA, for one device queue: pages in, bus segments that the device can take out, and back again. Used by one
+// thread. Every mapping is recorded and must be unmapped once; a wrong use is an error, always, and changes nothing.
 
 import FrameMaps
 import SharedMemory
 
 /// How a queue's device reaches memory.
 public struct DMAOptions: Sendable, Hashable {
+    /// How the domain that drives it knows its memory.
     public var model: MemoryModel
     /// nil: no IOMMU.
     public var iommu: IommuMode?
+    /// The device's limits.
     public var constraints: DMAConstraints
     /// Bytes of the bounce pool; 0: none.
     public var bouncePool: Int
@@ -16,6 +18,7 @@ public struct DMAOptions: Sendable, Hashable {
     public var seed: UInt64
     /// For the tests that show that a wrong translation is noticed: what the device's translation is wrong by, in frames.
     package var frameError: UInt64 = 0
+    /// The process's own bus map, without limits, unless said otherwise.
     public init(
         model: MemoryModel = .vp, iommu: IommuMode? = nil, constraints: DMAConstraints = DMAConstraints(),
         bouncePool: Int = 0,
@@ -33,10 +36,13 @@ public struct DMAOptions: Sendable, Hashable {
 
 /// A part of a page that is to be moved.
 public struct PagePiece: Hashable, Sendable {
+    /// The page.
     public var pfn: Pfn
     /// Bytes from the page's start.
     public var offset: UInt32
+    /// Bytes, at least 1, all in the page.
     public var byteCount: UInt32
+    /// A part of a page.
     @inlinable public init(pfn: Pfn, offset: UInt32, byteCount: UInt32) {
         self.pfn = pfn
         self.offset = offset
@@ -44,8 +50,8 @@ public struct PagePiece: Hashable, Sendable {
     }
 }
 
-/// A mapping that is to be unmapped once. Numbers are not used again soon: an old handle, or another device's, is an error, not another
-/// mapping.
+/// A mapping that is to be unmapped once. Numbers are not used again soon: an old handle, or another device's, is an error, not
+/// another mapping.
 public struct DMAHandle: Hashable, Sendable {
     let index: UInt32
     let generation: UInt32
@@ -54,7 +60,9 @@ public struct DMAHandle: Hashable, Sendable {
 
 /// What a device's DMA has done.
 public struct DMAStatistics: Hashable, Sendable {
+    /// Mappings made.
     public var maps: UInt64 = 0
+    /// Mappings ended.
     public var unmaps: UInt64 = 0
     /// Bounced pieces by reason.
     public var bounces = BounceCounts()
@@ -62,6 +70,7 @@ public struct DMAStatistics: Hashable, Sendable {
     public var misuses: UInt64 = 0
     /// Transfers that shared a page with another while one of them was written by the device.
     public var overlaps: UInt64 = 0
+    /// Nothing yet.
     public init() {}
     /// Mappings not ended yet.
     public var live: UInt64 { maps &- unmaps }
@@ -75,12 +84,16 @@ public struct DMAStatistics: Hashable, Sendable {
     }
 }
 
+/// A device queue's DMA; see the file's beginning.
 @safe
 public final class DMADevice: CustomStringConvertible {
+    /// For messages.
     public let name: String
+    /// How it reaches memory.
     public let options: DMAOptions
     /// The device's side.
     public let bus: MemoryBus
+    /// Its IO address space, if it is behind an IOMMU.
     public let iommu: IommuDomain?
     /// This queue's part of the bounce pool; nil if there is none.
     public let pool: BounceArea?

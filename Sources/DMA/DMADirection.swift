@@ -34,13 +34,16 @@ public protocol DeviceWrites: DMADirectionType {}
 
 /// The device reads.
 public enum ToDevice: DeviceReads {
+    /// To the device.
     public static var direction: DMADirection { .toDevice }
 }
 /// The device writes.
 public enum FromDevice: DeviceWrites {
+    /// From the device.
     public static var direction: DMADirection { .fromDevice }
 }
 /// Both.
 public enum Bidirectional: DeviceReads, DeviceWrites {
+    /// Both ways.
     public static var direction: DMADirection { .bidirectional }
 }

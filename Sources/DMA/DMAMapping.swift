@@ -1,8 +1,9 @@
-// A mapping as a value that has to be ended: the compiler sees to it that it is not used afterwards or ended twice, and its direction is a type, so that
-// a sync for the wrong side does not compile. The data path uses handles, which are checked at run time; this is for everybody else.
+// A mapping as a value that has to be ended: the compiler sees to it that it is not used afterwards or ended twice, and its
+// direction is a type, so that a sync for the wrong side does not compile. The data path uses handles, which are checked at run
+// time; this is for everybody else.
 
-/// A transfer that a device has. End it with `unmap`. One that is dropped instead stays mapped, because the device may still be moving data: it
-/// is counted as a misuse, and the device's `close` reports it.
+/// A transfer that a device has. End it with `unmap`. One that is dropped instead stays mapped, because the device may still be
+/// moving data: it is counted as a misuse, and the device's `close` reports it.
 public struct DMAMapping<Direction: DMADirectionType>: ~Copyable {
     /// What the device is to be given.
     public let segments: [BusSegment]

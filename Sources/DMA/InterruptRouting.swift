@@ -1,13 +1,17 @@
-// Interrupts as counters: a device has vectors, and one table says where each leads: an event channel, an eventfd, or whoever a message (an address and
-// data, as a device writes them) is routed to. A masked vector keeps one interrupt pending and counts the rest.
+// Interrupts as counters: a device has vectors, and one table says where each leads: an event channel, an eventfd, or whoever a
+// message (an address and data, as a device writes them) is routed to. A masked vector keeps one interrupt pending and counts the
+// rest.
 
 import LinuxSystem
 import Synchronization
 
 /// A message-signalled interrupt as the device sends it.
 public struct InterruptMessage: Hashable, Sendable, CustomStringConvertible {
+    /// Where the device writes.
     public var address: BusAddress
+    /// What it writes.
     public var data: UInt32
+    /// A message.
     public init(address: BusAddress, data: UInt32) {
         self.address = address
         self.data = data
@@ -18,8 +22,11 @@ public struct InterruptMessage: Hashable, Sendable, CustomStringConvertible {
 
 /// A device's vector.
 public struct InterruptVector: Hashable, Sendable, CustomStringConvertible {
+    /// Whose.
     public var device: String
+    /// Which of the device's, from 0.
     public var number: Int
+    /// A vector; it exists once it is routed.
     public init(device: String, number: Int) {
         self.device = device
         self.number = number
@@ -40,7 +47,9 @@ public enum InterruptRoute: Sendable {
 
 /// What has become of a vector's interrupts.
 public struct InterruptCounts: Hashable, Sendable {
+    /// How often it was raised.
     public var raised: UInt64 = 0
+    /// How often its route took it.
     public var delivered: UInt64 = 0
     /// Raised while masked or unrouted, beyond the one that is kept.
     public var merged: UInt64 = 0
@@ -70,6 +79,7 @@ public final class InterruptRouting: Sendable {
     /// Vectors that a device may have (MSI-X).
     public static let vectorLimit = 2048
 
+    /// An empty table.
     public init() {}
 
     /// Says where a vector leads; it is made if it is new. What was pending is delivered. False if the number is out of range.

@@ -1,9 +1,9 @@
-// How an IO address space works: what one device, behind a software IOMMU, may reach. Its page tables have pages of 4 KiB, 2 MiB and 1 GiB. Used by one
-// thread.
+// How an IO address space works: what one device, behind a software IOMMU, may reach. Its page tables have pages of 4 KiB, 2 MiB
+// and 1 GiB. Used by one thread.
 //
-// Order of an unmapping: the page table entry goes, then the IOTLB forgets it, and only then may the address, and the memory, be used
-// again. In deferred mode the middle step waits for a batch; until then the device can still reach the frame through what the IOTLB
-// remembers. `staleMappings` shows that window; the address is not given out again before it is closed.
+// Order of an unmapping: the page table entry goes, then the IOTLB forgets it, and only then may the address, and the memory, be
+// used again. In deferred mode the middle step waits for a batch; until then the device can still reach the frame through what the
+// IOTLB remembers. `staleMappings` shows that window; the address is not given out again before it is closed.
 
 import FrameMaps
 
@@ -80,8 +80,8 @@ struct IommuCore: ~Copyable {
         space.release(Int(iova.page &- Self.firstPage), order: UnitAllocator.order(pages))
     }
 
-    /// Links `pages` frames from `frame` on at `iova`, inside a reservation. Large pages are used where both are aligned. Where anything is linked
-    /// already, nothing happens (`alreadyLinked`).
+    /// Links `pages` frames from `frame` on at `iova`, inside a reservation. Large pages are used where both are aligned. Where
+    /// anything is linked already, nothing happens (`alreadyLinked`).
     @inline(__always)
     mutating func link(_ iova: Iova, to frame: BusFrame, pages: Int, _ permissions: FramePermissions) throws(DMAError) {
         let page = iova.page
@@ -111,8 +111,8 @@ struct IommuCore: ~Copyable {
         statistics.maps &+= 1
     }
 
-    /// Unlinks the pages; the device still reaches them through the IOTLB until `invalidate`. A part of a large page splits it, which may need
-    /// memory.
+    /// Unlinks the pages; the device still reaches them through the IOTLB until `invalidate`. A part of a large page splits it,
+    /// which may need memory.
     @inline(__always)
     mutating func unlink(_ iova: Iova, pages: Int) throws(DMAError) {
         if pages != 1 || !tables.clearInPlace(iova.page) { try unlinkRange(iova, pages) }

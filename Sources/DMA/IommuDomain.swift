@@ -1,9 +1,9 @@
-// An IO address space: what one device, behind a software IOMMU, may reach. Its page tables have pages of 4 KiB, 2 MiB and 1 GiB. Used by one
-// thread.
+// An IO address space: what one device, behind a software IOMMU, may reach. Its page tables have pages of 4 KiB, 2 MiB and 1 GiB.
+// Used by one thread.
 //
-// Order of an unmapping: the page table entry goes, then the IOTLB forgets it, and only then may the address, and the memory, be used
-// again. In deferred mode the middle step waits for a batch; until then the device can still reach the frame through what the IOTLB
-// remembers. `staleMappings` shows that window; the address is not given out again before it is closed.
+// Order of an unmapping: the page table entry goes, then the IOTLB forgets it, and only then may the address, and the memory, be
+// used again. In deferred mode the middle step waits for a batch; until then the device can still reach the frame through what the
+// IOTLB remembers. `staleMappings` shows that window; the address is not given out again before it is closed.
 
 import FrameMaps
 
@@ -17,9 +17,13 @@ public enum IommuMode: String, Sendable, CaseIterable {
 
 /// How an IOMMU has been used.
 public struct IommuStatistics: Hashable, Sendable {
+    /// Links made, single pages or ranges.
     public var maps: UInt64 = 0
+    /// Links ended.
     public var unmaps: UInt64 = 0
+    /// Accesses that the IOTLB knew.
     public var hits: UInt64 = 0
+    /// Accesses that walked the tables.
     public var misses: UInt64 = 0
     /// Invalidations: single ones in strict mode, batches in deferred mode.
     public var invalidations: UInt64 = 0
@@ -30,12 +34,14 @@ public struct IommuStatistics: Hashable, Sendable {
 public final class IommuDomain: CustomStringConvertible {
     /// For faults.
     public let device: String
+    /// When the IOTLB forgets.
     public let mode: IommuMode
     /// Unmapped ranges that one invalidation covers in deferred mode.
     public let batchLimit: Int
     let core: UnsafeMutablePointer<IommuCore>
     @usableFromInline let tables: RadixWindow
 
+    /// How it has been used.
     public var statistics: IommuStatistics { unsafe core.pointee.statistics }
     /// What was refused.
     public var faults: IOFaultLog { unsafe core.pointee.faults }
@@ -72,14 +78,14 @@ public final class IommuDomain: CustomStringConvertible {
     @discardableResult
     public func free(_ iova: Iova, pages: Int) -> Bool { unsafe core.pointee.free(iova, pages: pages) }
 
-    /// Links `pages` frames from `frame` on at `iova`, inside a reservation. Large pages are used where both are aligned. Where anything is linked
-    /// already, nothing happens (`alreadyLinked`).
+    /// Links `pages` frames from `frame` on at `iova`, inside a reservation. Large pages are used where both are aligned. Where
+    /// anything is linked already, nothing happens (`alreadyLinked`).
     public func link(_ iova: Iova, to frame: BusFrame, pages: Int, _ permissions: FramePermissions) throws(DMAError) {
         try unsafe core.pointee.link(iova, to: frame, pages: pages, permissions)
     }
 
-    /// Unlinks the pages; the device still reaches them through the IOTLB until `invalidate`. A part of a large page splits it, which may need
-    /// memory.
+    /// Unlinks the pages; the device still reaches them through the IOTLB until `invalidate`. A part of a large page splits it,
+    /// which may need memory.
     public func unlink(_ iova: Iova, pages: Int) throws(DMAError) { try unsafe core.pointee.unlink(iova, pages: pages) }
 
     /// Makes the IOTLB forget these pages.

@@ -1,5 +1,5 @@
-// An address space of the kernel's iommufd. It needs no device to exist: memory can be mapped before one is attached. Numbers and layouts are those of
-// <linux/iommufd.h>.
+// An address space of the kernel's iommufd. It needs no device to exist: memory can be mapped before one is attached. Numbers and
+// layouts are those of <linux/iommufd.h>.
 
 import FrameMaps
 import LinuxSystem

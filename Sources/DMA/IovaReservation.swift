@@ -1,10 +1,11 @@
-// Reserve, link, commit: address space is taken once, pieces are linked into it as they come, and one commit makes them the device's. For transfers that
-// are put together over time, and for callers that must know that there is address space before they begin (`dma_iova_*` in Linux).
+// Reserve, link, commit: address space is taken once, pieces are linked into it as they come, and one commit makes them the
+// device's. For transfers that are put together over time, and for callers that must know that there is address space before they
+// begin (`dma_iova_*` in Linux).
 
 import FrameMaps
 
-/// IO address space in which nothing has to be looked for any more. End it with `destroy`; one that is dropped stays reserved and is counted, as
-/// a mapping is.
+/// IO address space in which nothing has to be looked for any more. End it with `destroy`; one that is dropped stays reserved and
+/// is counted, as a mapping is.
 public struct IovaReservation: ~Copyable {
     /// The first byte of it.
     public let start: Iova
@@ -31,8 +32,8 @@ public struct IovaReservation: ~Copyable {
         self.direction = direction
     }
 
-    /// Links the next piece, which must begin and, unless it is the last one, end with its page: only then is the whole one run. Nothing is
-    /// linked on an error.
+    /// Links the next piece, which must begin and, unless it is the last one, end with its page: only then is the whole one run.
+    /// Nothing is linked on an error.
     public mutating func link(_ piece: PagePiece) throws(DMAError) {
         guard linked & 4095 == 0, piece.offset == 0, piece.byteCount > 0, piece.byteCount <= 4096 else {
             throw unsafe device.hot.pointee.ledger.misuse(.badPiece(offset: Int(piece.offset), byteCount: Int(piece.byteCount)))
@@ -70,8 +71,8 @@ public struct IovaReservation: ~Copyable {
 }
 
 extension DMADevice {
-    /// Takes IO address space for `byteCount` bytes, at most 4 GiB. nil where there is no IOMMU, or the device's limits would cut or bounce what is linked:
-    /// then `map` is the way.
+    /// Takes IO address space for `byteCount` bytes, at most 4 GiB. nil where there is no IOMMU, or the device's limits would cut
+    /// or bounce what is linked: then `map` is the way.
     public func reserve(byteCount: Int, _ direction: DMADirection) throws(DMAError) -> IovaReservation? {
         guard let iommu, byteCount > 0, byteCount <= Int(UInt32.max), options.constraints.cutsNothing else { return nil }
         let pages = (byteCount + 4095) >> 12

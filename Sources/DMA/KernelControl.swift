@@ -1,5 +1,5 @@
-// Asking the kernel's IOMMU interfaces: one call, `ioctl`, with a structure given and taken back as bytes. Behind a protocol, because a test has no
-// IOMMU and must be able to refuse, to lie and to count.
+// Asking the kernel's IOMMU interfaces: one call, `ioctl`, with a structure given and taken back as bytes. Behind a protocol,
+// because a test has no IOMMU and must be able to refuse, to lie and to count.
 
 import CLinux
 import Glibc
@@ -33,6 +33,7 @@ public final class KernelFile: KernelControl {
     /// A container that is open already.
     public init(_ descriptor: Descriptor) { self.descriptor = descriptor }
 
+    /// See the protocol.
     public func control(_ request: UInt, _ bytes: inout [UInt8]) -> Int {
         // VFIO has requests whose argument is the number itself: those of four bytes.
         var number: UInt = 0

@@ -1,5 +1,5 @@
-// Which mappings are live, and what each is: the record against which every unmap and sync is checked. Always on; see Docs/translation.md for
-// what it costs.
+// Which mappings are live, and what each is: the record against which every unmap and sync is checked. Always on; see
+// Docs/translation.md for what it costs.
 
 import FrameMaps
 import Synchronization

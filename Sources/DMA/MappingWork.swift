@@ -1,4 +1,5 @@
-// One transfer on its way to being mapped: which pieces bounce and why, where everything is on the bus, and how to undo it half-way.
+// One transfer on its way to being mapped: which pieces bounce and why, where everything is on the bus, and how to undo it
+// half-way.
 
 import FrameMaps
 

@@ -81,8 +81,8 @@ public final class MemoryBus: CustomStringConvertible {
     /// Number of regions attached.
     public var windowCount: Int { slots.count }
 
-    /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours on the bus need
-    /// not be neighbours here. nil if its first byte faults.
+    /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours on the bus
+    /// need not be neighbours here. nil if its first byte faults.
     public func resolveRun(_ segment: BusSegment, _ direction: DMADirection) -> (
         memory: UnsafeMutableRawPointer, byteCount: UInt32
     )? {
@@ -107,7 +107,8 @@ public final class MemoryBus: CustomStringConvertible {
     /// `bus with 3 windows`.
     public var description: String { "bus with \(windowCount) windows" }
 
-    /// Gives `region` a window; returns the address of its first byte. The same region attached again gets the same window and is counted.
+    /// Gives `region` a window; returns the address of its first byte. The same region attached again gets the same window and is
+    /// counted.
     public func attach(_ region: SharedRegion) -> BusAddress {
         if let slot = slots[ObjectIdentifier(region)] {
             unsafe windows[slot].attachments += 1
@@ -131,8 +132,8 @@ public final class MemoryBus: CustomStringConvertible {
         if close(region) { flights.retire(region) }
     }
 
-    /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was mapped for one
-    /// request must be unmapped before that request is answered, however many others are in flight.
+    /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was mapped for
+    /// one request must be unmapped before that request is answered, however many others are in flight.
     public func detachIdle(_ region: SharedRegion) { _ = close(region) }
 
     /// Takes the window back; true if it was the last attachment.
@@ -147,8 +148,8 @@ public final class MemoryBus: CustomStringConvertible {
         return true
     }
 
-    /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not writable though
-    /// the device is to write. A few nanoseconds.
+    /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not writable
+    /// though the device is to write. A few nanoseconds.
     @inlinable @inline(__always)
     public func resolve(_ segment: BusSegment, _ direction: DMADirection) -> UnsafeMutableRawPointer? {
         let key = segment.address.rawValue >> Self.offsetBits

@@ -1,5 +1,5 @@
-// How many live mappings have each page of a device's frame map: what tells that two transfers have the same page at once, one of which the device
-// writes, and that a page is taken away while a device still has it.
+// How many live mappings have each page of a device's frame map: what tells that two transfers have the same page at once, one of
+// which the device writes, and that a page is taken away while a device still has it.
 
 import FrameMaps
 import Glibc

@@ -1,5 +1,5 @@
-// Numbered places for values, reused: what the ledger keeps its records in. All state behind one pointer, so that its owner pays neither for
-// exclusivity checks nor for an array's; growing doubles.
+// Numbered places for values, reused: what the ledger keeps its records in. All state behind one pointer, so that its owner pays
+// neither for exclusivity checks nor for an array's; growing doubles.
 
 /// Owned by one thread; elements own nothing. Numbers are handed out by `add` and stay good until `remove`.
 @safe

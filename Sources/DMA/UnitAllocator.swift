@@ -1,14 +1,15 @@
-// Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64 children to a
-// node instead of two: each node is one word of free bits, so that a million units have four levels and the worst case, the request
-// that must fail included, is a few dozen instructions. Free space is exact: the few single units that were freed last wait on a stack, counted
-// as free, and join the others before a larger request fails. The same calls give the same places.
+// Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64
+// children to a node instead of two: each node is one word of free bits, so that a million units have four levels and the worst
+// case, the request that must fail included, is a few dozen instructions. Free space is exact: the few single units that were freed
+// last wait on a stack, counted as free, and join the others before a larger request fails. The same calls give the same places.
 //
-// A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit of its
-// parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
+// A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit
+// of its parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
 
 import Glibc
 
-/// Not thread-safe. A value without copies, and all its state behind pointers: a class would cost a reference count and a check at each use.
+/// Not thread-safe. A value without copies, and all its state behind pointers: a class would cost a reference count and a check at
+/// each use.
 @safe
 struct UnitAllocator: ~Copyable {
     @safe

@@ -1,5 +1,5 @@
-// A container of the kernel's VFIO (type1, version 2): user memory is pinned, counted against the locked-memory limit, and mapped at an IO address
-// of our choosing. Numbers and layouts are those of <linux/vfio.h>; a test compares them.
+// A container of the kernel's VFIO (type1, version 2): user memory is pinned, counted against the locked-memory limit, and mapped
+// at an IO address of our choosing. Numbers and layouts are those of <linux/vfio.h>; a test compares them.
 
 import FrameMaps
 import LinuxSystem
@@ -37,6 +37,7 @@ enum VfioLayout {
 
 /// The part that VFIO and iommufd have in common: addresses, accounting, what is live.
 public class KernelBackend: DMABackend {
+    /// `vfio` or `iommufd`.
     public let name: String
     /// For faults.
     public let device: String
@@ -80,6 +81,7 @@ public class KernelBackend: DMABackend {
         preconditionFailure("KernelBackend has no kernel")
     }
 
+    /// Locks the pages and maps them at an address of our choosing; see the protocol.
     public func map(_ region: SharedRegion, pages: Range<Int>, _ direction: DMADirection) throws(DMAError) -> [BusSegment] {
         guard pages.lowerBound >= 0, pages.upperBound <= region.pageCount, !pages.isEmpty else {
             throw .outsideMapping(offset: pages.lowerBound << 12, byteCount: pages.count << 12, mapped: region.byteCount)
@@ -109,6 +111,7 @@ public class KernelBackend: DMABackend {
         return [BusSegment(address: BusAddress(rawValue: iova.rawValue), byteCount: UInt32(byteCount))]
     }
 
+    /// See the protocol. What the kernel does not confirm stays mapped, and counted.
     public func unmap(_ segments: [BusSegment]) throws(DMAError) {
         guard segments.count == 1, let mapping = live[segments[0].address.rawValue] else { throw .notMapped }
         guard Int(segments[0].byteCount) == mapping.byteCount else {
@@ -126,14 +129,16 @@ public class KernelBackend: DMABackend {
         space.release(Int(iova.page) - Self.firstPage, order: mapping.order)
     }
 
+    /// What this process's limits and the kernel's leave.
     public var budget: DMABudget {
         DMABudget(mappingsLeft: entriesLeft, lockedBytesLeft: lockLimit.map { max(0, $0 - locked) }, lockedBytes: locked)
     }
 
-    /// Faults come as events: the device's error interrupt (`VFIO_PCI_ERR_IRQ_INDEX`), or an iommufd fault queue's, counted by an eventfd. It says
-    /// how many there were; the address is known to the kernel's log only.
+    /// Faults come as events: the device's error interrupt (`VFIO_PCI_ERR_IRQ_INDEX`), or an iommufd fault queue's, counted by an
+    /// eventfd. It says how many there were; the address is known to the kernel's log only.
     public func watchFaults(_ eventfd: Descriptor) { events = eventfd }
 
+    /// See `watchFaults`.
     public func takeFaults() -> [IOFault] {
         if let events, let count = KernelEvents.take(events) {
             for _ in 0..<min(count, UInt64(IOFaultLog.limit)) {

@@ -1,4 +1,5 @@
-// Memory for tables of 512 words: taken in chunks, reused, given back only when the structure goes, because a reader may still be looking.
+// Memory for tables of 512 words: taken in chunks, reused, given back only when the structure goes, because a reader may still be
+// looking.
 
 import Glibc
 import Synchronization

@@ -325,8 +325,8 @@ extension RadixTable {
         unsafe slot.pointee.store(address | Self.tableTag | 512 &* Self.oneSlot, ordering: .releasing)
     }
 
-    /// Makes a part of the window (one top slot's, 2 MiB) a huge page when more than half of it is in use: random look-ups then miss the
-    /// processor's TLB no more. Once only; where the kernel cannot, nothing changes.
+    /// Makes a part of the window (one top slot's, 2 MiB) a huge page when more than half of it is in use: random look-ups then
+    /// miss the processor's TLB no more. Once only; where the kernel cannot, nothing changes.
     private func makeHuge(_ rootIndex: Int) {
         guard unsafe root[rootIndex].load(ordering: .relaxed) / Self.oneSlot > 320, !nodes.collapsed.contains(rootIndex) else {
             return

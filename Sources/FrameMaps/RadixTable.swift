@@ -1,20 +1,20 @@
-// A sparse array of 64-bit words by frame number, three levels of 512 (the top one as wide as needed). Any number of readers go through it
-// without a lock while one writer changes it. Frame maps, their reverse and IO page tables are all made of it.
+// A sparse array of 64-bit words by frame number, three levels of 512 (the top one as wide as needed). Any number of readers go
+// through it without a lock while one writer changes it. Frame maps, their reverse and IO page tables are all made of it.
 //
-// A word's low three bits are its kind: 0 nothing, 7 a table one level down, else a leaf whose frame starts at bit 12. A leaf above the
-// lowest level stands for 512 or 262144 pages whose frames go up by one. A table's word also counts the slots in use below (bits 48 on:
-// user addresses end below 2^47), so that an empty table is noticed without looking through it.
+// A word's low three bits are its kind: 0 nothing, 7 a table one level down, else a leaf whose frame starts at bit 12. A leaf above
+// the lowest level stands for 512 or 262144 pages whose frames go up by one. A table's word also counts the slots in use below
+// (bits 48 on: user addresses end below 2^47), so that an empty table is noticed without looking through it.
 //
-// The tables of the lowest level stand in one reserved range of addresses, the window: the word of index i is always at `flat[i]`. A look-up
-// of a single page is therefore one load, as in a flat array; the upper levels are asked only where that word is 0: in a hole, or in a large
-// page. Memory behind the window is there only where tables are, and is given back when they are empty; a window dense in tables
-// is made of huge pages. Indices beyond the window have tables from `nodes`, as the upper levels have.
+// The tables of the lowest level stand in one reserved range of addresses, the window: the word of index i is always at `flat[i]`.
+// A look-up of a single page is therefore one load, as in a flat array; the upper levels are asked only where that word is 0: in a
+// hole, or in a large page. Memory behind the window is there only where tables are, and is given back when they are empty; a
+// window dense in tables is made of huge pages. Indices beyond the window have tables from `nodes`, as the upper levels have.
 //
-// How readers stay right: tables are memory of one type until the whole structure goes, so a late reader reads a word, never a freed page.
-// A table that is taken out for reuse first leaves its parent, then the structure's number goes up, then the table gets new words; each
-// store releases, each load acquires. A reader that met a reused word therefore finds the number changed, and starts again. Single entries
-// change by one store, with no number: a reader sees the old or the new one. A word of the window never means another index; outside a
-// table it is 0, which sends the reader to the upper levels.
+// How readers stay right: tables are memory of one type until the whole structure goes, so a late reader reads a word, never a
+// freed page. A table that is taken out for reuse first leaves its parent, then the structure's number goes up, then the table gets
+// new words; each store releases, each load acquires. A reader that met a reused word therefore finds the number changed, and
+// starts again. Single entries change by one store, with no number: a reader sees the old or the new one. A word of the window
+// never means another index; outside a table it is 0, which sends the reader to the upper levels.
 //
 // A table whose last word goes stays for a while, listed as idle: a page mapped and unmapped again and again makes no tables.
 
@@ -79,8 +79,8 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     /// The widest window: 2^30 frames, 8 GiB of addresses.
     package static let widestWindow: UInt64 = 1 << 30
 
-    /// Room for indices below `limit` (at most `widest`), with up to `tableLimit` tables. Indices below `windowLimit` have a window,
-    /// unless there are no addresses for it.
+    /// Room for indices below `limit` (at most `widest`), with up to `tableLimit` tables. Indices below `windowLimit` have a
+    /// window, unless there are no addresses for it.
     package init(limit: UInt64, tableLimit: Int, windowLimit: UInt64 = RadixTable.widestWindow) {
         self.limit = min(limit, Self.widest)
         unsafe root = zeroedSlots(rootCount(self.limit))
@@ -168,8 +168,8 @@ func windowByteCount(_ slots: UInt64) -> Int { (Int(slots) * 8 + hugePage - 1) &
 
 private let hugePage = 2 << 20
 
-/// Addresses for a window, aligned to huge pages, with no memory behind them yet; nil if there are none. The kernel's pages of zeros serve
-/// reads of what was never written.
+/// Addresses for a window, aligned to huge pages, with no memory behind them yet; nil if there are none. The kernel's pages of
+/// zeros serve reads of what was never written.
 private func reservedSlots(_ slots: UInt64) -> RadixTable.Slots? {
     if slots == 0 { return nil }
     let count = windowByteCount(slots)

@@ -28,8 +28,8 @@ public struct MappedGrant: Sendable {
     public let reference: GrantReference
     /// Whose page it is.
     public let granter: DomainID
-    /// Where the region's pages are in the machine: gives the machine frames of its first pages, as many as asked for. nil where a domain does not
-    /// learn them (libxen: the kernel below translates once more).
+    /// Where the region's pages are in the machine: gives the machine frames of its first pages, as many as asked for. nil where a
+    /// domain does not learn them (libxen: the kernel below translates once more).
     public let machine: (@Sendable (Int) -> [UInt64])?
 
     /// A mapping as the hypervisor made it.

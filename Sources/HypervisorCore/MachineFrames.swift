@@ -1,6 +1,6 @@
-// The host's machine memory, in numbers only: which machine frame stands behind each page of a run. Frames are scattered on purpose, by a seed, so
-// that pages that are neighbours in a domain's own numbering are none in the machine's, and a driver that takes the one for the other
-// moves wrong bytes in every test instead of in the field.
+// The host's machine memory, in numbers only: which machine frame stands behind each page of a run. Frames are scattered on
+// purpose, by a seed, so that pages that are neighbours in a domain's own numbering are none in the machine's, and a driver that
+// takes the one for the other moves wrong bytes in every test instead of in the field.
 
 /// A run's machine frames: a start in the order in which the machine's frames are given out, and how that order is scattered.
 public struct MachineRun: Hashable, Sendable {
@@ -8,6 +8,7 @@ public struct MachineRun: Hashable, Sendable {
     public var start: UInt32
     /// Odd: the place times this, plus `addend`, modulo the machine's frames, is the frame.
     public var factor: UInt32
+    /// See `factor`.
     public var addend: UInt32
 
     /// As a daemon says it.

@@ -20,7 +20,7 @@ enum Rooms {
     /// Serves a loopback host until the process is asked to end.
     static func serveHost(in directory: RunDirectory, machineSeed: UInt64) throws(Failure) {
         Signals.block(Signals.termination)
-        let host = try refusing("host") { () throws(HypervisorError) in 
+        let host = try refusing("host") { () throws(HypervisorError) in
             var limits = HypervisorLimits()
             limits.machineSeed = machineSeed
             return try LoopbackHost(runDirectory: directory.path, limits: limits)

@@ -9,7 +9,7 @@ extension EndToEnd {
             let scratch = try Scratch()
             let image = try scratch.makeImage(megabytes: megabytes)
             let job = verifyJob(megabytes: megabytes)[2].replacingOccurrences(of: "exec fio", with: "fio")
-            let script = "\(job) && '\(Tools.causeway)' status --json > status.json && '\(Tools.causeway)' status > status.txt"
+            let script = "\(job) && '\(Tools.causeway)' status --json > '\(scratch.path)/status.json' && '\(Tools.causeway)' status > '\(scratch.path)/status.txt'"
             let outcome = try pair(["\(image),raw,xvda,w"], options: options, command: ["sh", "-c", script], in: scratch)
             #expect(outcome.status == 0, "\(options): \(outcome.errors.suffix(2000))")
             let data = try #require(FileManager.default.contents(atPath: "\(scratch.path)/status.json"))

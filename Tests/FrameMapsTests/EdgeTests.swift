@@ -211,7 +211,7 @@ struct EdgeTests {
                 }
             }
             group.addTask {
-                for _ in 0..<(windowLimit == 0 ? 150_000 : 20_000) {
+                for _ in 0..<(windowLimit == 0 ? 40_000 : 5_000) {
                     do {
                         try map.map(pfns(5), to: bus(1000))
                         try map.unmap(pfns(5))
