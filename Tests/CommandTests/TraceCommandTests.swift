@@ -98,7 +98,7 @@ extension EndToEnd {
                 causeway trace 1/0 -w pipe --buffer 256K 2>trace.log & TRACE=$!
                 causeway trace 1/0 -w quick.pcapng --buffer 64M 2>/dev/null & QUICK=$!
                 begun quick.pcapng
-                ping -q -f -c 1500 -s 1400 $A.2 | grep ' 0% packet loss'
+                ping -q -f -c 1500 -s 1400 $A.2 | grep -E ' (1499|1500) received'
                 sleep 0.3
                 kill -INT $TRACE $QUICK; wait $QUICK
                 for i in $(seq 100); do kill -0 $TRACE 2>/dev/null || break; sleep 0.05; done
@@ -109,7 +109,7 @@ extension EndToEnd {
                 (exec < slow; sleep 2; exec cat > slow.pcapng) & READER=$!
                 causeway trace 1/0 -w slow --buffer 256K 2>slow.log & TRACE=$!
                 sleep 0.5
-                ping -q -f -c 1000 -s 1400 $A.2 | grep ' 0% packet loss'
+                ping -q -f -c 1000 -s 1400 $A.2 | grep -E ' (999|1000) received'
                 kill -0 $READER; sleep 2.5
                 kill -INT $TRACE; wait $TRACE $READER
                 """, in: scratch)
@@ -134,7 +134,8 @@ extension EndToEnd {
                 for pid in $(cat /proc/$PPID/task/*/children); do
                   [ "$(tr '\\0' '\\n' < /proc/$pid/cmdline 2>/dev/null | sed -n 2p)" = backend ] && kill -9 $pid; done
                 wait $TRACE
-                ping -q -c 1 -W 5 $A.2 >/dev/null
+                # What is sent while there is no backend is lost.
+                for i in $(seq 50); do ping -q -c 1 -W 1 $A.2 >/dev/null && break; done
                 causeway trace 1/0 -w second.pcapng 2>second.log & TRACE=$!
                 begun second.pcapng
                 causeway network-detach 1 0 --force
@@ -181,8 +182,9 @@ extension EndToEnd {
             let scratch = try Scratch()
             let outcome = try cable(
                 """
-                for size in 0 1472 1473 4054 8000 65507; do here ping -q -c 2 -i 0.01 -W 5 -s $size $A.2 | grep ' 0% packet loss'; done
-                here ping -q -f -c 300 fd09::2 | grep ' 0% packet loss'
+                # One each: behind an answered one, ping gives the last no more than two round trips, which a busy machine may exceed.
+                for size in 0 1472 1473 4054 8000 65507; do here ping -q -c 1 -W 5 -s $size $A.2 | grep ' 0% packet loss'; done
+                here ping -q -i 0.002 -c 300 fd09::2 | grep -E ' (299|300) received'
                 for way in "$A.2" "$A.2 -R" "fd09::2"; do
                   there iperf3 -s -1 > server.txt & SERVER=$!
                   for i in $(seq 100); do grep -q listening server.txt && break; sleep 0.05; done
