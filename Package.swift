@@ -29,8 +29,12 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "NetworkBackend", targets: ["NetworkBackend", "HostDevices", "Packets"]),
+        .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "HostDevices", "Packets"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
+        // For tools that are not Swift: libcauseway-translation.so, with causeway_translation.h.
+        .library(name: "causeway-translation", type: .dynamic, targets: ["XenTranslationC"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
         .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
@@ -47,6 +51,7 @@ let package = Package(
         .systemLibrary(name: "CUring", path: "Sources/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
+        .systemLibrary(name: "CCausewayTranslation", path: "Sources/CCausewayTranslation"),
         .target(name: "CLinux"),
         .target(
             name: "CXenControl",
@@ -59,6 +64,7 @@ let package = Package(
         room("FrameMaps"),
         room("DMA", ["FrameMaps", "SharedMemory"]),
         room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
+        room("XenTranslationC", ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory", "CCausewayTranslation"]),
         room("LiveDomains", ["FrameMapReaders", "FrameMaps", "LinuxSystem", "CXenControl"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
@@ -68,10 +74,10 @@ let package = Package(
         room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem", "CLinux"]),
         room("LibxenHypervisor", ["Hypervisor", "XenStore", "LinuxSystem", "CXen"]),
         room("SharedRing", ["SharedMemory", "XenWire"]),
-        room("Packets", ["SharedMemory", "XenWire"]),
+        room("Packets", ["DMA", "SharedMemory", "XenWire"]),
         room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
-        room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
+        room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
         room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
@@ -105,6 +111,7 @@ let package = Package(
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
+        tests("LibxenHypervisor", ["Hypervisor", "SharedMemory", "XenWire"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
@@ -120,7 +127,11 @@ let package = Package(
         tests("FrameTrace"),
         tests("XenBus", ["InProcessHypervisor"]),
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
+        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
+        .executableTarget(
+            name: "frames-in-memory",
+            dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire"],
+            path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),
         .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter", "TestSupport"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]

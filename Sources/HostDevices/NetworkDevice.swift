@@ -32,7 +32,7 @@ public enum FrameReceived: Equatable, Sendable {
 public protocol NetworkDeviceQueue: AnyObject {
     /// Sends a frame that lies in `segments`.
     func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent
-    /// Takes one frame. What does not fit is cut off, so `segments` should have room for the largest.
+    /// Takes one frame. One that does not fit is spoilt.
     func receive(into segments: Span<BusSegment>) -> FrameReceived
     /// What to wait on; nil: there is never anything to wait for.
     var descriptor: Descriptor? { get }

@@ -30,16 +30,16 @@ public final class TapDevice: NetworkDevice {
         }
     }
 
-    /// Sets the interface's carrier, as its users see it.
-    public func setCarrier(_ isUp: Bool) throws(Errno) {
-        _ = try retryingInterrupts { causeway_tap_carrier(keeper.rawValue, isUp ? 1 : 0) }
-    }
-
     /// What the interface is called now: a hot-plug script may have renamed it (`vifname`).
     private var currentName: String {
         var bytes = [CChar](repeating: 0, count: 16)
         guard unsafe causeway_tap_name(keeper.rawValue, &bytes) == 0 else { return name }
         return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Sets the interface's carrier, as its users see it.
+    public func setCarrier(_ isUp: Bool) throws(Errno) {
+        _ = try retryingInterrupts { causeway_tap_carrier(keeper.rawValue, isUp ? 1 : 0) }
     }
 
     /// Lets the interface go with its last descriptor.

@@ -65,6 +65,13 @@ final class VectorList {
         return true
     }
 
+    /// One more piece, of the owner's own memory; it counts in `total`.
+    @unsafe
+    func extend(by memory: UnsafeMutableRawPointer, _ byteCount: Int) {
+        unsafe append(memory, byteCount)
+        remaining = total
+    }
+
     /// A segment on a translated bus: in as many pieces as its pages have here.
     private func loadRuns(_ segment: BusSegment, _ bus: MemoryBus, _ direction: DMADirection) -> Bool {
         var rest = segment

@@ -81,6 +81,11 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         return worked
     }
 
+    func prepareToSpin() {
+        guard let slot, !isBroken else { return }
+        for queue in queues { queue.awaitDevice(reactor, slot) }
+    }
+
     func prepareToSleep() -> Bool {
         guard let slot, !isBroken else { return false }
         var hasWork = false

@@ -116,6 +116,11 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                 engines.withLock { $0 = list }
                 if !isReady {
                     isReady = true
+                    // What was left for interfaces that went while no backend was there.
+                    let count = journals?.removeStale(of: options.kind, but: Set(list.map(\.0))) ?? 0
+                    if count > 0, let journals {
+                        log("\(journals.path): what was left for \(count) interfaces that are no more is removed")
+                    }
                     ready()
                 }
             }

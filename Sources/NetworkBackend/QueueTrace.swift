@@ -66,9 +66,9 @@ final class QueueTrace {
         for part in isWhole ? [] : known.parts {
             let start = min(skip, Int(part.byteCount))
             skip -= start
-            guard let page = mappings.page(part.reference) else { break }
+            guard let page = mappings.grant(part.reference) else { break }
             if start < part.byteCount {
-                pieces.append(page.grant.region, page.grant.offset + Int(part.offset) + start, Int(part.byteCount) - start)
+                pieces.append(page.region, page.offset + Int(part.offset) + start, Int(part.byteCount) - start)
             }
         }
         write(.transmit, status, known.text, known.slots, known.byteCount)

@@ -15,6 +15,19 @@ struct NetworkOpening: Sendable {
 
     init(outlives: Bool) { self.outlives = outlives }
 
+    /// Devices without an interface, by the vif's name: `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is
+    /// asked. For benchmarks.
+    @Sendable static func openMemory(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        let name = settings.interface
+        if name == "null" { return NullNetwork() }
+        guard name.hasPrefix("frames"), let count = Int(name.dropFirst("frames".count)), (14...65535).contains(count) else {
+            throw NetworkOpenFailure(number: ENODEV, "\(name): neither null nor frames and a size")
+        }
+        do throws(Errno) { return try EndlessNetwork(byteCount: count) } catch {
+            throw NetworkOpenFailure(number: error.rawValue, "\(name): \(error)")
+        }
+    }
+
     /// Opens the vif's tap, or joins the one that is there; names what could not be done.
     @Sendable func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
         if let peer = settings.peer {

@@ -44,7 +44,8 @@ enum Rooms {
     static func serveXenBackend(_ given: BackendWork, scripts: Bool?, runDirectory: String) throws(Failure) {
         Signals.block(Signals.termination)
         // Before there are threads, and before anything of a guest's is looked at.
-        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+        let forInterfaces: [Capability] = given.servesInterfaces ? [.administerNetwork] : []
+        do { try Privileges.keepOnly([.overrideFilePermissions, .lockMemory] + forInterfaces) } catch {
             throw Failure("backend: cannot give up capabilities: \(error)")
         }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
@@ -70,7 +71,7 @@ enum Rooms {
         }
         let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil)
         let interfaces = NetworkBackendService(
-            hypervisor: hypervisor, options: work.interfaces, openDevice: openTap.open
+            hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
         ) { line in
             complain("netback: \(line)")
         } ready: {

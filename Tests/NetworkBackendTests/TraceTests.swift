@@ -26,7 +26,7 @@ final class Tracer {
 
     init(_ backend: RunningBackend, _ request: TraceRequest = TraceRequest(domain: DomainID(1), number: 0)) throws {
         let path = FileManager.default.temporaryDirectory.path + "/cw-trace-\(UUID().uuidString.prefix(8)).sock"
-        service = try TraceService(path: path, subjects: backend.service.traceSubjects)
+        service = try TraceService(path: path, subjects: backend.traceSubjects)
         stop = try WakePipe()
         connection = try TraceConnection(path: path, request)
     }
