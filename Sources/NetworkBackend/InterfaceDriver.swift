@@ -236,6 +236,7 @@ final class InterfaceDriver: BackendDriver {
         }
         let engine = try makeEngine(keys, features, device, settings, .adopted)
         self.engine = engine
+        do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
         traces.connected(path.device, engine)
         log("vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost")
     }

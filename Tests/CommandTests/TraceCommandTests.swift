@@ -60,7 +60,9 @@ extension EndToEnd {
                 #expect(packet.bytes.count == packet.originalCount && packet.dropped == 0)
             }
             let seen = scratch.read("tcpdump.txt")
-            #expect(seen.components(separatedBy: "ICMP echo request").count == 6 && seen.components(separatedBy: "ICMP echo reply").count == 6)
+            #expect(
+                seen.components(separatedBy: "ICMP echo request").count == 6
+                    && seen.components(separatedBy: "ICMP echo reply").count == 6)
             #expect(scratch.read("tshark.txt").contains("slot 0: id"))
             #expect(scratch.read("trace.log") == "causeway: trace: \(file.packets.count) packets\n")
         }
@@ -82,7 +84,9 @@ extension EndToEnd {
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
             #expect(scratch.read("piped.txt").split(separator: "\n").count == 6)
             let file = try file("short.pcapng", in: scratch)
-            #expect(file.packets.count == 7 && file.snaplen == 20 && file.packets.allSatisfy { $0.bytes.count == 20 && $0.originalCount > 20 })
+            #expect(
+                file.packets.count == 7 && file.snaplen == 20
+                    && file.packets.allSatisfy { $0.bytes.count == 20 && $0.originalCount > 20 })
             let lines = scratch.read("text.txt").split(separator: "\n")
             #expect(lines.count >= 6 && lines[1].hasPrefix("    slot 0: id "), "\(lines)")
             #expect(scratch.read("none.txt").contains("vif 1/9") || scratch.read("none.txt").contains("vif 9"))
@@ -98,7 +102,7 @@ extension EndToEnd {
                 causeway trace 1/0 -w pipe --buffer 256K 2>trace.log & TRACE=$!
                 causeway trace 1/0 -w quick.pcapng --buffer 64M 2>/dev/null & QUICK=$!
                 begun quick.pcapng
-                ping -q -f -c 1500 -s 1400 $A.2 | grep ' 0% packet loss'
+                ping -q -f -c 1500 -s 1400 $A.2 | grep -E ' (1499|1500) received'
                 sleep 0.3
                 kill -INT $TRACE $QUICK; wait $QUICK
                 for i in $(seq 100); do kill -0 $TRACE 2>/dev/null || break; sleep 0.05; done
@@ -109,7 +113,7 @@ extension EndToEnd {
                 (exec < slow; sleep 2; exec cat > slow.pcapng) & READER=$!
                 causeway trace 1/0 -w slow --buffer 256K 2>slow.log & TRACE=$!
                 sleep 0.5
-                ping -q -f -c 1000 -s 1400 $A.2 | grep ' 0% packet loss'
+                ping -q -f -c 1000 -s 1400 $A.2 | grep -E ' (999|1000) received'
                 kill -0 $READER; sleep 2.5
                 kill -INT $TRACE; wait $TRACE $READER
                 """, in: scratch)
@@ -134,7 +138,8 @@ extension EndToEnd {
                 for pid in $(cat /proc/$PPID/task/*/children); do
                   [ "$(tr '\\0' '\\n' < /proc/$pid/cmdline 2>/dev/null | sed -n 2p)" = backend ] && kill -9 $pid; done
                 wait $TRACE
-                ping -q -c 1 -W 5 $A.2 >/dev/null
+                # What is sent while there is no backend is lost.
+                for i in $(seq 50); do ping -q -c 1 -W 1 $A.2 >/dev/null && break; done
                 causeway trace 1/0 -w second.pcapng 2>second.log & TRACE=$!
                 begun second.pcapng
                 causeway network-detach 1 0 --force
@@ -170,19 +175,25 @@ extension EndToEnd {
                     + ["--", "bash", "\(scratch.path)/script.sh"], in: scratch, seconds: 120)
         }
 
-        private static func leftovers() throws -> [String] {
-            ((try? FileManager.default.contentsOfDirectory(atPath: "/run/netns")) ?? []).filter { $0.hasPrefix("causeway-") }
+        /// Namespaces of this pair's that are still there; others may run pairs of their own.
+        private static func leftovers(_ outcome: Outcome) -> [String] {
+            let words = outcome.output.split { $0 == " " || $0 == "," || $0 == "\n" }.filter { $0.hasPrefix("causeway-") }
+            #expect(words.count >= 2)
+            return words.map(String.init).filter { FileManager.default.fileExists(atPath: "/run/netns/\($0)") }
         }
 
         @Test(
             "ping of every size and iperf3 both ways, whatever is off",
-            arguments: [[], ["--no-gso4", "--no-gso6"], ["--no-csum4", "--no-csum6", "--no-gso4", "--no-gso6"], ["--no-grant-mapping"]])
+            arguments: [
+                [], ["--no-gso4", "--no-gso6"], ["--no-csum4", "--no-csum6", "--no-gso4", "--no-gso6"], ["--no-grant-mapping"],
+            ])
         func traffic(_ options: [String]) throws {
             let scratch = try Scratch()
             let outcome = try cable(
                 """
-                for size in 0 1472 1473 4054 8000 65507; do here ping -q -c 2 -i 0.01 -W 5 -s $size $A.2 | grep ' 0% packet loss'; done
-                here ping -q -f -c 300 fd09::2 | grep ' 0% packet loss'
+                # One each: behind an answered one, ping gives the last no more than two round trips, which a busy machine may exceed.
+                for size in 0 1472 1473 4054 8000 65507; do here ping -q -c 1 -W 5 -s $size $A.2 | grep ' 0% packet loss'; done
+                here ping -q -i 0.002 -c 300 fd09::2 | grep -E ' (299|300) received'
                 for way in "$A.2" "$A.2 -R" "fd09::2"; do
                   there iperf3 -s -1 > server.txt & SERVER=$!
                   for i in $(seq 100); do grep -q listening server.txt && break; sleep 0.05; done
@@ -190,7 +201,7 @@ extension EndToEnd {
                 done
                 """, options: options, spec: options.isEmpty ? ",mtu=9000" : "", in: scratch)
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            #expect(try Self.leftovers() == [])
+            #expect(Self.leftovers(outcome) == [])
         }
 
         @Test("kill -9 of one frontend: the other loses its carrier and nothing else, and what the dead one held is given back")
@@ -209,11 +220,12 @@ extension EndToEnd {
                 causeway status --json > status.json
                 """, in: scratch)
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            #expect(try Self.leftovers() == [])
+            #expect(Self.leftovers(outcome) == [])
             let status = scratch.read("status.json")
             // One guest's: its rings and pages, mapped by the one backend; nothing is dying or deferred.
             let host = try #require(status.components(separatedBy: "}").first)
-            #expect(host.contains("\"domains\": 2,") && host.contains("\"dying\": 0,") && host.contains("\"deferred\": 0,"), "\(host)")
+            #expect(
+                host.contains("\"domains\": 2,") && host.contains("\"dying\": 0,") && host.contains("\"deferred\": 0,"), "\(host)")
             #expect(outcome.errors.contains("carrier off"))
         }
 
