@@ -241,6 +241,7 @@ struct HostileFrontendTests {
     @Test(arguments: [
         ["multi-queue-num-queues": "0"], ["multi-queue-num-queues": "5"], ["tx-ring-ref": "31000"], ["rx-ring-ref": "x"],
         ["event-channel": "0"], ["event-channel": "4000"], ["ctrl-ring-ref": "31000"], ["request-rx-copy": "0"],
+        ["multi-queue-num-queues": "4294967297"],
     ]) func B16_B17_B29_keysThatMakeNoSense(_ keys: [String: String]) throws {
         let pair = try NetworkPair()
         let raw = try RawVif(pair, keys: keys)
@@ -249,6 +250,18 @@ struct HostileFrontendTests {
         let usage = pair.host.usage
         try raw.close()
         _ = usage
+        pair.backend.stop()
+    }
+
+    /// A frontend's own address and headroom are not looked at: the toolstack's address counts, and no program looks at packets first
+    /// here. A feature that is neither 0 nor 1 is off.
+    @Test func B29_keysThatAreNotTheFrontendsToSet() throws {
+        let (pair, raw) = try connected(keys: [
+            "mac": "ff:ff:ff:ff:ff:ff", "xdp-headroom": "4294967296", "rate": "1,1", "mtu": "x", "feature-sg": "x",
+            "feature-gso-tcpv4": "99999999999999999999"])
+        #expect(try pair.node("mac") == "00:16:3e:01:02:03")
+        #expect(try raw.isServed())
+        try raw.close()
         pair.backend.stop()
     }
 }
