@@ -23,7 +23,7 @@ public struct NetworkBackendOptions: Sendable {
     /// The same for a frontend that does not ring when it has posted pages (Linux: 30 ms).
     public var quietDrainMilliseconds: UInt64 = 30
     /// How a reactor waits.
-    public var polling: PollingPolicy = .sleep
+    public var polling: PollingPolicy = .adaptive(microseconds: 20)
     /// Reactor threads; interfaces are dealt out to them in turn.
     public var reactors = 1
 

@@ -19,6 +19,8 @@ public struct NetworkSettings: Equatable, Sendable {
 
     /// The hot-plug script that the toolstack names.
     public var script: String?
+    /// The interface that this one is wired to, with nothing between (`peer`, Causeway's own node); nil: it has a device of this host's.
+    public var peer: DeviceID?
     /// Whether a script puts the interface in its place (address, bridge, up), which else is for whoever opens it.
     public var isPlacedByScript = false
 
@@ -31,8 +33,9 @@ public struct NetworkSettings: Equatable, Sendable {
     /// Settings as given.
     public init(
         device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil,
-        script: String? = nil
+        script: String? = nil, peer: DeviceID? = nil
     ) {
+        self.peer = peer
         self.script = script
         self.device = device
         self.address = address
@@ -65,8 +68,17 @@ public struct NetworkSettings: Equatable, Sendable {
         }
         var script = try store.text("\(base)/script")
         if script?.isEmpty == true { script = nil }
+        var peer: DeviceID?
+        if let text = try store.text("\(base)/peer") {
+            let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+            guard parts.count == 2, let domain = StoreNumber.parse(parts[0], as: UInt16.self), DomainID(domain).isOrdinary,
+                let number = StoreNumber.parse(parts[1], as: UInt32.self)
+            else { throw .malformed(MalformedNode("\(base)/peer", "is \(StoreNumber.quote(text)), not DOMAIN/NUMBER")) }
+            peer = DeviceID(frontend: DomainID(domain), number: number)
+        }
         return NetworkSettings(
             device: path.device, address: address, name: try named("vifname"), bridge: try named("bridge"),
-            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate, script: script)
+            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate, script: script,
+            peer: peer)
     }
 }

@@ -13,6 +13,7 @@ struct Backend: ParsableCommand {
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
     @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
+    @Flag(help: .hidden) var memoryVifs = false
     @Option(
         help: ArgumentHelp(
             "The directory below backend/ whose disks are served: vbd, vbd3, qdisk or another; none: no disks.", valueName: "kind"))
@@ -59,10 +60,12 @@ struct Backend: ParsableCommand {
         work.interfaces.kind = vifKind == "vif" ? .network : .named(vifKind)
         work.servesDisks = backendKind != "none"
         work.servesInterfaces = vifKind != "none"
+        work.memoryVifs = memoryVifs
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {
-            try Rooms.serveXenBackend(work, scripts: scripts.map { $0 == .wait })
+            try Rooms.serveXenBackend(
+                work, scripts: scripts.map { $0 == .wait }, runDirectory: host.givenDirectory ?? "/run/causeway")
         } else {
             try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), work)
         }

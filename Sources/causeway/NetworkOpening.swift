@@ -10,9 +10,32 @@ import XenWire
 struct NetworkOpening: Sendable {
     /// Whether a tap stays when this process ends unexpectedly, so that its successor finds it in its bridge.
     let outlives: Bool
+    /// Cables between interfaces.
+    private let links = NetworkLinks()
+
+    init(outlives: Bool) { self.outlives = outlives }
+
+    /// Devices without an interface, by the vif's name: `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is
+    /// asked. For benchmarks.
+    @Sendable static func openMemory(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        let name = settings.interface
+        if name == "null" { return NullNetwork() }
+        guard name.hasPrefix("frames"), let count = Int(name.dropFirst("frames".count)), (14...65535).contains(count) else {
+            throw NetworkOpenFailure(number: ENODEV, "\(name): neither null nor frames and a size")
+        }
+        do throws(Errno) { return try EndlessNetwork(byteCount: count) } catch {
+            throw NetworkOpenFailure(number: error.rawValue, "\(name): \(error)")
+        }
+    }
 
     /// Opens the vif's tap, or joins the one that is there; names what could not be done.
     @Sendable func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        if let peer = settings.peer {
+            do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
+                throw NetworkOpenFailure(
+                    number: error.rawValue, error.rawValue == ELOOP ? "peer: an interface cannot be its own" : "cable to \(peer): \(error)")
+            }
+        }
         let name = settings.interface
         let tap: TapDevice
         do throws(DeviceError) { tap = try TapDevice(name: name, outlives: outlives) } catch {

@@ -14,6 +14,87 @@ import XenBus
 import XenStore
 import XenWire
 
+/// A backend that does as it pleases, in domain 0.
+private final class RawBackend {
+    let host = InProcessHost()
+    let hypervisor: InProcessHypervisor
+    let store: StoreClient
+    let paths: DevicePaths
+    let wire: Wire
+    let frontend: NetworkFrontend<InProcessHypervisor>
+    private var rings: [any ContiguousGrants] = []
+    private var bell: (any EventChannel)?
+    var transmit: BackRing<TransmitRing>
+    var receive: BackRing<ReceiveRing>
+
+    init(controlRing: Bool = false) throws {
+        hypervisor = host.domain(0)
+        store = try host.store.connectInProcess(domain: .zero)
+        wire = try Wire("front")
+        let guest = host.domain(1)
+        paths = try DeviceDirectories(store: store).create(VifSpecification(), frontend: DomainID(1))
+        frontend = try NetworkFrontend(hypervisor: guest, number: 0, device: wire.network)
+        try NetworkOffer(splitChannels: false, controlRing: controlRing).write(to: store, at: paths.backendPath)
+        try store.write(paths.backendPath + "/state", "2")
+        try frontend.start()
+        let (store, path) = (store, paths.frontendPath)
+        guard try eventually(5000, { try store.state(of: path) == .connected }) else { throw TimedOut("the frontend") }
+        let keys = try NetworkRequestKeys.read(from: store, at: path, offer: NetworkOffer(splitChannels: false))
+        let first = try hypervisor.mapContiguous([keys.queues[0].transmit], of: DomainID(1), access: .readWrite)
+        let second = try hypervisor.mapContiguous([keys.queues[0].receive], of: DomainID(1), access: .readWrite)
+        transmit = BackRing(attaching: first.region, TransmitRing())
+        receive = BackRing(attaching: second.region, ReceiveRing())
+        rings = [first, second]
+        bell = try hypervisor.bindChannel(remote: DomainID(1), port: keys.queues[0].port)
+        try store.write(paths.backendPath + "/state", "4")
+        guard eventually(5000, { self.frontend.isLive }) else { throw TimedOut("the frontend to go live") }
+    }
+
+    /// Waits for posted pages and answers the first of them with these slots.
+    func give(_ slots: [(ReceiveRequest) -> ReceiveSlot]) throws {
+        for slot in slots {
+            var request: ReceiveRequest?
+            guard try eventually(2000, {
+                request = try self.receive.nextRequest()
+                return request != nil
+            }), let request else { throw TimedOut("a posted page") }
+            receive.push(slot(request))
+        }
+        _ = receive.publish()
+        bell?.notify()
+    }
+
+    /// Fills the page that the frontend posts next, by copy.
+    func frame(_ bytes: [UInt8]) throws {
+        guard let request = try receive.nextRequest() else { throw TimedOut("a page") }
+        let page = try SharedRegion(anonymous: 4096)
+        page.write(bytes, at: 0)
+        let copy = GrantCopy(
+            source: .local(page, offset: 0), destination: .grant(request.reference, of: DomainID(1), offset: 0), byteCount: bytes.count)
+        #expect(try hypervisor.copyGrants([copy]) == [.okay])
+        receive.push(ReceiveSlot(ReceiveResponse(id: request.id, status: Int16(bytes.count))))
+        _ = receive.publish()
+        bell?.notify()
+    }
+
+    /// A well-formed frame still comes through.
+    func serves() throws -> Bool {
+        let bytes = plainFrame(80, seed: 8)
+        try frame(bytes)
+        return try wire.receive()?.frame == bytes
+    }
+
+    func ring() { bell?.notify() }
+
+    func end() {
+        try? store.write(paths.backendPath + "/state", "6")
+        frontend.close()
+        bell?.close()
+        for ring in rings { ring.unmap() }
+        store.close()
+    }
+}
+
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct HostileBackendTests {
     private func response(_ status: Int, offset: Int = 0, flags: ReceiveFlags = [], idOffset: UInt16 = 0) -> (ReceiveRequest) -> ReceiveSlot {

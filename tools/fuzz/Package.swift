@@ -18,9 +18,6 @@ var targets: [Target] = [
     .target(name: "FuzzSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzBlockRequest", ["SharedRing"]),
     fuzzer("FuzzRing", ["SharedRing"]),
-    fuzzer("FuzzTransmit", ["SharedRing"]),
-    fuzzer("FuzzNetworkBackend", ["NetworkBackend", "InProcessHypervisor", "Toolstack", "HostDevices", "SharedRing"]),
-    fuzzer("FuzzNetworkFrontend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "HostDevices", "SharedRing"]),
 ]
 if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
     targets.append(fuzzer("FuzzStore", ["XenStore"]))
