@@ -27,19 +27,15 @@ public final class SocketNetwork: NetworkDevice {
 
     /// Two ends; what is sent on one is received on the other.
     public static func pair(_ name: String, mtu: Int = 1500, bufferBytes: Int = 4 << 20) throws(Errno) -> (SocketNetwork, SocketNetwork) {
-        let (first, second) = try descriptors(bufferBytes)
-        return (
-            SocketNetwork(name: "\(name)/0", end: first, mtu: mtu), SocketNetwork(name: "\(name)/1", end: second, mtu: mtu)
-        )
-    }
-
-    static func descriptors(_ bufferBytes: Int) throws(Errno) -> (Descriptor, Descriptor) {
         var raw: (Int32, Int32) = (-1, -1)
         let result = unsafe withUnsafeMutableBytes(of: &raw) { bytes in
             unsafe causeway_datagram_pair(bytes.bindMemory(to: Int32.self).baseAddress, Int32(clamping: bufferBytes))
         }
         if result < 0 { throw Errno.current }
-        return (Descriptor(owning: raw.0), Descriptor(owning: raw.1))
+        return (
+            SocketNetwork(name: "\(name)/0", end: Descriptor(owning: raw.0), mtu: mtu),
+            SocketNetwork(name: "\(name)/1", end: Descriptor(owning: raw.1), mtu: mtu)
+        )
     }
 
     /// What the driver said last that whoever takes its frames can do; whatever is at the other end is told by nobody, it may ask.

@@ -21,9 +21,6 @@ var targets: [Target] = [
     // The tests' own, by a link: a package's sources may not lie outside it.
     .target(name: "DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzDump", ["XenTranslation"], ["DumpWriter"]),
-    fuzzer("FuzzTransmit", ["SharedRing"]),
-    fuzzer("FuzzNetworkBackend", ["NetworkBackend", "InProcessHypervisor", "Toolstack", "HostDevices", "SharedRing"]),
-    fuzzer("FuzzNetworkFrontend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "HostDevices", "SharedRing"]),
 ]
 if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
     targets.append(fuzzer("FuzzStore", ["XenStore"]))
