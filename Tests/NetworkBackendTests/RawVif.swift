@@ -1,5 +1,6 @@
 // A frontend that does as it pleases: what stands between it and the backend is only what the backend checks.
 
+import Foundation
 import Hypervisor
 import InProcessHypervisor
 import LinuxSystem
@@ -127,7 +128,7 @@ final class RawVif {
             } else {
                 _ = queues[queue].transmit.armAndRecheck()
                 guard monotonicMilliseconds() < deadline else { throw TimedOut("\(found.count) of \(count) answers") }
-                yieldProcessor()
+                usleep(20)
             }
         }
         return found
@@ -150,7 +151,7 @@ final class RawVif {
             if let slot = try queues[queue].receive.nextResponse() { return slot }
             _ = queues[queue].receive.armAndRecheck()
             guard monotonicMilliseconds() < deadline else { throw TimedOut("nothing received") }
-            yieldProcessor()
+            usleep(20)
         }
     }
 
@@ -166,7 +167,7 @@ final class RawVif {
             if let response = try control.nextResponse() { return response }
             _ = control.armAndRecheck()
             guard monotonicMilliseconds() < deadline else { throw TimedOut("no answer to control request \(type)") }
-            yieldProcessor()
+            usleep(20)
         }
     }
 
