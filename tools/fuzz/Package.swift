@@ -6,10 +6,10 @@ import PackageDescription
 
 let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
 
-func fuzzer(_ name: String, _ products: [String]) -> Target {
+func fuzzer(_ name: String, _ products: [String], _ targets: [String] = []) -> Target {
     .executableTarget(
         name: name,
-        dependencies: ["FuzzSupport"] + products.map { .product(name: $0, package: "causeway") },
+        dependencies: ["FuzzSupport"] + targets.map { .target(name: $0) } + products.map { .product(name: $0, package: "causeway") },
         // libFuzzer brings its own main.
         swiftSettings: [.swiftLanguageMode(.v6), .unsafeFlags(["-parse-as-library"])])
 }
@@ -18,6 +18,13 @@ var targets: [Target] = [
     .target(name: "FuzzSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzBlockRequest", ["SharedRing"]),
     fuzzer("FuzzRing", ["SharedRing"]),
+    .target(
+        name: "NetworkRig",
+        dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"].map { .product(name: $0, package: "causeway") },
+        swiftSettings: [.swiftLanguageMode(.v6)]),
+    fuzzer("FuzzTransmit", ["NetworkBackend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzControl", ["NetworkBackend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
 ]
 if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
     targets.append(fuzzer("FuzzStore", ["XenStore"]))
