@@ -144,6 +144,17 @@ final class VectorList {
         }
     }
 
+    /// Copies the first `byteCount` bytes of `buffer`, at most `remaining`, to where they belong.
+    func scatter(from buffer: UnsafeRawPointer, byteCount: Int) {
+        var offset = 0
+        for index in first..<count where offset < byteCount {
+            let vector = unsafe storage[index]
+            let part = unsafe min(vector.iov_len, byteCount - offset)
+            if let base = unsafe vector.iov_base { unsafe base.copyMemory(from: buffer + offset, byteCount: part) }
+            offset += part
+        }
+    }
+
     /// Copies `remaining` bytes of `buffer` to where they belong.
     func scatter(from buffer: UnsafeRawPointer) {
         var offset = 0

@@ -2,12 +2,13 @@
 // be. Real rings, real io_uring.
 
 import Foundation
+import FrameTrace
 import HostDevices
 import Hypervisor
 import HypervisorCore
 @testable import InProcessHypervisor
 import LinuxSystem
-import NetworkBackend
+@testable import NetworkBackend
 import NetworkFrontend
 import Packets
 import SharedMemory
@@ -78,6 +79,9 @@ final class RunningBackend: Sendable {
     let hypervisor: InProcessHypervisor
     private let statusNow: @Sendable () -> [InterfaceStatus]
     private let stopService: @Sendable () -> Void
+    private let abandonService: @Sendable () -> Void
+    /// What tracers of its interfaces are told.
+    let traceSubjects: any TraceSubjects
     private let collector: LineCollector
     private let thread: Mutex<WorkerThread?>
 
@@ -100,6 +104,8 @@ final class RunningBackend: Sendable {
         let service = NetworkBackendService(hypervisor: outer, options: options, openDevice: opener, log: { collected.add($0) })
         statusNow = { service.status }
         stopService = { service.stop() }
+        abandonService = { service.abandon() }
+        traceSubjects = service.traceSubjects
         collector = collected
         thread = Mutex(try WorkerThread(name: "netback") { try? service.run() })
     }
@@ -112,6 +118,14 @@ final class RunningBackend: Sendable {
         hypervisor.disconnect()
         hypervisor.host.store.disconnect(domain: hypervisor.domain)
         thread.withLock { $0.take() }?.join()
+    }
+
+    /// The same, and its threads stop where they are before anything else is taken from them: one that lost its hypervisor would answer with
+    /// errors, which a killed one cannot.
+    func killAtOnce() {
+        abandonService()
+        thread.withLock { $0.take() }?.join()
+        kill()
     }
 
     /// Ends it in good order.
@@ -222,4 +236,40 @@ func plainFrame(_ count: Int, seed: Int = 0) -> [UInt8] {
     frame[12] = 0x88
     frame[13] = 0xB5
     return Array(frame[..<count])
+}
+
+/// Set once.
+final class Flag: Sendable {
+    private let value = Atomic<Bool>(false)
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func set() { value.store(true, ordering: .relaxed) }
+}
+
+/// Numbered frames on their way.
+final class LossCount: Sendable {
+    private struct State {
+        var sent: UInt32 = 0
+        var last: UInt32 = 0
+        var arrived = 0
+        var gaps = 0
+        var spoilt = 0
+        var isInOrder = true
+    }
+    private let state = Mutex(State())
+
+    func sent(_ number: UInt32) { state.withLock { $0.sent = number } }
+    func got(_ number: UInt32, isWhole: Bool) {
+        state.withLock { state in
+            if !isWhole { state.spoilt += 1 }
+            if number <= state.last { state.isInOrder = false } else { state.gaps += Int(number - state.last) - 1 }
+            state.last = number
+            state.arrived += 1
+        }
+    }
+    /// More are on the way than rings and sockets hold.
+    var isFarAhead: Bool { state.withLock { $0.sent > $0.last + 600 } }
+    var arrived: Int { state.withLock { $0.arrived } }
+    var gaps: Int { state.withLock { $0.gaps } }
+    var spoilt: Int { state.withLock { $0.spoilt } }
+    var isInOrder: Bool { state.withLock { $0.isInOrder } }
 }

@@ -19,10 +19,10 @@ final class RawQueue {
     var transmit: FrontRing<TransmitRing>
     var receive: FrontRing<ReceiveRing>
 
-    init(_ hypervisor: InProcessHypervisor) throws {
-        transmitPage = try hypervisor.offerPages(1, to: .zero, access: .readWrite)
-        receivePage = try hypervisor.offerPages(1, to: .zero, access: .readWrite)
-        bell = try hypervisor.allocateChannel(for: .zero)
+    init(_ hypervisor: InProcessHypervisor, _ backend: DomainID) throws {
+        transmitPage = try hypervisor.offerPages(1, to: backend, access: .readWrite)
+        receivePage = try hypervisor.offerPages(1, to: backend, access: .readWrite)
+        bell = try hypervisor.allocateChannel(for: backend)
         transmit = FrontRing(initialising: transmitPage.region, TransmitRing())
         receive = FrontRing(initialising: receivePage.region, ReceiveRing())
     }
@@ -69,18 +69,21 @@ final class RawVif {
     }
 
     /// Publishes its keys, those in `keys` instead of its own ("" removes one), and says that it is connected.
-    init(_ pair: NetworkPair, keys: [String: String] = [:], queues count: Int = 1, paths: DevicePaths? = nil) throws {
+    init(
+        _ pair: NetworkPair, keys: [String: String] = [:], queues count: Int = 1, paths: DevicePaths? = nil, backend: UInt16 = 0
+    ) throws {
+        let backend = DomainID(backend)
         self.pair = pair
         let hypervisor = pair.guest
         self.hypervisor = hypervisor
         store = try pair.guest.connectStore()
         path = (paths ?? pair.paths).frontendPath
         backendPath = (paths ?? pair.paths).backendPath
-        queues = try (0..<count).map { _ in try RawQueue(hypervisor) }
-        controlPage = try hypervisor.offerPages(1, to: .zero, access: .readWrite)
-        data = try hypervisor.offerPages(64, to: .zero, access: .readWrite)
+        queues = try (0..<count).map { _ in try RawQueue(hypervisor, backend) }
+        controlPage = try hypervisor.offerPages(1, to: backend, access: .readWrite)
+        data = try hypervisor.offerPages(64, to: backend, access: .readWrite)
         for page in 0..<64 { data.region.fill(page * 4096, count: 4096, with: UInt8(page + 1)) }
-        controlBell = try hypervisor.allocateChannel(for: .zero)
+        controlBell = try hypervisor.allocateChannel(for: backend)
         control = FrontRing(initialising: controlPage.region, ControlRing())
         try wait(for: [.initWait])
         var all = [
