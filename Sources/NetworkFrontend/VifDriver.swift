@@ -95,8 +95,9 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
         let pages = pages
         let made = reactor.run { () -> Result<FrontendEngine, Errno> in
             do throws(Errno) {
-                return .success(
-                    try FrontendEngine(reactor: reactor, device: device, pages: pages, broke: { owner.quarantine($0) }))
+                // Weak: the owner has the engine, and would never go away.
+                let broke: @Sendable (String) -> Void = { [weak owner] in owner?.quarantine($0) }
+                return .success(try FrontendEngine(reactor: reactor, device: device, pages: pages, broke: broke))
             } catch { return .failure(error) }
         }
         switch made {

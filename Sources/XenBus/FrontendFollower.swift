@@ -182,7 +182,8 @@ public final class FrontendFollower: Sendable {
         mutating func shutDown(_ client: StoreClient, _ driver: some FrontendDriver) {
             if phase != .detached {
                 _ = try? client.switchState(of: path.path, to: .closing)
-                let deadline = monotonicMilliseconds() + 2000
+                // Less than a second in all, whatever the backend does (attacks C23): pages that it still has mapped end when it lets go.
+                let deadline = monotonicMilliseconds() + 800
                 while monotonicMilliseconds() < deadline, (try? client.state(of: backendPath)).map({ $0 == .connected }) ?? false {
                     _ = try? client.nextEvent(milliseconds: 100)
                 }

@@ -207,6 +207,21 @@ struct HostileReceiveTests {
             }
             for page in 0..<4 { expectSame(raw.data.region.bytes(at: page * 4096, count: 3000), frame) }
         }
+        // A page that was taken back whole: nothing is written there any more.
+        let page = try raw.hypervisor.offerPages(1, to: .zero, access: .readWrite)
+        raw.data.region.store(GrantMappingEntry(reference: page.references[0], isReadOnly: false).word, at: 61 * 4096)
+        #expect(try raw.ask(9, 0, raw.data.references[61].rawValue, 1).status == .success)
+        _ = raw.receive.push(ReceiveRequest(id: 1, reference: raw.data.references[0]))
+        _ = raw.receive.push(ReceiveRequest(id: 2, reference: page.references[0]))
+        if raw.receive.publish() { raw.bell.notify() }
+        // Both are known to the backend by now.
+        try pair.backWire.send(frame)
+        #expect(try raw.received().response.id == 1)
+        #expect(try raw.ask(10, 0, raw.data.references[61].rawValue, 1).status == .success)
+        #expect(page.withdraw())
+        try pair.backWire.send(frame)
+        #expect(try raw.received().response == ReceiveResponse(id: 2, status: -1))
+        #expect(page.region.bytes(at: 0, count: 4096).allSatisfy { $0 == 0 })
         try raw.close()
         pair.backend.stop()
     }

@@ -29,13 +29,15 @@ final class Racer: Sendable {
             var turn = 0
             while !isOver.load(ordering: .relaxed) {
                 let place = self.target.load(ordering: .relaxed)
-                if place >= 0 {
+                // Between two looks at the target, many rewrites: the moment between two reads of a slot is short.
+                for _ in 0..<(place >= 0 ? 64 : 0) {
                     // Steps that have no common divisor: every combination comes up.
-                    for (index, choices) in values.enumerated() {
-                        region.storeRelaxed(choices[(turn / (1 << index)) % choices.count], at: place + 4 * index)
+                    for index in values.indices {
+                        let choices = values[index]
+                        region.storeRelaxed(choices[(turn >> index) % choices.count], at: place + 4 * index)
                     }
+                    turn &+= 1
                 }
-                turn &+= 1
             }
             counter.withLock { $0 = turn }
         }
@@ -237,9 +239,10 @@ struct HostileRingTests {
             sleepMilliseconds(300)
             isOver.store(true, ordering: .relaxed)
         }
-        let rings = pair.backend.status.flatMap(\.queues).prefix(3).map(\.notificationsTaken)
-        #expect(rings.allSatisfy { $0 < 200 }, "each ring for nothing is answered later than the last: \(rings)")
+        // Counters are shown when there was work.
         for queue in 0..<4 { #expect(try raw.isServed(queue: queue)) }
+        let rings = pair.backend.status.flatMap(\.queues).prefix(3).map(\.notificationsTaken)
+        #expect(rings.allSatisfy { $0 > 0 && $0 < 200 }, "each ring for nothing is answered later than the last: \(rings)")
         try raw.close()
         pair.backend.stop()
     }

@@ -1,5 +1,6 @@
 // A frontend that does as it pleases: what stands between it and the backend is only what the backend checks.
 
+import Foundation
 import Hypervisor
 import InProcessHypervisor
 import LinuxSystem
@@ -130,7 +131,7 @@ final class RawVif {
             } else {
                 _ = queues[queue].transmit.armAndRecheck()
                 guard monotonicMilliseconds() < deadline else { throw TimedOut("\(found.count) of \(count) answers") }
-                yieldProcessor()
+                usleep(20)
             }
         }
         return found
@@ -153,7 +154,7 @@ final class RawVif {
             if let slot = try queues[queue].receive.nextResponse() { return slot }
             _ = queues[queue].receive.armAndRecheck()
             guard monotonicMilliseconds() < deadline else { throw TimedOut("nothing received") }
-            yieldProcessor()
+            usleep(20)
         }
     }
 
@@ -169,7 +170,7 @@ final class RawVif {
             if let response = try control.nextResponse() { return response }
             _ = control.armAndRecheck()
             guard monotonicMilliseconds() < deadline else { throw TimedOut("no answer to control request \(type)") }
-            yieldProcessor()
+            usleep(20)
         }
     }
 

@@ -21,6 +21,13 @@ var targets: [Target] = [
     // The tests' own, by a link: a package's sources may not lie outside it.
     .target(name: "DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzDump", ["XenTranslation"], ["DumpWriter"]),
+    .target(
+        name: "NetworkRig",
+        dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"].map { .product(name: $0, package: "causeway") },
+        swiftSettings: [.swiftLanguageMode(.v6)]),
+    fuzzer("FuzzTransmit", ["NetworkBackend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzControl", ["NetworkBackend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
 ]
 if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
     targets.append(fuzzer("FuzzStore", ["XenStore"]))

@@ -105,3 +105,69 @@ seed("FuzzDump", "linear", b"\2\0" + struct.pack("<BHBBQ", 0, 40, 0, 1, 0) + poi
      + point(4, 0, 5, 0) + struct.pack("<BHBBB", 5, 0, 30, 9, 3))
 seed("FuzzDump", "tree", b"\2\0" + struct.pack("<BHBBQ", 0, 40, 1, 0, 0) + point(1, 0, 2, 3) + point(2, 0, 3, 3)
      + struct.pack("<BHBBBH", 3, 5, 3, 7, 1, 0x8000))
+
+
+# The network's targets. A transmit input: which pages are mapped (4 bytes), multicast control, then operations (see FuzzTransmit.swift).
+for mapped in (0, 0xFFFFFF):
+    head = struct.pack("<IB", mapped, 1)
+    put = lambda name, *ops: seed("FuzzTransmit", f"{name}-{mapped:x}", head + b"".join(ops))
+    slot = lambda page, size, flags=0, offset=0: bytes([0x80, page]) + struct.pack("<HB", offset, size) + bytes([flags])
+    large = lambda page, size, flags=0, offset=0: bytes([0xE0, page]) + struct.pack("<HH", offset, size) + bytes([flags])
+    extra = lambda kind, more=0, data=b"\xa8\x05\x01\0\0\0": bytes([0xC3, kind, more]) + data
+    headers = lambda page, shape: bytes([0x04, page, shape])
+    FULL, FAIL, RUN = bytes([5]), bytes([5 + 8]), b"\7"
+    put("one", slot(0, 60), RUN)
+    put("b22-19-slots", large(0, 1900, 4), *[slot(n, 100, 4) for n in range(1, 18)], slot(18, 100), RUN)
+    put("b22-21-slots", large(0, 2100, 4), *[slot(n, 100, 4) for n in range(1, 20)], slot(20, 100), RUN)
+    put("b22-30-slots", large(0, 3000, 4), *[slot(n, 100, 4) for n in range(1, 30)], RUN)
+    put("b14-crossing", slot(0, 100, 0, 4000), RUN)
+    put("b15-empty", slot(0, 50, 4), slot(1, 0, 4), slot(2, 0), RUN)
+    put("b23-open-extra", slot(0, 60, 8), extra(1, 1), RUN)
+    put("b23-unknown", slot(0, 60, 8), extra(77), RUN)
+    put("b24-size-0", slot(0, 60, 8), extra(1, 0, b"\0\0\1\0\0\0"), RUN)
+    put("b25-short", slot(0, 13), slot(0, 14), RUN)
+    put("b26-multicast", slot(0, 0, 8), extra(2, 0, b"\1\0\x5e\0\0\1"), slot(0, 0, 8), extra(3, 0, b"\1\0\x5e\0\0\1"), RUN)
+    put("full", slot(0, 60), slot(1, 60), slot(2, 60), FULL, FAIL, RUN, slot(3, 60), RUN)
+    for shape in range(0, 256, 5):
+        put(f"tcp-{shape}", headers(0, shape), large(0, 3000, 9), extra(1), RUN, slot(0, 200, 1), RUN)
+    put("b8-bad-reference", large(0, 300, 4), slot(24, 100, 4), slot(25, 100), RUN)
+
+# netfront's end (first byte 0): responses with their own ids, then a look; netback's (1): pages, frames, looks.
+answer = lambda status, flags=0: bytes([0x00, status, flags])
+put = lambda name, *ops: seed("FuzzReceive", name, b"\0" + b"".join(ops))
+put("front-one", bytes([4, 0, 0]), answer(100), b"\7")
+put("front-c9-short-first", answer(10, 4), answer(100), b"\7")
+put("front-c10-chain", *[answer(100, 4)] * 20, answer(100), b"\7")
+put("front-c20-extra", bytes([4, 0, 0]), answer(200, 8), bytes([0x03]) + struct.pack("<Q", 1 | 1448 << 16 | 1 << 32), b"\7")
+put("front-open", answer(100, 4), b"\7")
+put("front-blank", bytes([4, 0, 1]), answer(200, 2), b"\7")
+put("front-full", answer(100), answer(90), bytes([5]), bytes([5 + 8]), b"\7")
+put("front-c13-index", bytes([0xF6, 1, 0]))
+post = bytes([0xF0] + [n for page in range(16) for n in (page, page)])
+for features in (0, 1, 9, 25, 31):
+    head = bytes([1, features, 0])
+    put = lambda name, *ops: seed("FuzzReceive", f"back-{name}-{features}", head + b"".join(ops))
+    frame = lambda size: bytes([0x42, 0]) + struct.pack("<H", size) + b"\0"
+    marked = lambda size: bytes([0x4A + 0x20, 0]) + struct.pack("<H", size) + bytes([34, 16, 0]) + struct.pack("<HH", 1448, 54) + b"\0"
+    put("frames", post, frame(60), frame(5000), b"\7", frame(9000), b"\7")
+    put("few-pages", bytes([0x00, 1, 1]), frame(5000), b"\7", post, b"\7")
+    put("expire", frame(5000), b"\7", bytes([6]), b"\7", post, frame(60), b"\7")
+    put("segments", post, marked(20000), b"\7", marked(3000), b"\7")
+    put("mapped", bytes([0xF4] + list(range(16))), post, frame(60), marked(5000), b"\7")
+    put("hashed", post, bytes([0xFD, 0]), bytes([0x0D + 0xF0, 8]) + b"k" * 8, frame(60), marked(5000), b"\7")
+    put("b27-read-only", bytes([0x20, 1, 41, 2, 0, 3, 1]), frame(9000), b"\7")
+
+ask = lambda kind, *data: bytes([1, kind]) + b"".join(data)
+edge = lambda index: bytes([0x40 + index])
+small = lambda value: bytes([value])
+wide = lambda value: b"\xff" + struct.pack("<I", value)
+on = ask(7, small(1), small(0), small(0)) + ask(2, small(15), small(0), small(0))
+named = lambda kind, page, *data: bytes([3, kind]) + b"".join(data) + bytes([page])
+put = lambda name, *ops: seed("FuzzControl", name, b"".join(ops))
+put("b6-on", on, named(3, 0, small(0), edge(3), small(0)), ask(5, edge(7), small(0), small(0)))
+for count in range(16):
+    put(f"b6-mapping-{count}", on, ask(5, edge(7), small(0), small(0)), *[named(6, 0, small(0), edge(count), edge(start)) for start in range(16)])
+entries = lambda page, *references: bytes([2, page, 0, len(references)]) + bytes(n for reference in references for n in (reference, 0))
+put("b30-mappings", entries(7, 0, 1, 2, 9, 13, 0), named(9, 7, small(0), small(0), small(6)), named(10, 7, small(0), small(0), small(6)))
+put("b30-limit", entries(7, 0, 1, 2, 3, 4, 5, 6, 7), named(9, 7, small(1), small(0), small(8)), named(10, 7, small(1), small(0), small(3)))
+put("b30-unknown", *[ask(kind, small(0), small(0), small(0)) for kind in range(12)])
