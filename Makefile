@@ -39,6 +39,7 @@ docs: ## Checks that every link within README.md and Docs/ leads somewhere
 
 lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests
+	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8; fi
 	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
@@ -48,6 +49,7 @@ install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if t
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
+	install -D -m 644 Packaging/causeway.8 $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/causeway --generate-completion-script bash \
 	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway

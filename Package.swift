@@ -29,8 +29,12 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        .library(name: "NetworkBackend", targets: ["NetworkBackend", "HostDevices", "Packets"]),
+        .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "HostDevices", "Packets"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
-        .library(name: "XenTranslation", targets: ["FrameMaps", "DMA", "HostIommu", "SharedMemory"]),
+        .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "HostIommu", "SharedMemory"]),
+        // For tools that are not Swift: libcauseway-translation.so, with causeway_translation.h.
+        .library(name: "causeway-translation", type: .dynamic, targets: ["XenTranslationC"]),
         .library(name: "Interrupts", targets: ["Interrupts"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
@@ -48,7 +52,11 @@ let package = Package(
         .systemLibrary(name: "CUring", path: "Sources/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
+        .systemLibrary(name: "CCausewayTranslation", path: "Sources/CCausewayTranslation"),
         .target(name: "CLinux"),
+        .target(
+            name: "CXenControl",
+            linkerSettings: ["xenctrl", "xenforeignmemory", "xentoollog"].map { .linkedLibrary($0) }),
 
         // From the bottom up.
         room("LinuxSystem", ["CLinux"]),
@@ -57,6 +65,9 @@ let package = Package(
         room("FrameMaps"),
         room("DMA", ["FrameMaps", "SharedMemory"]),
         room("HostIommu", ["DMA", "FrameMaps", "SharedMemory", "LinuxSystem", "CLinux"]),
+        room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
+        room("XenTranslationC", ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory", "CCausewayTranslation"]),
+        room("LiveDomains", ["FrameMapReaders", "FrameMaps", "LinuxSystem", "CXenControl"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
         room("HypervisorCore", ["XenWire"]),
@@ -66,28 +77,38 @@ let package = Package(
         room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem", "CLinux"]),
         room("LibxenHypervisor", ["Hypervisor", "XenStore", "LinuxSystem", "CXen"]),
         room("SharedRing", ["SharedMemory", "XenWire"]),
-        room("Packets", ["SharedMemory", "XenWire"]),
+        room("Packets", ["DMA", "SharedMemory", "XenWire"]),
+        room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
-        room("HostDevices", ["DMA", "Reactor", "Packets", "CNBD", "LinuxSystem", "CLinux"]),
-        room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
+        room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
+        room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "LinuxSystem"]),
-        room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
+        room(
+            "NetworkBackend",
+            ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
         room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor", "CNBDKit"]),
         .executableTarget(
             name: "causeway",
             dependencies: [
-                "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "LoopbackHypervisor",
-                "LibxenHypervisor", "DMA", "FrameMaps",
+                "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "FrameTrace",
+                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+        // The lab's hostile guest.
+        .executableTarget(
+            name: "evil-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "tools/lab/evil-netfront",
+            swiftSettings: strict),
+
         tests("FrameMaps"),
+        .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
+        tests("FrameMapReaders", ["FrameMaps", "LinuxSystem", "DumpWriter"]),
         tests("DMA", ["FrameMaps", "SharedMemory"]),
         tests("HostIommu", ["DMA", "FrameMaps", "SharedMemory", "LinuxSystem", "CLinux"]),
         tests("Interrupts", ["InProcessHypervisor", "LinuxSystem", "CLinux"]),
@@ -95,18 +116,28 @@ let package = Package(
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
         tests("XenStore", ["LinuxSystem"]),
         tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
+        tests("LibxenHypervisor", ["Hypervisor", "SharedMemory", "XenWire"]),
         tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
             name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
+        // A guest's process for the lab, that lies to its backend on a real Xen (tools/lab).
+        .executableTarget(
+            name: "hostile-frontend", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileFrontend",
+            swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),
         tests("HostDevices"),
+        tests("FrameTrace"),
         tests("XenBus", ["InProcessHypervisor"]),
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
+        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
+        .executableTarget(
+            name: "frames-in-memory",
+            dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire"],
+            path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),
-        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

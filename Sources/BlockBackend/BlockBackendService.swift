@@ -1,6 +1,7 @@
 // blkback: serves every vbd whose backend is this domain, hot-plugged ones too. One control thread (the caller's) follows the store;
 // reactor threads move the data.
 
+import DriverSupport
 import Glibc
 import HostDevices
 import Hypervisor
@@ -99,7 +100,10 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
                 devices.withLock { $0 = list }
-                if !isReady { ready() }
+                if !isReady {
+                    removeStale(journals, but: followers.map(\.path.device))
+                    ready()
+                }
                 isReady = true
             }
         } catch { throw .store(error) }
@@ -111,6 +115,13 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             let reason = error.rawValue == EAGAIN ? "another backend serves these disks" : "\(error)"
             throw .system("\(directory): \(reason)")
         }
+    }
+
+    /// Removes what was left for devices that went while no backend was there.
+    private func removeStale(_ journals: JournalDirectory?, but devices: [DeviceID]) {
+        guard let journals else { return }
+        let count = journals.removeStale(of: options.kind, but: Set(devices))
+        if count > 0 { log("\(journals.path): what was left for \(count) devices that are no more is removed") }
     }
 
     private func makeReactors() throws(BlockBackendError) -> [Reactor] {

@@ -1,5 +1,7 @@
 // One vbd on the control thread: opens its disk, connects its frontend's rings, reports what went wrong. Its queues run elsewhere.
 
+import DriverSupport
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -43,6 +45,9 @@ final class DiskDriver: BackendDriver {
     var takenOver = 0
     /// What the frontend was told of the disk's size.
     var publishedSectors: UInt64 = 0
+    /// The most grants that a queue keeps mapped here, where there is not room for what the options say.
+    private var grantsKept = Int.max
+    private var lastShortage = ""
     var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     var settings: DiskSettings?
     var disk: (any BlockDevice)?
@@ -118,6 +123,7 @@ final class DiskDriver: BackendDriver {
         let properties = self.properties(of: disk, settings, keys)
         publishedSectors = properties.sectors
         let validator = makeValidator(properties, indirectSegments: options.offer.indirectSegments)
+        try reserveGrants(keys, properties.persistent)
         for (index, queue) in keys.queues.enumerated() {
             queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
         }
@@ -132,6 +138,18 @@ final class DiskDriver: BackendDriver {
         log(
             "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
                 + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
+    }
+
+    /// Holds what the device needs against what can be mapped: too little is a refusal, less than it would keep mapped a smaller cache.
+    private func reserveGrants(_ keys: BlockRequestKeys, _ persistent: Bool) throws(DriverFailure) {
+        guard let room = hypervisor.grantRoom() else { return }
+        let need = GrantNeed(keys, indirectSegments: Int(options.offer.indirectSegments))
+        guard need.least <= room.left else { throw .refused(number: 28 /* ENOSPC */, need.refusal(room)) }
+        grantsKept = need.kept(of: options.persistentGrantLimit, in: room)
+        if persistent, grantsKept < options.persistentGrantLimit {
+            log(
+                "vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
+        }
     }
 
     private func readKeys(_ store: StoreClient, _ frontend: String) throws(DriverFailure) -> (BlockRequestKeys, BlockABI) {
@@ -183,7 +201,8 @@ final class DiskDriver: BackendDriver {
             let slots = RingGeometry(byteCount: rings.region.byteCount, slotSize: BlockRing(abi).slotSize).slotCount
             // A device without a journal is served; it only does not survive this process unnoticed.
             do throws(Errno) {
-                let region = try journals.create(path, queue: index, slots: slots)
+                let region = try journals.create(
+                    path, queue: index, byteCount: RingJournal.Layout.byteCount(slots: slots))
                 RingJournal.begin(
                     in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)),
                     slots: slots)
@@ -225,7 +244,7 @@ final class DiskDriver: BackendDriver {
     ) throws(DriverFailure) -> (BackendQueue, Reactor) {
         let reactor = nextReactor()
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
-        let limit = persistent ? options.persistentGrantLimit : nil
+        let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
@@ -261,11 +280,23 @@ final class DiskDriver: BackendDriver {
         switch news {
         case .closed: return 1
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
+        case .shortage(let what):
+            try complain(store, "requests fail: \(what)")
+            return 0
         case .lostFlush: lost = ["feature-flush-cache", "feature-barrier"]
         case .lostDiscard: lost = ["feature-discard"]
         }
         do throws(XenbusError) { for name in lost { try store.put("\(path.path)/\(name)", 0) } } catch { throw .xenbus(error) }
         return 0
+    }
+
+    /// Leaves an error's text where people look, once; the device goes on.
+    private func complain(_ store: StoreClient, _ message: String) throws(DriverFailure) {
+        if message != lastShortage { log("vbd \(path.device): \(message)") }
+        lastShortage = message
+        do throws(XenbusError) {
+            try store.complain(path.path, errorNode: path.errorNode, number: 28 /* ENOSPC */, message)
+        } catch { throw .xenbus(error) }
     }
 
     func tick(_ store: StoreClient) throws(DriverFailure) {

@@ -12,19 +12,51 @@ import XenWire
 extension QueueCore {
     /// Maps all that is wanted, then starts the requests that waited for it.
     mutating func mapAndStart() {
+        if !deferred.isEmpty {
+            waiting = deferred + waiting
+            wanted = deferredPages + wanted
+            deferred.removeAll()
+            deferredPages.removeAll()
+        }
         let requests = waiting
         waiting.removeAll(keepingCapacity: true)
-        if map(wanted[...]) {
+        if map(wanted[...]) || makeRoom() && map(wanted[...]) {
             for slot in requests { begin(slot) }
         } else {
             var place = wanted.startIndex
             for slot in requests {
                 let start = place
                 while place < wanted.endIndex && wanted[place].slot == slot { place += 1 }
-                if map(wanted[start..<place]) { begin(slot) } else { finish(slot, .error) }
+                if map(wanted[start..<place]) || makeRoom() && map(wanted[start..<place]) {
+                    begin(slot)
+                } else if mayLackRoom, willFree {
+                    deferred.append(slot)
+                    deferredPages.append(contentsOf: wanted[start..<place])
+                } else {
+                    reportShortage()
+                    finish(slot, .error)
+                }
             }
         }
         wanted.removeAll(keepingCapacity: true)
+    }
+
+    /// Whether grants will be given up without anybody's help: requests are at the disk, or have just ended.
+    private var willFree: Bool {
+        !unmapping.isEmpty
+            || pending.contains { $0.stage == .main || $0.stage == .flushBefore || $0.stage == .flushAfter }
+    }
+
+    /// A request fails for want of room: said to the control thread, which says it once.
+    private mutating func reportShortage() { shortage = lackOfRoom ?? shortage }
+
+    /// Gives up what is only kept for the next request, where mapping failed for want of room or may have; false if there is nothing.
+    private mutating func makeRoom() -> Bool {
+        guard mayLackRoom, grants.count > 0 else { return false }
+        let idle = grants.removeIdle()
+        for grant in idle { dma.detachIdle(grant.region) }
+        if !idle.isEmpty { hypervisor.unmapGrants(idle) }
+        return !idle.isEmpty
     }
 
     /// Maps pages for the requests that want them; false, and nothing mapped, if one of them cannot be.
@@ -37,6 +69,24 @@ extension QueueCore {
         return (writes.isEmpty || map(writes[...], .readOnly)) && (reads.isEmpty || map(reads[...], .readWrite))
     }
 
+    /// Remembers whether a refusal was about room: `generalError` is all that a kernel says of Xen's own limit, and of much else.
+    private mutating func note(_ error: HypervisorError) {
+        switch error {
+        case .exhausted(let what):
+            mayLackRoom = true
+            lackOfRoom = what
+        case .grantRefused(_, _, .noDeviceSpace):
+            mayLackRoom = true
+            lackOfRoom = hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
+        case .grantRefused(_, _, let status):
+            mayLackRoom = status == .generalError
+            lackOfRoom = nil
+        default:
+            mayLackRoom = false
+            lackOfRoom = nil
+        }
+    }
+
     private func isRead(_ slot: Int32) -> Bool {
         if case .transfer(let transfer) = pending[Int(slot)].work { transfer.direction == .read } else { false }
     }
@@ -46,6 +96,7 @@ extension QueueCore {
         do throws(HypervisorError) {
             mapped = try hypervisor.mapGrants(pages.map(\.reference), of: frontend, access: access)
         } catch {
+            note(error)
             return false
         }
         statistics.grantsMapped &+= UInt64(mapped.count)
@@ -89,11 +140,20 @@ extension QueueCore {
     }
 
     private mutating func loadUnmapped(_ reference: GrantReference, _ count: Int) throws(BlockRejection) {
+        let access: GrantAccess = usesPersistentGrants ? .readWrite : .readOnly
         let mapped: [MappedGrant]
         do throws(HypervisorError) {
-            mapped = try hypervisor.mapGrants(
-                [reference], of: frontend, access: usesPersistentGrants ? .readWrite : .readOnly)
-        } catch { throw .segmentCount(count, allowed: 0) }
+            do throws(HypervisorError) { mapped = try hypervisor.mapGrants([reference], of: frontend, access: access) } catch {
+                note(error)
+                guard makeRoom() else { throw error }
+                mapped = try hypervisor.mapGrants([reference], of: frontend, access: access)
+            }
+        } catch {
+            note(error)
+            if mayLackRoom, willFree { throw .noRoom }
+            reportShortage()
+            throw .segmentCount(count, allowed: 0)
+        }
         statistics.grantsMapped &+= 1
         for grant in mapped {
             IndirectPage.load(grant.region, at: grant.offset, count: count, appendingTo: &indirectSegments)

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <arpa/inet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sched.h>
@@ -68,6 +71,19 @@ int causeway_tap_attach_queue(int tap, int attach) {
     request.ifr_flags = attach ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
     return ioctl(tap, TUNSETQUEUE, &request);
 }
+
+int causeway_tap_persist(int tap, int persist) { return ioctl(tap, TUNSETPERSIST, (unsigned long)persist); }
+
+int causeway_tap_name(int tap, char name[16]) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    if (ioctl(tap, TUNGETIFF, &request) < 0) return -1;
+    memcpy(name, request.ifr_name, 16);
+    name[15] = 0;
+    return 0;
+}
+
+int causeway_tap_carrier(int tap, int up) { return ioctl(tap, TUNSETCARRIER, &up); }
 
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
@@ -144,4 +160,37 @@ int causeway_datagram_pair(int sockets[2], int bytes) {
         setsockopt(sockets[end], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     }
     return 0;
+}
+
+int causeway_frame_socket(const char *name) {
+    struct sockaddr_ll address;
+    memset(&address, 0, sizeof address);
+    address.sll_family = AF_PACKET;
+    address.sll_ifindex = (int)if_nametoindex(name);
+    if (address.sll_ifindex == 0) return -1;
+    // Protocol 0: it sends only.
+    int frames = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (frames < 0) return -1;
+    if (bind(frames, (struct sockaddr *)&address, sizeof address) < 0) {
+        int saved = errno;
+        close(frames);
+        errno = saved;
+        return -1;
+    }
+    return frames;
+}
+
+int causeway_send_frames(int socket_, const void *frame, size_t length, int count) {
+    struct iovec vector = {.iov_base = (void *)frame, .iov_len = length};
+    struct mmsghdr messages[64];
+    if (count < 0 || count > 64) {
+        errno = EINVAL;
+        return -1;
+    }
+    memset(messages, 0, sizeof messages);
+    for (int i = 0; i < count; i++) {
+        messages[i].msg_hdr.msg_iov = &vector;
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    return sendmmsg(socket_, messages, (unsigned int)count, 0);
 }

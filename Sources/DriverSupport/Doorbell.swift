@@ -34,14 +34,24 @@ public struct Doorbell: ~Copyable {
     public mutating func completed(tag: UInt32) -> Bool {
         if tag == pauseTag {
             isPaused = false
+            // What rang meanwhile is taken now: the work that it announces is found in this turn, and would else be missing when the ring is
+            // noticed in the next, which would make every ring of a frontend that was once paused look spurious.
+            take()
             return true
         }
         guard tag == bellTag else { return false }
         isArmed = false
-        if channel.acknowledge() { rings &+= 1 }
-        channel.unmask()
+        take()
         hasRung = true
         return true
+    }
+
+    private mutating func take() {
+        if channel.acknowledge() {
+            rings &+= 1
+            hasRung = true
+        }
+        channel.unmask()
     }
 
     /// Waits for the next ring. Call when there is nothing more to do, before sleeping.

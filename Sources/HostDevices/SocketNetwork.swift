@@ -6,6 +6,7 @@ import DMA
 import Glibc
 import LinuxSystem
 import Packets
+import SharedMemory
 import Synchronization
 
 /// One end of a pair of sockets. A datagram is a frame behind the ten bytes of a virtio header.
@@ -15,6 +16,7 @@ public final class SocketNetwork: NetworkDevice {
     /// Bytes of payload in a frame.
     public let mtu: Int
     private let end: Descriptor
+    private let taken = Mutex<OffloadSet>([])
 
     /// Sends and receives on `end`.
     public init(name: String, end: Descriptor, mtu: Int = 1500) {
@@ -36,11 +38,34 @@ public final class SocketNetwork: NetworkDevice {
         )
     }
 
-    /// Whatever is at the other end is told of offloads by nobody.
-    public func setOffloads(_ offloads: OffloadSet) throws(Errno) {}
+    /// What the driver said last that whoever takes its frames can do; whatever is at the other end is told by nobody, it may ask.
+    public var offloads: OffloadSet { taken.withLock { $0 } }
+
+    public func setOffloads(_ offloads: OffloadSet) throws(Errno) { taken.withLock { $0 = offloads } }
 
     /// All queues share the one socket.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { FrameQueue(end, bus) }
+}
+
+/// A device that takes every frame and always has another one: the load of a benchmark.
+public final class EndlessNetwork: NetworkDevice {
+    public let name: String
+    public let mtu = 1500
+    private let frame: SharedRegion
+    private let byteCount: Int
+
+    /// Its frames have `byteCount` bytes, 14 to 65535, and a type that nobody knows.
+    public init(byteCount: Int) throws(Errno) {
+        precondition((14...65535).contains(byteCount))
+        name = "frames\(byteCount)"
+        self.byteCount = byteCount
+        frame = try SharedRegion(anonymous: (byteCount + SharedRegion.pageSize - 1) / SharedRegion.pageSize * SharedRegion.pageSize)
+        frame.fill(0, count: 6, with: 0xFF)
+        frame.write([0x02, 0, 0, 0, 0, 1, 0x88, 0xB5], at: 6)
+    }
+
+    public func setOffloads(_ offloads: OffloadSet) throws(Errno) {}
+    public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { NullFrameQueue(bus, frame, byteCount) }
 }
 
 /// A device that takes every frame and has none.
@@ -59,8 +84,17 @@ public final class NullNetwork: NetworkDevice {
 
 private final class NullFrameQueue: NetworkDeviceQueue {
     private let bus: MemoryBus
+    /// What it has; nil: nothing.
+    private let frame: SharedRegion?
+    private let byteCount: Int
     private(set) var statistics = NetworkDeviceStatistics()
-    init(_ bus: MemoryBus) { self.bus = bus }
+
+    init(_ bus: MemoryBus, _ frame: SharedRegion? = nil, _ byteCount: Int = 0) {
+        self.bus = bus
+        self.frame = frame
+        self.byteCount = byteCount
+    }
+
     var descriptor: Descriptor? { nil }
 
     /// Addresses are resolved all the same, so that a wrong one faults here too.
@@ -76,6 +110,22 @@ private final class NullFrameQueue: NetworkDeviceQueue {
         return .sent
     }
 
-    func receive(into segments: Span<BusSegment>) -> FrameReceived { .nothing }
+    func receive(into segments: Span<BusSegment>) -> FrameReceived {
+        guard let frame else { return .nothing }
+        var done = 0
+        for index in segments.indices where done < byteCount {
+            let part = BusSegment(
+                address: segments[index].address, byteCount: min(segments[index].byteCount, UInt32(byteCount - done)))
+            guard bus.write(part, from: frame, at: done) else {
+                statistics.errors &+= 1
+                return .failed(.badAddress)
+            }
+            done += Int(part.byteCount)
+        }
+        statistics.receivedFrames &+= 1
+        statistics.receivedBytes &+= UInt64(done)
+        return .frame(byteCount: done, FrameOffload())
+    }
+
     func close() {}
 }

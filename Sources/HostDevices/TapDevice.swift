@@ -17,15 +17,32 @@ public final class TapDevice: NetworkDevice {
     private let keeper: Descriptor
 
     /// Opens `name`, which is made if there is none.
-    public init(name: String) throws(DeviceError) {
+    /// - Parameter outlives: whether the interface stays when this process ends, with its addresses, routes and place in a bridge, until
+    ///   `retire` is called: for a backend whose successor goes on.
+    public init(name: String, outlives: Bool = false) throws(DeviceError) {
         self.name = name
         do throws(Errno) {
             keeper = try Self.open(name)
+            if outlives { _ = try retryingInterrupts { causeway_tap_persist(keeper.rawValue, 1) } }
             _ = try retryingInterrupts { causeway_tap_attach_queue(keeper.rawValue, 0) }
         } catch {
             throw .system(name: "tap \(name)", doing: error.rawValue == EINVAL ? "join it as one of several queues" : "open it", error)
         }
     }
+
+    /// What the interface is called now: a hot-plug script may have renamed it (`vifname`).
+    private var currentName: String {
+        var bytes = [CChar](repeating: 0, count: 16)
+        guard unsafe causeway_tap_name(keeper.rawValue, &bytes) == 0 else { return name }
+        return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Sets the interface's carrier, as its users see it.
+    public func setCarrier(_ isUp: Bool) throws(Errno) {
+        _ = try retryingInterrupts { causeway_tap_carrier(keeper.rawValue, isUp ? 1 : 0) }
+    }
+
+    public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {
         let raw = unsafe causeway_tap_open(name)
@@ -35,7 +52,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Bytes of payload in a frame, as the interface has it now.
     public var mtu: Int {
-        let value = unsafe causeway_interface_mtu(name)
+        let value = unsafe causeway_interface_mtu(currentName)
         return value > 0 ? Int(value) : 1500
     }
 
@@ -49,7 +66,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Opens one more queue; see `NetworkDevice`.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
-        FrameQueue(try Self.open(name), bus)
+        FrameQueue(try Self.open(currentName), bus)
     }
 }
 

@@ -42,13 +42,17 @@ extension LibxenHypervisor {
         LibxenContiguous(try grants.map(references, of: granter, access: access))
     }
 
+    /// See `Hypervisor.grantRoom`.
+    public func grantRoom() -> GrantRoom? { GrantLimits.room() }
+
     /// Has the hypervisor copy, in one batch; one status for each (libxengnttab).
     public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
         try grants.copy(operations)
     }
 }
 
-/// A ring's pages: unmapped with the last reference to the region.
+/// A ring's pages. No unmap notification is asked for (`xengnttab_map_grant_ref_notify`): a peer of a process that died is to learn nothing,
+/// for a successor goes on with the same pages, and where none can, the store says so. Unmapped with the last reference to the region.
 final class LibxenContiguous: ContiguousGrants {
     let region: SharedRegion
     init(_ region: SharedRegion) { self.region = region }

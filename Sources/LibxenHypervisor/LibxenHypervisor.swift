@@ -67,6 +67,10 @@ enum XenStoreLocation {
         // The stock tools' own variable.
         if let given = unsafe getenv("XENSTORED_PATH") { candidates.insert(unsafe String(cString: given), at: 0) }
         for path in candidates where unsafe access(path, R_OK | W_OK) == 0 { return path }
+        if let path = candidates.first(where: { unsafe access($0, F_OK) == 0 }) {
+            _ = unsafe access(path, R_OK | W_OK)
+            throw .disconnected("the store \(path): \(Errno.current); this process needs to read and write it")
+        }
         throw .disconnected(
             "no store: neither \(candidates.joined(separator: " nor ")) can be opened; is xenstored running?")
     }

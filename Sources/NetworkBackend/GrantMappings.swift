@@ -6,48 +6,47 @@ import Hypervisor
 import SharedMemory
 import XenWire
 
-/// A page that is mapped.
-struct MappedPage {
-    let grant: MappedGrant
-    let isWritable: Bool
-    /// The page's first byte on the queue's bus.
-    let address: BusAddress
-}
-
 /// Mapped pages by reference.
 final class GrantMappings {
     let limit: Int
     private let bus: MemoryBus
     private let hypervisor: any Hypervisor
     private let frontend: DomainID
-    private var pages: [UInt32: MappedPage] = [:]
+    private var grants: [UInt32: MappedGrant] = [:]
+    private var index: GrantIndex
     /// Changes with every removal: who remembers a page must look it up again.
     private(set) var generation: UInt32 = 0
 
     init(limit: Int, bus: MemoryBus, hypervisor: any Hypervisor, frontend: DomainID) {
         self.limit = limit
+        index = GrantIndex(limit: limit)
         self.bus = bus
         self.hypervisor = hypervisor
         self.frontend = frontend
     }
 
-    var count: Int { pages.count }
+    var count: Int { grants.count }
 
+    /// The first byte of the page on the queue's bus; nil if it is not mapped, or not writable though it must be.
     @inline(__always)
-    func page(_ reference: GrantReference) -> MappedPage? { pages.isEmpty ? nil : pages[reference.rawValue] }
+    func address(_ reference: GrantReference, writable: Bool) -> BusAddress? { index.address(reference.rawValue, writable: writable) }
+
+    /// The page itself, for a tracer; nil if it is not mapped.
+    func grant(_ reference: GrantReference) -> MappedGrant? { grants[reference.rawValue] }
 
     /// Maps what is listed; each entry by itself.
     func add(_ entries: [GrantMappingEntry]) -> [ControlStatus] {
         entries.map { entry in
-            if pages[entry.reference.rawValue] != nil { return .invalidParameter }
-            guard pages.count < limit else { return .bufferOverflow }
+            if grants[entry.reference.rawValue] != nil { return .invalidParameter }
+            guard grants.count < limit else { return .bufferOverflow }
             do throws(HypervisorError) {
                 let access: GrantAccess = entry.isReadOnly ? .readOnly : .readWrite
                 for grant in try hypervisor.mapGrants([entry.reference], of: frontend, access: access) {
                     let window = bus.attach(grant.region)
-                    pages[entry.reference.rawValue] = MappedPage(
-                        grant: grant, isWritable: access == .readWrite,
-                        address: window.advanced(by: UInt64(grant.offset)) ?? window)
+                    grants[entry.reference.rawValue] = grant
+                    index.insert(
+                        entry.reference.rawValue, window.advanced(by: UInt64(grant.offset)) ?? window,
+                        isWritable: access == .readWrite)
                 }
                 return .success
             } catch { return .invalidParameter }
@@ -58,17 +57,33 @@ final class GrantMappings {
     func remove(_ entries: [GrantMappingEntry]) -> [ControlStatus] {
         var gone: [MappedGrant] = []
         let statuses = entries.map { entry -> ControlStatus in
-            guard let page = pages.removeValue(forKey: entry.reference.rawValue) else { return .invalidParameter }
-            gone.append(page.grant)
+            guard let grant = grants.removeValue(forKey: entry.reference.rawValue) else { return .invalidParameter }
+            gone.append(grant)
             return .success
         }
+        if !gone.isEmpty { reindex() }
         release(gone)
         return statuses
     }
 
     func removeAll() {
-        release(pages.values.map(\.grant))
-        pages = [:]
+        let gone = Array(grants.values)
+        grants = [:]
+        index.removeAll()
+        release(gone)
+    }
+
+    /// Removal is rare: the index is made anew.
+    private func reindex() {
+        let old = index
+        index.removeAll()
+        for reference in grants.keys {
+            if let address = old.address(reference, writable: true) {
+                index.insert(reference, address, isWritable: true)
+            } else if let address = old.address(reference, writable: false) {
+                index.insert(reference, address, isWritable: false)
+            }
+        }
     }
 
     private func release(_ grants: [MappedGrant]) {

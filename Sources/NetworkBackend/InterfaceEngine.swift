@@ -2,6 +2,7 @@
 // by a queue.
 
 import DriverSupport
+import FrameTrace
 import Hypervisor
 import LinuxSystem
 import Reactor
@@ -12,6 +13,8 @@ public enum InterfaceReport: Sendable {
     case broken(String)
     /// Everything that was mapped is unmapped; the connection is no more.
     case closed
+    /// The other end of its wire may have come or gone.
+    case carrier
 }
 
 /// One connection of one frontend. On the reactor's thread, but for `statistics`.
@@ -19,6 +22,8 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
     private let reactor: Reactor
     let state: InterfaceState
     let queues: [InterfaceQueue]
+    /// Slots that a predecessor had taken and not answered.
+    let lostSlots: Int
     private var control: ControlCore?
     private var controlBell: Doorbell?
     private let controlRing: (any ContiguousGrants)?
@@ -31,11 +36,12 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
     init(
         reactor: Reactor, state: InterfaceState, queues: [InterfaceQueue], control: consuming ControlCore?,
         controlChannel: (any EventChannel)?, controlRing: (any ContiguousGrants)?,
-        report: @escaping @Sendable (InterfaceReport) -> Void
+        lostSlots: Int = 0, report: @escaping @Sendable (InterfaceReport) -> Void
     ) {
         self.reactor = reactor
         self.state = state
         self.queues = queues
+        self.lostSlots = lostSlots
         self.control = control
         if let controlChannel {
             controlBell = Doorbell(controlChannel, bellTag: Self.controlTag, pauseTag: Self.controlTag + 1)
@@ -53,6 +59,11 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
 
     var statistics: [NetworkQueueStatistics] { queues.map(\.statistics) }
 
+    /// Tells `taps` of every packet from now on, soon; from any thread.
+    func trace(_ taps: [TraceTap]) {
+        reactor.post { for queue in self.queues { queue.trace(taps) } }
+    }
+
     func poll() -> Bool {
         if isBroken || slot == nil { return false }
         var worked = false
@@ -64,9 +75,15 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         }
         if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {
             isBroken = true
+            queues.first?.transmit.trace?.note("the frontend broke its ring: \(fault)")
             report(.broken(fault))
         }
         return worked
+    }
+
+    func prepareToSpin() {
+        guard let slot, !isBroken else { return }
+        for queue in queues { queue.awaitDevice(reactor, slot) }
     }
 
     func prepareToSleep() -> Bool {

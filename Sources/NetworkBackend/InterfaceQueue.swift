@@ -2,6 +2,7 @@
 
 import DMA
 import DriverSupport
+import FrameTrace
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -98,6 +99,13 @@ final class InterfaceQueue {
         return worked
     }
 
+    /// Tells `taps` of every packet from now on; with none, costs nothing any more.
+    func trace(_ taps: [TraceTap]) {
+        let trace = taps.isEmpty ? nil : QueueTrace(taps, queue: Int(base / 8))
+        transmit.trace = trace
+        receive.trace = trace
+    }
+
     private func foundReceiveWork() { if receiveBell == nil { bell.foundWork() } else { receiveBell?.foundWork() } }
 
     private func publish() {
@@ -128,10 +136,7 @@ final class InterfaceQueue {
             waitsCredit = true
             reactor.after(microseconds: wait, slot, tag: base + Tag.credit)
         }
-        if transmit.isBlocked, !waitsWritable, let descriptor = device.descriptor {
-            waitsWritable = true
-            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
-        }
+        awaitDevice(reactor, slot)
         if receive.isStarved || receive.isStalled {
             // Pages are wanted: the frontend must ring when it posts some.
             if receive.ring.armAndRecheck() {
@@ -142,15 +147,31 @@ final class InterfaceQueue {
         if receive.isStarved {
             if !waitsExpiry {
                 waitsExpiry = true
-                reactor.after(microseconds: drainMicroseconds, slot, tag: base + Tag.expiry)
+                reactor.after(microseconds: microsecondsToExpiry, slot, tag: base + Tag.expiry)
             }
-        } else if !receive.deviceIsReady, !waitsReadable, !receive.deviceIsGone, let descriptor = device.descriptor {
-            waitsReadable = true
-            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
         }
         bell.arm(reactor, slot)
         receiveBell?.arm(reactor, slot)
         return false
+    }
+
+    /// What is left of the time that a frame may wait for pages.
+    private var microsecondsToExpiry: UInt64 {
+        let waited = (monotonicNanoseconds() - min(receive.starvedSince, monotonicNanoseconds())) / 1000
+        return drainMicroseconds - min(waited, drainMicroseconds)
+    }
+
+    /// Waits for the device, where there is something to wait for.
+    func awaitDevice(_ reactor: Reactor, _ slot: ReactorSlot) {
+        guard fault == nil, !transmit.isClosing else { return }
+        if transmit.isBlocked, !waitsWritable, let descriptor = device.roomDescriptor {
+            waitsWritable = true
+            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
+        }
+        if !receive.isStarved, !receive.deviceIsReady, !receive.deviceIsGone, !waitsReadable, let descriptor = device.descriptor {
+            waitsReadable = true
+            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
+        }
     }
 
     /// A completion under one of this queue's tags.
@@ -172,14 +193,26 @@ final class InterfaceQueue {
             waitsWritable = false
             transmit.isBlocked = false
             transmit.sendAll()
+            updateSnapshot()
         case Tag.credit:
             waitsCredit = false
             transmit.creditWait = nil
         case Tag.expiry:
             waitsExpiry = false
+            // The timer may have been set for a frame that has found its pages since.
+            guard receive.isStarved, microsecondsToExpiry == 0 else { return }
             receive.expire()
+            updateSnapshot()
         default: break
         }
+    }
+
+    /// Wakes both sides of a frontend whose rings were taken over: it may have rung while nobody listened, and a predecessor may have died
+    /// between its answers and its ring.
+    func announceSuccession() {
+        _ = transmit.ring.publish()
+        bell.channel.notify()
+        receiveBell?.channel.notify()
     }
 
     private func updateSnapshot() {

@@ -15,6 +15,8 @@ final class InterfaceState {
     let queueCount: Int
     /// Multicast addresses that the frontend wants; nil: all.
     var wanted: Set<UInt64>?
+    /// The list of a predecessor is not known: all come through, and changes are only noted.
+    private let forwardsAll: Bool
     /// How frames for the frontend are spread over queues.
     var spreading = HashSpreading()
 
@@ -23,7 +25,8 @@ final class InterfaceState {
 
     static let mostMulticastAddresses = 64
 
-    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures) {
+    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, isAdopted: Bool = false) {
+        forwardsAll = isAdopted
         self.features = features
         queueCount = keys.queues.count
         wanted = keys.multicastControl ? [] : nil
@@ -45,7 +48,7 @@ final class InterfaceState {
     /// Whether the frontend wants frames for `address`.
     @inline(__always)
     func wants(_ address: MACAddress) -> Bool {
-        guard let wanted, address.isMulticast, address != .broadcast else { return true }
+        guard let wanted, !forwardsAll, address.isMulticast, address != .broadcast else { return true }
         return wanted.contains(address.littleEndian)
     }
 }

@@ -17,13 +17,26 @@ public struct NetworkSettings: Equatable, Sendable {
     /// Bytes that the frontend may send in a period, and the period in microseconds (`rate`).
     public var rate: CreditRate?
 
-    /// The interface's name on this side.
-    public var interface: String { name ?? "vif\(device.frontend).\(device.number)" }
+    /// The hot-plug script that the toolstack names.
+    public var script: String?
+    /// The interface that this one is wired to, with nothing between (`peer`, Causeway's own node); nil: it has a device of this host's.
+    public var peer: DeviceID?
+    /// Whether a script puts the interface in its place (address, bridge, up), which else is for whoever opens it.
+    public var isPlacedByScript = false
+
+    /// The interface's name on this side. A script that has not run yet gives it the wanted name itself, and refuses if that exists.
+    public var interface: String {
+        let plain = "vif\(device.frontend).\(device.number)"
+        return isPlacedByScript ? plain : name ?? plain
+    }
 
     /// Settings as given.
     public init(
-        device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil
+        device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil,
+        script: String? = nil, peer: DeviceID? = nil
     ) {
+        self.peer = peer
+        self.script = script
         self.device = device
         self.address = address
         self.name = name
@@ -53,8 +66,19 @@ public struct NetworkSettings: Equatable, Sendable {
             }
             rate = parsed
         }
+        var script = try store.text("\(base)/script")
+        if script?.isEmpty == true { script = nil }
+        var peer: DeviceID?
+        if let text = try store.text("\(base)/peer") {
+            let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+            guard parts.count == 2, let domain = StoreNumber.parse(parts[0], as: UInt16.self), DomainID(domain).isOrdinary,
+                let number = StoreNumber.parse(parts[1], as: UInt32.self)
+            else { throw .malformed(MalformedNode("\(base)/peer", "is \(StoreNumber.quote(text)), not DOMAIN/NUMBER")) }
+            peer = DeviceID(frontend: DomainID(domain), number: number)
+        }
         return NetworkSettings(
             device: path.device, address: address, name: try named("vifname"), bridge: try named("bridge"),
-            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate)
+            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate, script: script,
+            peer: peer)
     }
 }

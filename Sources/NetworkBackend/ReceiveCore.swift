@@ -7,6 +7,7 @@
 import DMA
 import HostDevices
 import Hypervisor
+import LinuxSystem
 import Packets
 import SharedMemory
 import SharedRing
@@ -26,20 +27,27 @@ struct ReceiveCore: ~Copyable {
     var fault: String?
     var isClosing = false
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace?
+    /// What is taken is written down there; nil: nowhere.
+    let journal: InterfaceJournal?
     /// The device may have frames; cleared when it says that it has none.
     var deviceIsReady = true
     var deviceIsGone = false
     /// There are frames, or may be, and too few pages.
     private(set) var isStarved = false
+    /// When the frame that waits came, or when the queue was first seen without a page (monotonic nanoseconds); 0: neither.
+    private(set) var starvedSince: UInt64 = 0
     /// Nobody posts pages: frames are thrown away.
     private(set) var isStalled = false
     /// How many pages there were when that began: with no more than these the same would begin again (B9).
     private var stalledWith = 0
 
+    private let bus: MemoryBus
     private let staging: SharedRegion
     private let stagingAddress: BusAddress
-    /// Pages that the frontend posted and that hold nothing yet, oldest first.
-    private var posted: [Posted?]
+    /// Pages that the frontend posted and that hold nothing yet, oldest first. Plain values: no reference is counted for a slot.
+    private var posted: [Posted]
     private var postedHead = 0
     private(set) var postedCount = 0
     private var mappingGeneration: UInt32 = 0
@@ -48,7 +56,6 @@ struct ReceiveCore: ~Copyable {
     /// The last of them has no pages yet.
     private(set) var holdsFrame = false
     private var segments: [BusSegment] = []
-    private var pieces = FramePieces()
     private var copies: [GrantCopy] = []
     private var copyOwners: [Int] = []
 
@@ -58,7 +65,8 @@ struct ReceiveCore: ~Copyable {
 
     private struct Posted {
         let request: ReceiveRequest
-        let mapped: MappedPage?
+        /// Where the page is mapped; nil: nowhere.
+        let address: BusAddress?
     }
 
     struct Frame {
@@ -71,12 +79,17 @@ struct ReceiveCore: ~Copyable {
 
     init(
         ring: consuming BackRing<ReceiveRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
-        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers
+        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers,
+        journal: InterfaceJournal? = nil, posted left: [ReceiveRequest] = []
     ) {
+        self.journal = journal
         self.index = index
         staging = buffers.staging
+        self.bus = bus
         stagingAddress = bus.attach(staging)
-        posted = Array(repeating: nil, count: Int(ring.geometry.slotCount))
+        posted = Array(
+            repeating: Posted(request: ReceiveRequest(id: 0, reference: GrantReference(0)), address: nil),
+            count: Int(ring.geometry.slotCount))
         self.ring = ring
         self.interface = interface
         self.mappings = mappings
@@ -84,6 +97,11 @@ struct ReceiveCore: ~Copyable {
         self.frontend = frontend
         self.device = device
         segments.reserveCapacity(QueueBuffers.pagesPerFrame)
+        // Pages that a predecessor took and did not use.
+        for request in left {
+            posted[postedCount] = resolve(request)
+            postedCount += 1
+        }
     }
 
     var isOpen: Bool { !isClosing && fault == nil }
@@ -121,7 +139,11 @@ struct ReceiveCore: ~Copyable {
             if postedCount == 0 {
                 isStarved = true
             } else if canReceiveDirectly {
-                if !staged.isEmpty { deliverStaged() }
+                if !staged.isEmpty {
+                    // What is staged takes its pages first; then there may be too few.
+                    deliverStaged()
+                    continue
+                }
                 if receiveDirectly() { moved += 1 }
             } else {
                 if staged.count == QueueBuffers.stagedFrames { deliverStaged() }
@@ -129,6 +151,7 @@ struct ReceiveCore: ~Copyable {
             }
         }
         deliverStaged()
+        if !isStarved { starvedSince = 0 } else if starvedSince == 0 || moved > 0 { starvedSince = monotonicNanoseconds() }
         return moved
     }
 
@@ -154,6 +177,7 @@ struct ReceiveCore: ~Copyable {
             statistics.receiveDropped &+= 1
         }
         isStarved = false
+        starvedSince = 0
         isStalled = true
         stalledWith = postedCount
     }
@@ -163,7 +187,10 @@ struct ReceiveCore: ~Copyable {
     private mutating func takePosted(_ wanted: Int) {
         guard postedCount < wanted else { return }
         do throws(RingError) {
-            while postedCount < posted.count, let request = try ring.nextRequest() {
+            while postedCount < posted.count {
+                let index = ring.nextRequestIndex
+                guard let request = try ring.nextRequest() else { break }
+                journal?.took(request, at: index)
                 posted[(postedHead + postedCount) % posted.count] = resolve(request)
                 postedCount += 1
             }
@@ -171,20 +198,22 @@ struct ReceiveCore: ~Copyable {
     }
 
     private func resolve(_ request: ReceiveRequest) -> Posted {
-        guard let page = mappings.page(request.reference), page.isWritable else { return Posted(request: request, mapped: nil) }
-        return Posted(request: request, mapped: page)
+        Posted(request: request, address: mappings.address(request.reference, writable: true))
     }
 
     private mutating func lookUpAgain() {
         mappingGeneration = mappings.generation
         for index in 0..<postedCount {
             let place = (postedHead + index) % posted.count
-            if let request = posted[place]?.request { posted[place] = resolve(request) }
+            posted[place] = resolve(posted[place].request)
         }
     }
 
     @inline(__always)
-    private func postedPage(_ index: Int) -> Posted? { posted[(postedHead + index) % posted.count] }
+    private func postedPage(_ index: Int) -> Posted {
+        let place = postedHead &+ index
+        return posted[place < posted.count ? place : place &- posted.count]
+    }
 
     private mutating func dropPosted(_ count: Int) {
         postedHead = (postedHead + count) % posted.count
@@ -198,7 +227,7 @@ struct ReceiveCore: ~Copyable {
         let wanted = dataSlots + extraSlots
         // A frame's bytes may turn out to be another queue's.
         guard postedCount >= wanted, !(interface.spreading.isActive && interface.queueCount > 1) else { return false }
-        for index in 0..<wanted where postedPage(index)?.mapped == nil { return false }
+        for index in 0..<wanted where postedPage(index).address == nil { return false }
         return true
     }
 
@@ -208,7 +237,7 @@ struct ReceiveCore: ~Copyable {
         let reserved = extraSlots
         segments.removeAll(keepingCapacity: true)
         for page in 0..<dataSlots {
-            guard let address = postedPage(page == 0 ? 0 : page + reserved)?.mapped?.address else { return false }
+            guard let address = postedPage(page == 0 ? 0 : page + reserved).address else { return false }
             if let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == address {
                 segments[segments.count - 1].byteCount += UInt32(Self.page)
             } else {
@@ -216,14 +245,6 @@ struct ReceiveCore: ~Copyable {
             }
         }
         guard let (count, offload) = receive() else { return false }
-        pieces.removeAll()
-        var left = count
-        var index = 0
-        while left > 0, let page = postedPage(index)?.mapped {
-            pieces.append(page.grant.region, page.grant.offset, min(left, Self.page))
-            left -= Self.page
-            index += index == 0 ? 1 + reserved : 1
-        }
         guard let frame = describe(count, offload, slot: -1) else { return true }
         let plan = frame.plan
         // At most one page moves for an MTU of 9000; large frames are segmented ones and lie right.
@@ -236,10 +257,9 @@ struct ReceiveCore: ~Copyable {
     private func moveUp(_ plan: ReceivePlan, by shift: Int, _ byteCount: Int) {
         for page in 1..<plan.dataSlots {
             let to = page + plan.extraSlots
-            guard let source = postedPage(to + shift)?.mapped, let target = postedPage(to)?.mapped else { return }
-            target.grant.region.copy(
-                from: source.grant.region, source.grant.offset, count: min(Self.page, byteCount - page * Self.page),
-                to: target.grant.offset)
+            guard let source = postedPage(to + shift).address, let target = postedPage(to).address else { return }
+            let count = min(Self.page, byteCount - page * Self.page)
+            _ = bus.copy(BusSegment(address: source, byteCount: UInt32(count)), to: target)
         }
     }
 
@@ -253,8 +273,6 @@ struct ReceiveCore: ~Copyable {
         guard let address = stagingAddress.advanced(by: UInt64(offset)) else { return false }
         segments.append(BusSegment(address: address, byteCount: UInt32(QueueBuffers.pagesPerFrame * Self.page)))
         guard let (count, offload) = receive() else { return false }
-        pieces.removeAll()
-        pieces.append(staging, offset, count)
         guard let frame = describe(count, offload, slot: slot) else { return true }
         staged.append(frame)
         if reservedSlots > postedCount {
@@ -322,10 +340,10 @@ struct ReceiveCore: ~Copyable {
         let plan = frame.plan
         let base = frame.slot * QueueBuffers.pagesPerFrame * Self.page
         for page in 0..<plan.dataSlots {
-            guard let target = postedPage(first + (page == 0 ? 0 : page + plan.extraSlots)) else { continue }
+            let target = postedPage(first + (page == 0 ? 0 : page + plan.extraSlots))
             let count = min(Self.page, frame.byteCount - page * Self.page)
-            if let mapped = target.mapped {
-                mapped.grant.region.copy(from: staging, base + page * Self.page, count: count, to: mapped.grant.offset)
+            if let address = target.address {
+                _ = bus.write(BusSegment(address: address, byteCount: UInt32(count)), from: staging, at: base + page * Self.page)
             } else {
                 copies.append(
                     GrantCopy(
@@ -353,25 +371,27 @@ struct ReceiveCore: ~Copyable {
         return nil
     }
 
-    /// Looks at the frame in `pieces`, completes a checksum that the frontend does not take; nil if the frame is not for it.
+    /// Looks at the frame just received into `segments`, completes a checksum that the frontend does not take; nil if the frame is not for it.
     private mutating func describe(_ byteCount: Int, _ offload: FrameOffload, slot: Int) -> Frame? {
         var frame = Frame(slot: slot, byteCount: byteCount, marks: FrameMarks(), hash: nil)
         frame.marks.isValidated = offload.isValidated
-        let spreading = interface.spreading
-        let isPlain = offload.checksum == nil && offload.segmentation == nil && !spreading.isActive
+        let spreads = interface.spreading.isActive
+        let isPlain = offload.checksum == nil && offload.segmentation == nil && !spreads
         let room = dataSlots * Self.page
         guard byteCount >= NetworkProtocol.headerSize, byteCount <= min(room, NetworkProtocol.maximumPacketSize) else { return drop() }
         if isPlain && interface.wanted == nil { return frame }
         // The page may be the frontend's: what is decided on is a copy.
         let head = QueueBuffers.stagedFrames * QueueBuffers.pagesPerFrame * Self.page
-        let headCount = pieces.copyHead(min(byteCount, FrameHeaders.mostBytes), to: staging, at: head)
+        let headCount = BusFrame.copyHead(
+            segments.span, min(byteCount, FrameHeaders.mostBytes), on: bus, to: staging, at: head)
         if interface.wanted != nil, !interface.wants(MACAddress(littleEndian: staging.load(head))) { return drop() }
         if isPlain { return frame }
         let headers = FrameHeaders(in: staging, at: head, count: headCount)
         guard let (marks, unfinished) = offload.marks(for: interface.abilities, headers) else { return drop() }
-        if let unfinished, !pieces.complete(unfinished) { return drop() }
+        if let unfinished, !BusFrame.complete(unfinished, segments.span, byteCount: byteCount, on: bus) { return drop() }
         frame.marks = marks
-        if spreading.isActive, let headers {
+        if spreads, let headers {
+            let spreading = interface.spreading
             frame.hash = spreading.toeplitz.hash(headers, in: staging, at: head, types: spreading.types)
             if let hash = frame.hash, interface.queueCount > 1 {
                 let target = spreading.queue(hash.value, of: interface.queueCount)
@@ -400,6 +420,7 @@ struct ReceiveCore: ~Copyable {
         if reservedSlots > postedCount {
             holdsFrame = true
             isStarved = true
+            starvedSince = monotonicNanoseconds()
         }
         return true
     }
@@ -421,9 +442,11 @@ struct ReceiveCore: ~Copyable {
         if let segmentation = frame.marks.segmentation {
             var extra = ExtraInfo(segmenting: segmentation.type, size: segmentation.size)
             extra.hasMore = frame.hash != nil
-            ring.push(ReceiveSlot(extra))
+            respond(1, ReceiveSlot(extra))
         }
-        if let hash = frame.hash { ring.push(ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz))) }
+        if let hash = frame.hash {
+            respond(plan.extraSlots, ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz)))
+        }
         var left = frame.byteCount - Self.page
         var slot = 1 + plan.extraSlots
         while left > 0 {
@@ -431,25 +454,48 @@ struct ReceiveCore: ~Copyable {
             left -= Self.page
             slot += 1
         }
+        if let trace { tell(trace, frame) }
         dropPosted(plan.slotCount)
         statistics.received &+= 1
         statistics.receivedBytes &+= UInt64(frame.byteCount)
     }
 
     private mutating func push(_ slot: Int, _ flags: ReceiveFlags, _ byteCount: Int) {
-        guard let request = postedPage(slot)?.request else { return }
-        ring.push(ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+        let request = postedPage(slot).request
+        respond(slot, ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+    }
+
+    /// Puts one slot on the ring; `index` is its place among the posted ones.
+    @inline(__always)
+    private mutating func respond(_ index: Int, _ slot: ReceiveSlot) {
+        ring.push(slot)
+        if let trace { trace.answered(slot, page: postedPage(index).request.reference) }
+    }
+
+    private func tell(_ trace: QueueTrace, _ frame: Frame) {
+        let (plan, base) = (frame.plan, frame.slot * QueueBuffers.pagesPerFrame * Self.page)
+        for page in 0..<plan.dataSlots {
+            let count = min(Self.page, frame.byteCount - page * Self.page)
+            if frame.slot >= 0 {
+                trace.append(staging, base + page * Self.page, count)
+            } else if let grant = mappings.grant(postedPage(page == 0 ? 0 : page + plan.extraSlots).request.reference) {
+                trace.append(grant.region, grant.offset, count)
+            }
+        }
+        trace.received(.okay, byteCount: frame.byteCount)
     }
 
     /// A page of the frame could not be written: an error in every slot, so that the frontend drops it whole (B27).
     private mutating func refuse(_ frame: Frame) {
         let count = frame.plan.slotCount
         for slot in 0..<count {
-            guard let request = postedPage(slot)?.request else { continue }
-            ring.push(
+            let request = postedPage(slot).request
+            respond(
+                slot,
                 ReceiveSlot(
                     ReceiveResponse(id: request.id, flags: slot + 1 < count ? .moreData : [], status: NetworkStatus.error.rawValue)))
         }
+        if let trace { trace.received(.error, byteCount: frame.byteCount) }
         dropPosted(count)
         statistics.receiveDropped &+= 1
     }

@@ -26,7 +26,12 @@ struct TransmitCore: ~Copyable {
     /// Microseconds to wait before a packet that was taken may be sent; nil: none waits.
     var creditWait: UInt64?
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace? { didSet { packet.keepsSlots = trace != nil } }
+    /// What is taken is written down there; nil: nowhere.
+    let journal: InterfaceJournal?
 
+    private let bus: MemoryBus
     /// First bytes of each packet of a batch: private, parsed, and sent instead of the original (B12).
     private let heads: SharedRegion
     private let headsAddress: BusAddress
@@ -42,8 +47,6 @@ struct TransmitCore: ~Copyable {
     private var nextOutgoing = 0
     private var ids: [UInt16] = []
     private var segments: [BusSegment] = []
-    private var packetSegments: [BusSegment] = []
-    private var pieces = FramePieces()
     private var copies: [GrantCopy] = []
     private var copyOwners: [Int32] = []
 
@@ -68,8 +71,11 @@ struct TransmitCore: ~Copyable {
 
     init(
         ring: consuming BackRing<TransmitRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
-        frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?
+        frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?,
+        journal: InterfaceJournal? = nil, unanswered: [TransmitResponse] = []
     ) {
+        self.journal = journal
+        self.bus = bus
         heads = buffers.heads
         bounce = buffers.bounce
         headsAddress = bus.attach(heads)
@@ -81,6 +87,8 @@ struct TransmitCore: ~Copyable {
         self.frontend = frontend
         self.device = device
         credit = Credit(rate, now: monotonicNanoseconds() / 1000)
+        // What a predecessor took is lost.
+        for response in unanswered { self.ring.push(response) }
     }
 
     /// Whether packets may be taken now.
@@ -94,9 +102,12 @@ struct TransmitCore: ~Copyable {
         do throws(RingError) {
             while taken < Self.batch, outgoing.count < Self.batch, isOpen, bounceUsed + 0x1_0000 <= bounce.byteCount {
                 if !holdsPacket {
+                    let index = ring.nextRequestIndex
                     guard let slot = try ring.nextRequest() else { break }
                     taken += 1
-                    guard try accept(slot) else {
+                    let isAccepted = try accept(slot)
+                    journal?.took(packet, at: index)
+                    guard isAccepted else {
                         rejected += 1
                         continue
                     }
@@ -115,29 +126,30 @@ struct TransmitCore: ~Copyable {
         return (taken, rejected)
     }
 
-    /// Assembles the packet that begins with `slot`; false if there is nothing to send and all is answered.
+    /// Assembles the packet that begins with `slot`; false if there is nothing to send and its answer is prepared.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
-        switch try packet.assemble(slot, from: &ring) {
+        let verdict = try packet.assemble(slot, from: &ring)
+        if let trace { trace.assembled(packet, verdict) }
+        switch verdict {
         case .packet: return true
-        case .drop:
-            statistics.transmitErrors &+= 1
-            answerPacket(.error)
-        case .multicast(let address, let isAdded):
-            answerPacket(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
-            return false
+        case .drop: refuse(.error)
+        case .multicast(let address, let isAdded): refuse(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
         case .fatal(let rejection):
-            answerPacket(.error)
+            refuse(.error)
             fault = rejection.description
         }
         return false
     }
 
-    /// Answers the packet in hand, slot by slot (item 34).
-    private mutating func answerPacket(_ status: NetworkStatus) {
-        for (index, part) in packet.parts.enumerated() {
-            ring.push(TransmitResponse(id: part.id, status: status))
-            if index == 0 { answerExtras(packet.extraCount) }
-        }
+    /// Answers the packet in hand without sending it, slot by slot (item 34), when it is its turn: answers keep the requests' order, which
+    /// a successor of this process relies on.
+    private mutating func refuse(_ status: NetworkStatus) {
+        let firstID = ids.count
+        for part in packet.parts { ids.append(part.id) }
+        outgoing.append(
+            Outgoing(
+                firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
+                segmentCount: 0, byteCount: 0, marks: FrameMarks(), isCopied: false, head: 0, headCount: 0, status: status))
     }
 
     private mutating func answerExtras(_ count: Int) {
@@ -158,44 +170,49 @@ struct TransmitCore: ~Copyable {
             firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
             segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
+        if let trace { trace.prepared(packet, at: outgoing.count) }
         outgoing.append(entry)
     }
 
     /// Names the packet's mapped pages; false if one is not mapped.
     private mutating func refer(_ entry: inout Outgoing) -> Bool {
-        packetSegments.removeAll(keepingCapacity: true)
-        pieces.removeAll()
         entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
         entry.head = (outgoing.count % Self.batch) * Self.headSize
-        var skip = entry.headCount
+        var copied = 0
         if let address = headsAddress.advanced(by: UInt64(entry.head)) {
-            packetSegments.append(BusSegment(address: address, byteCount: UInt32(entry.headCount)))
+            segments.append(BusSegment(address: address, byteCount: UInt32(entry.headCount)))
         }
         for part in packet.parts {
-            guard let page = mappings.page(part.reference) else { return false }
-            pieces.append(page.grant.region, page.grant.offset + Int(part.offset), Int(part.byteCount))
-            let start = min(skip, Int(part.byteCount))
-            skip -= start
-            let count = Int(part.byteCount) - start
-            if count > 0, let address = page.address.advanced(by: UInt64(part.offset) + UInt64(start)) {
-                append(BusSegment(address: address, byteCount: UInt32(count)))
+            guard let page = mappings.address(part.reference, writable: false),
+                var address = page.advanced(by: UInt64(part.offset))
+            else {
+                segments.removeLast(segments.count - entry.firstSegment)
+                return false
             }
+            var count = Int(part.byteCount)
+            let skip = min(entry.headCount - copied, count)
+            if skip > 0 {
+                // Copied before anything is decided on it; what faults here faults in the device, too.
+                _ = bus.read(BusSegment(address: address, byteCount: UInt32(skip)), into: heads, at: entry.head + copied)
+                copied += skip
+                count -= skip
+                guard count > 0, let next = address.advanced(by: UInt64(skip)) else { continue }
+                address = next
+            }
+            append(BusSegment(address: address, byteCount: UInt32(count)), behind: entry.firstSegment)
         }
-        _ = pieces.copyHead(entry.headCount, to: heads, at: entry.head)
-        segments.append(contentsOf: packetSegments)
-        entry.segmentCount = packetSegments.count
+        entry.segmentCount = segments.count - entry.firstSegment
         statistics.mappedFrames &+= 1
         return true
     }
 
-    /// Neighbours on the bus become one segment.
-    private mutating func append(_ segment: BusSegment) {
-        if let last = packetSegments.last, packetSegments.count > 1,
-            last.address.advanced(by: UInt64(last.byteCount)) == segment.address
-        {
-            packetSegments[packetSegments.count - 1].byteCount += segment.byteCount
+    /// Neighbours on the bus become one segment; never with the head, which is ours.
+    private mutating func append(_ segment: BusSegment, behind head: Int) {
+        let last = segments.count - 1
+        if last > head, segments[last].address.advanced(by: UInt64(segments[last].byteCount)) == segment.address {
+            segments[last].byteCount += segment.byteCount
         } else {
-            packetSegments.append(segment)
+            segments.append(segment)
         }
     }
 
@@ -247,7 +264,7 @@ struct TransmitCore: ~Copyable {
         while nextOutgoing < outgoing.count {
             let entry = outgoing[nextOutgoing]
             var status = entry.status
-            if status == .okay {
+            if status == .okay, entry.segmentCount > 0 {
                 switch send(entry) {
                 case .sent:
                     statistics.transmitted &+= 1
@@ -262,6 +279,7 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
+            if let trace { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
@@ -274,6 +292,12 @@ struct TransmitCore: ~Copyable {
             segments.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
+    }
+
+    private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {
+        trace.answered(
+            nextOutgoing, status, byteCount: entry.byteCount,
+            head: (entry.isCopied ? bounce : heads, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
     }
 
     /// Sends one packet; nil if its marks do not fit it.

@@ -64,6 +64,11 @@ final class FrontendEngine: ReactorClient, @unchecked Sendable {
         return worked
     }
 
+    func prepareToSpin() {
+        guard let slot else { return }
+        for queue in queues { queue.prepareToSpin(reactor, slot) }
+    }
+
     func prepareToSleep() -> Bool {
         guard let slot else { return false }
         var hasWork = false
@@ -187,19 +192,29 @@ private final class FrontendQueue {
         {
             return true
         }
-        if now.receive.isBlocked, !waitsWritable, let descriptor = device.descriptor {
-            waitsWritable = true
-            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
-        }
-        if !now.transmit.isStarved, !now.transmit.deviceIsReady, !now.transmit.deviceIsGone, !waitsReadable,
-            let descriptor = device.descriptor
-        {
-            waitsReadable = true
-            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
-        }
+        awaitDevice(now, reactor, slot)
         now.bell.arm(reactor, slot)
         now.receiveBell?.arm(reactor, slot)
         return false
+    }
+
+    func prepareToSpin(_ reactor: Reactor, _ slot: ReactorSlot) {
+        guard let now = connection.take() else { return }
+        awaitDevice(now, reactor, slot)
+        connection = consume now
+    }
+
+    /// Waits for the device, where there is something to wait for.
+    private func awaitDevice(_ now: borrowing Connection, _ reactor: Reactor, _ slot: ReactorSlot) {
+        guard let descriptor = device.descriptor else { return }
+        if now.receive.isBlocked, !waitsWritable {
+            waitsWritable = true
+            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
+        }
+        if !now.transmit.isStarved, !now.transmit.deviceIsReady, !now.transmit.deviceIsGone, !waitsReadable {
+            waitsReadable = true
+            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
+        }
     }
 
     func completed(_ tag: UInt32) {

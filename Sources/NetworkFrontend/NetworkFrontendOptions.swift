@@ -18,7 +18,7 @@ public struct NetworkFrontendOptions: Sendable {
     /// Whether only the multicast addresses that are asked for come through.
     public var multicastControl = false
     /// How the reactor waits.
-    public var polling: PollingPolicy = .sleep
+    public var polling: PollingPolicy = .adaptive(microseconds: 20)
 
     /// The defaults.
     public init() {}

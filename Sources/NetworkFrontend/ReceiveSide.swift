@@ -13,7 +13,6 @@ import XenWire
 /// The receive ring and the pages on it.
 struct ReceiveSide: ~Copyable {
     var ring: FrontRing<ReceiveRing>
-    private let region: SharedRegion
     private let references: [GrantReference]
     private let address: BusAddress
     private let device: any NetworkDeviceQueue
@@ -26,7 +25,10 @@ struct ReceiveSide: ~Copyable {
     /// Pages whose frames are done with.
     private var returned: UInt32 = 0
     private var segments: [BusSegment] = []
-    private var pieces = FramePieces()
+    /// Where the frame in hand lies, and its bytes.
+    private var parts: [BusSegment] = []
+    private var byteCount = 0
+    private let bus: MemoryBus
     /// The device has no room for the frame in `segments`.
     private(set) var isBlocked = false
     private var blocked = FrameOffload()
@@ -41,7 +43,7 @@ struct ReceiveSide: ~Copyable {
     /// - Parameter scratch: private memory, a page of it from `Self.page` on.
     init(_ link: QueueLink, _ pages: QueuePages, _ device: any NetworkDeviceQueue, _ bus: MemoryBus, scratch: SharedRegion) {
         ring = FrontRing(initialising: link.receiveRing.region, ReceiveRing())
-        region = pages.receive.region
+        self.bus = bus
         references = pages.receive.references
         address = bus.attach(pages.receive.region)
         self.device = device
@@ -91,7 +93,8 @@ struct ReceiveSide: ~Copyable {
 
     /// Takes the frame that begins with `first`, all of it, whatever is wrong with it.
     private mutating func take(_ first: ReceiveSlot) throws(FrontendFault) {
-        pieces.removeAll()
+        parts.removeAll(keepingCapacity: true)
+        byteCount = 0
         var marks = FrameMarks()
         var isSpoilt = false
         var response = first.response
@@ -134,18 +137,19 @@ struct ReceiveSide: ~Copyable {
         let page = Int(taken % UInt32(QueuePages.count))
         taken &+= 1
         let end = Int(response.offset) + Int(response.status)
-        if response.status <= 0 || end > Self.page || Int(response.id) != page || pieces.pieces.count == Self.mostSlots {
+        if response.status <= 0 || end > Self.page || Int(response.id) != page || parts.count == Self.mostSlots {
             isSpoilt = true
-        } else if !isSpoilt {
-            pieces.append(region, page * Self.page + Int(response.offset), Int(response.status))
+        } else if !isSpoilt, let place = address.advanced(by: UInt64(page * Self.page + Int(response.offset))) {
+            parts.append(BusSegment(address: place, byteCount: UInt32(response.status)))
+            byteCount += Int(response.status)
         }
     }
 
     private mutating func deliver(_ marks: FrameMarks, _ isSpoilt: Bool, firstCount: Int) {
-        let byteCount = pieces.byteCount
         // A first slot shorter than an Ethernet header (C9).
         guard !isSpoilt, firstCount >= NetworkProtocol.headerSize, byteCount <= NetworkProtocol.maximumPacketSize else { return drop() }
-        let headCount = pieces.copyHead(min(byteCount, FrameHeaders.mostBytes), to: scratch, at: Self.page)
+        let headCount = BusFrame.copyHead(
+            parts.span, min(byteCount, FrameHeaders.mostBytes), on: bus, to: scratch, at: Self.page)
         guard let offload = FrameOffload(marks, in: scratch, head: Self.page, headCount: headCount, byteCount: byteCount) else {
             return drop()
         }
@@ -154,15 +158,15 @@ struct ReceiveSide: ~Copyable {
             segments.append(BusSegment(address: head, byteCount: UInt32(headCount)))
         }
         var skip = headCount
-        for piece in pieces.pieces {
-            let start = min(skip, piece.byteCount)
+        for part in parts {
+            let start = min(skip, Int(part.byteCount))
             skip -= start
-            if piece.byteCount > start, let place = address.advanced(by: UInt64(piece.offset + start)) {
-                if segments.count > 1, let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == place {
-                    segments[segments.count - 1].byteCount += UInt32(piece.byteCount - start)
-                } else {
-                    segments.append(BusSegment(address: place, byteCount: UInt32(piece.byteCount - start)))
-                }
+            let count = Int(part.byteCount) - start
+            guard count > 0, let place = part.address.advanced(by: UInt64(start)) else { continue }
+            if segments.count > 1, let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == place {
+                segments[segments.count - 1].byteCount += UInt32(count)
+            } else {
+                segments.append(BusSegment(address: place, byteCount: UInt32(count)))
             }
         }
         send(offload, byteCount)

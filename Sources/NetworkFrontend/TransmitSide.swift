@@ -16,18 +16,18 @@ struct TransmitSide: ~Copyable {
     var ring: FrontRing<TransmitRing>
     private let features: NetworkFeatures
     private let abilities: PeerAbilities
-    private let region: SharedRegion
     private let references: [GrantReference]
     private let address: BusAddress
     private let device: any NetworkDeviceQueue
-    /// Pages that are free, in the order in which they came back: neighbours stay neighbours.
+    /// Pages that are free; the last is taken first, for what came back last is still in the processor's cache. What comes back together
+    /// is put back so that it comes out in the same order: neighbours stay neighbours.
     private var free: [UInt16]
-    private var freeHead = 0
-    private var freeCount: Int
     /// By id: whether it is on the ring.
     private var isUsed: [Bool]
+    /// Slots of extra information on the ring, whose answers carry no id.
+    private var extrasOut = 0
     private var segments: [BusSegment] = []
-    private var pieces = FramePieces()
+    private let bus: MemoryBus
     private let scratch: SharedRegion
     /// The device may have frames; cleared when it says that it has none.
     var deviceIsReady = true
@@ -44,13 +44,12 @@ struct TransmitSide: ~Copyable {
         ring = FrontRing(initialising: link.transmitRing.region, TransmitRing())
         features = link.features
         abilities = link.features.abilities
-        region = pages.transmit.region
+        self.bus = bus
         references = pages.transmit.references
         address = bus.attach(pages.transmit.region)
         self.device = device
         self.scratch = scratch
-        free = (0..<UInt16(QueuePages.count)).map { $0 }
-        freeCount = QueuePages.count
+        free = (0..<UInt16(QueuePages.count)).reversed()
         isUsed = Array(repeating: false, count: QueuePages.count)
     }
 
@@ -67,7 +66,7 @@ struct TransmitSide: ~Copyable {
         let wanted = pagesWanted
         var sent = 0
         while sent < Self.batch, deviceIsReady {
-            guard freeCount >= wanted, ring.freeSlots >= UInt32(wanted) + 1 else {
+            guard free.count >= wanted, ring.freeSlots >= UInt32(wanted) + 1 else {
                 isStarved = true
                 break
             }
@@ -87,19 +86,24 @@ struct TransmitSide: ~Copyable {
 
     private mutating func reap() throws(FrontendFault) -> Int {
         var count = 0
+        let before = free.count
         while let response = try next() {
             count += 1
-            // Extra information's slots carry no id; only an answer that says so may be theirs.
-            if response.status == .null { continue }
+            // Extra information's slots carry no id; only an answer that says so may be theirs, and there may be no more of those (C21).
+            if response.status == .null {
+                guard extrasOut > 0 else { throw FrontendFault("a null response, and no extra information is on the ring") }
+                extrasOut -= 1
+                continue
+            }
             let id = Int(response.id)
             guard id < isUsed.count, isUsed[id] else {
                 throw FrontendFault("a response to \(response.id), which is not on the ring (\(response.status))")
             }
             isUsed[id] = false
-            free[(freeHead + freeCount) % free.count] = response.id
-            freeCount += 1
+            free.append(response.id)
             if response.status != .okay { statistics.transmitErrors &+= 1 }
         }
+        if count > 0 { free[before...].reverse() }
         return count
     }
 
@@ -108,7 +112,7 @@ struct TransmitSide: ~Copyable {
     }
 
     @inline(__always)
-    private func freePage(_ index: Int) -> Int { Int(free[(freeHead + index) % free.count]) }
+    private func freePage(_ index: Int) -> Int { Int(free[free.count &- 1 &- index]) }
 
     /// Reads one frame into free pages and pushes it; false if the device had none.
     private mutating func receive(_ wanted: Int) -> Bool {
@@ -141,15 +145,14 @@ struct TransmitSide: ~Copyable {
         var marks = FrameMarks()
         marks.isValidated = offload.isValidated
         if offload.checksum != nil || offload.segmentation != nil {
-            pieces.removeAll()
-            var left = byteCount
-            for index in 0..<(byteCount + Self.page - 1) / Self.page {
-                pieces.append(region, freePage(index) * Self.page, min(left, Self.page))
-                left -= Self.page
-            }
-            let count = pieces.copyHead(min(byteCount, FrameHeaders.mostBytes), to: scratch, at: 0)
+            let count = BusFrame.copyHead(
+                segments.span, min(byteCount, FrameHeaders.mostBytes), on: bus, to: scratch, at: 0)
             guard let found = offload.marks(for: abilities, FrameHeaders(in: scratch, at: 0, count: count)) else { return drop() }
-            if let unfinished = found.unfinished, !pieces.complete(unfinished) { return drop() }
+            if let unfinished = found.unfinished,
+                !BusFrame.complete(unfinished, segments.span, byteCount: byteCount, on: bus)
+            {
+                return drop()
+            }
             marks = found.marks
         }
         pushSlots(byteCount, marks)
@@ -175,9 +178,9 @@ struct TransmitSide: ~Copyable {
             isUsed[page] = true
             if index == 0, let segmentation = marks.segmentation {
                 _ = ring.push(TransmitSlot(ExtraInfo(segmenting: segmentation.type, size: segmentation.size)))
+                extrasOut += 1
             }
         }
-        freeHead = (freeHead + count) % free.count
-        freeCount -= count
+        free.removeLast(count)
     }
 }

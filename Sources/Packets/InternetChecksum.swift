@@ -14,33 +14,43 @@ public struct InternetChecksum: Sendable {
 
     /// Adds `count` bytes.
     public mutating func add(_ region: SharedRegion, at start: Int, count: Int) {
-        var position = start
+        precondition(start >= 0 && count >= 0 && start <= region.byteCount - count, "access outside a shared region")
+        unsafe add(region.unsafeBase + start, count: count)
+    }
+
+    /// Adds the `count` bytes at `memory`.
+    @unsafe
+    mutating func add(_ memory: UnsafeRawPointer, count: Int) {
+        var position = 0
         var left = count
         if isOdd, left > 0 {
-            addWord(UInt16(region.load(position, as: UInt8.self)))
+            addWord(UInt16(unsafe memory.load(as: UInt8.self)))
             position += 1
             left -= 1
             isOdd = false
         }
-        // Sums of host-order words are the swapped sum of the wire's words (RFC 1071, 2(B)); folded at the end.
-        var native: UInt64 = 0
-        while left >= 8 {
-            let word: UInt64 = region.load(position)
-            let (next, carry) = native.addingReportingOverflow(word)
-            native = next &+ (carry ? 1 : 0)
-            position &+= 8
-            left &-= 8
+        // Sums of host-order words are the swapped sum of the wire's words (RFC 1071, 2(B)); folded at the end. Two sums at once: each
+        // waits for its own carry only.
+        var first: UInt64 = 0
+        var second: UInt64 = 0
+        while left >= 16 {
+            let (a, carryA) = unsafe first.addingReportingOverflow(memory.loadUnaligned(fromByteOffset: position, as: UInt64.self))
+            let (b, carryB) = unsafe second.addingReportingOverflow(
+                memory.loadUnaligned(fromByteOffset: position &+ 8, as: UInt64.self))
+            first = a &+ (carryA ? 1 : 0)
+            second = b &+ (carryB ? 1 : 0)
+            position &+= 16
+            left &-= 16
         }
         var rest: UInt64 = 0
         while left >= 2 {
-            rest &+= UInt64(region.load(position, as: UInt16.self))
+            rest &+= UInt64(unsafe memory.loadUnaligned(fromByteOffset: position, as: UInt16.self))
             position += 2
             left -= 2
         }
-        sum &+= UInt64(UInt16(bigEndian: Self.fold(native)))
-        sum &+= UInt64(UInt16(bigEndian: Self.fold(rest)))
+        for value in [first, second, rest] { sum &+= UInt64(UInt16(bigEndian: Self.fold(value))) }
         if left == 1 {
-            addWord(UInt16(region.load(position, as: UInt8.self)) << 8)
+            addWord(UInt16(unsafe memory.load(fromByteOffset: position, as: UInt8.self)) << 8)
             isOdd = true
         }
     }

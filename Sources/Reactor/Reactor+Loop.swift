@@ -75,10 +75,18 @@ extension Reactor {
     /// Nothing to do: spin on, or sleep.
     private func idle() {
         switch polling {
-        case .always: spin()
+        case .always:
+            if idleTurns == 0 {
+                idleTurns = 1
+                for seat in seats { seat.client?.prepareToSpin() }
+            }
+            spin()
         case .sleep: sleep()
         case .adaptive(let microseconds):
-            if idleTurns == 0 { idleSince = monotonicNanoseconds() }
+            if idleTurns == 0 {
+                idleSince = monotonicNanoseconds()
+                for seat in seats { seat.client?.prepareToSpin() }
+            }
             idleTurns &+= 1
             // The clock costs more than a turn, so it is read in every 16th.
             if idleTurns & 15 == 0, monotonicNanoseconds() &- idleSince >= UInt64(microseconds) * 1000 {

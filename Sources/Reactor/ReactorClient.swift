@@ -16,8 +16,15 @@ public protocol ReactorClient: AnyObject {
     func completed(tag: UInt32, result: Int32)
     /// Called once in each turn of the loop, before waiting; true if there was work, which starts the spin anew.
     func poll() -> Bool
+    /// Called when there was nothing to do and the thread is about to spin for a while: ask now for what only the kernel can tell, since
+    /// `prepareToSleep` is not called before the spin is over. What shared memory tells is seen by `poll`.
+    func prepareToSpin()
     /// Called before the thread sleeps: re-arm event hold-offs; true if work appeared meanwhile, so that the thread does not sleep.
     func prepareToSleep() -> Bool
+}
+
+extension ReactorClient {
+    public func prepareToSpin() {}
 }
 
 /// A client's place in a reactor.

@@ -41,7 +41,7 @@ public struct VifListing: Hashable, Sendable {
 }
 
 extension DeviceDirectories {
-    /// Creates an interface's directories; without a number in `vif` it gets the first that is free.
+    /// Creates an interface's directories; without a number in `vif` it gets the first that is free. A peer's domain must be a number.
     public func create(
         _ vif: VifSpecification, frontend: DomainID, backend: DomainID = .zero
     ) throws(ToolstackError) -> DevicePaths {
@@ -78,6 +78,7 @@ extension DeviceDirectories {
         ] {
             if let value { nodes.append((key, value)) }
         }
+        if case .device(let domain, let number) = vif.peer { nodes.append(("peer", "\(domain)/\(number)")) }
         return nodes
     }
 

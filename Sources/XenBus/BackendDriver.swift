@@ -43,7 +43,7 @@ public protocol BackendDriver: AnyObject {
     /// Tells every queue to end what is in work and give everything back; returns how many will report that they have.
     /// - Parameter handingOver: a successor is to go on with the same rings: what it needs for that is left where it finds it.
     func closeQueues(handingOver: Bool) -> Int
-    /// The device's directory is gone: lets go of what backs it.
+    /// The device's directory is gone, or nobody is to serve it: lets go of what backs it.
     func letGo()
     /// Acts on news; returns how many queues have closed by it.
     func handle(_ news: News, _ store: StoreClient) throws(DriverFailure) -> Int

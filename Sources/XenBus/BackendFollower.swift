@@ -77,8 +77,10 @@ public final class BackendFollower<Driver: BackendDriver> {
         case .announce: try announce(store)
         case .adopt: try adopt(store, frontend)
         case .connect:
+            // A script may need what announcing makes (a tap), or make what connecting needs (a disk).
+            if !hasAnnounced { try announce(store) }
             if try driver.isWaiting(store) { return false }
-            if !hasAnnounced || !driver.isOpen { try announce(store) }
+            if !driver.isOpen { try announce(store) }
             try driver.connect(store, frontend)
         case .reconfigure:
             try driver.reconfigure(store, frontend)

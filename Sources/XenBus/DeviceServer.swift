@@ -167,8 +167,9 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 do throws(StoreError) { _ = try client.nextEvent(milliseconds: 50) } catch { throw .store(error) }
                 for (id, item) in server.takeNews() { try devices[id]?.handle(item, client) }
             }
-            for device in devices.values where device.isIdle && !device.driver.handsOver {
-                try client.switchState(of: device.path.path, to: .closed)
+            for device in devices.values where !device.driver.handsOver {
+                if device.isIdle { try client.switchState(of: device.path.path, to: .closed) }
+                device.driver.letGo()
             }
         }
     }

@@ -6,21 +6,49 @@ import LinuxSystem
 import NetworkBackend
 import XenWire
 
-enum NetworkOpening {
+/// Opens taps.
+struct NetworkOpening: Sendable {
+    /// Whether a tap stays when this process ends unexpectedly, so that its successor finds it in its bridge.
+    let outlives: Bool
+    /// Cables between interfaces.
+    private let links = NetworkLinks()
+
+    init(outlives: Bool) { self.outlives = outlives }
+
+    /// Devices without an interface, by the vif's name: `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is
+    /// asked. For benchmarks.
+    @Sendable static func openMemory(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        let name = settings.interface
+        if name == "null" { return NullNetwork() }
+        guard name.hasPrefix("frames"), let count = Int(name.dropFirst("frames".count)), (14...65535).contains(count) else {
+            throw NetworkOpenFailure(number: ENODEV, "\(name): neither null nor frames and a size")
+        }
+        do throws(Errno) { return try EndlessNetwork(byteCount: count) } catch {
+            throw NetworkOpenFailure(number: error.rawValue, "\(name): \(error)")
+        }
+    }
+
     /// Opens the vif's tap, or joins the one that is there; names what could not be done.
-    @Sendable static func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+    @Sendable func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        if let peer = settings.peer {
+            do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
+                throw NetworkOpenFailure(
+                    number: error.rawValue, error.rawValue == ELOOP ? "peer: an interface cannot be its own" : "cable to \(peer): \(error)")
+            }
+        }
         let name = settings.interface
         let tap: TapDevice
-        do throws(DeviceError) { tap = try TapDevice(name: name) } catch {
+        do throws(DeviceError) { tap = try TapDevice(name: name, outlives: outlives) } catch {
             throw NetworkOpenFailure(number: EIO, "\(error)")
         }
         // Down first: a bridge must not see another address than the one that no bridge adopts (pv-protocols item 43).
-        try doing("tap \(name): its address") { () throws(Errno) in try HostInterface.setAddress(name, .backend) }
-        try doing("tap \(name): mtu \(settings.mtu)") { () throws(Errno) in try HostInterface.setMTU(name, settings.mtu) }
+        try Self.doing("tap \(name): its address") { () throws(Errno) in try HostInterface.setAddress(name, .backend) }
+        try Self.doing("tap \(name): mtu \(settings.mtu)") { () throws(Errno) in try HostInterface.setMTU(name, settings.mtu) }
+        if settings.isPlacedByScript { return tap }
         if let bridge = settings.bridge {
-            try doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
+            try Self.doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
         }
-        try doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
+        try Self.doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
         return tap
     }
 

@@ -1,6 +1,8 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import FrameTrace
+import Glibc
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -10,6 +12,7 @@ import LoopbackHypervisor
 import NetworkBackend
 import NetworkFrontend
 import Toolstack
+import XenBus
 import XenStore
 import XenWire
 
@@ -27,63 +30,91 @@ enum Rooms {
     }
 
     /// Serves a domain's disks and interfaces until the process is asked to end.
-    static func serveBackend(
-        in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions, network: NetworkBackendOptions
-    ) throws(Failure) {
+    static func serveBackend(in directory: RunDirectory, domain: DomainID, _ work: BackendWork) throws(Failure) {
         Signals.block(Signals.termination)
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, options, network)
+        try serve(hypervisor, work, runDirectory: directory.path)
         hypervisor.disconnect()
     }
 
-    /// Serves this domain's disks on the Xen below, until the process is asked to end.
+    /// Serves this domain's disks and interfaces on the Xen below, until the process is asked to end.
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
-    static func serveXenBackend(
-        options: BlockBackendOptions, network: NetworkBackendOptions, scripts: Bool?
-    ) throws(Failure) {
+    static func serveXenBackend(_ given: BackendWork, scripts: Bool?, runDirectory: String) throws(Failure) {
         Signals.block(Signals.termination)
+        // Before there are threads, and before anything of a guest's is looked at.
+        let forInterfaces: [Capability] = given.servesInterfaces ? [.administerNetwork] : []
+        do { try Privileges.keepOnly([.overrideFilePermissions, .lockMemory] + forInterfaces) } catch {
+            throw Failure("backend: cannot give up capabilities: \(error)")
+        }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
-        var options = options
-        options.waitsForScript = scripts ?? (hypervisor.domain == .zero)
+        var work = given
+        let waits = scripts ?? (hypervisor.domain == .zero)
+        work.waitForScripts(waits)
         // Where scripts are waited for there is an xl that clears up, too.
-        options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
-        complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
-        try serve(hypervisor, options, network)
+        work.removeDirectories(!waits && hypervisor.domain != .zero)
+        complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
+        complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
+        try serve(hypervisor, work, runDirectory: runDirectory)
     }
 
-    /// blkback on this thread, netback on another; both end together.
-    private static func serve<H: Hypervisor>(
-        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions
-    ) throws(Failure) {
-        let openDisk = DiskOpening(direct: options.direct)
-        let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
+    /// Disks on this thread, interfaces on another; both end together.
+    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork, runDirectory: String) throws(Failure) {
+        let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
+        let openDisk = DiskOpening(direct: work.disks.direct)
+        let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
             complain("blkback: \(line)")
         } ready: {
-            complain("blkback: serving domain \(hypervisor.domain)'s \(options.kind)")
-            ServiceManager.tell("READY=1")
+            complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
+            readiness.count()
         }
-        let interfaces = NetworkBackendService(hypervisor: hypervisor, options: network, openDevice: NetworkOpening.open) { line in
+        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil)
+        let interfaces = NetworkBackendService(
+            hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
+        ) { line in
             complain("netback: \(line)")
+        } ready: {
+            complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)")
+            readiness.count()
         }
+        let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
+        defer { tracing?.stop() }
         try Signals.onTermination {
             ServiceManager.tell("STOPPING=1")
-            service.stop()
+            disks.stop()
             interfaces.stop()
         }
-        let thread: WorkerThread
-        do {
-            thread = try WorkerThread(name: "netback") {
-                do throws(NetworkBackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
-            }
-        } catch { throw Failure("netback: cannot start a thread: \(error)") }
-        defer { thread.join() }
-        do { try service.run() } catch {
+        if !work.servesDisks {
+            do { try interfaces.run() } catch { throw Failure("netback: \(error)") }
+            return
+        }
+        var thread: WorkerThread?
+        if work.servesInterfaces {
+            do {
+                thread = try WorkerThread(name: "netback") {
+                    do throws(NetworkBackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
+                }
+            } catch { throw Failure("netback: cannot start a thread: \(error)") }
+        }
+        defer { thread?.join() }
+        do { try disks.run() } catch {
             interfaces.stop()
             throw Failure("blkback: \(error)")
         }
         interfaces.stop()
+    }
+
+    /// Where `causeway trace` finds this backend. A backend that cannot have it serves all the same.
+    private static func serveTraces(
+        of subjects: any TraceSubjects, _ domain: DomainID, _ runDirectory: String
+    ) -> TraceService? {
+        _ = unsafe mkdir(runDirectory, 0o700)
+        let path = TraceService.path(in: runDirectory, backend: domain)
+        do throws(Errno) { return try TraceService(path: path, subjects: subjects) } catch {
+            complain("netback: \(path): \(error): `causeway trace` will not find this backend")
+            return nil
+        }
     }
 
     /// Runs an interface's frontend until the process is asked to end or the interface is gone.
@@ -93,16 +124,35 @@ enum Rooms {
         let hypervisor = try refusing("frontend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        let frontend: NetworkFrontend<LoopbackHypervisor>
+        defer { hypervisor.disconnect() }
+        try serveVif(on: hypervisor, number: number, tap: name, options: options)
+    }
+
+    /// The same for a vif of the domain that this process runs in, on the Xen below.
+    static func serveXenVif(number: UInt32, tap name: String, options: NetworkFrontendOptions) throws(Failure) {
+        let hypervisor = try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
+        let settings = try refusing("frontend: --xen") { () throws(HypervisorError) in
+            let store = try hypervisor.connectStore()
+            defer { store.close() }
+            return VifSettings(of: number, in: hypervisor.domain, store)
+        }
+        try serveVif(on: hypervisor, number: number, tap: name, settings, options: options)
+    }
+
+    private static func serveVif<H: Hypervisor>(
+        on hypervisor: H, number: UInt32, tap name: String, _ settings: VifSettings = VifSettings(), options: NetworkFrontendOptions
+    ) throws(Failure) {
+        let frontend: NetworkFrontend<H>
         do {
             let tap = try TapDevice(name: name)
+            if let address = settings.address { try HostInterface.setAddress(name, address) }
+            if let mtu = settings.mtu { try HostInterface.setMTU(name, mtu) }
             frontend = try NetworkFrontend(hypervisor: hypervisor, number: number, device: tap, options: options) { line in
                 complain("netfront: \(line)")
             }
             try frontend.start()
             try HostInterface.setUp(name)
         } catch { throw Failure("netfront: vif \(number): \(error)") }
-        defer { hypervisor.disconnect() }
         while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {
             guard let failure = frontend.failure else { continue }
             frontend.close()
@@ -158,6 +208,20 @@ enum Rooms {
             case .system(let reason, let doing): throw Failure("\(subject): \(doing): \(reason)")
             }
         }
+    }
+}
+
+/// What the toolstack wants a guest's interface to look like, where it says so in the guest's own directory.
+struct VifSettings {
+    var address: MACAddress?
+    var mtu: Int?
+
+    init() {}
+
+    init(of number: UInt32, in domain: DomainID, _ store: StoreClient) {
+        let path = FrontendPath(domain: domain, kind: .network, number: number).path
+        address = ((try? store.text(path + "/mac")) ?? nil).flatMap { MACAddress($0) }
+        mtu = (try? store.number(path + "/mtu", in: 68...65521)) ?? nil
     }
 }
 

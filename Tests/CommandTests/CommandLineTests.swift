@@ -126,7 +126,7 @@ extension EndToEnd {
             }
             var daemons: [RunningProcess] = []
             defer {
-                for daemon in daemons.reversed() where daemon.process.isRunning {
+                for daemon in daemons.reversed() where daemon.isRunning {
                     kill(daemon.pid, SIGTERM)
                     _ = daemon.wait(seconds: 10)
                 }
@@ -158,7 +158,7 @@ extension EndToEnd {
             #expect(detach.status == 0, "\(detach)")
             #expect(try causeway("block-list").output.split(separator: "\n").count == 1)
             #expect(try causeway("block-detach", "xvda").status == 1)
-            for daemon in daemons.reversed() where daemon.process.isRunning {
+            for daemon in daemons.reversed() where daemon.isRunning {
                 kill(daemon.pid, SIGTERM)
                 #expect(daemon.wait(seconds: 10)?.status == 0, "\(daemon.errors)")
             }

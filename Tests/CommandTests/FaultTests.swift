@@ -10,7 +10,7 @@ extension EndToEnd {
             let pair = try PairUnderTest(disks: ["\(image),raw,xvda,w"], in: scratch)
             let fio = try RunningProcess(verifyJob(megabytes: 256), environment: ["uri": pair.uri("xvda")], in: scratch)
             var kills = 0
-            while fio.process.isRunning && kills < 20 {
+            while fio.isRunning && kills < 20 {
                 usleep(200_000)
                 for backend in pair.processes(role: "backend") {
                     kill(backend, SIGKILL)

@@ -15,14 +15,14 @@ final class PairUnderTest {
         running = try RunningProcess(arguments, in: scratch)
         let running = running
         let isUp = eventually(seconds: seconds) {
-            running.output.split(separator: "\n").count == disks.count || !running.process.isRunning
+            running.output.split(separator: "\n").count == disks.count || !running.isRunning
         }
-        guard isUp, running.process.isRunning else {
+        guard isUp, running.isRunning else {
             throw TestFailure("the pair did not come up: \(running.output) \(running.errors)")
         }
     }
 
-    deinit { if running.process.isRunning { _ = stop() } }
+    deinit { if running.isRunning { _ = stop() } }
 
     /// Ends it as a service manager would.
     func stop() -> Outcome? {

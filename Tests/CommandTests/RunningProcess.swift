@@ -9,43 +9,87 @@ struct Outcome {
 }
 
 /// A program under test, its output in files so that no full pipe can stop it.
+///
+/// Not Foundation's `Process`: that one counts a program as running until everything that it started, and that outlives it, has ended, so a
+/// background job of a shell that failed would hang the test for good.
 final class RunningProcess {
-    let process = Process()
+    let pid: Int32
     private let scratch: Scratch
     private let name: String
+    private var ended: Int32?
 
     /// Starts `arguments`; the first is found in the PATH.
     init(_ arguments: [String], environment: [String: String] = [:], in scratch: Scratch) throws {
         self.scratch = scratch
         name = UUID().uuidString
-        process.executableURL = URL(fileURLWithPath: try Tools.find(arguments[0]))
-        process.arguments = Array(arguments.dropFirst())
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = try scratch.makeFile("\(name).out")
-        process.standardError = try scratch.makeFile("\(name).err")
-        try process.run()
+        let output = try scratch.makeFile("\(name).out")
+        let errors = try scratch.makeFile("\(name).err")
+        pid = try Self.spawn(
+            [try Tools.find(arguments[0])] + arguments.dropFirst(),
+            ProcessInfo.processInfo.environment.merging(environment) { $1 }.map { "\($0)=\($1)" },
+            output.fileDescriptor, errors.fileDescriptor)
     }
+
+    private static func spawn(_ arguments: [String], _ environment: [String], _ output: Int32, _ errors: Int32) throws -> Int32 {
+        var files = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&files)
+        defer { posix_spawn_file_actions_destroy(&files) }
+        posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&files, output, 1)
+        posix_spawn_file_actions_adddup2(&files, errors, 2)
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        var all = sigset_t()
+        sigemptyset(&none)
+        sigfillset(&all)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setsigdefault(&attributes, &all)
+        posix_spawnattr_setpgroup(&attributes, 0)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP))
+        var pid: Int32 = 0
+        let words = arguments.map { strdup($0) } + [nil]
+        let variables = environment.map { strdup($0) } + [nil]
+        defer { for text in words + variables { free(text) } }
+        let result = posix_spawn(&pid, arguments[0], &files, &attributes, words, variables)
+        guard result == 0 else { throw TestFailure("\(arguments[0]): \(String(cString: strerror(result)))") }
+        return pid
+    }
+
+    deinit { if isRunning { end() } }
 
     var output: String { scratch.read("\(name).out") }
     var errors: String { scratch.read("\(name).err") }
-    var pid: Int32 { process.processIdentifier }
 
-    /// Waits for the end; nil, having killed it, after `seconds`.
+    var isRunning: Bool {
+        if ended != nil { return false }
+        var status: Int32 = 0
+        guard waitpid(pid, &status, WNOHANG) == pid else { return true }
+        ended = status & 0x7F == 0 ? status >> 8 & 0xFF : 128 + status & 0x7F
+        return false
+    }
+
+    /// Waits for the end; nil, having killed it and what it started in its group, after `seconds`.
     func wait(seconds: Double) -> Outcome? {
         let end = Date().addingTimeInterval(seconds)
-        while process.isRunning {
+        while isRunning {
             if Date() > end {
-                kill(pid, SIGTERM)
-                usleep(500_000)
-                if process.isRunning { kill(pid, SIGKILL) }
-                process.waitUntilExit()
+                self.end()
                 return nil
             }
-            usleep(5000)
+            usleep(2000)
         }
-        let status = process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus
-        return Outcome(status: status, output: output, errors: errors)
+        return Outcome(status: ended ?? -1, output: output, errors: errors)
+    }
+
+    private func end() {
+        kill(pid, SIGTERM)
+        let end = Date().addingTimeInterval(3)
+        while isRunning, Date() < end { usleep(2000) }
+        guard isRunning else { return }
+        kill(-pid, SIGKILL)
+        while isRunning { usleep(2000) }
     }
 
     /// Runs to the end.
@@ -55,7 +99,7 @@ final class RunningProcess {
         let running = try RunningProcess(arguments, environment: environment, in: scratch)
         guard let outcome = running.wait(seconds: seconds) else {
             throw TestFailure(
-                "\(arguments.joined(separator: " ")): not done after \(seconds) s\n\(running.errors.suffix(2000))")
+                "\(arguments.joined(separator: " ")): not done after \(seconds) s\n\(running.output.suffix(2000))\n\(running.errors.suffix(2000))")
         }
         return outcome
     }

@@ -97,7 +97,7 @@ struct ConcurrentInterruptTests {
     /// After `mask` and after `detach` have returned, nothing is delivered, whoever is still raising.
     @Test func quietAfterMaskAndDetach() throws {
         let table = InterruptTable()
-        for round in 0..<60 {
+        for round in 0..<40 {
             let (vectors, source) = try table.attach(device: "d", vectors: 1)
             let tally = Tally()
             let counter = Counter(tally)
@@ -111,7 +111,7 @@ struct ConcurrentInterruptTests {
             }
             if round % 2 == 0 { try vectors.mask(0) } else { vectors.detach() }
             let seen = tally.rings.load(ordering: .acquiring)
-            for _ in 0..<20 { yieldProcessor() }
+            for _ in 0..<5 { yieldProcessor() }
             #expect(tally.rings.load(ordering: .acquiring) == seen)
             tally.running.store(0, ordering: .releasing)
             raiser[0].join()

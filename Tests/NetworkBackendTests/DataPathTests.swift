@@ -32,3 +32,30 @@ struct DataPathTests {
         pair.backend.stop()
     }
 }
+
+/// Large frames in bursts: most slots of the ring are taken, some frames wait for pages, and those that come after them must not overtake
+/// them or use pages that were promised to them.
+@Suite(.timeLimit(.minutes(2)))
+struct BurstTests {
+    @Test(arguments: [true, false]) func largeFramesInBurstsArriveWholeAndInOrder(mapped: Bool) throws {
+        let pair = try NetworkPair()
+        var options = NetworkFrontendOptions()
+        options.mapsGrants = mapped
+        let frontend = try pair.connect(options)
+        let sizes = [60_000, 65_535, 4096, 9000, 64, 40_000, 20_481]
+        let frames = (0..<sizes.count * 7).map { plainFrame(sizes[$0 % sizes.count], seed: $0) }
+        let wire = pair.backWire
+        let sender = try WorkerThread(name: "sender") {
+            for seed in 0..<400 { try? wire.send(frames[seed % frames.count]) }
+        }
+        for seed in 0..<400 {
+            // The reader is slower now and then, so that frames pile up behind it.
+            if seed % 50 == 0 { sleepMilliseconds(20) }
+            let frame = try pair.frontWire.receive()?.frame
+            try #require(frame == frames[seed % frames.count], "frame \(seed): \(frame?.count ?? 0) bytes")
+        }
+        sender.join()
+        frontend.close()
+        pair.backend.stop()
+    }
+}

@@ -222,6 +222,40 @@ struct HostileFrontendTests {
         pair.backend.stop()
     }
 
+    /// A frame that waited takes the pages that came; the one behind it must count again and not use what is gone.
+    @Test func B10_framesThatWaitTakePagesInTurn() throws {
+        let (pair, raw) = try connected()
+        let list = raw.data.references[60].rawValue
+        for index in 0..<60 {
+            raw.data.region.store(GrantMappingEntry(reference: raw.data.references[index], isReadOnly: false).word, at: 60 * 4096 + 8 * index)
+        }
+        #expect(try raw.ask(9, 0, list, 60).status == .success)
+        // Once around the ring, so that every slot has been used.
+        for _ in 0..<5 {
+            raw.post(Array(0..<56))
+            for _ in 0..<56 { try pair.backWire.send(plainFrame(64)) }
+            for _ in 0..<56 { _ = try raw.received() }
+        }
+        let frames = (0..<3).map { plainFrame(60_000, seed: $0) }
+        raw.post(Array(0..<16))
+        for frame in frames { try pair.backWire.send(frame) }
+        var pages: [UInt16] = []
+        func take(_ count: Int) throws {
+            for _ in 0..<count { pages.append(try raw.received().response.id) }
+        }
+        try take(15)
+        raw.post(Array(16..<36))
+        try take(15)
+        raw.post(Array(36..<56))
+        try take(15)
+        #expect(pages == Array(0..<45))
+        for (index, frame) in frames.enumerated() {
+            #expect(raw.data.region.bytes(at: index * 15 * 4096, count: 60_000) == frame, "frame \(index)")
+        }
+        try raw.close()
+        pair.backend.stop()
+    }
+
     @Test func B9_B10_aFrontendThatPostsNoPagesCostsOneFrame() throws {
         var options = NetworkBackendOptions()
         options.drainMilliseconds = 50

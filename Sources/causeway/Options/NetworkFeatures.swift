@@ -8,6 +8,7 @@ import XenBus
 /// Which features of a vif to offer or to ask for.
 struct VifFeatures: ParsableArguments {
     @Option(help: "Queues of an interface at most.") var vifQueues: UInt32?
+    @Option(help: "How an interface's two sides wait: sleep, adaptive:MICROSECONDS or always.") var vifPolling: PollingArgument?
     @Flag(help: "Packets have one slot, and no large packets.") var noSg = false
     @Flag(help: "No large packets of TCP over IPv4.") var noGso4 = false
     @Flag(help: "No large packets of TCP over IPv6.") var noGso6 = false
@@ -30,7 +31,7 @@ struct VifFeatures: ParsableArguments {
 
     /// The same switches, for a process that is started with them.
     var arguments: [String] {
-        (vifQueues.map { ["--vif-queues", "\($0)"] } ?? []) + switches.filter(\.0).map(\.1)
+        (vifQueues.map { ["--vif-queues", "\($0)"] } ?? []) + (vifPolling.map { ["--vif-polling", $0.argument] } ?? []) + switches.filter(\.0).map(\.1)
     }
 
     private var features: XenBus.NetworkFeatures {
@@ -46,6 +47,7 @@ struct VifFeatures: ParsableArguments {
         var options = NetworkBackendOptions()
         options.features = features
         if let vifQueues { options.queues = vifQueues }
+        if let vifPolling { options.polling = vifPolling.policy }
         options.splitChannels = !noSplit
         options.controlRing = !noControlRing
         if noGrantMapping { options.grantMappings = 0 }
@@ -56,6 +58,7 @@ struct VifFeatures: ParsableArguments {
         var options = NetworkFrontendOptions()
         options.features = features
         if let vifQueues { options.queues = Int(vifQueues) }
+        if let vifPolling { options.polling = vifPolling.policy }
         options.splitChannels = !noSplit
         options.controlRing = !noControlRing
         options.mapsGrants = !noGrantMapping

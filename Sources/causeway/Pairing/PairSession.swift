@@ -147,7 +147,7 @@ struct PairSession: ~Copyable {
         command = child
         var isAsked = false
         while true {
-            if let status = child.reap() {
+            if let status = child.reapWithGroup() {
                 command = nil
                 return status.shellStatus
             }

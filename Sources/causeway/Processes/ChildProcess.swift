@@ -86,6 +86,15 @@ struct ChildProcess {
         return result < 0 && errno == ECHILD ? .exited(0) : nil
     }
 
+    /// As `reap()`; what the child left running in its own group is asked to end, too. While it is not reaped its number, which is the
+    /// group's, is nobody else's.
+    func reapWithGroup() -> ExitStatus? {
+        var information = unsafe siginfo_t()
+        let result = unsafe waitid(P_PID, id_t(process), &information, WEXITED | WNOHANG | WNOWAIT)
+        if unsafe leadsGroup && result == 0 && information.si_signo == SIGCHLD { _ = kill(-process, SIGTERM) }
+        return reap()
+    }
+
     /// Waits for its end, however long it takes.
     func wait() -> ExitStatus {
         while true {

@@ -1,0 +1,63 @@
+// A driver's own look at what it gives a device: the processor's copies to and from bus memory. Bulk data: each byte of a page that a
+// peer writes may be loaded more than once, so only the copy may be decided on.
+
+import FrameMaps
+import SharedMemory
+
+extension MemoryBus {
+    /// Copies what lies in `segment` to `offset` of `region`; false if it faults.
+    public func read(_ segment: BusSegment, into region: SharedRegion, at offset: Int) -> Bool {
+        precondition(offset >= 0 && Int(segment.byteCount) <= region.byteCount - offset, "access outside a shared region")
+        var rest = segment
+        var done = offset
+        while rest.byteCount > 0 {
+            guard let run = unsafe resolveRun(rest, .toDevice) else { return false }
+            let count = unsafe min(run.byteCount, rest.byteCount)
+            unsafe (region.unsafeBase + done).copyMemory(from: run.memory, byteCount: Int(count))
+            done += Int(count)
+            guard rest.drop(count) else { return false }
+        }
+        return true
+    }
+
+    /// Copies the bytes at `offset` of `region` to `segment`; false if it faults.
+    public func write(_ segment: BusSegment, from region: SharedRegion, at offset: Int) -> Bool {
+        precondition(offset >= 0 && Int(segment.byteCount) <= region.byteCount - offset, "access outside a shared region")
+        var rest = segment
+        var done = offset
+        while rest.byteCount > 0 {
+            guard let run = unsafe resolveRun(rest, .fromDevice) else { return false }
+            let count = unsafe min(run.byteCount, rest.byteCount)
+            unsafe run.memory.copyMemory(from: region.unsafeBase + done, byteCount: Int(count))
+            done += Int(count)
+            guard rest.drop(count) else { return false }
+        }
+        return true
+    }
+
+    /// Stores one byte; false if the address faults.
+    public func store(_ byte: UInt8, at address: BusAddress) -> Bool {
+        guard let memory = unsafe resolve(BusSegment(address: address, byteCount: 1), .fromDevice) else { return false }
+        unsafe memory.storeBytes(of: byte, as: UInt8.self)
+        return true
+    }
+
+    /// Copies what lies in `segment` to `target`; each lies in one piece here. False if one faults.
+    public func copy(_ segment: BusSegment, to target: BusAddress) -> Bool {
+        guard let source = unsafe resolve(segment, .toDevice),
+            let destination = unsafe resolve(BusSegment(address: target, byteCount: segment.byteCount), .fromDevice)
+        else { return false }
+        unsafe destination.copyMemory(from: source, byteCount: Int(segment.byteCount))
+        return true
+    }
+}
+
+extension BusSegment {
+    /// Takes `count` bytes off its front; false if the address would leave the bus.
+    fileprivate mutating func drop(_ count: UInt32) -> Bool {
+        guard let next = address.advanced(by: UInt64(count)) else { return false }
+        address = next
+        byteCount -= count
+        return true
+    }
+}
