@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <sys/ioctl.h>
 
-long causeway_ioctl(int descriptor, unsigned long request, void *argument) {
+long causeway_iommu_control(int descriptor, unsigned long request, void *argument) {
     int result;
     do result = ioctl(descriptor, request, argument);
     while (result < 0 && errno == EINTR);

@@ -20,11 +20,11 @@ public protocol DMABackEnd: AnyObject, CustomStringConvertible {
     var faultDescriptor: Descriptor? { get }
 
     /// Makes memory reachable for a device that moves data in `direction`. On an error nothing has changed.
-    func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> DMAMapping
+    func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping
     /// Ends it: the device reaches nothing of it any more (behind a software IOMMU in deferred mode: after `flush`). The mapping as a whole, once.
-    func unmap(_ mapping: DMAMapping) throws(DMABackEndError)
+    func unmap(_ mapping: BackEndMapping) throws(DMABackEndError)
     /// Makes what the device has written visible here, or what was written here visible to the device. Memory that is not bounced needs nothing.
-    func sync(_ mapping: DMAMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError)
+    func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError)
     /// Returns when no device reaches what was unmapped before.
     func flush()
     /// Accesses that were refused, or that went wrong, since this was last asked: the first of them, and how many there were.

@@ -19,7 +19,7 @@ public struct RunningKernel: IommuKernel {
     public func open(_ path: String) throws(Errno) -> Descriptor { try Descriptor.open(path, O_RDWR) }
 
     @unsafe public func control(_ descriptor: Descriptor, _ request: Int, _ argument: UnsafeMutableRawPointer?) -> Int {
-        unsafe causeway_ioctl(descriptor.rawValue, UInt(request), argument)
+        unsafe causeway_iommu_control(descriptor.rawValue, UInt(request), argument)
     }
 }
 

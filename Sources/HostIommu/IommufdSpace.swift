@@ -85,12 +85,12 @@ public final class IommufdSpace: DMABackEnd {
         if result < 0 { throw .kernel("IOMMU_IOAS_ALLOW_IOVAS of \(id)", Errno(Int32(-result))) }
     }
 
-    public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> DMAMapping {
+    public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping {
         try map(memory, direction, at: nil)
     }
 
     /// As the protocol has it, and at an address of the caller's choice if one is given.
-    public func map(_ memory: MemoryRun, _ direction: DMADirection, at wanted: Iova?) throws(DMABackEndError) -> DMAMapping {
+    public func map(_ memory: MemoryRun, _ direction: DMADirection, at wanted: Iova?) throws(DMABackEndError) -> BackEndMapping {
         if let wanted, wanted.rawValue & (frameByteCount - 1) != 0 {
             throw .misaligned(wanted.rawValue, granule: frameByteCount)
         }
@@ -109,7 +109,7 @@ public final class IommufdSpace: DMABackEnd {
             }
             set = iommufd.pinned.add(memory, writes: writes, PinnedMemory.Source(space: id, iova: iova))
         }
-        return mappings.add(memory, DMAMapping.segments(from: iova, byteCount: memory.byteCount), direction, set)
+        return mappings.add(memory, BackEndMapping.segments(from: iova, byteCount: memory.byteCount), direction, set)
     }
 
     private func flags(_ direction: DMADirection, _ wanted: Iova?) -> UInt32 {
@@ -168,7 +168,7 @@ public final class IommufdSpace: DMABackEnd {
     }
 
     /// The whole mapping; the kernel refuses to cut one.
-    public func unmap(_ mapping: DMAMapping) throws(DMABackEndError) {
+    public func unmap(_ mapping: BackEndMapping) throws(DMABackEndError) {
         let record = try mappings.find(mapping)
         var request = causeway_iommu_ioas_unmap()
         request.size = UInt32(MemoryLayout<causeway_iommu_ioas_unmap>.size)
@@ -184,7 +184,7 @@ public final class IommufdSpace: DMABackEnd {
         mappings.remove(mapping)
     }
 
-    public func sync(_ mapping: DMAMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
+    public func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
         // The device reaches the memory itself, and iommufd demands cache coherence.
         try mappings.check(mapping, offset, byteCount)
     }

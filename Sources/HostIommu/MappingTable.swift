@@ -6,7 +6,7 @@ import Synchronization
 struct MappingTable<Detail> {
     struct Record {
         let memory: MemoryRun
-        let mapping: DMAMapping
+        let mapping: BackEndMapping
         var detail: Detail
     }
 
@@ -18,27 +18,27 @@ struct MappingTable<Detail> {
     var all: [Record] { Array(records.values) }
 
     /// Records a mapping that has been made. Numbers are never used again.
-    mutating func add(_ memory: MemoryRun, _ segments: [BusSegment], _ direction: DMADirection, _ detail: Detail) -> DMAMapping {
+    mutating func add(_ memory: MemoryRun, _ segments: [BusSegment], _ direction: DMADirection, _ detail: Detail) -> BackEndMapping {
         nextSerial += 1
-        let mapping = DMAMapping(
+        let mapping = BackEndMapping(
             segments: segments, direction: direction, byteCount: memory.byteCount, owner: owner, serial: nextSerial)
         records[nextSerial] = Record(memory: memory, mapping: mapping, detail: detail)
         return mapping
     }
 
     /// The record of a mapping, if it is this back end's and live.
-    func find(_ mapping: DMAMapping) throws(DMABackEndError) -> Record {
+    func find(_ mapping: BackEndMapping) throws(DMABackEndError) -> Record {
         guard mapping.owner == owner, let record = records[mapping.serial] else { throw .notMapped }
         return record
     }
 
     /// Forgets a mapping that `find` gave, and lets go of its memory.
-    mutating func remove(_ mapping: DMAMapping) { records[mapping.serial] = nil }
+    mutating func remove(_ mapping: BackEndMapping) { records[mapping.serial] = nil }
 
     mutating func removeAll() { records.removeAll() }
 
     /// That `byteCount` bytes at `offset` are a part of the mapping.
-    func check(_ mapping: DMAMapping, _ offset: UInt64, _ byteCount: UInt64) throws(DMABackEndError) {
+    func check(_ mapping: BackEndMapping, _ offset: UInt64, _ byteCount: UInt64) throws(DMABackEndError) {
         let record = try find(mapping)
         guard offset <= record.mapping.byteCount, byteCount <= record.mapping.byteCount - offset else {
             throw .outsideMapping(offset: offset, byteCount: byteCount, mapped: record.mapping.byteCount)

@@ -33,7 +33,7 @@ public struct MemoryRun: Sendable, CustomStringConvertible {
 }
 
 /// Memory that a device reaches, until it is unmapped: once, by the back end that mapped it.
-public struct DMAMapping: Hashable, Sendable, CustomStringConvertible {
+public struct BackEndMapping: Hashable, Sendable, CustomStringConvertible {
     /// Where the device finds it, in order. One segment from a back end that can make memory contiguous, if it has less than 4 GiB.
     public let segments: [BusSegment]
     /// Which way the device moves data.

@@ -34,7 +34,7 @@ public final class ModelBackEnd: DMABackEnd {
     public var liveMappings: Int { mappings.count }
     public var faultDescriptor: Descriptor? { nil }
 
-    public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> DMAMapping {
+    public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping {
         guard let base = device.attach(memory.region) else { throw .noFrames(pages: memory.region.pageCount) }
         segments.removeAll(keepingCapacity: true)
         do throws(DMAError) {
@@ -54,14 +54,14 @@ public final class ModelBackEnd: DMABackEnd {
         }
     }
 
-    public func unmap(_ mapping: DMAMapping) throws(DMABackEndError) {
+    public func unmap(_ mapping: BackEndMapping) throws(DMABackEndError) {
         let record = try mappings.find(mapping)
         do throws(DMAError) { try device.unmap(record.detail, mapping.direction) } catch { throw .dma(error) }
         device.detach(record.memory.region)
         mappings.remove(mapping)
     }
 
-    public func sync(_ mapping: DMAMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
+    public func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
         try mappings.check(mapping, offset, byteCount)
         let handle = try mappings.find(mapping).detail
         do throws(DMAError) {

@@ -26,7 +26,7 @@ extension VFIOContainer {
     }
 
     /// For each of the mapping's pages (of `limits.granule` bytes) whether a device may have written it since tracking began or this was last asked.
-    public func takeDirty(_ mapping: DMAMapping) throws(DMABackEndError) -> [Bool] {
+    public func takeDirty(_ mapping: BackEndMapping) throws(DMABackEndError) -> [Bool] {
         guard let dirty = info.dirty else { throw .unsupported("dirty page tracking") }
         _ = try mappings.find(mapping)
         let pages = Int(mapping.byteCount / dirty.pageSize)

@@ -91,12 +91,12 @@ public final class VFIOContainer: DMABackEnd {
     }
     public var liveMappings: Int { mappings.count }
 
-    public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> DMAMapping {
+    public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping {
         try map(memory, direction, at: nil)
     }
 
     /// As the protocol has it, and at an address of the caller's choice if one is given.
-    public func map(_ memory: MemoryRun, _ direction: DMADirection, at wanted: Iova?) throws(DMABackEndError) -> DMAMapping {
+    public func map(_ memory: MemoryRun, _ direction: DMADirection, at wanted: Iova?) throws(DMABackEndError) -> BackEndMapping {
         for value in [memory.address, memory.byteCount, wanted?.rawValue ?? 0] where value & (info.granule - 1) != 0 {
             throw .misaligned(value, granule: info.granule)
         }
@@ -113,7 +113,7 @@ public final class VFIOContainer: DMABackEnd {
             space.giveBack(start, memory.byteCount)
             throw error
         }
-        return mappings.add(memory, DMAMapping.segments(from: start, byteCount: memory.byteCount), direction, ())
+        return mappings.add(memory, BackEndMapping.segments(from: start, byteCount: memory.byteCount), direction, ())
     }
 
     private func place(_ memory: MemoryRun, _ wanted: Iova?) throws(DMABackEndError) -> UInt64 {
@@ -148,7 +148,7 @@ public final class VFIOContainer: DMABackEnd {
     }
 
     /// The whole mapping; version 2 refuses to cut one.
-    public func unmap(_ mapping: DMAMapping) throws(DMABackEndError) {
+    public func unmap(_ mapping: BackEndMapping) throws(DMABackEndError) {
         let record = try mappings.find(mapping)
         var request = causeway_vfio_dma_unmap()
         request.argsz = UInt32(MemoryLayout<causeway_vfio_dma_unmap>.size)
@@ -166,7 +166,7 @@ public final class VFIOContainer: DMABackEnd {
         mappings.remove(mapping)
     }
 
-    public func sync(_ mapping: DMAMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
+    public func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
         // The device reaches the memory itself, and VFIO takes coherent devices only.
         try mappings.check(mapping, offset, byteCount)
     }

@@ -19,7 +19,7 @@ struct BackEndTests {
     }
 
     /// What a device sees of a mapping: the address in this process of each of its pages, or nil where it faults.
-    private func reach(_ back: any DMABackEnd, _ kernel: FakeKernel, _ mapping: DMAMapping) -> [UInt64?] {
+    private func reach(_ back: any DMABackEnd, _ kernel: FakeKernel, _ mapping: BackEndMapping) -> [UInt64?] {
         mapping.segments.flatMap { segment in
             stride(from: UInt64(0), to: UInt64(segment.byteCount), by: 4096).map { offset -> UInt64? in
                 let address = segment.address.advanced(by: offset)!
@@ -42,7 +42,7 @@ struct BackEndTests {
             #expect(specification.hasPrefix(back.name) && back.limits.granule == 4096 && !back.limits.addresses.isEmpty)
             let whole = try memory(16)
             let runs = try [0..<16, 3..<5, 15..<16].map { try #require(MemoryRun(whole.region, pages: $0)) }
-            var mappings: [DMAMapping] = []
+            var mappings: [BackEndMapping] = []
             for (index, run) in runs.enumerated() {
                 let mapping = try back.map(run, index == 1 ? .fromDevice : .toDevice)
                 #expect(mapping.segments.reduce(0) { $0 + UInt64($1.byteCount) } == run.byteCount)
@@ -141,7 +141,7 @@ struct BackEndTests {
         #expect(MemoryRun(region)?.pageCount == 4 && MemoryRun(region, pages: 3..<4)?.byteCount == 4096)
         for wrong in [0..<5, 2..<2, -1..<2, 4..<5] { #expect(MemoryRun(region, pages: wrong) == nil) }
         // More than a segment can say.
-        let parts = DMAMapping.segments(from: 1 << 40, byteCount: 9 << 30)
+        let parts = BackEndMapping.segments(from: 1 << 40, byteCount: 9 << 30)
         #expect(parts.count == 3 && parts.reduce(0) { $0 + UInt64($1.byteCount) } == 9 << 30)
         for (a, b) in zip(parts, parts.dropFirst()) { #expect(a.address.advanced(by: UInt64(a.byteCount)) == b.address) }
     }

@@ -256,7 +256,7 @@ struct IommufdTests {
         let spaces = try (0..<3).map { _ in try iommufd.makeSpace() }
         for (index, space) in spaces.enumerated() { try space.attach("/dev/vfio/devices/vfio\(index)") }
         let regions = try (0..<3).map { _ in try SharedRegion(anonymous: 8 * 4096) }
-        struct Live { var space: Int, mapping: DMAMapping, run: MemoryRun, set: Int }
+        struct Live { var space: Int, mapping: BackEndMapping, run: MemoryRun, set: Int }
         var live: [Live] = []
         // The model of what is pinned: sets by number, with what they are of and whether devices write them.
         var sets: [Int: (region: Int, pages: Range<Int>, writes: Bool)] = [:]

@@ -127,7 +127,7 @@ struct VFIOTests {
         let account = LockedMemoryAccount(limit: nil)
         let back = try VFIOContainer(group: "/dev/vfio/12", account: account, kernel: kernel)
         let run = try memory(1)
-        var all: [DMAMapping] = []
+        var all: [BackEndMapping] = []
         for _ in 0..<3 { all.append(try back.map(run, .toDevice)) }
         #expect(back.limits.mappingsLeft == 0)
         #expect(throws: DMABackEndError.tooManyMappings(3)) { _ = try back.map(run, .toDevice) }
@@ -268,7 +268,7 @@ struct VFIOTests {
         kernel.lockLimit = limit
         let account = LockedMemoryAccount(limit: limit)
         let back = try VFIOContainer(group: "/dev/vfio/12", account: account, kernel: kernel)
-        var live: [(mapping: DMAMapping, run: MemoryRun)] = []
+        var live: [(mapping: BackEndMapping, run: MemoryRun)] = []
         func taken(_ start: UInt64, _ count: UInt64) -> Bool {
             live.contains { $0.mapping.address.rawValue < start + count && start < $0.mapping.address.rawValue + $0.mapping.byteCount }
         }

@@ -111,5 +111,5 @@ struct causeway_vfio_dirty_get {
 };
 
 // ioctl(2) is variadic. Returns its result, or a negative errno.
-long causeway_ioctl(int descriptor, unsigned long request, void *argument);
+long causeway_iommu_control(int descriptor, unsigned long request, void *argument);
 #endif
