@@ -1,5 +1,5 @@
 // The kernel that we run on, where it has the interface. An address space of iommufd maps memory without any device; a VFIO container needs a
-// group, which CAUSEWAY_VFIO_GROUP names (tools/iommu-guest runs these in a machine that has one).
+// group, which CAUSEWAY_VFIO_GROUP names.
 
 import DMA
 import FrameMaps
