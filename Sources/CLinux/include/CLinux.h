@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "Hardening.h"
+#include "Iommu.h"
 #include "Network.h"
 
 // memfd_create and its seals: Glibc's module has neither the function nor the F_SEAL_* values.

@@ -1,0 +1,53 @@
+// The kernel that we run on, where it has the interface. An address space of iommufd maps memory without any device; a VFIO container needs a
+// group, which CAUSEWAY_VFIO_GROUP names.
+
+import DMA
+import FrameMaps
+import Glibc
+import LinuxSystem
+import SharedMemory
+import Testing
+
+@testable import HostIommu
+
+private func obstacle(_ back: DMABackEnds) -> String? {
+    guard let why = back.obstacle() else { return nil }
+    print("skipped: \(back.rawValue) on the real kernel: \(why)")
+    return why
+}
+
+@Suite(.timeLimit(.minutes(1)))
+struct RealKernelTests {
+    @Test(.enabled(if: obstacle(.iommufd) == nil, "no /dev/iommu"))
+    func iommufd() throws {
+        let iommufd = try Iommufd(account: LockedMemoryAccount(limit: 64 * 4096))
+        let (space, other) = (try iommufd.makeSpace(), try iommufd.makeSpace())
+        #expect(!space.limits.addresses.isEmpty)
+        let run = try memory(16)
+        let mapping = try space.map(run, .fromDevice)
+        let copy = try other.map(run, .toDevice, at: Iova(rawValue: 0x100_0000))
+        #expect(copy.address.rawValue == 0x100_0000 && iommufd.account.bytes == run.byteCount)
+        #expect(throws: DMABackEndError.overlaps(Iova(rawValue: 0x100_1000), byteCount: 4096)) {
+            _ = try other.map(try memory(1), .toDevice, at: Iova(rawValue: 0x100_1000))
+        }
+        try other.allow([0x100_0000...0x1FF_FFFF])
+        try space.unmap(mapping)
+        try other.unmap(copy)
+        #expect(iommufd.account.bytes == 0)
+        #expect(throws: DMABackEndError.notMapped) { try other.unmap(copy) }
+    }
+
+    @Test(.enabled(if: obstacle(.vfioType1) == nil && getenv("CAUSEWAY_VFIO_GROUP") != nil, "no VFIO group"))
+    func vfio() throws {
+        let group = String(cString: getenv("CAUSEWAY_VFIO_GROUP"))
+        let back = try VFIOContainer(group: group, account: LockedMemoryAccount(limit: 64 * 4096))
+        #expect(back.limits.granule == 4096)
+        let run = try memory(16)
+        let mappings = [try back.map(run, .fromDevice), try back.map(run, .toDevice)]
+        #expect(throws: DMABackEndError.self) {
+            _ = try back.map(try memory(1), .toDevice, at: Iova(rawValue: mappings[0].address.rawValue))
+        }
+        for mapping in mappings { try back.unmap(mapping) }
+        #expect(back.liveMappings == 0)
+    }
+}
