@@ -114,7 +114,8 @@ public func causeway_iommu_next_fault(_ iommu: OpaquePointer?, _ fault: UnsafeMu
         case .notMapped: cause = CAUSEWAY_FAULT_NOT_MAPPED
         case .readDenied: cause = CAUSEWAY_FAULT_READ_DENIED
         case .writeDenied: cause = CAUSEWAY_FAULT_WRITE_DENIED
-        case .noMemory: cause = CAUSEWAY_FAULT_NO_MEMORY
+        // Only the kernel's back ends report such; this is none.
+        case .noMemory, .reportedByDevice: cause = CAUSEWAY_FAULT_NO_MEMORY
         }
         unsafe out.pointee = causeway_fault(iova: oldest.iova.rawValue, cause: cause, reserved: 0)
     }
