@@ -70,12 +70,6 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
     case alreadyLinked(Iova)
     /// No memory, or no bus addresses below the device's mask.
     case noMemory(byteCount: Int)
-    /// The device does not refuse it, but the kernel did: the operation and errno.
-    case refused(operation: String, errno: Int32)
-    /// The back end may not have so much: what is short, how much of it was asked for and how much is left.
-    case overBudget(what: String, asked: Int, left: Int)
-    /// No back end has that name.
-    case noSuchBackend(String)
     /// A driver left with mappings that it had not ended.
     case leaked(DMALeak)
     /// Beyond the mapping's bytes.
@@ -98,9 +92,6 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
         case .wrongKind: "mapped as something else"
         case .alreadyLinked(let iova): "\(iova) is linked already"
         case .noMemory(let count): "no memory of \(count) bytes that the device can reach"
-        case .refused(let operation, let errno): "\(operation): errno \(errno)"
-        case .overBudget(let what, let asked, let left): "\(what): \(asked) asked for, \(left) left"
-        case .noSuchBackend(let name): "\(name): no back end; there are \(DMABackends.names.joined(separator: ", "))"
         case .leaked(let leak): "\(leak)"
         case .outsideMapping(let offset, let count, let mapped): "\(count) bytes at \(offset) of a mapping of \(mapped)"
         }

@@ -85,7 +85,7 @@ struct IommuCore: ~Copyable {
     @inline(__always)
     mutating func link(_ iova: Iova, to frame: BusFrame, pages: Int, _ permissions: FramePermissions) throws(DMAError) {
         let page = iova.page
-        guard page < tables.limit, UInt64(pages) <= tables.limit &- page, frame.rawValue < RadixTable.widest else {
+        guard page < tables.limit, UInt64(pages) <= tables.limit &- page, frame.rawValue < frameNumberLimit else {
             throw .noIova(pages: pages, largest: 0)
         }
         let word = EntryWord.make(EntryWord.local, frame.rawValue, permissions)

@@ -47,10 +47,13 @@ struct MappingLedger: ~Copyable {
     private(set) var overlaps: UInt64 = 0
     /// Of this process's devices, whose handles these are.
     let device: UInt32
+    /// Generations and devices are numbers of 24 and 16 bits, so that a handle fits into 64 (`DMAHandle.number`).
+    static let generationMask: UInt32 = 0xFF_FFFF
+    static let deviceMask: UInt32 = 0xFFFF
 
     private static let devices = Atomic<UInt32>(1)
 
-    init() { device = Self.devices.wrappingAdd(1, ordering: .relaxed).newValue }
+    init() { device = Self.devices.wrappingAdd(1, ordering: .relaxed).newValue & Self.deviceMask }
 
     var live: Int { Int(maps &- unmaps) }
 
@@ -89,7 +92,7 @@ struct MappingLedger: ~Copyable {
     mutating func close(_ handle: DMAHandle) {
         let index = Int32(truncatingIfNeeded: handle.index)
         records[index].isLive = false
-        records[index].generation = handle.generation &+ 1
+        records[index].generation = (handle.generation &+ 1) & Self.generationMask
         records.remove(index)
         unmaps &+= 1
     }
