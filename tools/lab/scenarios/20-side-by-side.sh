@@ -28,8 +28,8 @@ same 1 "$(cut -d' ' -f1 /tmp/sums | sort -u | wc -l)" "different checksums: $(ca
 
 # Clock ticks of a process (10 ms), its threads and io_uring's included: fields 14 and 15 of its stat.
 ticks_of() { sed 's/.*) //' /proc/$1/stat | awk '{print $12 + $13}'; }
-kernel_thread() { grep -l "^$1" /proc/[0-9]*/comm | head -1 | cut -d/ -f3; }
-ours=$(backend_pid) blkback=$(kernel_thread "$id.xvdb-0") qdisk=$(pidof qemu-system-i386)
+process() { grep -l "$1" /proc/[0-9]*/$2 2>/dev/null | head -1 | cut -d/ -f3; }
+ours=$(backend_pid) blkback=$(process "^$id.xvdb-0" comm) qdisk=$(process qemu-system-i386 cmdline)
 [ -n "$blkback" ] || fail "no thread of blkback's: $(cat /proc/[0-9]*/comm | grep xvd)"
 [ -n "$qdisk" ] || fail "no QEMU"
 # All of dom0's time, interrupts and the event channels' work too: seconds as Xen has them
