@@ -19,8 +19,8 @@ build: setup ## Builds the command and the nbdkit plugin, optimized
 # With the Swift runtime inside and nothing shown but the header's functions: a C program needs no Swift.
 LIBRARY = .build/translation/release/libcauseway-translation.so
 library: setup ## Builds the translation library for tools that are not Swift
-	$(SWIFT) build -c release --scratch-path .build/translation --static-swift-stdlib --product causeway-translation \
-	    -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
+	$(SWIFT) build -c release --scratch-path .build/translation --product causeway-translation \
+	    -Xswiftc -static-stdlib -Xswiftc -use-ld=lld -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
 	    -Xlinker -soname=libcauseway-translation.so.1
 
 demo: build ## Shows the main job on real devices (as root), with figures at the end
