@@ -54,7 +54,7 @@ lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 install: build library ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
 	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
-	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
+	install -s -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
 	ln -sf libcauseway-translation.so.1 $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so
 	install -D -m 644 Sources/CCausewayTranslation/causeway_translation.h $(DESTDIR)$(PREFIX)/include/causeway_translation.h
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
