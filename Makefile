@@ -19,8 +19,8 @@ build: setup ## Builds the command and the nbdkit plugin, optimized
 # With the Swift runtime inside and nothing shown but the header's functions: a C program needs no Swift.
 LIBRARY = .build/translation/release/libcauseway-translation.so
 library: setup ## Builds the translation library for tools that are not Swift
-	$(SWIFT) build -c release --scratch-path .build/translation --static-swift-stdlib --product causeway-translation \
-	    -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
+	$(SWIFT) build -c release --scratch-path .build/translation --product causeway-translation \
+	    -Xswiftc -static-stdlib -Xswiftc -use-ld=lld -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
 	    -Xlinker -soname=libcauseway-translation.so.1
 
 demo: build ## Shows the main job on real devices (as root), with figures at the end
@@ -60,7 +60,7 @@ lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 install: build library ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
 	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
-	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
+	install -s -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
 	ln -sf libcauseway-translation.so.1 $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so
 	install -D -m 644 Sources/CCausewayTranslation/causeway_translation.h $(DESTDIR)$(PREFIX)/include/causeway_translation.h
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig

@@ -19,5 +19,5 @@ grep -q 'Linux version' /tmp/by-pfn || fail "the kernel's pages"
 good $core mfn 0x1000
 says 'not known' "machine frames of an auto-translated domain"
 bad nosuch
-says 'no such file' "neither file nor domain"
+says 'no such domain' "neither file nor domain"
 guest_destroy u2
