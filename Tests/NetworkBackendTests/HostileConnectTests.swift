@@ -58,7 +58,7 @@ struct HostileConnectTests {
     @Test func B16_oneRingForTwoQueues() throws {
         let pair = try NetworkPair()
         let baseline = pair.host.usage
-        let spare = try RawQueue(pair.guest)
+        let spare = try RawQueue(pair.guest, .zero)
         for key in ["tx-ring-ref", "rx-ring-ref", "event-channel"] {
             let raw = try RawVif(pair, keys: ["queue-0/\(key)": spare.keys[key] ?? "", "queue-1/\(key)": spare.keys[key] ?? ""], queues: 2)
             try raw.wait(for: [.connected, .closing])

@@ -163,7 +163,13 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
         require(mappings.map(\.count) == model.mapped.map(\.count), "mapped pages after \(request)")
         for (index, queue) in mappings.enumerated() {
             for (reference, isWritable) in model.mapped[index] {
-                require(queue.page(GrantReference(reference))?.isWritable == isWritable, "page \(reference) of queue \(index)")
+                let (read, written) = (queue.address(GrantReference(reference), writable: false), queue.address(GrantReference(reference), writable: true))
+                require(read != nil && (written != nil) == isWritable, "page \(reference) of queue \(index)")
+            }
+        }
+        for index in mappings.indices {
+            for byte in UInt8(0)..<14 where model.mapped[index][rig.reference(byte).rawValue] == nil {
+                require(mappings[index].address(rig.reference(byte), writable: false) == nil, "a page that is not mapped any more")
             }
         }
         // Any hash leads to a queue that is there.

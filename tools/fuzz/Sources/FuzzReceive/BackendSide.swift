@@ -99,8 +99,8 @@ private func read(
 ) {
     let produced = Int(ring.loadAcquiring(RingHeader.responseProduced))
     require(produced >= answered && produced <= posted.count, "\(produced) answers to \(posted.count) requests")
-    // Where the frontend posted a page twice, the later frame has written over the earlier one.
-    let references = posted[answered..<produced].map(\.reference)
+    // Where the frontend posted a page twice, a later frame has written over an earlier one, or what was moved up has.
+    let references = posted[answered...].map(\.reference)
     let areDistinct = Set(references).count == references.count
     while answered < produced {
         var bytes: [UInt8] = []
