@@ -18,7 +18,7 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 func tests(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
     .testTarget(
-        name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, resources: resources,
+        name: "\(name)Tests", dependencies: [.target(name: name), "TestSupport"] + dependencies, resources: resources,
         swiftSettings: [.swiftLanguageMode(.v6)])
 }
 
@@ -30,7 +30,7 @@ let package = Package(
         .library(name: "BlockBackend", targets: ["BlockBackend"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
-        .library(name: "XenTranslation", targets: ["FrameMaps", "DMA", "SharedMemory"]),
+        .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory"]),
         .library(name: "XenStore", targets: ["XenStore"]),
         .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
         .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
@@ -48,6 +48,9 @@ let package = Package(
         .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
         .target(name: "CLinux"),
+        .target(
+            name: "CXenControl",
+            linkerSettings: ["xenctrl", "xenforeignmemory", "xentoollog"].map { .linkedLibrary($0) }),
 
         // From the bottom up.
         room("LinuxSystem", ["CLinux"]),
@@ -55,6 +58,8 @@ let package = Package(
         room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
         room("FrameMaps"),
         room("DMA", ["FrameMaps", "SharedMemory"]),
+        room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
+        room("LiveDomains", ["FrameMapReaders", "FrameMaps", "LinuxSystem", "CXenControl"]),
         room("XenWire", ["SharedMemory"]),
         room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
         room("HypervisorCore", ["XenWire"]),
@@ -66,9 +71,9 @@ let package = Package(
         room("Packets", ["DMA", "SharedMemory", "XenWire"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
         room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
-        room("BlockBackend", ["Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
+        room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "LinuxSystem"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
         room("NetworkBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
@@ -77,13 +82,21 @@ let package = Package(
             name: "causeway",
             dependencies: [
                 "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "LoopbackHypervisor",
-                "LibxenHypervisor", "DMA", "FrameMaps",
+                "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+        // The lab's hostile guest.
+        .executableTarget(
+            name: "evil-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "tools/lab/evil-netfront",
+            swiftSettings: strict),
+
         tests("FrameMaps"),
+        .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
+        tests("FrameMapReaders", ["FrameMaps", "LinuxSystem", "DumpWriter"]),
         tests("DMA", ["FrameMaps", "SharedMemory"]),
         tests("SharedMemory"),
         tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
@@ -93,6 +106,10 @@ let package = Package(
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
             name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
+        // A guest's process for the lab, that lies to its backend on a real Xen (tools/lab).
+        .executableTarget(
+            name: "hostile-frontend", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileFrontend",
+            swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
         tests("Reactor"),
@@ -101,6 +118,6 @@ let package = Package(
         tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
         tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack"]),
         tests("Toolstack"),
-        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem"], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter"], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

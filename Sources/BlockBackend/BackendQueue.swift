@@ -15,6 +15,8 @@ import XenWire
 enum QueueReport: Sendable {
     /// The frontend broke the ring; the queue takes nothing more from it.
     case broken(String)
+    /// A grant could not be mapped because of a limit here, and its request failed. Said once.
+    case shortage(String)
     /// The disk refused an operation that was offered.
     case lostFlush
     case lostDiscard
@@ -36,6 +38,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private var hasRung = false
     private var hasTakenSinceArmed = true
     private var hasReportedFault = false
+    private var hasReportedShortage = false
     private var throttle = LateEOI()
     private let snapshot = Mutex(BackendQueueStatistics())
 
@@ -119,12 +122,21 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     func completed(tag: UInt32, result: Int32) {
         if tag == Tag.pauseOver {
             isPaused = false
+            // What rang meanwhile belongs to the work that is found now: noticed later, it would look as if it had rung for nothing.
+            takeRing()
             return
         }
         isArmed = false
-        if channel.acknowledge() { core.statistics.notificationsTaken &+= 1 }
-        channel.unmask()
+        takeRing()
         hasRung = true
+    }
+
+    private func takeRing() {
+        if channel.acknowledge() {
+            core.statistics.notificationsTaken &+= 1
+            hasRung = true
+        }
+        channel.unmask()
     }
 
     func deviceCompleted(tag: UInt32, result: DeviceResult) { core.ended(Int32(tag), result) }
@@ -139,6 +151,10 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         if let fault = core.fault, !hasReportedFault {
             hasReportedFault = true
             report(.broken(fault))
+        }
+        if let shortage = core.shortage, !hasReportedShortage {
+            hasReportedShortage = true
+            report(.shortage(shortage))
         }
         if core.lostFlush {
             core.lostFlush = false

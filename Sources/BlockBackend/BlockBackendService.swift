@@ -1,6 +1,8 @@
 // blkback: serves every vbd whose backend is this domain, hot-plugged ones too. One control thread (the caller's) follows the store;
 // reactor threads move the data.
 
+import DriverSupport
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -43,11 +45,8 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     private let openDisk: DiskOpener
     private let log: @Sendable (String) -> Void
     private let ready: @Sendable () -> Void
-    private let reports = Mutex<[(DeviceID, QueueReport)]>([])
-    private let store = Mutex<StoreClient?>(nil)
-    private let stopping = Atomic<Bool>(false)
-    private let abandoning = Atomic<Bool>(false)
-    private let devices = Mutex<[BackendDeviceStatus]>([])
+    private let server = DeviceServer<DiskDriver>()
+    private let devices = Mutex<[(id: DeviceID, disk: String, queues: [BackendQueue])]>([])
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once, when the devices
     /// that were there have been looked at.
@@ -63,220 +62,88 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     }
 
     /// Ends `run`: devices are disconnected, what is in work ends first.
-    public func stop() {
-        stopping.store(true, ordering: .relaxed)
-        store.withLock { $0?.wake() }
-    }
+    public func stop() { server.stop() }
 
     /// Ends `run` as a kill ends a process, for tests: nothing more is taken, done, answered or written to the store.
-    func abandon() {
-        abandoning.store(true, ordering: .relaxed)
-        stop()
-    }
+    func abandon() { server.abandon() }
 
-    /// Every device, as of the last change or second.
-    public var status: [BackendDeviceStatus] { devices.withLock { $0 } }
+    /// Every device, with its counters as of now.
+    public var status: [BackendDeviceStatus] {
+        devices.withLock { $0 }.map {
+            BackendDeviceStatus(device: $0.id, disk: $0.disk, queues: $0.queues.map(\.statistics))
+        }
+    }
 
     /// Serves until `stop` or until the store is gone.
     public func run() throws(BlockBackendError) {
         let client: StoreClient
         do { client = try hypervisor.connectStore() } catch { throw .store(.store(.disconnected("\(error)"))) }
-        store.withLock { $0 = client }
-        defer {
-            store.withLock { $0 = nil }
+        let (reactors, journals): ([Reactor], JournalDirectory?)
+        do throws(BlockBackendError) {
+            journals = try openJournals()
+            reactors = try makeReactors()
+        } catch {
             client.close()
+            throw error
         }
+        for reactor in reactors { reactor.start() }
+        defer { for reactor in reactors { reactor.stop() } }
+        var turn = 0
+        var isReady = false
+        do throws(XenbusError) {
+            try server.run(
+                client, domain: hypervisor.domain, kind: options.kind, period: options.resizePollMilliseconds
+            ) { path in
+                // Each device begins at the next reactor, so that one-queue devices spread, too.
+                defer { turn += 1 }
+                return follower(path, reactors, from: turn, journals)
+            } publish: { followers in
+                let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
+                devices.withLock { $0 = list }
+                if isReady { return }
+                isReady = true
+                if let journals { removeStale(journals, except: Set(list.map(\.0))) }
+                ready()
+            }
+        } catch { throw .store(error) }
+    }
+
+    private func openJournals() throws(BlockBackendError) -> JournalDirectory? {
+        guard let directory = options.journalDirectory else { return nil }
+        do throws(Errno) { return try JournalDirectory(directory, kind: options.kind) } catch {
+            let reason = error.rawValue == EAGAIN ? "another backend serves these disks" : "\(error)"
+            throw .system("\(directory): \(reason)")
+        }
+    }
+
+    private func removeStale(_ journals: JournalDirectory, except known: Set<DeviceID>) {
+        let count = journals.removeStale(of: options.kind) { !known.contains($0) }
+        if count > 0 { log("\(journals.path): what was left for \(count) devices that are no more is removed") }
+    }
+
+    private func makeReactors() throws(BlockBackendError) -> [Reactor] {
         var reactors: [Reactor] = []
         do throws(Errno) {
             for index in 0..<max(1, options.reactors) {
                 reactors.append(try Reactor(name: "blkback-\(index)", polling: options.polling))
             }
         } catch { throw .system("io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?") }
-        var journals: JournalDirectory?
-        if let directory = options.journalDirectory {
-            do throws(Errno) { journals = try JournalDirectory(directory, kind: options.kind) } catch {
-                let reason = error.rawValue == 11 ? "another backend serves these disks" : "\(error)"
-                throw .system("\(directory): \(reason)")
-            }
-        }
-        for reactor in reactors { reactor.start() }
-        defer { for reactor in reactors { reactor.stop() } }
-        do throws(XenbusError) {
-            var control = BackendControl(self, client, reactors, journals)
-            try control.run()
-        } catch { throw .store(error) }
+        return reactors
     }
 
-    /// The control thread's state.
-    private struct BackendControl {
-        let service: BlockBackendService
-        let client: StoreClient
-        let reactors: [Reactor]
-        let journals: JournalDirectory?
-        var turn = 0
-        var devices: [DeviceID: BackendDevice] = [:]
-        let root: String
-
-        init(_ service: BlockBackendService, _ client: StoreClient, _ reactors: [Reactor], _ journals: JournalDirectory?) {
-            self.journals = journals
-            self.service = service
-            self.client = client
-            self.reactors = reactors
-            root = BackendPath.root(service.hypervisor.domain, service.options.kind)
-        }
-
-        mutating func run() throws(XenbusError) {
-            do throws(StoreError) {
-                try client.watch(root, token: "devices")
-                try client.watch("@releaseDomain", token: "release")
-            } catch { throw .store(error) }
-            try scan()
-            service.ready()
-            var lastPoll = monotonicMilliseconds()
-            while !service.stopping.load(ordering: .relaxed) {
-                let event: WatchEvent?
-                let period = service.options.resizePollMilliseconds
-                do throws(StoreError) { event = try client.nextEvent(milliseconds: nextTimeout(period)) } catch {
-                    throw .store(error)
-                }
-                if let event { try handle(event) }
-                try takeReports()
-                for (id, device) in devices where device.takeRetry() { try follow(id) }
-                if period > 0, monotonicMilliseconds() - lastPoll >= Int64(period) {
-                    lastPoll = monotonicMilliseconds()
-                    for device in devices.values { try device.pollSize(client) }
-                }
-                publishStatus()
-            }
-            if !service.abandoning.load(ordering: .relaxed) { try shutDown() }
-        }
-
-        /// How long to wait for an event: until a disk is to be tried or sizes are to be polled again.
-        private func nextTimeout(_ period: Int32) -> Int32 {
-            let now = monotonicMilliseconds()
-            let due = devices.values.compactMap(\.followAgainAt).min().map { Int32(clamping: max(1, $0 - now)) }
-            return period > 0 ? min(period, due ?? period) : due ?? -1
-        }
-
-        private mutating func handle(_ event: WatchEvent) throws(XenbusError) {
-            switch event.token {
-            case "devices":
-                guard
-                    let id = BackendPath.device(
-                        of: event.path, backend: service.hypervisor.domain, kind: service.options.kind)
-                else { return try scan() }
-                let directory = "\(root)/\(id)"
-                let rest = event.path.dropFirst(directory.count)
-                // Our own keys come back as events, too; only these call for a look.
-                if othersNodes.contains(rest) { try follow(id) }
-            case "release":
-                for (id, device) in devices {
-                    guard let alive = try? client.isIntroduced(id.frontend), !alive else { continue }
-                    device.isOrphan = true
-                    try follow(id)
-                }
-            default:
-                let parts = event.token.split(separator: " ")
-                if parts.count == 2,
-                    let id = BackendPath.device(
-                        of: "\(root)/\(parts[1])", backend: service.hypervisor.domain, kind: service.options.kind)
-                {
-                    try follow(id)
-                }
-            }
-        }
-
-        /// Looks at every directory there is and at every device known.
-        private mutating func scan() throws(XenbusError) {
-            var seen = Set(devices.keys)
-            for domain in try client.names(root) {
-                for number in try client.names("\(root)/\(domain)") {
-                    if let id = BackendPath.device(
-                        of: "\(root)/\(domain)/\(number)", backend: service.hypervisor.domain,
-                        kind: service.options.kind)
-                    {
-                        seen.insert(id)
-                    }
-                }
-            }
-            for id in seen { try follow(id) }
-        }
-
-        private mutating func follow(_ id: DeviceID) throws(XenbusError) {
-            let device = devices[id] ?? makeDevice(id)
-            devices[id] = device
-            if try !device.follow(client) {
-                device.forgetFrontend(client)
-                devices[id] = nil
-            }
-        }
-
-        private mutating func makeDevice(_ id: DeviceID) -> BackendDevice {
-            let start = turn
-            turn += 1
-            var next = start
-            let reactors = reactors
-            let service = service
-            return BackendDevice(
-                path: BackendPath(backend: service.hypervisor.domain, kind: service.options.kind, device: id),
-                hypervisor: service.hypervisor, options: service.options, journals: journals,
-                openDisk: service.openDisk,
+    private func follower(
+        _ path: BackendPath, _ reactors: [Reactor], from first: Int, _ journals: JournalDirectory?
+    ) -> BackendFollower<DiskDriver> {
+        var next = first
+        let (server, id) = (server, path.device)
+        return BackendFollower(
+            path: path,
+            driver: DiskDriver(
+                path: path, hypervisor: hypervisor, options: options, journals: journals, openDisk: openDisk,
                 nextReactor: {
-                    next += 1
-                    return reactors[(next - 1) % reactors.count]
-                },
-                report: { id, news in
-                    service.reports.withLock { $0.append((id, news)) }
-                    service.store.withLock { $0?.wake() }
-                }, log: service.log)
-        }
-
-        private mutating func takeReports() throws(XenbusError) {
-            let news = service.reports.withLock { list in
-                defer { list.removeAll() }
-                return list
-            }
-            for (id, item) in news {
-                guard let device = devices[id] else { continue }
-                try device.handle(item, client)
-                try follow(id)
-            }
-        }
-
-        private func publishStatus() {
-            let list = devices.values.map { device in
-                BackendDeviceStatus(
-                    device: device.path.device, disk: device.disk?.name ?? "",
-                    queues: device.queues.map(\.queue.statistics))
-            }
-            service.devices.withLock { $0 = list }
-        }
-
-        /// Ends everything in order: no new requests, what is in work ends. Then state 6, so that frontends know where they are; or, with
-        /// journals, nothing more: frontends are to find a successor, not an end.
-        private mutating func shutDown() throws(XenbusError) {
-            let isHandingOver = journals != nil
-            for device in devices.values {
-                if !isHandingOver, !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
-                device.closeQueues(handingOver: isHandingOver)
-            }
-            let deadline = monotonicMilliseconds() + 5000
-            while devices.values.contains(where: { !$0.isIdle }), monotonicMilliseconds() < deadline {
-                do throws(StoreError) { _ = try client.nextEvent(milliseconds: 50) } catch { throw .store(error) }
-                let news = service.reports.withLock { list in
-                    defer { list.removeAll() }
-                    return list
-                }
-                for (id, item) in news { try devices[id]?.handle(item, client) }
-            }
-            for device in devices.values where device.isIdle && !isHandingOver {
-                try client.switchState(of: device.path.path, to: .closed)
-            }
-        }
+                    defer { next += 1 }
+                    return reactors[next % reactors.count]
+                }, report: { server.post(id, $0) }, log: log),
+            log: log)
     }
 }
-
-/// The nodes of a device's directory that others write.
-private let othersNodes: Set<Substring> = [
-    "", "/state", "/online", "/frontend", "/hotplug-status", "/physical-device", "/physical-device-path",
-]

@@ -107,6 +107,13 @@ struct PersistentGrants {
         return all
     }
 
+    /// Gives up every grant that is not in use.
+    mutating func removeIdle() -> [MappedGrant] {
+        var all: [MappedGrant] = []
+        while let grant = evictOldest() { all.append(grant) }
+        return all
+    }
+
     private mutating func evictOldest() -> MappedGrant? {
         var slot = oldest
         while slot >= 0 && entries[Int(slot)].isInUse { slot = entries[Int(slot)].newer }

@@ -14,7 +14,7 @@ extension QueueCore {
     mutating func mapAndStart() {
         let requests = waiting
         waiting.removeAll(keepingCapacity: true)
-        if map(wanted[...]) {
+        if map(wanted[...]) || makeRoom() && map(wanted[...]) {
             for slot in requests { begin(slot) }
         } else {
             var place = wanted.startIndex
@@ -27,6 +27,15 @@ extension QueueCore {
         wanted.removeAll(keepingCapacity: true)
     }
 
+    /// Gives up what is only kept for the next request, where mapping failed for want of room or may have; false if there is nothing.
+    private mutating func makeRoom() -> Bool {
+        guard mayLackRoom, grants.count > 0 else { return false }
+        let idle = grants.removeIdle()
+        for grant in idle { dma.detachIdle(grant.region) }
+        if !idle.isEmpty { hypervisor.unmapGrants(idle) }
+        return !idle.isEmpty
+    }
+
     /// Maps pages for the requests that want them; false, and nothing mapped, if one of them cannot be.
     private mutating func map(_ pages: ArraySlice<Wanted>) -> Bool {
         // Persistent grants are mapped writable whatever this request does: the next one may do the other (item 16).
@@ -35,6 +44,20 @@ extension QueueCore {
         let writes = pages.filter { !isRead($0.slot) }
         let reads = pages.filter { isRead($0.slot) }
         return (writes.isEmpty || map(writes[...], .readOnly)) && (reads.isEmpty || map(reads[...], .readWrite))
+    }
+
+    /// Remembers whether a refusal was about room: `generalError` is all that a kernel says of Xen's own limit, and of much else.
+    private mutating func note(_ error: HypervisorError) {
+        switch error {
+        case .exhausted(let what):
+            mayLackRoom = true
+            shortage = what
+        case .grantRefused(_, _, .noDeviceSpace):
+            mayLackRoom = true
+            shortage = hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
+        case .grantRefused(_, _, let status): mayLackRoom = status == .generalError
+        default: mayLackRoom = false
+        }
     }
 
     private func isRead(_ slot: Int32) -> Bool {
@@ -46,6 +69,7 @@ extension QueueCore {
         do throws(HypervisorError) {
             mapped = try hypervisor.mapGrants(pages.map(\.reference), of: frontend, access: access)
         } catch {
+            note(error)
             return false
         }
         statistics.grantsMapped &+= UInt64(mapped.count)

@@ -53,6 +53,10 @@ struct QueueCore: ~Copyable {
     var inWork = 0
     var isClosing = false
     var fault: String?
+    /// The limit that kept a request's grants from being mapped.
+    var shortage: String?
+    /// Whether the last refusal to map may have been for want of room.
+    var mayLackRoom = false
     /// Features that the disk refused: to be withdrawn in the store.
     var lostFlush = false
     var lostDiscard = false
@@ -127,7 +131,8 @@ struct QueueCore: ~Copyable {
     /// soon as a frontend sees the response it may use the page for something else (item 7).
     mutating func publish() -> Bool {
         if !unmapping.isEmpty {
-            for grant in unmapping { dma.detach(grant.region) }
+            // Each was used by requests that have ended, and by no others: nothing that is in flight keeps it.
+            for grant in unmapping { dma.detachIdle(grant.region) }
             hypervisor.unmapGrants(unmapping)
             unmapping.removeAll(keepingCapacity: true)
         }

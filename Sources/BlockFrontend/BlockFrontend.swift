@@ -17,10 +17,9 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     let options: BlockFrontendOptions
     let status: Mutex<Status>
     let changed: WakePipe
-    let control: Mutex<WorkerThread?>
-    let store: Mutex<StoreClient?>
-    let stopping = Atomic<Bool>(false)
-    let resuming = Atomic<Bool>(false)
+    let follower: FrontendFollower
+    private let control = Mutex<WorkerThread?>(nil)
+    private let isClosed = Atomic<Bool>(false)
     let log: @Sendable (String) -> Void
 
     /// What the control thread tells everybody else.
@@ -55,8 +54,7 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         self.options = options
         self.log = log
         status = Mutex(Status())
-        control = Mutex(nil)
-        store = Mutex(nil)
+        follower = FrontendFollower(path: FrontendPath(domain: hypervisor.domain, kind: .block, number: device))
         do { changed = try WakePipe() } catch { throw .negotiation("pipe: \(error)") }
     }
 
@@ -74,7 +72,9 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     /// Starts the control thread and waits until the disk is there.
     public func connect(timeoutMilliseconds: Int32 = 10_000) throws(BlockFrontendError) {
         do throws(Errno) {
-            let thread = try WorkerThread(name: "vbd-\(device)") { [self] in FrontendControl(self).run() }
+            let thread = try WorkerThread(name: "vbd-\(device)") { [self] in
+                follower.run(VbdDriver(self)) { try? hypervisor.connectStore() }
+            }
             control.withLock { $0 = thread }
         } catch { throw .negotiation("thread: \(error)") }
         let deadline = monotonicMilliseconds() + Int64(timeoutMilliseconds)
@@ -114,21 +114,18 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
 
     /// Begins anew after the domain was suspended or moved: the rings and grants that the backend knew mean nothing any more. What is
     /// in flight is asked again on the new rings; callers see a pause.
-    public func resume() {
-        resuming.store(true, ordering: .relaxed)
-        store.withLock { $0?.wake() }
-    }
+    public func resume() { follower.restart() }
 
     /// A queue's owner found the backend broken.
     func queueFailed(_ error: BlockFrontendError) {
         status.withLock { $0.broken = error }
-        store.withLock { $0?.wake() }
+        follower.quarantine("\(error)")
     }
 
     /// Closes the device in the proper order (5, 6) and ends the control thread. Operations in flight end as lost.
     public func close() {
-        guard !stopping.exchange(true, ordering: .sequentiallyConsistent) else { return }
-        store.withLock { $0?.wake() }
+        guard !isClosed.exchange(true, ordering: .sequentiallyConsistent) else { return }
+        follower.stop()
         control.withLock { $0.take() }?.join()
     }
 }

@@ -21,16 +21,31 @@
 #define SYS_process_madvise 440
 #endif
 
-int causeway_drop_capabilities(void) {
+int causeway_drop_capabilities(void) { return causeway_keep_capabilities(0); }
+
+int causeway_keep_capabilities(uint64_t kept) {
     // Without CAP_SETPCAP the bounding set cannot be cut; nor can it then be used, with no_new_privs.
     for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
+        if (capability < 64 && kept >> capability & 1) continue;
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 && errno != EPERM) return -1;
     }
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -1;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct none[2];
-    memset(none, 0, sizeof none);
-    return (int)syscall(SYS_capset, &header, none);
+    struct __user_cap_data_struct sets[2];
+    if (syscall(SYS_capget, &header, sets) < 0) return -1;
+    for (int word = 0; word < 2; word++) {
+        sets[word].permitted &= (uint32_t)(kept >> (32 * word));
+        sets[word].effective = sets[word].permitted;
+        sets[word].inheritable = 0;
+    }
+    return (int)syscall(SYS_capset, &header, sets);
+}
+
+uint64_t causeway_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct sets[2];
+    if (syscall(SYS_capget, &header, sets) < 0) return UINT64_MAX;
+    return (uint64_t)sets[1].effective << 32 | sets[0].effective;
 }
 
 int causeway_become_user(uint32_t user, uint32_t group) {

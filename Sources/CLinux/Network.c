@@ -72,6 +72,22 @@ int causeway_tap_attach_queue(int tap, int attach) {
     return ioctl(tap, TUNSETQUEUE, &request);
 }
 
+int causeway_tap_persist(int tap, int persist) { return ioctl(tap, TUNSETPERSIST, (unsigned long)persist); }
+
+int causeway_tap_name(int tap, char name[16]) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    if (ioctl(tap, TUNGETIFF, &request) < 0) return -1;
+    memcpy(name, request.ifr_name, 16);
+    name[15] = 0;
+    return 0;
+}
+
+#ifndef TUNSETCARRIER
+#define TUNSETCARRIER _IOW('T', 226, int)
+#endif
+int causeway_tap_carrier(int tap, int on) { return ioctl(tap, TUNSETCARRIER, &on); }
+
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
 int causeway_interface_set_address(const char *name, const uint8_t address[6]) {
@@ -181,3 +197,5 @@ int causeway_send_frames(int socket_, const void *frame, size_t length, int coun
     }
     return sendmmsg(socket_, messages, (unsigned int)count, 0);
 }
+
+int causeway_set_pipe_size(int pipe_, int bytes) { return fcntl(pipe_, F_SETPIPE_SZ, bytes); }

@@ -143,6 +143,12 @@ public final class DMADevice: CustomStringConvertible {
         if frames.detach(region) { bus.retire(region) }
     }
 
+    /// As `detach`, for memory whose last operation has ended; see `MemoryBus.detachIdle`.
+    public func detachIdle(_ region: SharedRegion) {
+        guard let frames else { return bus.detachIdle(region) }
+        _ = frames.detach(region)
+    }
+
     /// `DMA of vbd-51712: vp, no IOMMU, 3 mappings`.
     public var description: String {
         "DMA of \(name): \(options.model.rawValue), \(options.iommu.map { "IOMMU \($0.rawValue)" } ?? "no IOMMU"), \(liveMappings) mappings"

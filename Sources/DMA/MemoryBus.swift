@@ -122,14 +122,23 @@ public final class MemoryBus: CustomStringConvertible {
     /// Takes the window back when it has been detached as often as attached. From then on its addresses fault; the memory itself
     /// stays mapped until the operations that had begun before have ended.
     public func detach(_ region: SharedRegion) {
-        guard let slot = slots[ObjectIdentifier(region)] else { return }
+        if close(region) { flights.retire(region) }
+    }
+
+    /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was mapped for one
+    /// request must be unmapped before that request is answered, however many others are in flight.
+    public func detachIdle(_ region: SharedRegion) { _ = close(region) }
+
+    /// Takes the window back; true if it was the last attachment.
+    private func close(_ region: SharedRegion) -> Bool {
+        guard let slot = slots[ObjectIdentifier(region)] else { return false }
         unsafe windows[slot].attachments -= 1
-        if unsafe windows[slot].attachments > 0 { return }
+        if unsafe windows[slot].attachments > 0 { return false }
         slots[ObjectIdentifier(region)] = nil
         let generation = unsafe windows[slot].generation
         unsafe windows[slot] = Window(generation: generation)
         free.append(slot)
-        flights.retire(region)
+        return true
     }
 
     /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not writable though

@@ -5,6 +5,7 @@ import Reactor
 
 /// A peer's doorbell as a reactor's client waits for it. A value of its owner's; two tags are its own.
 public struct Doorbell: ~Copyable {
+    /// Where it rings.
     public let channel: any EventChannel
     private let bellTag: UInt32
     private let pauseTag: UInt32
@@ -16,6 +17,7 @@ public struct Doorbell: ~Copyable {
     private var throttle = LateEOI()
     /// Rings taken, and those that brought nothing.
     public private(set) var rings: UInt64 = 0
+    /// Rings in a row that brought nothing.
     public private(set) var spurious: UInt64 = 0
 
     /// Completions under `bellTag` and `pauseTag` belong to this doorbell.
@@ -32,14 +34,24 @@ public struct Doorbell: ~Copyable {
     public mutating func completed(tag: UInt32) -> Bool {
         if tag == pauseTag {
             isPaused = false
+            // What rang meanwhile is taken now: the work that it announces is found in this turn, and would else be missing when the ring is
+            // noticed in the next, which would make every ring of a frontend that was once paused look spurious.
+            take()
             return true
         }
         guard tag == bellTag else { return false }
         isArmed = false
-        if channel.acknowledge() { rings &+= 1 }
-        channel.unmask()
+        take()
         hasRung = true
         return true
+    }
+
+    private mutating func take() {
+        if channel.acknowledge() {
+            rings &+= 1
+            hasRung = true
+        }
+        channel.unmask()
     }
 
     /// Waits for the next ring. Call when there is nothing more to do, before sleeping.

@@ -45,7 +45,8 @@ public struct Translation: Hashable, Sendable, CustomStringConvertible {
     public var pageCount: UInt64
     public var permissions: FramePermissions
 
-    @inlinable init(frame: BusFrame, offset: PageOffset, pageCount: UInt64, permissions: FramePermissions) {
+    /// An answer, as look-ups make it.
+    @inlinable public init(frame: BusFrame, offset: PageOffset, pageCount: UInt64, permissions: FramePermissions) {
         self.frame = frame
         self.offset = offset
         self.pageCount = pageCount

@@ -44,11 +44,17 @@ public protocol NetworkDeviceQueue: AnyObject {
 
 /// Frames of one queue.
 public struct NetworkDeviceStatistics: Equatable, Sendable {
+    /// Frames taken from us.
     public var sentFrames: UInt64 = 0
+    /// Their bytes.
     public var sentBytes: UInt64 = 0
+    /// Frames given to us.
     public var receivedFrames: UInt64 = 0
+    /// Their bytes.
     public var receivedBytes: UInt64 = 0
+    /// Frames that the device refused.
     public var errors: UInt64 = 0
+    /// Nothing yet.
     public init() {}
 }
 
@@ -62,4 +68,13 @@ public protocol NetworkDevice: AnyObject, Sendable {
     func setOffloads(_ offloads: OffloadSet) throws(Errno)
     /// A queue that resolves addresses on `bus`. Several queues share the interface's traffic.
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue
+    /// Nobody is to use the interface any more: what was made to outlive this process goes with the last queue.
+    func retire()
+    /// Whether the other side takes frames, as those who look at the interface see it.
+    func setCarrier(_ isOn: Bool)
+}
+
+extension NetworkDevice {
+    public func retire() {}
+    public func setCarrier(_ isOn: Bool) {}
 }

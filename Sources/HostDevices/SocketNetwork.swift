@@ -11,7 +11,9 @@ import Synchronization
 
 /// One end of a pair of sockets. A datagram is a frame behind the ten bytes of a virtio header.
 public final class SocketNetwork: NetworkDevice {
+    /// What it is called in messages.
     public let name: String
+    /// Bytes of payload in a frame.
     public let mtu: Int
     private let end: Descriptor
 
@@ -65,10 +67,15 @@ public final class EndlessNetwork: NetworkDevice {
 
 /// A device that takes every frame and has none.
 public final class NullNetwork: NetworkDevice {
+    /// What it is called in messages.
     public let name = "null"
+    /// Bytes of payload in a frame.
     public let mtu: Int
+    /// A device that takes frames of up to `mtu` bytes of payload and gives none.
     public init(mtu: Int = 1500) { self.mtu = mtu }
+    /// Sets what frames it may be given whole; see `NetworkDevice`.
     public func setOffloads(_ offloads: OffloadSet) throws(Errno) {}
+    /// Opens one more queue; see `NetworkDevice`.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { NullFrameQueue(bus) }
 }
 

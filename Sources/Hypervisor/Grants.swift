@@ -66,3 +66,26 @@ public struct GrantCopy: Sendable {
         self.byteCount = byteCount
     }
 }
+
+/// How many grants this process may have mapped, and how many it has.
+public struct GrantRoom: Hashable, Sendable, CustomStringConvertible {
+    /// The most that can be mapped at once.
+    public var limit: Int
+    /// What counts against it now.
+    public var used: Int
+    /// What sets the limit, for an administrator: `vm.max_map_count`.
+    public var setting: String
+
+    /// Room as the hypervisor's side knows it.
+    public init(limit: Int, used: Int, setting: String) {
+        self.limit = limit
+        self.used = used
+        self.setting = setting
+    }
+
+    /// How many more can be mapped.
+    public var left: Int { max(0, limit - used) }
+
+    /// `240: 65290 of vm.max_map_count 65530 are in use`.
+    public var description: String { "\(left): \(used) of \(setting) \(limit) are in use" }
+}

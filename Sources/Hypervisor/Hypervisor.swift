@@ -47,6 +47,9 @@ public protocol Hypervisor: AnyObject, Sendable {
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> any ContiguousGrants
 
+    /// How many grants can be mapped here, as far as anybody can tell beforehand; nil: nobody can.
+    func grantRoom() -> GrantRoom?
+
     /// Copies between grants and local pages, each operation by itself (`GNTTABOP_copy`).
     func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus]
 
@@ -57,4 +60,9 @@ public protocol Hypervisor: AnyObject, Sendable {
 
     /// Binds to a port that `remote` allocated for this domain (`EVTCHNOP_bind_interdomain`).
     func bindChannel(remote: DomainID, port: EventPort) throws(HypervisorError) -> any EventChannel
+}
+
+extension Hypervisor {
+    /// A hypervisor that does not say.
+    public func grantRoom() -> GrantRoom? { nil }
 }

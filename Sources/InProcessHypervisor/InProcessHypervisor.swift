@@ -71,6 +71,13 @@ public final class InProcessHypervisor: Hypervisor {
 
     // MARK: Mapping
 
+    /// See `Hypervisor.grantRoom`.
+    public func grantRoom() -> GrantRoom? {
+        host.run { state in
+            state.core.usage(of: domain).map { GrantRoom(limit: state.core.limits.maptrack, used: $0.mappings, setting: "maptrack") }
+        }
+    }
+
     /// See `Hypervisor.mapGrants`.
     public func mapGrants(
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess

@@ -2,6 +2,7 @@
 // (gnttab_max_maptrack_frames) can only be learnt by reaching it.
 
 import Glibc
+import Hypervisor
 import LinuxSystem
 
 /// The limits of this system.
@@ -21,12 +22,29 @@ public struct GrantLimits: Sendable, Equatable, CustomStringConvertible {
             offered: number("/sys/module/xen_gntalloc/parameters/limit"))
     }
 
+    /// What is left to this process of its mappings: each grant mapped by itself takes one. nil where the kernel does not say.
+    public static func room() -> GrantRoom? {
+        guard let limit = number("/proc/sys/vm/max_map_count") else { return nil }
+        var used = 0
+        guard read("/proc/self/maps", { used += $0.count { $0 == 10 } }) else { return nil }
+        return GrantRoom(limit: limit, used: used, setting: "vm.max_map_count")
+    }
+
     private static func number(_ path: String) -> Int? {
-        guard let file = try? Descriptor.open(path, O_RDONLY) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 32)
-        let count = unsafe bytes.withUnsafeMutableBytes { unsafe Glibc.read(file.rawValue, $0.baseAddress, $0.count) }
-        guard count > 0 else { return nil }
-        return Int(String(decoding: bytes[..<count].filter { $0 > 32 }, as: UTF8.self))
+        var digits: [UInt8] = []
+        guard read(path, { digits += $0.filter { $0 > 32 } }) else { return nil }
+        return Int(String(decoding: digits, as: UTF8.self))
+    }
+
+    /// Hands a file's bytes over, piece by piece; false if it cannot be read.
+    private static func read(_ path: String, _ take: (ArraySlice<UInt8>) -> Void) -> Bool {
+        guard let file = try? Descriptor.open(path, O_RDONLY) else { return false }
+        var bytes = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = unsafe bytes.withUnsafeMutableBytes { unsafe Glibc.read(file.rawValue, $0.baseAddress, $0.count) }
+            guard count > 0 else { return count == 0 }
+            take(bytes[..<count])
+        }
     }
 
     /// `vm.max_map_count 65530, xen_gntdev.limit 65536, xen_gntalloc.limit 1024`.

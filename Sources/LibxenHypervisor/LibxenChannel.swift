@@ -8,12 +8,14 @@ import Synchronization
 import XenWire
 
 extension LibxenHypervisor {
+    /// An unbound port for `remote` (libxenevtchn).
     public func allocateChannel(for remote: DomainID) throws(HypervisorError) -> any EventChannel {
         try unsafe LibxenChannel(remote, EventPort(0)) { handle in
             unsafe xenevtchn_bind_unbound_port(handle, UInt32(remote.rawValue))
         }
     }
 
+    /// Binds to a port that `remote` allocated for this domain (libxenevtchn).
     public func bindChannel(remote: DomainID, port: EventPort) throws(HypervisorError) -> any EventChannel {
         try unsafe LibxenChannel(remote, port) { handle in
             unsafe xenevtchn_bind_interdomain(handle, UInt32(remote.rawValue), port.rawValue)

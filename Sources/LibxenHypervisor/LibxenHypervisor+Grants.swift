@@ -6,6 +6,7 @@ import Synchronization
 import XenWire
 
 extension LibxenHypervisor {
+    /// Pages of this process that `peer` may map (libxengntshr).
     public func offerPages(_ count: Int, to peer: DomainID, access: GrantAccess) throws(HypervisorError)
         -> any OfferedPages
     {
@@ -34,12 +35,17 @@ extension LibxenHypervisor {
     /// memory that it moves data through, whatever else goes wrong.
     public func unmapGrants(_ grants: [MappedGrant]) {}
 
+    /// Maps grants in a row, all or none (libxengnttab).
     public func mapContiguous(
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> any ContiguousGrants {
         LibxenContiguous(try grants.map(references, of: granter, access: access))
     }
 
+    /// See `Hypervisor.grantRoom`.
+    public func grantRoom() -> GrantRoom? { GrantLimits.room() }
+
+    /// Has the hypervisor copy, in one batch; one status for each (libxengnttab).
     public func copyGrants(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
         try grants.copy(operations)
     }

@@ -10,6 +10,7 @@ import XenWire
 
 /// This domain's access to the Xen that it runs on. Thread-safe. What it hands out keeps it alive.
 public final class LibxenHypervisor: Hypervisor {
+    /// Which domain this process runs in.
     public let domain: DomainID
     /// How the store is reached.
     public let storePath: String
@@ -29,6 +30,7 @@ public final class LibxenHypervisor: Hypervisor {
         domain = try Self.identity(store, storePath)
     }
 
+    /// A connection to the real store, by its device or its socket.
     public func connectStore() throws(HypervisorError) -> StoreClient { try XenStoreLocation.connect(storePath) }
 
     /// A device that is not there, or that we may not open, said in words that tell an administrator what to do.
@@ -65,6 +67,10 @@ enum XenStoreLocation {
         // The stock tools' own variable.
         if let given = unsafe getenv("XENSTORED_PATH") { candidates.insert(unsafe String(cString: given), at: 0) }
         for path in candidates where unsafe access(path, R_OK | W_OK) == 0 { return path }
+        if let path = candidates.first(where: { unsafe access($0, F_OK) == 0 }) {
+            _ = unsafe access(path, R_OK | W_OK)
+            throw .disconnected("the store \(path): \(Errno.current); this process needs to read and write it")
+        }
         throw .disconnected(
             "no store: neither \(candidates.joined(separator: " nor ")) can be opened; is xenstored running?")
     }

@@ -1,4 +1,4 @@
-// One vif on the control thread: opens its device, connects its frontend's rings, reports what went wrong.
+// One vif on the control thread: opens its device, connects its frontend's rings or takes a predecessor's over, reports what went wrong.
 
 import DMA
 import DriverSupport
@@ -31,23 +31,28 @@ public struct NetworkOpenFailure: Error, Sendable, CustomStringConvertible {
 final class InterfaceDriver: BackendDriver {
     typealias News = InterfaceReport
     let path: BackendPath
-    private let hypervisor: any Hypervisor
-    private let options: NetworkBackendOptions
+    let hypervisor: any Hypervisor
+    let options: NetworkBackendOptions
+    /// Where this process leaves what a successor needs; nil: nowhere.
+    let journals: JournalDirectory?
     private let openDevice: NetworkOpener
     private let reactor: Reactor
     private let report: @Sendable (InterfaceReport) -> Void
-    private let log: (String) -> Void
+    let log: (String) -> Void
     private var settings: NetworkSettings?
     private(set) var device: (any NetworkDevice)?
-    private(set) var engine: InterfaceEngine?
+    var engine: InterfaceEngine?
+    /// The pipe that the engine's tracer writes to.
+    private var tracing: String?
 
     init(
-        path: BackendPath, hypervisor: any Hypervisor, options: NetworkBackendOptions, openDevice: @escaping NetworkOpener,
-        reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void, log: @escaping (String) -> Void
+        path: BackendPath, hypervisor: any Hypervisor, options: NetworkBackendOptions, journals: JournalDirectory?,
+        openDevice: @escaping NetworkOpener, reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void, log: @escaping (String) -> Void
     ) {
         self.path = path
         self.hypervisor = hypervisor
         self.options = options
+        self.journals = journals
         self.openDevice = openDevice
         self.reactor = reactor
         self.report = report
@@ -55,18 +60,19 @@ final class InterfaceDriver: BackendDriver {
     }
 
     var holdsRings: Bool { engine != nil }
+    var isOpen: Bool { device != nil }
+    /// What a frontend may change is its headroom for programs that look at packets first, which is not offered here: nothing to do.
     var reconfigures: Bool { true }
+    var removesDirectories: Bool { options.removesDirectories }
+    var handsOver: Bool { journals != nil }
 
     func announce(_ store: StoreClient) throws(DriverFailure) {
-        let wanted: NetworkSettings
-        do throws(XenbusError) { wanted = try NetworkSettings.read(from: store, at: path) } catch { throw .xenbus(error) }
-        if device == nil || settings != wanted {
-            do throws(NetworkOpenFailure) { device = try openDevice(wanted) } catch {
-                device = nil
-                noteHotplug(store, error: error.description)
-                throw .unavailable(number: error.number, error.description)
-            }
-            settings = wanted
+        let script = try hotplug(store)
+        if case .failed(let reason) = script { throw .refused(number: 6, "the hot-plug script failed: \(reason)") }
+        do throws(DriverFailure) { try open(store, script) } catch {
+            // Where a script is waited for the toolstack waits for state 2; it says itself that it waited in vain.
+            if case .unavailable(_, let reason) = error, script == .none { noteHotplug(store, error: reason) }
+            throw error
         }
         let offer = options.offer
         let directory = path.path
@@ -74,12 +80,43 @@ final class InterfaceDriver: BackendDriver {
             try store.atomically { access throws(XenbusError) in
                 guard try access.text(directory + "/state") != nil else { return }
                 try offer.write(to: access, at: directory)
-                // No script runs here, so nobody else would write it, and the vif would never leave state 2 (item 22).
-                try access.put(directory + "/hotplug-status", "connected")
-                try access.discardNode(directory + "/hotplug-error")
+                if script == .none {
+                    // No script runs, so nobody else would write it, and the vif would never leave state 2 (item 22).
+                    try access.put(directory + "/hotplug-status", "connected")
+                    try access.discardNode(directory + "/hotplug-error")
+                }
                 try access.put(directory + "/state", XenbusState.initWait.rawValue)
             }
         } catch { throw .xenbus(error) }
+    }
+
+    private func hotplug(_ store: StoreClient) throws(DriverFailure) -> VifHotplug {
+        guard options.waitsForScript else { return .none }
+        do throws(XenbusError) { return try VifHotplug.read(from: store, at: path.path) } catch { throw .xenbus(error) }
+    }
+
+    /// Opens the device, unless it is open as it is wanted.
+    private func open(_ store: StoreClient, _ script: VifHotplug) throws(DriverFailure) {
+        var wanted: NetworkSettings
+        do throws(XenbusError) { wanted = try NetworkSettings.read(from: store, at: path) } catch { throw .xenbus(error) }
+        if device != nil && settings == wanted { return }
+        settings = nil
+        let plain = wanted
+        // A script that has run runs no more: an interface that had to be made again is put in its place here.
+        wanted.isPlacedByScript = script == .running
+        do throws(NetworkOpenFailure) { device = try openDevice(wanted) } catch {
+            device = nil
+            throw .unavailable(number: error.number, error.description)
+        }
+        settings = plain
+    }
+
+    func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool {
+        switch try hotplug(store) {
+        case .none, .done: return false
+        case .running: return true
+        case .failed(let reason): throw .refused(number: 6, "the hot-plug script failed: \(reason)")
+        }
     }
 
     private func noteHotplug(_ store: StoreClient, error: String) {
@@ -99,21 +136,20 @@ final class InterfaceDriver: BackendDriver {
         do { try device.setOffloads(features.abilities.deviceOffloads) } catch {
             throw .refused(number: error.rawValue, "\(device.name): setting offloads: \(error)")
         }
-        engine = try makeEngine(keys, features, device, settings)
+        engine = try makeEngine(keys, features, device, settings, .fresh)
         do throws(XenbusError) { try store.switchState(of: path.path, to: .connected) } catch { throw .xenbus(error) }
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
                 + (keys.control == nil ? "" : ", control ring"))
+        do throws(XenbusError) { try reread(store, frontend) } catch { throw .xenbus(error) }
     }
 
-    func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
-        // What a frontend may change is its headroom for programs that look at packets first, which is not offered here.
-    }
-
+    /// Maps the rings, binds the ports and starts the engine.
     private func makeEngine(
-        _ keys: NetworkRequestKeys, _ features: NetworkFeatures, _ device: any NetworkDevice, _ settings: NetworkSettings
+        _ keys: NetworkRequestKeys, _ features: NetworkFeatures, _ device: any NetworkDevice, _ settings: NetworkSettings,
+        _ start: InterfaceStart
     ) throws(DriverFailure) -> InterfaceEngine {
-        var held = HeldResources()
+        var held = HeldResources(isAdopted: start == .adopted)
         do throws(HypervisorError) {
             for queue in keys.queues { try held.take(queue, hypervisor, path.device.frontend) }
             if let control = keys.control { try held.take(control, hypervisor, path.device.frontend) }
@@ -121,63 +157,137 @@ final class InterfaceDriver: BackendDriver {
             held.release()
             throw .refused(number: 22, "queue \(held.queues.count): \(error)")
         }
-        let (hypervisor, frontend, options, reactor, report) = (hypervisor, path.device.frontend, options, reactor, report)
-        let taken = held
-        let drain = keys.notifiesReceive ? options.drainMilliseconds : options.quietDrainMilliseconds
-        let made = reactor.run { () -> Result<InterfaceEngine, Errno> in
-            do throws(Errno) {
-                let shared = InterfaceState(keys, features)
-                var queues: [InterfaceQueue] = []
-                for (index, rings) in taken.queues.enumerated() {
-                    let bus = MemoryBus()
-                    let buffers = try QueueBuffers()
-                    let deviceQueue = try device.openQueue(bus: bus)
-                    let mappings = GrantMappings(
-                        limit: options.grantMappings, bus: bus, hypervisor: hypervisor, frontend: frontend)
-                    let transmit = TransmitCore(
-                        ring: BackRing(attaching: rings.transmit.region, TransmitRing()), interface: shared, mappings: mappings,
-                        hypervisor: hypervisor, frontend: frontend, device: deviceQueue, bus: bus, buffers: buffers,
-                        rate: settings.rate)
-                    let receive = ReceiveCore(
-                        ring: BackRing(attaching: rings.receive.region, ReceiveRing()), interface: shared, mappings: mappings,
-                        hypervisor: hypervisor, frontend: frontend, device: deviceQueue, index: index, bus: bus,
-                        buffers: buffers)
-                    queues.append(
-                        InterfaceQueue(
-                            index: index,
-                            .init(
-                                transmit: transmit, receive: receive, mappings: mappings, device: deviceQueue,
-                                rings: [rings.transmit, rings.receive], bell: rings.bell, receiveBell: rings.receiveBell),
-                            drainMilliseconds: drain))
-                }
-                let control = taken.control.map { control in
-                    ControlCore(
-                        ring: BackRing(attaching: control.ring.region, ControlRing()), interface: shared,
-                        mappings: queues.map(\.mappings), hypervisor: hypervisor, frontend: frontend)
-                }
-                return .success(
-                    InterfaceEngine(
-                        reactor: reactor, state: shared, queues: queues, control: control,
-                        controlChannel: taken.control?.bell, controlRing: taken.control?.ring, report: report))
-            } catch { return .failure(error) }
+        let starts: [QueueStart]
+        do throws(InterfaceRecoveryError) { starts = try self.starts(start, keys, held) } catch {
+            held.release()
+            throw .refused(number: 22, "\(error)")
+        }
+        let plan = InterfacePlan(
+            keys: keys, features: features, device: device, rate: settings.rate, hypervisor: hypervisor, frontend: path.device.frontend,
+            options: options, held: held, starts: starts)
+        let (reactor, report) = (reactor, report)
+        let made = reactor.run { () -> Result<InterfaceEngine, InterfaceBuildFailure> in
+            do throws(InterfaceBuildFailure) { return .success(try plan.build(on: reactor, report: report)) } catch {
+                return .failure(error)
+            }
         }
         switch made {
         case .success(let engine): return engine
         case .failure(let error):
             held.release()
-            throw .refused(number: error.rawValue, "\(device.name): opening a queue: \(error)")
+            throw .refused(number: error.number, "\(device.name): opening a queue: \(error.text)")
         }
     }
 
-    func closeQueues() -> Int {
+    static var settingNodes: Set<Substring> { ["/rate", "/trace"] }
+    static var frontendSettingNodes: [String] { ["/request-multicast-control"] }
+
+    /// What may change while frames flow. A node that makes no sense changes nothing.
+    func reread(_ store: StoreClient, _ frontend: String) throws(XenbusError) {
+        guard let engine, var settings else { return }
+        do throws(XenbusError) {
+            let rate = try NetworkSettings.read(from: store, at: path).rate
+            if rate != settings.rate {
+                settings.rate = rate
+                self.settings = settings
+                engine.change { engine in for queue in engine.queues { queue.transmit.setRate(rate) } }
+                log("vif \(path.device): \(rate.map { "rate \($0.bytes) bytes in \($0.microseconds) µs" } ?? "no rate any more")")
+            }
+        } catch .malformed(let node) { log("vif \(path.device): \(node)") }
+        if options.multicastControl {
+            let isOn = try store.flag(frontend + "/request-multicast-control")
+            engine.change { $0.state.setMulticastControl(isOn) }
+        }
+        try setTrace(try store.text(path.path + "/trace"), engine)
+    }
+
+    private func setTrace(_ pipe: String?, _ engine: InterfaceEngine) throws(XenbusError) {
+        if pipe == tracing { return }
+        tracing = pipe
+        guard let pipe, !pipe.isEmpty else { return engine.change { $0.state.tracer = nil } }
+        let (log, name) = (log, "vif \(path.device)")
+        do throws(Errno) {
+            let tracer = Handed(try FrameTracer(path: pipe, interface: name))
+            engine.change { $0.state.tracer = tracer.value }
+        } catch { log("\(name): trace to \(pipe): \(error)") }
+    }
+
+    func closeQueues(handingOver: Bool) -> Int {
+        if !handingOver { journals?.remove(path) }
         guard let engine else { return 0 }
         self.engine = nil
+        tracing = nil
         let reactor = reactor
         reactor.post { engine.close() }
         return 1
     }
 
-    func letGo() { device = nil }
+    func letGo() {
+        device?.retire()
+        device = nil
+        settings = nil
+    }
+
+    // MARK: Adoption
+
+    /// A journal of the first queue stands for all.
+    func canAdopt() -> Bool { journals?.has(path) ?? false }
+
+    func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        try open(store, try hotplug(store))
+        guard let device, let settings else { throw .refused(number: 19, "no device") }
+        let keys: NetworkRequestKeys
+        var features: NetworkFeatures
+        do throws(XenbusError) {
+            // What both sides agreed on, read back: this process's own options may be others.
+            let offer = try NetworkOffer.read(from: store, at: path.path)
+            keys = try NetworkRequestKeys.read(from: store, at: frontend, offer: offer)
+            features = keys.features
+            features.formIntersection(offer.features)
+        } catch { throw .xenbus(error) }
+        features = features.consistent
+        do { try device.setOffloads(features.abilities.deviceOffloads) } catch {
+            throw .refused(number: error.rawValue, "\(device.name): setting offloads: \(error)")
+        }
+        let engine = try makeEngine(keys, features, device, settings, .adopted)
+        self.engine = engine
+        log("vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost")
+    }
+
+    /// What each queue begins with.
+    private func starts(
+        _ start: InterfaceStart, _ keys: NetworkRequestKeys, _ held: HeldResources
+    ) throws(InterfaceRecoveryError) -> [QueueStart] {
+        var starts: [QueueStart] = []
+        for (index, queue) in keys.queues.enumerated() {
+            switch start {
+            case .fresh: starts.append(.fresh(journal(queue, index)))
+            case .adopted:
+                guard let memory = journals?.open(path, queue: index) else { throw .noJournal }
+                let rings = held.queues[index]
+                let recovery = try InterfaceRecovery(
+                    journal: memory, of: queue, transmitRing: rings.transmit.region, receiveRing: rings.receive.region)
+                starts.append(.resumed(InterfaceJournal(resuming: memory), recovery))
+            }
+        }
+        // What was set through the control ring, mappings and hashes, is not written down: with one in use a new connection is needed.
+        if start == .adopted, let control = held.control?.ring.region, control.loadRelaxed(RingHeader.responseProduced) != 0 {
+            throw .indices("its control ring is in use")
+        }
+        return starts
+    }
+
+    private func journal(_ keys: NetworkQueueKeys, _ index: Int) -> InterfaceJournal? {
+        guard let journals else { return nil }
+        // An interface without a journal is served; it only does not survive this process unnoticed.
+        do throws(Errno) {
+            let memory = try journals.create(path, queue: index, byteCount: InterfaceJournal.Layout.byteCount)
+            return InterfaceJournal(beginning: memory, of: keys)
+        } catch {
+            log("vif \(path.device): no journal in \(journals.path): \(error)")
+            return nil
+        }
+    }
 
     func handle(_ news: InterfaceReport, _ store: StoreClient) throws(DriverFailure) -> Int {
         switch news {
@@ -185,55 +295,10 @@ final class InterfaceDriver: BackendDriver {
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
         }
     }
-
-    func tick(_ store: StoreClient) throws(DriverFailure) {}
 }
 
-/// What a connection has mapped and bound, until an engine has it; given back whole if a part cannot be had (B17).
-private struct HeldResources: Sendable {
-    struct Queue: Sendable {
-        let transmit: any ContiguousGrants
-        let receive: any ContiguousGrants
-        let bell: any EventChannel
-        let receiveBell: (any EventChannel)?
-    }
-
-    var queues: [Queue] = []
-    var control: (ring: any ContiguousGrants, bell: any EventChannel)?
-    private var rings: [any ContiguousGrants] = []
-    private var bells: [any EventChannel] = []
-
-    mutating func take(_ keys: NetworkQueueKeys, _ hypervisor: any Hypervisor, _ frontend: DomainID) throws(HypervisorError) {
-        let transmit = try map(keys.transmit, hypervisor, frontend)
-        let receive = try map(keys.receive, hypervisor, frontend)
-        let bell = try bind(keys.port, hypervisor, frontend)
-        var other: (any EventChannel)?
-        if let port = keys.receivePort { other = try bind(port, hypervisor, frontend) }
-        queues.append(Queue(transmit: transmit, receive: receive, bell: bell, receiveBell: other))
-    }
-
-    mutating func take(_ keys: ControlKeys, _ hypervisor: any Hypervisor, _ frontend: DomainID) throws(HypervisorError) {
-        control = (try map(keys.ring, hypervisor, frontend), try bind(keys.port, hypervisor, frontend))
-    }
-
-    private mutating func map(
-        _ reference: GrantReference, _ hypervisor: any Hypervisor, _ frontend: DomainID
-    ) throws(HypervisorError) -> any ContiguousGrants {
-        let ring = try hypervisor.mapContiguous([reference], of: frontend, access: .readWrite)
-        rings.append(ring)
-        return ring
-    }
-
-    private mutating func bind(
-        _ port: EventPort, _ hypervisor: any Hypervisor, _ frontend: DomainID
-    ) throws(HypervisorError) -> any EventChannel {
-        let bell = try hypervisor.bindChannel(remote: frontend, port: port)
-        bells.append(bell)
-        return bell
-    }
-
-    func release() {
-        for bell in bells { bell.close() }
-        for ring in rings { ring.unmap() }
-    }
+/// A value that one thread made and another one keeps.
+private struct Handed<Value>: @unchecked Sendable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
 }

@@ -19,6 +19,8 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
     private let reactor: Reactor
     let state: InterfaceState
     let queues: [InterfaceQueue]
+    /// Slots that a predecessor had taken and not answered.
+    let lostSlots: Int
     private var control: ControlCore?
     private var controlBell: Doorbell?
     private let controlRing: (any ContiguousGrants)?
@@ -31,11 +33,12 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
     init(
         reactor: Reactor, state: InterfaceState, queues: [InterfaceQueue], control: consuming ControlCore?,
         controlChannel: (any EventChannel)?, controlRing: (any ContiguousGrants)?,
-        report: @escaping @Sendable (InterfaceReport) -> Void
+        lostSlots: Int = 0, report: @escaping @Sendable (InterfaceReport) -> Void
     ) {
         self.reactor = reactor
         self.state = state
         self.queues = queues
+        self.lostSlots = lostSlots
         self.control = control
         if let controlChannel {
             controlBell = Doorbell(controlChannel, bellTag: Self.controlTag, pauseTag: Self.controlTag + 1)
@@ -94,12 +97,20 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         }
     }
 
+    /// Takes settings that the toolstack or the frontend changed; from any thread.
+    func change(_ change: @escaping @Sendable (InterfaceEngine) -> Void) {
+        reactor.post { if self.slot != nil { change(self) } }
+    }
+
     /// Gives everything back and says so.
     func close() {
         guard let slot else { return }
         self.slot = nil
         reactor.detach(slot)
         for queue in queues { queue.close() }
+        state.tracer = nil
+        // The next frontend begins with a carrier.
+        state.stalledQueues = 0
         controlBell?.channel.close()
         controlRing?.unmap()
         report(.closed)

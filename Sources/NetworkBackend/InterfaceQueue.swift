@@ -189,6 +189,14 @@ final class InterfaceQueue {
         }
     }
 
+    /// Wakes both sides of a frontend whose rings were taken over: it may have rung while nobody listened, and a predecessor may have died
+    /// between its answers and its ring.
+    func announceSuccession() {
+        _ = transmit.ring.publish()
+        bell.channel.notify()
+        receiveBell?.channel.notify()
+    }
+
     private func updateSnapshot() {
         var sum = transmit.statistics
         let other = receive.statistics

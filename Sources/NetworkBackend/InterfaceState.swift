@@ -15,19 +15,36 @@ final class InterfaceState {
     let queueCount: Int
     /// Multicast addresses that the frontend wants; nil: all.
     var wanted: Set<UInt64>?
+    /// The list of a predecessor is not known: all come through, and changes are only noted.
+    private let forwardsAll: Bool
     /// How frames for the frontend are spread over queues.
     var spreading = HashSpreading()
 
     /// Gives a frame to another queue; false if that cannot take it.
     var handOver: (ReceiveCore.Frame, SharedRegion, _ offset: Int, _ target: Int) -> Bool = { _, _, _, _ in false }
 
+    /// Where frames are copied to, for whoever watches.
+    var tracer: FrameTracer?
+
+    /// Queues whose frontend posts no pages. While there is one the interface has no carrier, so that senders notice.
+    var stalledQueues = 0 {
+        didSet { if (oldValue == 0) != (stalledQueues == 0) { setCarrier(stalledQueues == 0) } }
+    }
+    var setCarrier: (Bool) -> Void = { _ in }
+
     static let mostMulticastAddresses = 64
 
-    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures) {
+    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, isAdopted: Bool = false) {
+        forwardsAll = isAdopted
         self.features = features
         queueCount = keys.queues.count
         wanted = keys.multicastControl ? [] : nil
         abilities = features.abilities
+    }
+
+    /// The frontend changed its mind about whether all multicast frames are to come (`feature-dynamic-multicast-control`).
+    func setMulticastControl(_ isOn: Bool) {
+        if isOn != (wanted != nil) { wanted = isOn ? [] : nil }
     }
 
     /// Adds or removes an address; false if there are too many, or it is no group's.
@@ -45,7 +62,7 @@ final class InterfaceState {
     /// Whether the frontend wants frames for `address`.
     @inline(__always)
     func wants(_ address: MACAddress) -> Bool {
-        guard let wanted, address.isMulticast, address != .broadcast else { return true }
+        guard let wanted, !forwardsAll, address.isMulticast, address != .broadcast else { return true }
         return wanted.contains(address.littleEndian)
     }
 }

@@ -27,6 +27,18 @@ public struct NetworkBackendOptions: Sendable {
     /// Reactor threads; interfaces are dealt out to them in turn.
     public var reactors = 1
 
+    /// The backend directory that is served.
+    public var kind: DeviceKind = .network
+    /// Whether an interface with a `script` node waits until its hot-plug script has run, as xl runs it in dom0 and `xl devd` in a driver
+    /// domain. Else the script is nobody's, and the interface joins its `bridge` here.
+    public var waitsForScript = false
+    /// Whether an interface's directory is removed once it is closed for good. In dom0 the toolstack does that; for a driver domain it
+    /// waits until somebody there has (`xl devd`, or this backend in its place).
+    public var removesDirectories = false
+    /// A directory in memory in which slots are written down as they are taken, so that a successor of this process goes on with the same
+    /// rings and no frontend notices; nil: a successor asks every frontend to close and connect again, which Linux's cannot.
+    public var journalDirectory: String?
+
     /// The defaults.
     public init() {}
 

@@ -1,6 +1,7 @@
 // netback: serves every vif whose backend is this domain, hot-plugged ones too. One control thread (the caller's) follows the store;
 // reactor threads move the frames.
 
+import DriverSupport
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -42,22 +43,28 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let options: NetworkBackendOptions
     private let openDevice: NetworkOpener
     private let log: @Sendable (String) -> Void
+    private let ready: @Sendable () -> Void
     private let server = DeviceServer<InterfaceDriver>()
     private let engines = Mutex<[(DeviceID, String, InterfaceEngine?)]>([])
 
-    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing.
+    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once, when the interfaces
+    /// that were there have been looked at.
     public init(
         hypervisor: H, options: NetworkBackendOptions = NetworkBackendOptions(), openDevice: @escaping NetworkOpener,
-        log: @escaping @Sendable (String) -> Void = { _ in }
+        log: @escaping @Sendable (String) -> Void = { _ in }, ready: @escaping @Sendable () -> Void = {}
     ) {
         self.hypervisor = hypervisor
         self.options = options
         self.openDevice = openDevice
         self.log = log
+        self.ready = ready
     }
 
-    /// Ends `run`: interfaces are disconnected.
+    /// Ends `run`: interfaces are disconnected, or left to a successor where there are journals.
     public func stop() { server.stop() }
+
+    /// Ends `run` as a kill ends a process, for tests: nothing more is taken, sent, answered or written to the store.
+    func abandon() { server.abandon() }
 
     /// Every interface, with its counters as of now.
     public var status: [InterfaceStatus] {
@@ -77,23 +84,35 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
             client.close()
             throw .system("io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?")
         }
+        var journals: JournalDirectory?
+        if let directory = options.journalDirectory {
+            do throws(Errno) { journals = try JournalDirectory(directory, kind: options.kind) } catch {
+                client.close()
+                throw .system("\(directory): \(error.rawValue == 11 ? "another backend serves these interfaces" : "\(error)")")
+            }
+        }
         for reactor in reactors { reactor.start() }
         defer { for reactor in reactors { reactor.stop() } }
         var turn = 0
-        let (server, log) = (server, log)
+        var isReady = false
+        let (server, log, kept) = (server, log, journals)
         do throws(XenbusError) {
-            try server.run(client, domain: hypervisor.domain, kind: .network, period: 0) { path in
+            try server.run(client, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
                 turn += 1
                 let id = path.device
                 return BackendFollower(
                     path: path,
                     driver: InterfaceDriver(
-                        path: path, hypervisor: hypervisor, options: options, openDevice: openDevice,
+                        path: path, hypervisor: hypervisor, options: options, journals: kept, openDevice: openDevice,
                         reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, log: log),
                     log: log)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
                 engines.withLock { $0 = list }
+                if !isReady {
+                    isReady = true
+                    ready()
+                }
             }
         } catch { throw .store(error) }
     }

@@ -17,13 +17,26 @@ public struct NetworkSettings: Equatable, Sendable {
     /// Bytes that the frontend may send in a period, and the period in microseconds (`rate`).
     public var rate: CreditRate?
 
-    /// The interface's name on this side.
-    public var interface: String { name ?? "vif\(device.frontend).\(device.number)" }
+    /// The hot-plug script that the toolstack names.
+    public var script: String?
+    /// Whether a script puts the interface in its place (address, bridge, up), which else is for whoever opens it.
+    public var isPlacedByScript = false
+
+    /// The cable that it hangs on instead of a tap: another vif of this backend's that names the same one is at its other end.
+    public var peer: String?
+
+    /// The interface's name on this side. A script that has not run yet gives it the wanted name itself, and refuses if that exists.
+    public var interface: String {
+        let plain = "vif\(device.frontend).\(device.number)"
+        return isPlacedByScript ? plain : name ?? plain
+    }
 
     /// Settings as given.
     public init(
-        device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil
+        device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil,
+        script: String? = nil
     ) {
+        self.script = script
         self.device = device
         self.address = address
         self.name = name
@@ -53,8 +66,12 @@ public struct NetworkSettings: Equatable, Sendable {
             }
             rate = parsed
         }
-        return NetworkSettings(
+        var script = try store.text("\(base)/script")
+        if script?.isEmpty == true { script = nil }
+        var settings = NetworkSettings(
             device: path.device, address: address, name: try named("vifname"), bridge: try named("bridge"),
-            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate)
+            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate, script: script)
+        if let peer = try store.text("\(base)/peer"), !peer.isEmpty { settings.peer = peer }
+        return settings
     }
 }

@@ -26,13 +26,17 @@ struct ReceiveCore: ~Copyable {
     var fault: String?
     var isClosing = false
     var statistics = NetworkQueueStatistics()
+    /// What is taken is written down there; nil: nowhere.
+    let journal: InterfaceJournal?
     /// The device may have frames; cleared when it says that it has none.
     var deviceIsReady = true
     var deviceIsGone = false
     /// There are frames, or may be, and too few pages.
     private(set) var isStarved = false
     /// Nobody posts pages: frames are thrown away.
-    private(set) var isStalled = false
+    private(set) var isStalled = false {
+        didSet { if oldValue != isStalled { interface.stalledQueues += isStalled ? 1 : -1 } }
+    }
     /// How many pages there were when that began: with no more than these the same would begin again (B9).
     private var stalledWith = 0
 
@@ -72,8 +76,10 @@ struct ReceiveCore: ~Copyable {
 
     init(
         ring: consuming BackRing<ReceiveRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
-        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers
+        frontend: DomainID, device: any NetworkDeviceQueue, index: Int, bus: MemoryBus, buffers: QueueBuffers,
+        journal: InterfaceJournal? = nil, posted left: [ReceiveRequest] = []
     ) {
+        self.journal = journal
         self.index = index
         staging = buffers.staging
         self.bus = bus
@@ -88,6 +94,11 @@ struct ReceiveCore: ~Copyable {
         self.frontend = frontend
         self.device = device
         segments.reserveCapacity(QueueBuffers.pagesPerFrame)
+        // Pages that a predecessor took and did not use.
+        for request in left {
+            posted[postedCount] = resolve(request)
+            postedCount += 1
+        }
     }
 
     var isOpen: Bool { !isClosing && fault == nil }
@@ -171,7 +182,10 @@ struct ReceiveCore: ~Copyable {
     private mutating func takePosted(_ wanted: Int) {
         guard postedCount < wanted else { return }
         do throws(RingError) {
-            while postedCount < posted.count, let request = try ring.nextRequest() {
+            while postedCount < posted.count {
+                let index = ring.nextRequestIndex
+                guard let request = try ring.nextRequest() else { break }
+                journal?.took(request, at: index)
                 posted[(postedHead + postedCount) % posted.count] = resolve(request)
                 postedCount += 1
             }
@@ -227,6 +241,7 @@ struct ReceiveCore: ~Copyable {
         }
         guard let (count, offload) = receive() else { return false }
         guard let frame = describe(count, offload, slot: -1) else { return true }
+        if let tracer = interface.tracer { trace(frame, segments.span, tracer) }
         let plan = frame.plan
         // At most one page moves for an MTU of 9000; large frames are segmented ones and lie right.
         if plan.dataSlots > 1, plan.extraSlots < reserved { moveUp(plan, by: reserved - plan.extraSlots, count) }
@@ -303,7 +318,18 @@ struct ReceiveCore: ~Copyable {
                 copyOwners.removeAll(keepingCapacity: true)
             }
             for index in 0..<count {
-                if failed.contains(index) { refuse(staged[index]) } else { answer(staged[index]) }
+                if failed.contains(index) {
+                    refuse(staged[index])
+                    continue
+                }
+                if let tracer = interface.tracer,
+                    let address = stagingAddress.advanced(
+                        by: UInt64(staged[index].slot * QueueBuffers.pagesPerFrame * Self.page))
+                {
+                    let whole = [BusSegment(address: address, byteCount: UInt32(staged[index].byteCount))]
+                    trace(staged[index], whole.span, tracer)
+                }
+                answer(staged[index])
             }
         }
         guard holdsFrame, var frame = staged.last else { return staged.removeAll(keepingCapacity: true) }
@@ -435,6 +461,23 @@ struct ReceiveCore: ~Copyable {
         dropPosted(plan.slotCount)
         statistics.received &+= 1
         statistics.receivedBytes &+= UInt64(frame.byteCount)
+    }
+
+    /// Copies a frame that is about to be answered, with its slots in words.
+    private func trace(_ frame: Frame, _ segments: Span<BusSegment>, _ tracer: FrameTracer) {
+        let plan = frame.plan
+        var text = "rx slot \(ring.nextResponseIndex)"
+        for page in 0..<plan.dataSlots {
+            let request = postedPage(page == 0 ? 0 : page + plan.extraSlots).request
+            text += page == 0 ? ":" : ";"
+            text += " id \(request.id) gref \(request.reference.rawValue) status \(min(Self.page, frame.byteCount - page * Self.page))"
+            guard page == 0 else { continue }
+            if frame.marks.isBlank { text += " csum_blank" }
+            if frame.marks.isValidated { text += " data_validated" }
+            if let segmentation = frame.marks.segmentation { text += "; extra gso \(segmentation.type) size \(segmentation.size)" }
+            if let hash = frame.hash { text += "; extra hash \(hash.value)" }
+        }
+        tracer.record(segments, byteCount: frame.byteCount, on: bus, isInbound: true, comment: text)
     }
 
     private mutating func push(_ slot: Int, _ flags: ReceiveFlags, _ byteCount: Int) {

@@ -94,6 +94,10 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         } catch { throw .negotiation("thread: \(error)") }
     }
 
+    /// Begins anew after the domain was suspended or moved: the rings and grants that the backend knew mean nothing any more. What is
+    /// in flight is lost, as frames may be.
+    public func resume() { follower.restart() }
+
     /// Closes the device in the proper order (5, 6) and ends the threads.
     public func close() {
         guard !isClosed.exchange(true, ordering: .sequentiallyConsistent) else { return }

@@ -5,19 +5,23 @@ import SharedMemory
 
 /// Where a frame's headers lie, in bytes from its start.
 public struct FrameHeaders: Hashable, Sendable {
+    /// What carries the packet.
     public enum Network: Hashable, Sendable {
         case ipv4
         case ipv6
     }
+    /// What the packet carries.
     public enum Transport: Hashable, Sendable {
         case tcp
         case udp
     }
     /// The network header.
     public let network: Network
+    /// Where the IP header begins, bytes.
     public let networkOffset: Int
     /// The transport header; nil for other protocols and for fragments behind the first.
     public let transport: Transport?
+    /// Where the TCP or UDP header begins, bytes.
     public let transportOffset: Int
     /// All headers, a TCP header's options included.
     public let byteCount: Int

@@ -9,6 +9,7 @@ public struct InternetChecksum: Sendable {
     /// Whether an odd number of bytes has been added: the next byte is a word's lower half.
     private var isOdd = false
 
+    /// The sum of nothing.
     public init() {}
 
     /// Adds `count` bytes.

@@ -13,12 +13,15 @@ public struct FrameMarks: Hashable, Sendable {
     /// The frame is to be cut up (the GSO extra).
     public var segmentation: (type: SegmentationType, size: UInt16)?
 
+    /// No marks.
     public init() {}
 
+    /// Whether all marks are the same.
     public static func == (a: FrameMarks, b: FrameMarks) -> Bool {
         a.isBlank == b.isBlank && a.isValidated == b.isValidated && a.segmentation?.type == b.segmentation?.type
             && a.segmentation?.size == b.segmentation?.size
     }
+    /// Hashes all marks.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(isBlank)
         hasher.combine(isValidated)
@@ -28,11 +31,17 @@ public struct FrameMarks: Hashable, Sendable {
 
 /// What a peer takes off our hands.
 public struct PeerAbilities: OptionSet, Hashable, Sendable {
+    /// The bits; this library's own.
     public let rawValue: UInt32
+    /// Takes any bits.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// Completes blank checksums over IPv4.
     public static let checksum4 = PeerAbilities(rawValue: 1)
+    /// Completes blank checksums over IPv6.
     public static let checksum6 = PeerAbilities(rawValue: 2)
+    /// Takes TCP over IPv4 uncut.
     public static let tcp4 = PeerAbilities(rawValue: 4)
+    /// Takes TCP over IPv6 uncut.
     public static let tcp6 = PeerAbilities(rawValue: 8)
 
     /// What a device may leave undone: blank checksums even if only one kind is taken, for the other is computed here.

@@ -8,6 +8,7 @@ public struct ToeplitzHash: Hashable, Sendable {
     /// At most 40 bytes; what is missing is zero.
     public let key: [UInt8]
 
+    /// A hash with a key of up to 40 bytes; what a shorter one lacks counts as zeros.
     public init(key: [UInt8]) { self.key = Array(key.prefix(NetworkProtocol.maximumHashKeySize)) }
 
     /// The hash of `input`.

@@ -5,15 +5,21 @@ import XenWire
 
 /// One row of `network-list`.
 public struct VifListing: Hashable, Sendable {
+    /// Its directories.
     public var paths: DevicePaths
+    /// Its address, as the toolstack wrote it.
     public var mac: String
     /// The interface's name on the backend's side, and the bridge it hangs on; empty where there is none.
     public var name: String
+    /// The bridge that it joins; empty for none.
     public var bridge: String
     /// `-1` where the frontend's node is missing or no number, as in xl; likewise the three below.
     public var state: Int
+    /// The frontend's port; -1 before there is one.
     public var eventChannel: Int
+    /// The transmit ring's grant; -1 before there is one.
     public var transmitRing: Int
+    /// The receive ring's grant; -1 before there is one.
     public var receiveRing: Int
 
     /// xl's heading.
@@ -67,7 +73,7 @@ extension DeviceDirectories {
             ("handle", "\(paths.device)"), ("type", "vif"), ("hotplug-status", ""),
         ]
         for (key, value) in [
-            ("bridge", vif.bridge), ("gatewaydev", vif.gatewayDevice), ("vifname", vif.name), ("ip", vif.ip),
+            ("bridge", vif.bridge), ("gatewaydev", vif.gatewayDevice), ("vifname", vif.name), ("peer", vif.peer), ("ip", vif.ip),
             ("mtu", vif.mtu.map { "\($0)" }), ("rate", vif.rate.map { "\($0.bytesPerInterval),\($0.microseconds)" }),
         ] {
             if let value { nodes.append((key, value)) }

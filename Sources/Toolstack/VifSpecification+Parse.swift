@@ -29,6 +29,9 @@ private struct VifParser {
             guard seen.insert(key).inserted else { throw error(key, token, "given twice") }
             guard !value.text.isEmpty else { throw error(key, value, "nothing given") }
             try set(key, value, &vif)
+            if vif.peer != nil, vif.bridge != nil || vif.script != nil || vif.gatewayDevice != nil {
+                throw error(key, value, "an interface with a peer is in no bridge and has no script")
+            }
         }
         return vif
     }
@@ -42,6 +45,7 @@ private struct VifParser {
         case "bridge": vif.bridge = try interface(key, value)
         case "gatewaydev": vif.gatewayDevice = try interface(key, value)
         case "vifname": vif.name = try interface(key, value)
+        case "peer": vif.peer = try interface(key, value)
         case "script": vif.script = value.text
         case "ip": vif.ip = value.text
         case "backend": vif.backend = value.text

@@ -6,8 +6,11 @@ import XenWire
 public struct VifSpecification: Hashable, Sendable {
     /// How much a guest may send (`rate`).
     public struct Rate: Hashable, Sendable {
+        /// Bytes in each interval.
         public var bytesPerInterval: UInt64
+        /// The interval, microseconds.
         public var microseconds: UInt32
+        /// A rate.
         public init(bytesPerInterval: UInt64, microseconds: UInt32) {
             self.bytesPerInterval = bytesPerInterval
             self.microseconds = microseconds
@@ -16,18 +19,26 @@ public struct VifSpecification: Hashable, Sendable {
 
     /// The guest's address; nil: the toolstack makes one up.
     public var mac: MACAddress?
+    /// `bridge=`: the bridge that the backend's device joins.
     public var bridge: String?
+    /// `gatewaydev=`: the device that a routing script uses.
     public var gatewayDevice: String?
     /// The interface's name on the backend's side; nil: `vif<domain>.<number>`.
     public var name: String?
+    /// `script=`: the hot-plug script.
     public var script: String?
     /// Addresses that the guest may use; for scripts.
     public var ip: String?
     /// The backend's domain, by name or number; nil for domain 0.
     public var backend: String?
+    /// `rate=`: the most that the guest may send.
     public var rate: Rate?
+    /// `mtu=`: bytes of payload in a frame.
     public var mtu: UInt32?
+    /// `trusted=`: whether the frontend may trust its backend.
     public var trusted: Bool?
+    /// The cable that it hangs on, with the other vif that names it: ours, not xl's.
+    public var peer: String?
     /// The device's number; nil: the next that is free.
     public var number: UInt32?
 

@@ -1,58 +1,32 @@
 // What every backend does with one of its devices, whatever its kind: follows the store, asks BackendMachine, does the step, leaves
-// errors where they are looked for. What a step means is the driver's.
+// errors where they are looked for.
 
 import LinuxSystem
 import XenStore
 import XenWire
 
-/// Why a driver could not do a step.
-public enum DriverFailure: Error, Sendable {
-    /// The store, or a node in it.
-    case xenbus(XenbusError)
-    /// The device is out until its frontend goes through a close cycle.
-    case refused(number: Int32, String)
-    /// What the device is backed by is not to be had now; tried again after a pause that grows.
-    case unavailable(number: Int32, String)
-}
-
-/// One device of one kind, on the control thread.
-public protocol BackendDriver: AnyObject {
-    /// What queues tell the control thread.
-    associatedtype News: Sendable
-    /// Whether it holds the frontend's rings.
-    var holdsRings: Bool { get }
-    /// Whether the protocol has states 7 and 8.
-    var reconfigures: Bool { get }
-    /// Opens what backs the device and writes the offer and state 2.
-    func announce(_ store: StoreClient) throws(DriverFailure)
-    /// Reads the frontend's keys, maps its rings, writes state 4.
-    func connect(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
-    /// Reads again what the frontend can take.
-    func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
-    /// Tells every queue to close; returns how many will report that they have.
-    func closeQueues() -> Int
-    /// The device's directory is gone: lets go of what backs it.
-    func letGo()
-    /// Acts on news; returns how many queues have closed by it.
-    func handle(_ news: News, _ store: StoreClient) throws(DriverFailure) -> Int
-    /// Called every so often.
-    func tick(_ store: StoreClient) throws(DriverFailure)
-}
-
 /// One device's life as its backend sees it.
 public final class BackendFollower<Driver: BackendDriver> {
+    /// The device's directory.
     public let path: BackendPath
+    /// What does the steps.
     public let driver: Driver
     private let log: (String) -> Void
+    /// Whether this process has published its offer.
     private var hasAnnounced = false
+    /// A predecessor's rings could not be taken over: they are closed instead.
+    private var hasRefusedAdoption = false
+    /// When to try again what could not be had (monotonic milliseconds; 0: nothing to try), and how long the last pause was.
     private var retryAt: Int64 = 0
     private var retryPause: Int64 = 0
     private var lastMessage = ""
+    /// Queues that have been told to close and have not reported it.
     private var draining = 0
     private var frontendPath: String?
     /// The hypervisor says that the frontend's domain is gone, whatever its directory still says.
-    public var isOrphan = false
+    var isOrphan = false
 
+    /// Follows `path` with `driver`; `log` gets one line for each thing worth knowing.
     public init(path: BackendPath, driver: Driver, log: @escaping (String) -> Void) {
         self.path = path
         self.driver = driver
@@ -60,10 +34,11 @@ public final class BackendFollower<Driver: BackendDriver> {
     }
 
     /// When `follow` should be called again although nothing changed; nil: never.
-    var followAgainAt: Int64? { retryAt > 0 ? retryAt : nil }
+    var followAgainAt: Int64? { retryAt > 0 && !driver.isOpen ? retryAt : nil }
 
+    /// Whether it is time to `follow` although nothing changed; once for each pause.
     func takeRetry() -> Bool {
-        guard retryAt > 0, retryAt <= monotonicMilliseconds() else { return false }
+        guard let due = followAgainAt, due <= monotonicMilliseconds() else { return false }
         retryAt = 0
         return true
     }
@@ -92,33 +67,43 @@ public final class BackendFollower<Driver: BackendDriver> {
     }
 
     private func step(_ store: StoreClient) throws(DriverFailure) -> Bool {
-        let frontend: String
-        let step: BackendStep
-        do throws(XenbusError) {
-            frontend = try locateFrontend(store)
-            step = BackendMachine.next(
-                own: try store.state(of: path.path), frontend: isOrphan ? .unknown : try store.state(of: frontend),
-                holds: driver.holdsRings, announced: hasAnnounced, online: try store.flag(path.path + "/online"),
-                reconfigures: driver.reconfigures)
-        } catch { throw .xenbus(error) }
+        let (step, frontend, own) = try nextStep(store)
+        let mustPause = retryAt > monotonicMilliseconds()
         switch step {
+        case .wait where own == .closed && driver.removesDirectories && isIdle: return try removeIfOver(store)
         case .wait: return false
         // A frontend that keeps coming back must not make us try in a loop what cannot be had.
-        case .announce where retryAt > monotonicMilliseconds(): return false
+        case .announce where mustPause, .adopt where mustPause: return false
         case .announce: try announce(store)
+        case .adopt: try adopt(store, frontend)
         case .connect:
+            // A script may need what announcing makes (a tap), or make what connecting needs (a disk).
             if !hasAnnounced { try announce(store) }
+            if try driver.isWaiting(store) { return false }
+            if !driver.isOpen { try announce(store) }
             try driver.connect(store, frontend)
         case .reconfigure:
             try driver.reconfigure(store, frontend)
             try switchState(store, .reconfigured)
         case .resume: try switchState(store, .connected)
-        // Adopting is never proposed: this asks the machine without anything to adopt.
-        case .close, .adopt: try switchState(store, .closing)
+        case .close: try switchState(store, .closing)
         case .disconnect: if driver.holdsRings { closeQueues() } else { try switchState(store, .closed) }
         case .refuse(let reason): throw .refused(number: 22, reason)
         }
         return true
+    }
+
+    private func nextStep(_ store: StoreClient) throws(DriverFailure) -> (BackendStep, frontend: String, own: XenbusState) {
+        do throws(XenbusError) {
+            let frontend = try locateFrontend(store)
+            let own = try store.state(of: path.path)
+            let theirs = isOrphan ? .unknown : try store.state(of: frontend)
+            let step = BackendMachine.next(
+                own: own, frontend: theirs, holds: driver.holdsRings, announced: hasAnnounced,
+                online: try store.flag(path.path + "/online"), adoptable: mayAdopt(own, theirs),
+                reconfigures: driver.reconfigures)
+            return (step, frontend, own)
+        } catch { throw .xenbus(error) }
     }
 
     private func announce(_ store: StoreClient) throws(DriverFailure) {
@@ -128,8 +113,56 @@ public final class BackendFollower<Driver: BackendDriver> {
         retryPause = 0
     }
 
+    /// Whether a predecessor's rings can be looked for: both sides say connected, and this process has not touched the device.
+    private func mayAdopt(_ own: XenbusState, _ frontend: XenbusState) -> Bool {
+        guard own == .connected, frontend == .connected || frontend == .initialised, isIdle, !hasAnnounced, !hasRefusedAdoption
+        else { return false }
+        return driver.canAdopt()
+    }
+
+    /// Goes on where the predecessor stopped; where that cannot be, the usual close cycle follows.
+    private func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        let reason: String
+        do throws(DriverFailure) {
+            try driver.adopt(store, frontend)
+            hasAnnounced = true
+            return
+        } catch {
+            switch error {
+            case .unavailable(_, let message):
+                // The guest waits; a device that comes back late is better for it than one that is gone.
+                pause()
+                return log("\(path.kind) \(path.device): cannot take over yet: \(message)")
+            case .xenbus(let error) where error.isDisconnected: throw .xenbus(error)
+            case .xenbus(let error): reason = "\(error)"
+            case .refused(_, let message): reason = message
+            }
+        }
+        log("\(path.kind) \(path.device): cannot take over: \(reason)")
+        hasRefusedAdoption = true
+        closeQueues()
+    }
+
+    private func pause() {
+        retryPause = min(max(retryPause * 2, 250), 10_000)
+        retryAt = monotonicMilliseconds() + retryPause
+    }
+
     private func switchState(_ store: StoreClient, _ state: XenbusState) throws(DriverFailure) {
         do throws(XenbusError) { try store.switchState(of: path.path, to: state) } catch { throw .xenbus(error) }
+    }
+
+    /// Removes the directory of a device that is closed for good; the one above it is the toolstack's. True if it did.
+    private func removeIfOver(_ store: StoreClient) throws(DriverFailure) -> Bool {
+        let directory = path.path
+        do throws(XenbusError) {
+            return try store.atomically { access throws(XenbusError) in
+                // An offline device only: another may come back. A missing node is no word of the toolstack's.
+                guard try access.text(directory + "/online") == "0" else { return false }
+                try access.discardNode(directory)
+                return true
+            }
+        } catch { throw .xenbus(error) }
     }
 
     /// The frontend's directory. The toolstack names it; it must be one of the domain that the device is for (attacks.md D14).
@@ -141,12 +174,18 @@ public final class BackendFollower<Driver: BackendDriver> {
                 MalformedNode(path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)"))
         }
         if frontendPath != frontend {
-            do throws(StoreError) { try store.watch(frontend + "/state", token: "frontend \(path.device)") } catch {
-                throw .store(error)
-            }
+            do throws(StoreError) {
+                try store.watch(frontend + "/state", token: "frontend \(path.device)")
+                for node in Driver.frontendSettingNodes { try store.watch(frontend + node, token: "settings \(path.device)") }
+            } catch { throw .store(error) }
             frontendPath = frontend
         }
         return frontend
+    }
+
+    /// Settings may have changed that do not wait for the next connection.
+    func reread(_ store: StoreClient) throws(XenbusError) {
+        if let frontendPath, driver.holdsRings { try driver.reread(store, frontendPath) }
     }
 
     /// Acts on what a queue reported.
@@ -154,11 +193,13 @@ public final class BackendFollower<Driver: BackendDriver> {
         do throws(DriverFailure) { draining -= try driver.handle(news, store) } catch { try answer(error, store) }
     }
 
+    /// Lets the driver look at what no event tells of.
     func tick(_ store: StoreClient) throws(XenbusError) {
         do throws(DriverFailure) { try driver.tick(store) } catch { try answer(error, store) }
     }
 
-    func closeQueues() { draining += driver.closeQueues() }
+    /// Lets go of the frontend's rings; `follow` goes on when every queue has reported.
+    func closeQueues(handingOver: Bool = false) { draining += driver.closeQueues(handingOver: handingOver) }
 
     /// A store that is gone is everybody's problem; anything else is this device's.
     private func answer(_ failure: DriverFailure, _ store: StoreClient) throws(XenbusError) {
@@ -168,13 +209,13 @@ public final class BackendFollower<Driver: BackendDriver> {
             try fail(store, 22, "\(error)")
         case .refused(let number, let message): try fail(store, number, message)
         case .unavailable(let number, let message):
-            retryPause = min(max(retryPause * 2, 250), 10_000)
-            retryAt = monotonicMilliseconds() + retryPause
+            pause()
             try fail(store, number, message)
         }
     }
 
-    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out; the others serve on.
+    /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out until its frontend goes
+    /// through a close cycle; the others serve on.
     private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
         // Said once, however often it happens.
         if message != lastMessage { log("\(path.kind) \(path.device): \(message)") }
@@ -185,7 +226,15 @@ public final class BackendFollower<Driver: BackendDriver> {
 
     /// The watch on the frontend's state, to be taken back.
     func forgetFrontend(_ store: StoreClient) {
-        if let frontendPath { try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)") }
+        if let frontendPath {
+            try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)")
+            for node in Driver.frontendSettingNodes { try? store.unwatch(frontendPath + node, token: "settings \(path.device)") }
+        }
         frontendPath = nil
+    }
+
+    /// `1/51712: connected`.
+    public var description: String {
+        "\(path.device): \(driver.holdsRings ? "connected" : draining > 0 ? "closing" : "idle")"
     }
 }

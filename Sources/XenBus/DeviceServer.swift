@@ -11,13 +11,21 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     private let news = Mutex<[(DeviceID, Driver.News)]>([])
     private let store = Mutex<StoreClient?>(nil)
     private let stopping = Atomic<Bool>(false)
+    private let abandoning = Atomic<Bool>(false)
 
+    /// A server that has nothing to serve yet.
     public init() {}
 
     /// Ends `run`: devices are disconnected, what is in work ends first.
     public func stop() {
         stopping.store(true, ordering: .relaxed)
         store.withLock { $0?.wake() }
+    }
+
+    /// Ends `run` as a kill ends a process, for tests: nothing more is taken, done, answered or written to the store.
+    package func abandon() {
+        abandoning.store(true, ordering: .relaxed)
+        stop()
     }
 
     /// Leaves news of a device's queue and wakes the loop.
@@ -30,7 +38,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
     /// - Parameters:
     ///   - period: milliseconds between ticks; 0: none.
     ///   - make: a device that was found.
-    ///   - publish: called after each change with all devices there are.
+    ///   - publish: called with all devices there are: once those that were there have been looked at, then after each change.
     public func run(
         _ client: StoreClient, domain: DomainID, kind: DeviceKind, period: Int32, make: (BackendPath) -> BackendFollower<Driver>,
         publish: ([BackendFollower<Driver>]) -> Void
@@ -56,7 +64,7 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
             }
             publish(Array(loop.devices.values))
         }
-        try loop.shutDown()
+        if !abandoning.load(ordering: .relaxed) { try loop.shutDown() }
     }
 
     fileprivate func takeNews() -> [(DeviceID, Driver.News)] {
@@ -103,7 +111,11 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 guard let id = BackendPath.device(of: event.path, backend: domain, kind: kind) else { return try scan(make) }
                 let rest = event.path.dropFirst("\(root)/\(id)".count)
                 // Our own keys come back as events, too; only these call for a look.
-                if rest.isEmpty || rest == "/state" || rest == "/online" || rest == "/frontend" { try follow(id, make) }
+                if othersNodes.contains(rest) {
+                    try follow(id, make)
+                } else if Driver.settingNodes.contains(rest) {
+                    try devices[id]?.reread(client)
+                }
             case "release":
                 for (id, device) in devices {
                     guard let alive = try? client.isIntroduced(id.frontend), !alive else { continue }
@@ -112,7 +124,11 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 }
             default:
                 let parts = event.token.split(separator: " ")
-                if parts.count == 2, let id = BackendPath.device(of: "\(root)/\(parts[1])", backend: domain, kind: kind) {
+                if parts.first == "settings" {
+                    if parts.count == 2, let id = BackendPath.device(of: "\(root)/\(parts[1])", backend: domain, kind: kind) {
+                        try devices[id]?.reread(client)
+                    }
+                } else if parts.count == 2, let id = BackendPath.device(of: "\(root)/\(parts[1])", backend: domain, kind: kind) {
                     try follow(id, make)
                 }
             }
@@ -146,18 +162,28 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
             }
         }
 
-        /// Ends everything in order: no new requests, what is in work ends, state 6, so that frontends know where they are.
+        /// Ends everything in order: no new requests, what is in work ends. Then state 6, so that frontends know where they are; or, where
+        /// a successor can go on, nothing more: frontends are to find it, not an end.
         func shutDown() throws(XenbusError) {
             for device in devices.values {
-                if !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
-                device.closeQueues()
+                let handsOver = device.driver.handsOver
+                if !handsOver, !device.isIdle { try client.switchState(of: device.path.path, to: .closing) }
+                device.closeQueues(handingOver: handsOver)
             }
             let deadline = monotonicMilliseconds() + 5000
             while devices.values.contains(where: { !$0.isIdle }), monotonicMilliseconds() < deadline {
                 do throws(StoreError) { _ = try client.nextEvent(milliseconds: 50) } catch { throw .store(error) }
                 for (id, item) in server.takeNews() { try devices[id]?.handle(item, client) }
             }
-            for device in devices.values where device.isIdle { try client.switchState(of: device.path.path, to: .closed) }
+            for device in devices.values where !device.driver.handsOver {
+                if device.isIdle { try client.switchState(of: device.path.path, to: .closed) }
+                device.driver.letGo()
+            }
         }
     }
 }
+
+/// The nodes of a device's directory that others write.
+private let othersNodes: Set<Substring> = [
+    "", "/state", "/online", "/frontend", "/hotplug-status", "/physical-device", "/physical-device-path",
+]

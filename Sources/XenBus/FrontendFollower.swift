@@ -26,16 +26,25 @@ public protocol FrontendDriver: AnyObject {
 
 /// Follows one device until it is told to stop or the device is gone.
 public final class FrontendFollower: Sendable {
+    /// The device's directory.
     public let path: FrontendPath
     private let store = Mutex<StoreClient?>(nil)
     private let stopping = Atomic<Bool>(false)
+    private let restarting = Atomic<Bool>(false)
     private let broken = Mutex<String?>(nil)
 
+    /// Follows the device at `path`, once it runs.
     public init(path: FrontendPath) { self.path = path }
 
     /// Ends `run`, in the proper order (5, 6); from any thread.
     public func stop() {
         stopping.store(true, ordering: .sequentiallyConsistent)
+        store.withLock { $0?.wake() }
+    }
+
+    /// Lets go of the rings and offers new ones: those that the backend knew mean nothing any more, as after a suspend; from any thread.
+    public func restart() {
+        restarting.store(true, ordering: .relaxed)
         store.withLock { $0?.wake() }
     }
 
@@ -84,6 +93,7 @@ public final class FrontendFollower: Sendable {
             if let reason = broken.withLock({ $0 }) {
                 throw .malformed(MalformedNode(path.path, "the backend broke the protocol: \(reason)"))
             }
+            if restarting.exchange(false, ordering: .relaxed), life.phase != .detached { try life.suspend(client, driver) }
             var more = true
             while more, !isStopping { more = try life.act(client, driver, self) }
             if isStopping { return }
@@ -138,10 +148,7 @@ public final class FrontendFollower: Sendable {
             case .refresh:
                 try driver.refresh(client, backendPath)
                 return false
-            case .suspend:
-                driver.suspend()
-                set(.detached, driver)
-                try client.switchState(of: path.path, to: .closed)
+            case .suspend: try suspend(client, driver)
             case .restart: try client.switchState(of: path.path, to: .initialising)
             case .remove:
                 giveUp(driver, nil)
@@ -149,6 +156,12 @@ public final class FrontendFollower: Sendable {
                 return false
             }
             return true
+        }
+
+        mutating func suspend(_ client: StoreClient, _ driver: some FrontendDriver) throws(XenbusError) {
+            driver.suspend()
+            set(.detached, driver)
+            try client.switchState(of: path.path, to: .closed)
         }
 
         private mutating func set(_ new: FrontendPhase, _ driver: some FrontendDriver) {

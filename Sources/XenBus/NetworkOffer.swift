@@ -4,7 +4,9 @@ import XenStore
 
 /// What one side of a vif can take from the other. Both sides publish one, each for what it receives.
 public struct NetworkFeatures: OptionSet, Hashable, Sendable, CustomStringConvertible {
+    /// The bits; this library's own, not the protocol's.
     public let rawValue: UInt32
+    /// Takes any bits.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
     /// Packets of several slots (`feature-sg`).
     public static let scatterGather = NetworkFeatures(rawValue: 1)
@@ -75,6 +77,7 @@ public struct NetworkOffer: Equatable, Sendable {
     /// What we are ready to believe of a peer.
     public static let mostQueues: UInt32 = 64
 
+    /// An offer.
     public init(
         features: NetworkFeatures = .all, queues: UInt32 = 1, splitChannels: Bool = true, controlRing: Bool = true,
         multicastControl: Bool = true

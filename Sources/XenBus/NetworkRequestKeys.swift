@@ -5,13 +5,16 @@ import XenWire
 
 /// One queue's rings and doorbells.
 public struct NetworkQueueKeys: Equatable, Sendable {
+    /// The transmit ring's page.
     public var transmit: GrantReference
+    /// The receive ring's page.
     public var receive: GrantReference
     /// The port of the transmit ring, or of both rings.
     public var port: EventPort
     /// The receive ring's own port; nil: `port` serves both.
     public var receivePort: EventPort?
 
+    /// One queue's keys.
     public init(transmit: GrantReference, receive: GrantReference, port: EventPort, receivePort: EventPort? = nil) {
         self.transmit = transmit
         self.receive = receive
@@ -22,8 +25,11 @@ public struct NetworkQueueKeys: Equatable, Sendable {
 
 /// The control ring's page and port.
 public struct ControlKeys: Equatable, Sendable {
+    /// The ring's page.
     public var ring: GrantReference
+    /// Where it is rung.
     public var port: EventPort
+    /// The control ring's keys.
     public init(ring: GrantReference, port: EventPort) {
         self.ring = ring
         self.port = port
@@ -34,6 +40,7 @@ public struct ControlKeys: Equatable, Sendable {
 public struct NetworkRequestKeys: Equatable, Sendable {
     /// At least one.
     public var queues: [NetworkQueueKeys]
+    /// The control ring; nil if there is none.
     public var control: ControlKeys?
     /// What the frontend takes from the backend.
     public var features: NetworkFeatures
@@ -42,6 +49,7 @@ public struct NetworkRequestKeys: Equatable, Sendable {
     /// Whether it will say which multicast addresses it wants (`request-multicast-control`).
     public var multicastControl: Bool
 
+    /// All that a frontend asks for.
     public init(
         queues: [NetworkQueueKeys], control: ControlKeys? = nil, features: NetworkFeatures = .all, notifiesReceive: Bool = true,
         multicastControl: Bool = false

@@ -30,6 +30,12 @@ extension StoreClient {
     /// Leaves a fatal error's text where the toolstack and people look for it, then closes: `error/…/error` in the own domain's
     /// directory and state 5 (Linux xenbus_dev_fatal).
     public func fail(_ path: String, errorNode: String, number: Int32, _ message: String) throws(XenbusError) {
+        try complain(path, errorNode: errorNode, number: number, message)
+        try switchState(of: path, to: .closing)
+    }
+
+    /// Leaves an error's text there, and no more: the device goes on (Linux xenbus_dev_error).
+    public func complain(_ path: String, errorNode: String, number: Int32, _ message: String) throws(XenbusError) {
         // A text too long for a node must not hide the error; and a device that was just taken away leaves no error behind, for
         // nobody would ever remove it.
         let text = "\(number) \(message)".prefix(1000)
@@ -37,6 +43,5 @@ extension StoreClient {
             guard try access.exists(path + "/state") else { return }
             try access.write(errorNode, String(text))
         }
-        try switchState(of: path, to: .closing)
     }
 }

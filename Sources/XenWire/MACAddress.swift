@@ -10,6 +10,7 @@ public struct MACAddress: Hashable, Sendable, BitwiseCopyable, CustomStringConve
 
     /// What Linux's netback gives its own side of a vif, so that no bridge adopts the address (pv-protocols item 43).
     public static let backend = MACAddress(littleEndian: 0xFFFF_FFFF_FFFE)
+    /// `ff:ff:ff:ff:ff:ff`.
     public static let broadcast = MACAddress(littleEndian: 0xFFFF_FFFF_FFFF)
 
     /// Parses `00:16:3e:01:02:03`, either case; nil for anything else.

@@ -22,7 +22,9 @@ public enum NetworkProtocol {
 
 /// Bits of a transmit request (`NETTXF_*`).
 public struct TransmitFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
+    /// The bits.
     public let rawValue: UInt16
+    /// Takes any bits.
     @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
     /// The transport checksum holds only the pseudo header's sum.
     @inlinable public static var checksumBlank: Self { Self(rawValue: 1) }
@@ -36,7 +38,9 @@ public struct TransmitFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
 
 /// Bits of a receive response (`NETRXF_*`).
 public struct ReceiveFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
+    /// The bits.
     public let rawValue: UInt16
+    /// Takes any bits.
     @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
     /// The data is known to be good.
     @inlinable public static var dataValidated: Self { Self(rawValue: 1) }
@@ -52,12 +56,17 @@ public struct ReceiveFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
 public struct NetworkStatus: RawRepresentable, Hashable, Sendable, BitwiseCopyable, CustomStringConvertible {
     /// The number; a peer may send any.
     public var rawValue: Int16
+    /// Takes any bits.
     @inlinable public init(rawValue: Int16) { self.rawValue = rawValue }
+    /// Not sent (`NETIF_RSP_DROPPED`).
     @inlinable public static var dropped: Self { Self(rawValue: -2) }
+    /// Refused (`NETIF_RSP_ERROR`).
     @inlinable public static var error: Self { Self(rawValue: -1) }
+    /// Sent (`NETIF_RSP_OKAY`).
     @inlinable public static var okay: Self { Self(rawValue: 0) }
     /// What answers a slot of extra information: no response.
     @inlinable public static var null: Self { Self(rawValue: 1) }
+    /// One line.
     public var description: String {
         switch self {
         case .dropped: "dropped"
@@ -87,11 +96,17 @@ public enum SegmentationType: UInt8, Sendable, CaseIterable {
 
 /// What a hash was taken over (`XEN_NETIF_CTRL_HASH_TYPE_*`).
 public struct HashTypes: OptionSet, Hashable, Sendable, BitwiseCopyable {
+    /// The bits.
     public let rawValue: UInt32
+    /// Takes any bits.
     @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// Addresses of IPv4.
     public static let ipv4 = HashTypes(rawValue: 1)
+    /// Addresses and ports of TCP over IPv4.
     public static let ipv4TCP = HashTypes(rawValue: 2)
+    /// Addresses of IPv6.
     public static let ipv6 = HashTypes(rawValue: 4)
+    /// Addresses and ports of TCP over IPv6.
     public static let ipv6TCP = HashTypes(rawValue: 8)
     /// All that there are.
     public static let all: HashTypes = [.ipv4, .ipv4TCP, .ipv6, .ipv6TCP]

@@ -10,10 +10,13 @@ public protocol TransmitSlotSource: ~Copyable {
 
 /// One part of a packet: bytes within one page.
 public struct TransmitPart: Hashable, Sendable, BitwiseCopyable {
+    /// The page.
     public var reference: GrantReference
+    /// Where in the page it begins, bytes.
     public var offset: UInt16
     /// Bytes, at least 1; `offset + byteCount` is at most a page.
     public var byteCount: UInt16
+    /// Echoed in the response.
     public var id: UInt16
 }
 
@@ -32,6 +35,7 @@ public enum TransmitRejection: Error, Hashable, Sendable, CustomStringConvertibl
     case segmentationType(UInt8)
     case multicastWithData
 
+    /// One line.
     public var description: String {
         switch self {
         case .tooShort(let count): "a packet of \(count) bytes"
@@ -70,9 +74,12 @@ public struct TransmitPacket: Sendable {
     public private(set) var extraCount = 0
     /// Bytes of the whole packet.
     public private(set) var byteCount = 0
+    /// Those of the first request.
     public private(set) var flags: TransmitFlags = []
+    /// How the receiver may cut it; size in bytes of payload.
     public private(set) var segmentation: (type: SegmentationType, size: UInt16)?
 
+    /// An empty one.
     public init() {
         parts.reserveCapacity(NetworkProtocol.fatalContinuations + 2)
     }

@@ -16,8 +16,12 @@ struct Backend: ParsableCommand {
     @Flag(help: .hidden) var memoryVifs = false
     @Option(
         help: ArgumentHelp(
-            "The directory below backend/ that is served: vbd, vbd3, qdisk or another.", valueName: "kind"))
+            "The directory below backend/ whose disks are served: vbd, vbd3, qdisk or another; none: no disks.", valueName: "kind"))
     var backendKind = "vbd"
+    @Option(
+        help: ArgumentHelp(
+            "The directory below backend/ whose network interfaces are served; none: no interfaces.", valueName: "kind"))
+    var vifKind = "vif"
     @Option(
         help:
             "Hot-plug scripts: wait until a device's has run, or ignore them. On Xen, dom0 waits and other domains ignore."
@@ -34,29 +38,35 @@ struct Backend: ParsableCommand {
     enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
 
     func validate() throws {
-        // It becomes part of store paths.
-        let isName =
-            !backendKind.isEmpty && backendKind.utf8.count <= 32
-            && backendKind.utf8.allSatisfy { byte in
-                (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte) || (0x30...0x39).contains(byte)
-                    || byte == 0x2D || byte == 0x5F
-            }
-        guard isName else { throw ValidationError("--backend-kind: `\(backendKind)` is no directory's name") }
+        // They become part of store paths.
+        for (option, kind) in [("--backend-kind", backendKind), ("--vif-kind", vifKind)] {
+            let isName =
+                !kind.isEmpty && kind.utf8.count <= 32
+                && kind.utf8.allSatisfy { byte in
+                    (0x61...0x7A).contains(byte) || (0x41...0x5A).contains(byte) || (0x30...0x39).contains(byte)
+                        || byte == 0x2D || byte == 0x5F
+                }
+            guard isName else { throw ValidationError("\(option): `\(kind)` is no directory's name") }
+        }
+        if backendKind == "none", vifKind == "none" { throw ValidationError("neither disks nor interfaces are to be served") }
+        if backendKind == vifKind { throw ValidationError("--vif-kind: `\(vifKind)` is the disks' directory") }
     }
 
     func run() throws {
         try host.followParent()
-        var options = features.backendOptions
-        options.direct = direct
-        options.kind = backendKind == "vbd" ? .block : .named(backendKind)
-        options.waitsForScript = scripts == .wait
-        options.journalDirectory = noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil)
+        var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
+        work.disks.direct = direct
+        work.disks.kind = backendKind == "vbd" ? .block : .named(backendKind)
+        work.interfaces.kind = vifKind == "vif" ? .network : .named(vifKind)
+        work.servesDisks = backendKind != "none"
+        work.servesInterfaces = vifKind != "none"
+        work.waitForScripts(scripts == .wait)
+        work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {
-            try Rooms.serveXenBackend(options: options, network: vifFeatures.backendOptions, scripts: scripts.map { $0 == .wait })
+            try Rooms.serveXenBackend(work, scripts: scripts.map { $0 == .wait })
         } else {
-            try Rooms.serveBackend(
-                in: try host.directory(), domain: DomainID(domain), options: options, network: vifFeatures.backendOptions,
-                openVif: memoryVifs ? NetworkOpening.openMemory : NetworkOpening.open)
+            work.memoryInterfaces = memoryVifs
+            try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), work)
         }
     }
 }

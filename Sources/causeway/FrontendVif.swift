@@ -21,6 +21,7 @@ struct FrontendVif: ParsableCommand {
     @Option(help: "The tap's name.") var tap: String
     @Option(help: "The network namespace that it lives in: a name of `ip netns`.") var netns: String?
     @Option(help: "The domain that this frontend acts in.") var domain: UInt16 = 1
+    @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
 
     func validate() throws {
         guard !tap.isEmpty, tap.utf8.count <= 15 else { throw ValidationError("--tap: a name of 1 to 15 bytes") }
@@ -31,6 +32,7 @@ struct FrontendVif: ParsableCommand {
         Signals.block(Signals.termination)
         // Before any thread: each begins in the namespace of the one that starts it.
         if let netns { try NetworkNamespace.enter(netns) }
+        if xen { return try Rooms.serveXenVif(number: number, tap: tap, options: features.frontendOptions) }
         try Rooms.serveVif(
             in: try host.directory(), domain: DomainID(domain), number: number, tap: tap, options: features.frontendOptions)
     }

@@ -6,11 +6,17 @@ import LinuxSystem
 import NetworkBackend
 import XenWire
 
-enum NetworkOpening {
-    /// Devices without an interface, by the vif's name: `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is
-    /// asked. For benchmarks.
-    @Sendable static func openMemory(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
-        let name = settings.interface
+/// Opens taps.
+struct NetworkOpening: Sendable {
+    /// Whether a tap stays when this process ends unexpectedly, so that its successor finds it in its bridge.
+    let outlives: Bool
+    /// Whether a vif's name names a device without an interface, for benchmarks.
+    var isMemory = false
+    /// What joins vifs that name the same peer.
+    let cables = Cables()
+
+    /// `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is asked.
+    private static func openMemory(_ name: String) throws(NetworkOpenFailure) -> any NetworkDevice {
         if name == "null" { return NullNetwork() }
         guard name.hasPrefix("frames"), let count = Int(name.dropFirst("frames".count)), (14...65535).contains(count) else {
             throw NetworkOpenFailure(number: ENODEV, "\(name): neither null nor frames and a size")
@@ -21,19 +27,27 @@ enum NetworkOpening {
     }
 
     /// Opens the vif's tap, or joins the one that is there; names what could not be done.
-    @Sendable static func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+    @Sendable func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        if isMemory { return try Self.openMemory(settings.interface) }
+        if let peer = settings.peer {
+            do throws(Errno) { return try cables.end(of: peer, for: settings.device) } catch {
+                throw NetworkOpenFailure(
+                    number: error.rawValue, error.rawValue == EBUSY ? "peer \(peer): two interfaces have its ends" : "peer \(peer): \(error)")
+            }
+        }
         let name = settings.interface
         let tap: TapDevice
-        do throws(DeviceError) { tap = try TapDevice(name: name) } catch {
+        do throws(DeviceError) { tap = try TapDevice(name: name, outlives: outlives) } catch {
             throw NetworkOpenFailure(number: EIO, "\(error)")
         }
         // Down first: a bridge must not see another address than the one that no bridge adopts (pv-protocols item 43).
-        try doing("tap \(name): its address") { () throws(Errno) in try HostInterface.setAddress(name, .backend) }
-        try doing("tap \(name): mtu \(settings.mtu)") { () throws(Errno) in try HostInterface.setMTU(name, settings.mtu) }
+        try Self.doing("tap \(name): its address") { () throws(Errno) in try HostInterface.setAddress(name, .backend) }
+        try Self.doing("tap \(name): mtu \(settings.mtu)") { () throws(Errno) in try HostInterface.setMTU(name, settings.mtu) }
+        if settings.isPlacedByScript { return tap }
         if let bridge = settings.bridge {
-            try doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
+            try Self.doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
         }
-        try doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
+        try Self.doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
         return tap
     }
 

@@ -1,6 +1,7 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import Glibc
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -10,6 +11,7 @@ import LoopbackHypervisor
 import NetworkBackend
 import NetworkFrontend
 import Toolstack
+import XenBus
 import XenStore
 import XenWire
 
@@ -27,60 +29,73 @@ enum Rooms {
     }
 
     /// Serves a domain's disks and interfaces until the process is asked to end.
-    static func serveBackend(
-        in directory: RunDirectory, domain: DomainID, options: BlockBackendOptions, network: NetworkBackendOptions,
-        openVif: @escaping NetworkOpener
-    ) throws(Failure) {
+    static func serveBackend(in directory: RunDirectory, domain: DomainID, _ work: BackendWork) throws(Failure) {
         Signals.block(Signals.termination)
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, options, network, openVif)
+        try serve(hypervisor, work)
         hypervisor.disconnect()
     }
 
-    /// Serves this domain's disks on the Xen below, until the process is asked to end.
+    /// Serves this domain's disks and interfaces on the Xen below, until the process is asked to end.
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
-    static func serveXenBackend(
-        options: BlockBackendOptions, network: NetworkBackendOptions, scripts: Bool?
-    ) throws(Failure) {
+    static func serveXenBackend(_ given: BackendWork, scripts: Bool?) throws(Failure) {
         Signals.block(Signals.termination)
+        // Before there are threads, and before anything of a guest's is looked at.
+        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+            throw Failure("backend: cannot give up capabilities: \(error)")
+        }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
-        var options = options
-        options.waitsForScript = scripts ?? (hypervisor.domain == .zero)
+        var work = given
+        let waits = scripts ?? (hypervisor.domain == .zero)
+        work.waitForScripts(waits)
         // Where scripts are waited for there is an xl that clears up, too.
-        options.removesDirectories = !options.waitsForScript && hypervisor.domain != .zero
-        complain("blkback: store \(hypervisor.storePath), \(GrantLimits.read())")
-        try serve(hypervisor, options, network, NetworkOpening.open)
+        work.removeDirectories(!waits && hypervisor.domain != .zero)
+        complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
+        complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
+        try serve(hypervisor, work)
     }
 
-    /// blkback on this thread, netback on another; both end together.
-    private static func serve<H: Hypervisor>(
-        _ hypervisor: H, _ options: BlockBackendOptions, _ network: NetworkBackendOptions, _ openVif: @escaping NetworkOpener
-    ) throws(Failure) {
-        let openDisk = DiskOpening(direct: options.direct)
-        let service = BlockBackendService(hypervisor: hypervisor, options: options, openDisk: openDisk.open) { line in
+    /// Disks on this thread, interfaces on another; both end together.
+    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork) throws(Failure) {
+        let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
+        let openDisk = DiskOpening(direct: work.disks.direct)
+        let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
             complain("blkback: \(line)")
         } ready: {
-            complain("blkback: serving domain \(hypervisor.domain)'s \(options.kind)")
-            ServiceManager.tell("READY=1")
+            complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
+            readiness.count()
         }
-        let interfaces = NetworkBackendService(hypervisor: hypervisor, options: network, openDevice: openVif) { line in
+        let openTap = NetworkOpening(
+            outlives: work.interfaces.journalDirectory != nil, isMemory: work.memoryInterfaces)
+        let interfaces = NetworkBackendService(
+            hypervisor: hypervisor, options: work.interfaces, openDevice: openTap.open
+        ) { line in
             complain("netback: \(line)")
+        } ready: {
+            complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)")
+            readiness.count()
         }
         try Signals.onTermination {
             ServiceManager.tell("STOPPING=1")
-            service.stop()
+            disks.stop()
             interfaces.stop()
         }
-        let thread: WorkerThread
-        do {
-            thread = try WorkerThread(name: "netback") {
-                do throws(NetworkBackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
-            }
-        } catch { throw Failure("netback: cannot start a thread: \(error)") }
-        defer { thread.join() }
-        do { try service.run() } catch {
+        if !work.servesDisks {
+            do { try interfaces.run() } catch { throw Failure("netback: \(error)") }
+            return
+        }
+        var thread: WorkerThread?
+        if work.servesInterfaces {
+            do {
+                thread = try WorkerThread(name: "netback") {
+                    do throws(NetworkBackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
+                }
+            } catch { throw Failure("netback: cannot start a thread: \(error)") }
+        }
+        defer { thread?.join() }
+        do { try disks.run() } catch {
             interfaces.stop()
             throw Failure("blkback: \(error)")
         }
@@ -94,16 +109,35 @@ enum Rooms {
         let hypervisor = try refusing("frontend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        let frontend: NetworkFrontend<LoopbackHypervisor>
+        defer { hypervisor.disconnect() }
+        try serveVif(on: hypervisor, number: number, tap: name, options: options)
+    }
+
+    /// The same for a vif of the domain that this process runs in, on the Xen below.
+    static func serveXenVif(number: UInt32, tap name: String, options: NetworkFrontendOptions) throws(Failure) {
+        let hypervisor = try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
+        let settings = try refusing("frontend: --xen") { () throws(HypervisorError) in
+            let store = try hypervisor.connectStore()
+            defer { store.close() }
+            return VifSettings(of: number, in: hypervisor.domain, store)
+        }
+        try serveVif(on: hypervisor, number: number, tap: name, settings, options: options)
+    }
+
+    private static func serveVif<H: Hypervisor>(
+        on hypervisor: H, number: UInt32, tap name: String, _ settings: VifSettings = VifSettings(), options: NetworkFrontendOptions
+    ) throws(Failure) {
+        let frontend: NetworkFrontend<H>
         do {
             let tap = try TapDevice(name: name)
+            if let address = settings.address { try HostInterface.setAddress(name, address) }
+            if let mtu = settings.mtu { try HostInterface.setMTU(name, mtu) }
             frontend = try NetworkFrontend(hypervisor: hypervisor, number: number, device: tap, options: options) { line in
                 complain("netfront: \(line)")
             }
             try frontend.start()
             try HostInterface.setUp(name)
         } catch { throw Failure("netfront: vif \(number): \(error)") }
-        defer { hypervisor.disconnect() }
         while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {
             guard let failure = frontend.failure else { continue }
             frontend.close()
@@ -159,6 +193,20 @@ enum Rooms {
             case .system(let reason, let doing): throw Failure("\(subject): \(doing): \(reason)")
             }
         }
+    }
+}
+
+/// What the toolstack wants a guest's interface to look like, where it says so in the guest's own directory.
+struct VifSettings {
+    var address: MACAddress?
+    var mtu: Int?
+
+    init() {}
+
+    init(of number: UInt32, in domain: DomainID, _ store: StoreClient) {
+        let path = FrontendPath(domain: domain, kind: .network, number: number).path
+        address = ((try? store.text(path + "/mac")) ?? nil).flatMap { MACAddress($0) }
+        mtu = (try? store.number(path + "/mtu", in: 68...65521)) ?? nil
     }
 }
 

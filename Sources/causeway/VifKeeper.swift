@@ -13,7 +13,7 @@ struct VifKeeper: ParsableCommand {
     @OptionGroup var host: HostOptions
     @Option var netns: String
     @Option var front: String
-    @Option var back: String
+    @Option var back: String?
     @Option var mac: String
     @Option var mtu: Int = 1500
 
@@ -21,8 +21,8 @@ struct VifKeeper: ParsableCommand {
         Signals.block(Signals.termination)
         // Until it follows its parent nothing is there that would have to be removed.
         try host.followParent()
-        let backTap: TapDevice
-        do { backTap = try TapDevice(name: back) } catch { throw Failure("\(error)") }
+        var backTap: TapDevice?
+        do { backTap = try back.map { (name) throws(DeviceError) in try TapDevice(name: name) } } catch { throw Failure("\(error)") }
         guard let address = MACAddress(mac) else { throw Failure.usage("--mac: \(mac)") }
         try NetworkNamespace.make(netns)
         defer { NetworkNamespace.remove(netns) }

@@ -4,6 +4,7 @@
 import BlockFrontend
 import Foundation
 import LinuxSystem
+import TestSupport
 import Testing
 import XenWire
 
@@ -64,7 +65,7 @@ extension RunningBackend {
         frontend.close()
         backend.stop()
         let file = try Data(contentsOf: URL(fileURLWithPath: pair.image))
-        for (block, bytes) in expected { #expect([UInt8](file[block * 16384..<(block + 1) * 16384]) == bytes) }
+        for (block, bytes) in expected { expectSame(file[block * 16384..<(block + 1) * 16384], bytes, "block \(block)") }
     }
 
     @Test("a backend that is stopped hands over; without a journal it closes", .timeLimit(.minutes(1)))

@@ -7,6 +7,7 @@ import Foundation
 import HostDevices
 import LinuxSystem
 import SharedMemory
+import TestSupport
 import Testing
 import XenStore
 import XenWire
@@ -88,7 +89,7 @@ struct FeatureTests {
             }
             #expect(try queue.perform(.flush) == .okay)
         }
-        #expect([UInt8](try Data(contentsOf: URL(fileURLWithPath: pair.image))) == model)
+        expectSame(try Data(contentsOf: URL(fileURLWithPath: pair.image)), model)
         let persistent = variant.backend.persistentGrants && variant.frontend.persistentGrants
         #expect(try pair.node("feature-persistent") == (persistent ? "1" : "0"))
         frontend.close()

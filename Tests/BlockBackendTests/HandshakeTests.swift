@@ -8,6 +8,7 @@ import Hypervisor
 import InProcessHypervisor
 import LinuxSystem
 import SharedMemory
+import TestSupport
 import Testing
 import Toolstack
 import XenBus
@@ -127,7 +128,7 @@ struct HandshakeTests {
         let ended = try queue.waitForAll()
         #expect(ended.count == 16 && ended.allSatisfy { $0.outcome == .okay })
         #expect(queue.statistics.connections == 2)
-        #expect([UInt8](try Data(contentsOf: URL(fileURLWithPath: pair.image)).prefix(1 << 20)) == pattern(1 << 20, seed: 4))
+        expectSame(try Data(contentsOf: URL(fileURLWithPath: pair.image)).prefix(1 << 20), pattern(1 << 20, seed: 4))
         frontend.close()
         second.stop()
     }
@@ -166,7 +167,7 @@ struct HandshakeTests {
         less.persistentGrants = false
         let second = try RunningBackend(pair.host, domain: 5, less)
         #expect(try queue.waitForAll().allSatisfy { $0.outcome == .okay })
-        #expect([UInt8](try Data(contentsOf: URL(fileURLWithPath: pair.image))) == pattern(4 << 20, seed: 9))
+        expectSame(try Data(contentsOf: URL(fileURLWithPath: pair.image)), pattern(4 << 20, seed: 9))
         frontend.close()
         second.stop()
     }

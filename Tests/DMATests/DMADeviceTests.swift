@@ -3,6 +3,7 @@
 
 import FrameMaps
 import SharedMemory
+import TestSupport
 import Testing
 
 @testable import DMA
@@ -94,7 +95,7 @@ struct DMADeviceTests {
                 }
             }
             try device.unmap(handle, direction)
-            #expect(memory.bytes(at: 0, count: 16 * 4096) == reference)
+            expectSame(memory.bytes(at: 0, count: 16 * 4096), reference)
             if device.iommu?.mode == .strict { #expect(!device.bus.isReachable(segments[0], direction)) }
         }
         #expect(device.liveMappings == 0 && device.pool?.slotsInUse ?? 0 == 0)
@@ -246,9 +247,9 @@ struct DMADeviceTests {
         #expect(move(device, segments, .fromDevice, &bytes, 8192))
         try device.syncForCPU(handle, offset: 4000, byteCount: 200)
         for index in 4000..<4200 { reference[index] = 0xEE }
-        #expect(memory.bytes(at: 0, count: 8192) == reference)
+        expectSame(memory.bytes(at: 0, count: 8192), reference)
         try device.unmap(handle, .fromDevice)
-        #expect(memory.bytes(at: 0, count: 8192) == bytes)
+        expectSame(memory.bytes(at: 0, count: 8192), bytes)
     }
 
     /// attacks.md PM1: after a region has gone, an address kept from before is a fault, also where the IOTLB still knew it, and never

@@ -4,6 +4,7 @@ import Glibc
 import LinuxSystem
 import Reactor
 import SharedMemory
+import TestSupport
 import Testing
 
 @testable import HostDevices
@@ -19,8 +20,8 @@ struct FileDiskTests {
         #expect(try harness.write(bytes, at: 4096) == .done)
         let (result, back) = try harness.read(12288, at: 4096)
         #expect(result == .done)
-        #expect(back == bytes)
-        #expect(Array(try Data(contentsOf: URL(fileURLWithPath: path))[4096..<16384]) == bytes)
+        expectSame(back, bytes)
+        expectSame(try Data(contentsOf: URL(fileURLWithPath: path))[4096..<16384], bytes)
         #expect(try harness.perform(.flush) == .done)
         let statistics = harness.statistics
         #expect(statistics.reads == 1 && statistics.writes == 1 && statistics.flushes == 1 && statistics.errors == 0)
@@ -40,7 +41,7 @@ struct FileDiskTests {
         #expect(result == .done)
         var expected: [UInt8] = []
         for page in (0..<8).reversed() { expected += [UInt8](repeating: UInt8(page + 1), count: page % 2 == 0 ? 4096 : 512) }
-        #expect(back == expected)
+        expectSame(back, expected)
     }
 
     @Test func moreVectorsThanTheKernelTakesAtOnce() throws {
@@ -59,7 +60,7 @@ struct FileDiskTests {
         #expect(harness.statistics.continued == 1)
         let (result, back) = try harness.read(1500 * 512, at: 512)
         #expect(result == .done)
-        #expect(back == expected)
+        expectSame(back, expected)
     }
 
     @Test func anAddressThatDoesNotResolveFaultsAndNothingIsTouched() throws {
@@ -81,8 +82,8 @@ struct FileDiskTests {
             #expect(try harness.perform(.write(offset: 0), [harness.segment(0, 4096), segment]) == fault)
             #expect(try harness.perform(.read(offset: 0), [harness.segment(0, 4096), segment]) == fault)
         }
-        #expect(harness.region.bytes(at: 0, count: 8192) == [UInt8](repeating: 0xAB, count: 8192))
-        #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == Data(count: 1 << 20))
+        expectSame(harness.region.bytes(at: 0, count: 8192), [UInt8](repeating: 0xAB, count: 8192))
+        expectSame(try Data(contentsOf: URL(fileURLWithPath: path)), Data(count: 1 << 20))
         #expect(harness.statistics.errors == 12)
     }
 

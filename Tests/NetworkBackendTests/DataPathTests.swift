@@ -4,6 +4,7 @@ import InProcessHypervisor
 import LinuxSystem
 import NetworkBackend
 import NetworkFrontend
+import TestSupport
 import Testing
 import XenBus
 import XenWire
@@ -21,9 +22,9 @@ struct DataPathTests {
         for (seed, size) in Self.sizes.enumerated() {
             let frame = plainFrame(size, seed: seed)
             try pair.frontWire.send(frame)
-            #expect(try pair.backWire.receive()?.frame == frame, "\(size) bytes out")
+            expectSame(try pair.backWire.receive()?.frame ?? [], frame, "\(size) bytes out")
             try pair.backWire.send(frame)
-            #expect(try pair.frontWire.receive()?.frame == frame, "\(size) bytes in")
+            expectSame(try pair.frontWire.receive()?.frame ?? [], frame, "\(size) bytes in")
         }
         let total = pair.backend.total
         #expect(mapped ? total.copiedFrames == 0 : total.mappedFrames == 0)

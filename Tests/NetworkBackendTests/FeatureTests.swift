@@ -7,6 +7,7 @@ import LinuxSystem
 import NetworkFrontend
 import Packets
 import SharedMemory
+import TestSupport
 import Testing
 import XenBus
 import XenWire
@@ -17,9 +18,9 @@ struct FeatureTests {
         for (seed, size) in sizes.enumerated() {
             let frame = plainFrame(size, seed: seed)
             try pair.frontWire.send(frame)
-            #expect(try pair.backWire.receive()?.frame == frame)
+            expectSame(try pair.backWire.receive()?.frame ?? [], frame)
             try pair.backWire.send(frame)
-            #expect(try pair.frontWire.receive()?.frame == frame)
+            expectSame(try pair.frontWire.receive()?.frame ?? [], frame)
         }
     }
 
@@ -68,7 +69,7 @@ struct FeatureTests {
         let got = try #require(try pair.frontWire.receive())
         #expect((got.header[0] & 1 == 1) == taken)
         if taken {
-            #expect(got.frame == frame)
+            expectSame(got.frame, frame)
         } else {
             region.write(got.frame, at: 0)
             var sum = InternetChecksum()

@@ -7,7 +7,7 @@ import Hypervisor
 import HypervisorCore
 @testable import InProcessHypervisor
 import LinuxSystem
-import NetworkBackend
+@testable import NetworkBackend
 import NetworkFrontend
 import Packets
 import SharedMemory
@@ -95,6 +95,14 @@ final class RunningBackend: Sendable {
         thread.withLock { $0.take() }?.join()
     }
 
+    /// The same, and its threads stop where they are before anything else is taken from them: one that lost its hypervisor would answer with
+    /// errors, which a killed one cannot.
+    func killAtOnce() {
+        service.abandon()
+        thread.withLock { $0.take() }?.join()
+        kill()
+    }
+
     /// Ends it in good order.
     func stop() {
         service.stop()
@@ -179,4 +187,40 @@ func plainFrame(_ count: Int, seed: Int = 0) -> [UInt8] {
     frame[12] = 0x88
     frame[13] = 0xB5
     return Array(frame[..<count])
+}
+
+/// Set once.
+final class Flag: Sendable {
+    private let value = Atomic<Bool>(false)
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func set() { value.store(true, ordering: .relaxed) }
+}
+
+/// Numbered frames on their way.
+final class LossCount: Sendable {
+    private struct State {
+        var sent: UInt32 = 0
+        var last: UInt32 = 0
+        var arrived = 0
+        var gaps = 0
+        var spoilt = 0
+        var isInOrder = true
+    }
+    private let state = Mutex(State())
+
+    func sent(_ number: UInt32) { state.withLock { $0.sent = number } }
+    func got(_ number: UInt32, isWhole: Bool) {
+        state.withLock { state in
+            if !isWhole { state.spoilt += 1 }
+            if number <= state.last { state.isInOrder = false } else { state.gaps += Int(number - state.last) - 1 }
+            state.last = number
+            state.arrived += 1
+        }
+    }
+    /// More are on the way than rings and sockets hold.
+    var isFarAhead: Bool { state.withLock { $0.sent > $0.last + 600 } }
+    var arrived: Int { state.withLock { $0.arrived } }
+    var gaps: Int { state.withLock { $0.gaps } }
+    var spoilt: Int { state.withLock { $0.spoilt } }
+    var isInOrder: Bool { state.withLock { $0.isInOrder } }
 }

@@ -26,18 +26,20 @@ final class RawVif {
     var receive: FrontRing<ReceiveRing>
     var control: FrontRing<ControlRing>
 
-    init(_ pair: NetworkPair, keys: [String: String] = [:]) throws {
+    /// - Parameter keys: more keys, or others; an empty one is left out.
+    init(_ pair: NetworkPair, keys: [String: String] = [:], backend: UInt16 = 0) throws {
+        let backend = DomainID(backend)
         self.pair = pair
         hypervisor = pair.guest
         store = try pair.guest.connectStore()
         path = pair.paths.frontendPath
-        transmitPage = try hypervisor.offerPages(1, to: .zero, access: .readWrite)
-        receivePage = try hypervisor.offerPages(1, to: .zero, access: .readWrite)
-        controlPage = try hypervisor.offerPages(1, to: .zero, access: .readWrite)
-        data = try hypervisor.offerPages(64, to: .zero, access: .readWrite)
+        transmitPage = try hypervisor.offerPages(1, to: backend, access: .readWrite)
+        receivePage = try hypervisor.offerPages(1, to: backend, access: .readWrite)
+        controlPage = try hypervisor.offerPages(1, to: backend, access: .readWrite)
+        data = try hypervisor.offerPages(64, to: backend, access: .readWrite)
         for page in 0..<64 { data.region.fill(page * 4096, count: 4096, with: UInt8(page + 1)) }
-        bell = try hypervisor.allocateChannel(for: .zero)
-        controlBell = try hypervisor.allocateChannel(for: .zero)
+        bell = try hypervisor.allocateChannel(for: backend)
+        controlBell = try hypervisor.allocateChannel(for: backend)
         transmit = FrontRing(initialising: transmitPage.region, TransmitRing())
         receive = FrontRing(initialising: receivePage.region, ReceiveRing())
         control = FrontRing(initialising: controlPage.region, ControlRing())
@@ -49,7 +51,7 @@ final class RawVif {
             "feature-gso-tcpv4": "1",
         ]
         all.merge(keys) { $1 }
-        for (key, value) in all { try store.write(path + "/" + key, value) }
+        for (key, value) in all where !value.isEmpty { try store.write(path + "/" + key, value) }
         try store.write(path + "/state", "4")
     }
 

@@ -43,7 +43,7 @@ private struct World: Hashable, CustomStringConvertible {
             next.announced = true
             next.back = .initWait
         case .connect:
-            // A connect without an offer announces first, as BackendDevice does.
+            // A connect without an offer announces first, as BackendFollower does.
             next.announced = true
             next.holds = true
             next.held = published

@@ -8,6 +8,11 @@
 
 // Gives up every capability: bounding, ambient, inheritable, permitted, effective. There is no libc function for it.
 int causeway_drop_capabilities(void);
+// Gives up every capability but those in `kept` (bit n: capability n) that the process has; those stay permitted and effective, and go to no
+// program that it runs.
+int causeway_keep_capabilities(uint64_t kept);
+// The effective capabilities, bit n for capability n; all bits set if the kernel does not say.
+uint64_t causeway_capabilities(void);
 // Becomes a user and a group, with no supplementary groups.
 int causeway_become_user(uint32_t user, uint32_t group);
 // Refuses (EPERM) the system calls that reach into another process: ptrace, process_vm_readv, process_vm_writev, pidfd_getfd,

@@ -11,7 +11,7 @@ extension PairSession {
         let mac = specification.mac ?? VifSpecification.randomAddress()
         specification.mac = mac
         specification.number = UInt32(index)
-        specification.name = PairedVif.backName(specification, index)
+        if specification.peer == nil { specification.name = PairedVif.backName(specification, index) }
         let devices = DeviceDirectories(store: store)
         let keeper = try startKeeper(specification, index)
         let domain = try GuestDomain.create(name: "guest", in: directory.run, store: store)
@@ -37,9 +37,9 @@ extension PairSession {
         let namespace = PairedVif.namespace(index)
         let keeper = try ChildProcess.startRole(
             [
-                "vif-keeper", "--netns", namespace, "--front", "eth\(index)", "--back", PairedVif.backName(vif, index), "--mac",
-                vif.mac?.description ?? "", "--mtu", "\(vif.mtu ?? 1500)",
-            ], in: directory.run)
+                "vif-keeper", "--netns", namespace, "--front", "eth\(index)", "--mac", vif.mac?.description ?? "", "--mtu",
+                "\(vif.mtu ?? 1500)",
+            ] + (vif.peer == nil ? ["--back", PairedVif.backName(vif, index)] : []), in: directory.run)
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
         while !NetworkNamespace.exists(namespace) {
             if let status = keeper.reap() { throw Failure("pair: vif \(index): its taps could not be made: the keeper \(status)") }

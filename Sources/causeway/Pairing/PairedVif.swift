@@ -30,11 +30,16 @@ struct PairedVif {
 
     /// What COMMAND sees.
     var variables: [String: String] {
-        ["CAUSEWAY_TAP_BACK_\(index)": backTap, "CAUSEWAY_TAP_FRONT_\(index)": frontTap, "CAUSEWAY_NETNS_\(index)": namespace]
+        var variables = ["CAUSEWAY_TAP_FRONT_\(index)": frontTap, "CAUSEWAY_NETNS_\(index)": namespace]
+        if specification.peer == nil { variables["CAUSEWAY_TAP_BACK_\(index)"] = backTap }
+        return variables
     }
 
     /// The line that `pair` prints.
     var line: String {
+        if let peer = specification.peer {
+            return "vif \(index): \(mac), on cable \(peer), \(frontTap) in namespace \(namespace), domain \(domain)"
+        }
         let bridge = specification.bridge.map { " on \($0)" } ?? ""
         return "vif \(index): \(mac), \(backTap)\(bridge) here, \(frontTap) in namespace \(namespace), domain \(domain)"
     }

@@ -19,53 +19,32 @@ enum QueueStart: Sendable {
     case resumed(journal: SharedRegion, RingRecovery)
 }
 
-extension BackendDevice {
-    /// Whether a predecessor's rings can be looked for: both sides say connected, and this process has not touched the device.
-    func mayAdopt(_ own: XenbusState, _ frontend: XenbusState) -> Bool {
-        guard own == .connected, frontend == .connected || frontend == .initialised, isIdle, !hasAnnounced,
-            !hasRefusedAdoption,
-            let journals
-        else { return false }
-        return journals.has(path)
+extension DiskDriver {
+    func canAdopt() -> Bool { journals?.has(path) ?? false }
+
+    func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        let disk = try openForAdoption(store)
+        let agreed = try agreement(store, frontend)
+        for index in agreed.keys.queues.indices { queues.append(try resume(index, agreed, disk)) }
+        log("vbd \(path.device): taken over: \(disk.name), \(queues.count) queues; \(takenOver) requests are done again")
     }
 
-    /// Goes on where the predecessor stopped; where that cannot be, the usual close cycle follows.
-    func adopt(_ store: StoreClient, _ frontend: String) throws(XenbusError) {
-        do throws(DiskOpenFailure) {
-            try openForAdoption(store)
-        } catch {
-            // The guest waits; a disk that comes back late is better for it than a disk that is gone.
-            retryPause = min(max(retryPause * 2, 250), 10_000)
-            retryAt = monotonicMilliseconds() + retryPause
-            log("vbd \(path.device): cannot take over yet: \(error)")
-            return
-        }
-        guard let disk else { return }
-        do throws(DiskOpenFailure) {
-            let agreed = try agreement(store, frontend)
-            for index in agreed.keys.queues.indices { queues.append(try resume(index, agreed, disk)) }
-            hasAnnounced = true
-            log(
-                "vbd \(path.device): taken over: \(disk.name), \(queues.count) queues; \(takenOver) requests are done again"
-            )
-        } catch {
-            log("vbd \(path.device): cannot take over: \(error)")
-            hasRefusedAdoption = true
-            closeQueues()
-        }
-    }
-
-    private func openForAdoption(_ store: StoreClient) throws(DiskOpenFailure) {
-        guard disk == nil else { return }
+    private func openForAdoption(_ store: StoreClient) throws(DriverFailure) -> any BlockDevice {
+        if let disk { return disk }
         var wanted: DiskSettings
         do throws(XenbusError) {
             wanted = try DiskSettings.read(from: store, at: path.path)
             if options.waitsForScript, case .done(let target?) = try HotplugScript.read(from: store, at: path.path) {
                 wanted.target = target
             }
-        } catch { throw DiskOpenFailure(number: 22, "\(error)") }
-        disk = try openDisk(wanted)
+        } catch { throw .xenbus(error) }
+        let opened: any BlockDevice
+        do throws(DiskOpenFailure) { opened = try openDisk(wanted) } catch {
+            throw .unavailable(number: error.number, error.description)
+        }
+        disk = opened
         settings = wanted
+        return opened
     }
 
     /// What both sides agreed on, read back: this process's own options may be others.
@@ -76,7 +55,7 @@ extension BackendDevice {
         let persistent: Bool
     }
 
-    private func agreement(_ store: StoreClient, _ frontend: String) throws(DiskOpenFailure) -> Agreement {
+    private func agreement(_ store: StoreClient, _ frontend: String) throws(DriverFailure) -> Agreement {
         do throws(XenbusError) {
             let offer = try BlockOffer.read(from: store, at: path.path)
             let properties = try BlockProperties.read(from: store, at: path.path)
@@ -89,15 +68,15 @@ extension BackendDevice {
             return Agreement(
                 keys: keys, abi: abi, validator: makeValidator(properties, indirectSegments: offer.indirectSegments),
                 persistent: properties.persistent)
-        } catch { throw DiskOpenFailure(number: 22, "\(error)") }
+        } catch { throw .xenbus(error) }
     }
 
     private func resume(
         _ index: Int, _ agreed: Agreement, _ disk: any BlockDevice
-    ) throws(DiskOpenFailure) -> (BackendQueue, Reactor) {
+    ) throws(DriverFailure) -> (BackendQueue, Reactor) {
         let keys = agreed.keys.queues[index]
         guard let memory = journals?.open(path, queue: index) else {
-            throw DiskOpenFailure(number: 2, "queue \(index): \(RecoveryError.noJournal)")
+            throw .refused(number: 2, "queue \(index): \(RecoveryError.noJournal)")
         }
         let identity = RingIdentity(abi: agreed.abi, keys: .init(references: keys.ring, port: keys.port))
         let (rings, channel) = try connectRing(keys, index, isAdopted: true)
@@ -110,7 +89,7 @@ extension BackendDevice {
         } catch {
             channel.close()
             rings.unmap()
-            throw DiskOpenFailure(number: 22, "queue \(index): \(error)")
+            throw .refused(number: 22, "queue \(index): \(error)")
         }
         takenOver += recovery.unanswered.count
         return try start(

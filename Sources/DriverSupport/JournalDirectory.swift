@@ -1,19 +1,21 @@
 // Where journals are: a directory in memory (tmpfs), one file for each ring, mapped shared so that it outlives the process at every
-// instruction. Only its owner may read it: requests name grants and places of the guests' disks.
+// instruction. Only its owner may read it: what guests ask for is nobody else's business.
 
 import Glibc
 import LinuxSystem
 import SharedMemory
 import XenBus
+import XenWire
 
 /// The journals of one backend, and its lock: two processes must never answer the same rings.
-struct JournalDirectory: Sendable {
-    let path: String
+public struct JournalDirectory: Sendable {
+    /// Where it is.
+    public let path: String
     private let lock: Descriptor
 
     /// Makes the directory, and waits a moment for a predecessor that is still dying: it may store to its rings until its lock is gone.
     /// - Throws: `EWOULDBLOCK` if another backend lives there.
-    init(_ path: String, kind: DeviceKind) throws(Errno) {
+    public init(_ path: String, kind: DeviceKind) throws(Errno) {
         self.path = path
         if unsafe mkdir(path, 0o700) != 0, errno != EEXIST { throw Errno.current }
         lock = try Descriptor.open("\(path)/\(kind).lock", O_RDWR | O_CREAT, mode: 0o600)
@@ -29,9 +31,8 @@ struct JournalDirectory: Sendable {
         "\(path)/\(device.kind)-\(device.device.frontend)-\(device.device.number)-\(queue).journal"
     }
 
-    /// Memory for a new journal.
-    func create(_ device: BackendPath, queue: Int, slots: UInt32) throws(Errno) -> SharedRegion {
-        let size = RingJournal.Layout.byteCount(slots: slots)
+    /// Memory for a new journal: `size` bytes, whole pages.
+    public func create(_ device: BackendPath, queue: Int, byteCount size: Int) throws(Errno) -> SharedRegion {
         let name = file(device, queue)
         // Not the file that a queue which is still closing may have mapped.
         unsafe unlink(name)
@@ -46,7 +47,7 @@ struct JournalDirectory: Sendable {
     }
 
     /// A predecessor's journal; nil if there is none.
-    func open(_ device: BackendPath, queue: Int) -> SharedRegion? {
+    public func open(_ device: BackendPath, queue: Int) -> SharedRegion? {
         guard let descriptor = try? Descriptor.open(file(device, queue), O_RDWR | O_NOFOLLOW) else { return nil }
         var status = stat()
         guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_size >= SharedRegion.pageSize,
@@ -60,10 +61,32 @@ struct JournalDirectory: Sendable {
     }
 
     /// Whether a predecessor served this device.
-    func has(_ device: BackendPath) -> Bool { unsafe access(file(device, 0), F_OK) == 0 }
+    public func has(_ device: BackendPath) -> Bool { unsafe access(file(device, 0), F_OK) == 0 }
+
+    /// Removes what was left for devices that are no more: their guests went while no backend was there.
+    /// - Returns: how many devices these were.
+    public func removeStale(of kind: DeviceKind, where isStale: (DeviceID) -> Bool) -> Int {
+        var stale: Set<DeviceID> = []
+        guard let directory = unsafe opendir(path) else { return 0 }
+        defer { unsafe closedir(directory) }
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { place in
+                unsafe place.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            guard name.hasPrefix("\(kind)-"), name.hasSuffix(".journal") else { continue }
+            let parts = name.dropFirst("\(kind)-".utf8.count).dropLast(".journal".utf8.count).split(separator: "-", omittingEmptySubsequences: false)
+            // Another kind's name may begin with this one's.
+            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), UInt32(parts[2]) != nil else { continue }
+            let id = DeviceID(frontend: DomainID(frontend), number: number)
+            guard isStale(id) else { continue }
+            stale.insert(id)
+            unsafe unlink("\(path)/\(name)")
+        }
+        return stale.count
+    }
 
     /// The device's connection ends, and with it what its journals were for.
-    func remove(_ device: BackendPath) {
+    public func remove(_ device: BackendPath) {
         var queue = 0
         while unsafe unlink(file(device, queue)) == 0 { queue += 1 }
     }

@@ -1,0 +1,109 @@
+// The connection to this host's hypervisor, for reading: a domain's facts, its frames, and Xen's own machine-to-phys table. The one file here that
+// calls C.
+
+import CXenControl
+import FrameMapReaders
+import FrameMaps
+import LinuxSystem
+
+/// Why a running domain cannot be read.
+public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// This host has no Xen, or this process may not ask it.
+    case noXen(Errno)
+    case noDomain(UInt32)
+    /// Its machine frames are Xen's own business.
+    case autoTranslated(UInt32)
+    /// A call failed.
+    case failed(String, Errno)
+
+    public var description: String {
+        switch self {
+        case .noXen(let error) where error.rawValue == 6: "no Xen on this host (there is no /dev/xen/privcmd)"
+        case .noXen(let error): "Xen cannot be reached: \(error) (domain 0's root can)"
+        case .noDomain(let id): "no domain \(id)"
+        case .autoTranslated(let id):
+            "domain \(id) is auto-translated (HVM or PVH): its machine frames are known to Xen alone; take a dump with xl dump-core"
+        case .failed(let what, let error): "\(what): \(error)"
+        }
+    }
+}
+
+/// What Xen says of a domain.
+public struct LiveDomainFacts: Hashable, Sendable {
+    public var id: UInt16
+    public var isAutoTranslated: Bool
+    public var isPaused: Bool
+    /// Pages that it has.
+    public var pages: UInt64
+    var sharedInfoFrame: UInt64
+    var guestWidth: Int
+}
+
+/// A connection to Xen. Used from one thread at a time.
+@safe
+public final class XenControl {
+    private let connection: OpaquePointer
+
+    /// Connects; `noXen` where there is none.
+    public init() throws(LiveDomainError) {
+        var made: OpaquePointer?
+        let result = unsafe cxc_open(&made)
+        guard result == 0, let made = unsafe made else { throw .noXen(Errno(-result)) }
+        unsafe connection = made
+    }
+
+    deinit { unsafe cxc_close(connection) }
+
+    private func check(_ result: Int32, _ what: String) throws(LiveDomainError) {
+        if result != 0 { throw .failed(what, Errno(-result)) }
+    }
+
+    /// What Xen says of a domain.
+    public func facts(of id: UInt16) throws(LiveDomainError) -> LiveDomainFacts {
+        var domain = cxc_domain()
+        let result = unsafe cxc_domain(connection, UInt32(id), &domain)
+        if result == -3 || domain.is_dying { throw .noDomain(UInt32(id)) }
+        try check(result, "asking Xen about domain \(id)")
+        return LiveDomainFacts(
+            id: id, isAutoTranslated: domain.is_auto_translated, isPaused: domain.is_paused, pages: domain.pages,
+            sharedInfoFrame: domain.shared_info_frame, guestWidth: Int(domain.guest_width))
+    }
+
+    /// Stops a domain's processors while `body` runs.
+    public func whilePaused<R>(_ id: UInt16, _ body: () throws -> R) throws -> R {
+        try check(unsafe cxc_pause(connection, UInt32(id)), "pausing domain \(id)")
+        defer { _ = unsafe cxc_unpause(connection, UInt32(id)) }
+        return try body()
+    }
+
+    /// One past the machine's highest frame of memory.
+    public func frameLimit() throws(LiveDomainError) -> UInt64 {
+        var highest: UInt64 = 0
+        try check(unsafe cxc_maximum_frame(connection, &highest), "asking Xen for the highest frame")
+        return highest + 1
+    }
+
+    /// Copies of frames that belong to domain `id`; nil for those that do not.
+    func copies(_ frames: [Mfn], of id: UInt32) throws(LiveDomainError) -> [[UInt8]?] {
+        if frames.isEmpty { return [] }
+        let numbers = frames.map(\.rawValue)
+        var errors = [Int32](repeating: 0, count: frames.count)
+        var bytes = [UInt8](repeating: 0, count: frames.count * 4096)
+        let result = unsafe bytes.withUnsafeMutableBytes { buffer in
+            unsafe cxc_copy_frames(connection, id, numbers, numbers.count, buffer.baseAddress, &errors)
+        }
+        try check(result, "mapping \(frames.count) frames of domain \(id)")
+        return frames.indices.map { errors[$0] == 0 ? Array(bytes[$0 * 4096..<($0 + 1) * 4096]) : nil }
+    }
+
+    /// Xen's machine-to-phys table.
+    public func machineTable() throws(LiveDomainError) -> MachineTable { try MachineTable(self) }
+
+    /// The frames of that table, one for each 2 MiB.
+    func machineTableExtents(_ count: Int) throws(LiveDomainError) -> [UInt64] {
+        var extents = [UInt64](repeating: 0, count: count)
+        var count = count
+        try check(unsafe cxc_machine_table(connection, &extents, &count), "asking Xen for its machine-to-phys table")
+        return extents
+    }
+}

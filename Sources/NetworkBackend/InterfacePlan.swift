@@ -1,0 +1,123 @@
+// From what the control thread mapped and read to an engine on its reactor.
+
+import DMA
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import Reactor
+import SharedMemory
+import SharedRing
+import XenBus
+import XenWire
+
+/// How an interface begins.
+enum InterfaceStart { case fresh, adopted }
+
+/// What one queue begins with.
+enum QueueStart: Sendable {
+    /// New rings, and their journal if one is kept.
+    case fresh(InterfaceJournal?)
+    /// A predecessor's rings.
+    case resumed(InterfaceJournal, InterfaceRecovery)
+}
+
+/// Why an engine could not be made.
+struct InterfaceBuildFailure: Error, Sendable {
+    let number: Int32
+    let text: String
+    init(_ error: Errno) {
+        number = error.rawValue
+        text = "\(error)"
+    }
+    init(_ error: RingError) {
+        number = 22
+        text = "\(error)"
+    }
+}
+
+/// Everything that an engine is made of.
+struct InterfacePlan: Sendable {
+    let keys: NetworkRequestKeys
+    let features: NetworkFeatures
+    let device: any NetworkDevice
+    let rate: CreditRate?
+    let hypervisor: any Hypervisor
+    let frontend: DomainID
+    let options: NetworkBackendOptions
+    let held: HeldResources
+    /// One for each queue.
+    let starts: [QueueStart]
+
+    /// Makes it, on the reactor's thread.
+    func build(
+        on reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void
+    ) throws(InterfaceBuildFailure) -> InterfaceEngine {
+        let isAdopted = starts.contains { if case .resumed = $0 { true } else { false } }
+        let shared = InterfaceState(keys, features, isAdopted: isAdopted)
+        let device = device
+        shared.setCarrier = { device.setCarrier($0) }
+        var queues: [InterfaceQueue] = []
+        for index in starts.indices { queues.append(try queue(index, shared)) }
+        let mappings = queues.map(\.mappings)
+        let control = held.control.map { control in
+            ControlCore(
+                ring: BackRing(attaching: control.ring.region, ControlRing()), interface: shared, mappings: mappings,
+                hypervisor: hypervisor, frontend: frontend)
+        }
+        if isAdopted { for queue in queues { queue.announceSuccession() } }
+        return InterfaceEngine(
+            reactor: reactor, state: shared, queues: queues, control: control, controlChannel: held.control?.bell,
+            controlRing: held.control?.ring, lostSlots: lostSlots, report: report)
+    }
+
+    /// Slots that a predecessor had taken and not answered.
+    private var lostSlots: Int {
+        var count = 0
+        for case .resumed(_, let recovery) in starts { count += recovery.unanswered.count }
+        return count
+    }
+
+    private func queue(_ index: Int, _ shared: InterfaceState) throws(InterfaceBuildFailure) -> InterfaceQueue {
+        let rings = held.queues[index]
+        let bus = MemoryBus()
+        let buffers: QueueBuffers
+        let deviceQueue: any NetworkDeviceQueue
+        do throws(Errno) {
+            buffers = try QueueBuffers()
+            deviceQueue = try device.openQueue(bus: bus)
+        } catch { throw InterfaceBuildFailure(error) }
+        let mappings = GrantMappings(limit: options.grantMappings, bus: bus, hypervisor: hypervisor, frontend: frontend)
+        let journal: InterfaceJournal?
+        var recovery: InterfaceRecovery?
+        switch starts[index] {
+        case .fresh(let own): journal = own
+        case .resumed(let own, let found):
+            journal = own
+            recovery = found
+        }
+        let transmitRing = try ring(rings.transmit.region, TransmitRing(), recovery?.transmit)
+        let receiveRing = try ring(rings.receive.region, ReceiveRing(), recovery?.receive)
+        let transmit = TransmitCore(
+            ring: transmitRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
+            device: deviceQueue, bus: bus, buffers: buffers, rate: rate, journal: journal, unanswered: recovery?.unanswered ?? [])
+        let receive = ReceiveCore(
+            ring: receiveRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
+            device: deviceQueue, index: index, bus: bus, buffers: buffers, journal: journal, posted: recovery?.posted ?? [])
+        return InterfaceQueue(
+            index: index,
+            .init(
+                transmit: transmit, receive: receive, mappings: mappings, device: deviceQueue,
+                rings: [rings.transmit, rings.receive], bell: rings.bell, receiveBell: rings.receiveBell),
+            drainMilliseconds: keys.notifiesReceive ? options.drainMilliseconds : options.quietDrainMilliseconds)
+    }
+
+    /// A ring from its beginning, or from where a predecessor stopped.
+    private func ring<P: RingProtocol>(
+        _ region: SharedRegion, _ contents: P, _ place: InterfaceRecovery.Place?
+    ) throws(InterfaceBuildFailure) -> BackRing<P> {
+        guard let place else { return BackRing(attaching: region, contents) }
+        do throws(RingError) {
+            return try BackRing(resuming: region, contents, consumed: place.consumed, published: place.published)
+        } catch { throw InterfaceBuildFailure(error) }
+    }
+}

@@ -1,0 +1,31 @@
+# A guest that attacks our netback (slot counts, extras, sizes, references, indices, keys, storms), while another guest is served on.
+
+. /lab/net.sh
+bridge_up
+netback_start
+serve 16
+net_guest u1 2
+image=driver memory=512 modules=xen-evtchn,xen-gntdev,xen-gntalloc more="vif=['mac=00:16:3e:09:00:66,bridge=br0']" guest_create evil
+# Somebody must ask for addresses, so that there are frames for pages that cannot be written.
+(while :; do arping -q -c 1 -w 1 -I br0 10.9.0.99; done) >/dev/null 2>&1 &
+asker=$!
+guest_start u1 "ping -i 0.2 10.9.0.1 > /tmp/pings & for i in 1 2 3 4 5 6; do wget -q -O - http://$bridge:8080/file | md5sum | cut -d' ' -f1; done"
+fds() { ls /proc/$(backend_pid)/fd | wc -l; }
+before=$(fds)
+guest_start evil 'evil-netfront 2>&1'
+guest_wait evil 300 || fail "an attack was not warded off"
+same "$(for i in 1 2 3 4 5 6; do echo $served; done)" "$(guest_wait u1 300)" "files to the other guest"
+guest u1 'kill -INT $(pidof ping); sleep 0.5; grep -q " 0% packet loss" /tmp/pings || { tail -3 /tmp/pings; exit 1; }'
+kill $asker
+backend_alive || fail "the backend is gone"
+guest_destroy evil
+sleep 2
+# One connected interface less than before.
+[ "$(fds)" -le "$before" ] || fail "$(fds) descriptors, $before before"
+note "$(grep -c 'vif .*/0: ' $logs/backend.log) lines of log"
+pings u1 56 9000
+serve_end
+guest_destroy u1
+sleep 1
+no_vifs_left
+bridge_down
