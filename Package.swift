@@ -82,7 +82,7 @@ let package = Package(
             name: "causeway",
             dependencies: [
                 "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "LoopbackHypervisor",
-                "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
+                "LibxenHypervisor", "DMA", "Packets", "FrameMaps", "FrameMapReaders", "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

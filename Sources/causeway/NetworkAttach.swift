@@ -9,7 +9,8 @@ struct NetworkAttach: ParsableCommand {
         commandName: "network-attach", abstract: "Attaches a network interface to a guest.",
         usage: "causeway network-attach [DOMAIN] [PARAMETER=VALUE…]",
         discussion: """
-            Parameters are xl's: mac=00:16:3e:01:02:03 bridge=br0 vifname=tap0 rate=10Mb/s mtu=9000. On a host without a guest, one is made.
+            Parameters are xl's: mac=00:16:3e:01:02:03 bridge=br0 vifname=tap0 rate=10Mb/s mtu=9000 script=/etc/xen/scripts/vif-route, and
+            peer=NAME: two interfaces that name the same peer are joined as by a cable, with no tap between. On a host without a guest, one is made.
             Then: causeway frontend vif NUMBER --tap NAME --domain DOMAIN
             """)
 
@@ -92,6 +93,5 @@ struct NetworkDetach: ParsableCommand {
 func parseVif(_ text: String) throws(Failure) -> VifSpecification {
     let vif: VifSpecification
     do { vif = try VifSpecification(parsing: text) } catch { throw .usage("\(error)") }
-    guard vif.script == nil else { throw Failure("vif: script: no scripts are run; give a bridge, or none and set the tap up yourself") }
     return vif
 }

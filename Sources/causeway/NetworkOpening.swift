@@ -12,6 +12,8 @@ struct NetworkOpening: Sendable {
     let outlives: Bool
     /// Whether a vif's name names a device without an interface, for benchmarks.
     var isMemory = false
+    /// The store's socket, for scripts that are called here; nil: somebody else calls them.
+    var storeSocket: String?
     /// What joins vifs that name the same peer.
     let cables = Cables()
 
@@ -48,7 +50,9 @@ struct NetworkOpening: Sendable {
             try Self.doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
         }
         try Self.doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
-        return tap
+        guard let socket = storeSocket, let script = VifScript(settings, storeSocket: socket) else { return tap }
+        do throws(Failure) { try script.run("online") } catch { throw NetworkOpenFailure(number: EIO, "tap \(name): \(error.message ?? "")") }
+        return ScriptedTap(tap, script)
     }
 
     private static func doing(_ what: String, _ body: () throws(Errno) -> Void) throws(NetworkOpenFailure) {

@@ -11,6 +11,7 @@ struct Pair: ParsableCommand {
             SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI or null:SIZE.
             A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0. Its backend's side is a tap here, its frontend's a tap in a network
             namespace of its own: CAUSEWAY_TAP_BACK_<n>, CAUSEWAY_TAP_FRONT_<n>, CAUSEWAY_NETNS_<n>.
+            Two vifs with the same peer=NAME are joined back to back, with no tap between: two machines on a cable.
             COMMAND sees CAUSEWAY_RUN_DIR, XENSTORED_PATH, CAUSEWAY_NBD_<vdev> for each disk, and $uri for the first: NBD URIs.
             Its exit status is the command's. Without COMMAND, the pair runs until interrupted.
             """)

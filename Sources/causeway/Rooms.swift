@@ -34,7 +34,7 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, work)
+        try serve(hypervisor, work, storeSocket: work.interfaces.waitsForScript ? nil : directory.storeSocket)
         hypervisor.disconnect()
     }
 
@@ -58,7 +58,7 @@ enum Rooms {
     }
 
     /// Disks on this thread, interfaces on another; both end together.
-    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork) throws(Failure) {
+    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork, storeSocket: String? = nil) throws(Failure) {
         let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
         let openDisk = DiskOpening(direct: work.disks.direct)
         let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
@@ -68,7 +68,7 @@ enum Rooms {
             readiness.count()
         }
         let openTap = NetworkOpening(
-            outlives: work.interfaces.journalDirectory != nil, isMemory: work.memoryInterfaces)
+            outlives: work.interfaces.journalDirectory != nil, isMemory: work.memoryInterfaces, storeSocket: storeSocket)
         let interfaces = NetworkBackendService(
             hypervisor: hypervisor, options: work.interfaces, openDevice: openTap.open
         ) { line in

@@ -137,7 +137,7 @@ struct NetworkPair {
 
     init(
         _ options: NetworkBackendOptions = .init(), spec: String = "mac=00:16:3e:01:02:03", host: InProcessHost = InProcessHost(),
-        backendDomain: UInt16 = 0
+        backendDomain: UInt16 = 0, device: (any NetworkDevice)? = nil
     ) throws {
         self.host = host
         backWire = try Wire("back")
@@ -146,7 +146,7 @@ struct NetworkPair {
         toolstack = DeviceDirectories(store: client)
         guest = host.domain(1)
         if backendDomain != 0 { try DomainDirectories(store: client).create(DomainID(backendDomain), name: "driver") }
-        backend = try RunningBackend(host, domain: backendDomain, options, device: backWire.network)
+        backend = try RunningBackend(host, domain: backendDomain, options, device: device ?? backWire.network)
         paths = try toolstack.create(
             VifSpecification(parsing: spec), frontend: DomainID(1), backend: DomainID(backendDomain))
     }
