@@ -46,7 +46,7 @@ extension EndToEnd {
                 ["--no-sg"], ["--no-gso4"], ["--no-csum4"], ["--no-csum6"], ["--no-grant-mapping"],
                 ["--no-control-ring", "--no-split"], ["--vif-queues", "2"],
             ])
-        func transfers(_ options: [String]) throws { try check("sizes file", options: options) }
+        func transfers(_ options: [String]) throws { try check("echo", options: options) }
 
         @Test("kill -9 of the backend under iperf3: the stream goes on within a second")
         func backendKilled() throws { try check("backend_killed") }
@@ -117,7 +117,7 @@ extension EndToEnd {
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
             let frames = try Capture.read("\(scratch.path)/frames.pcapng")
             // Four requests and four answers of 6028 bytes, in fragments of at most 1514.
-            let echoes = frames.filter { $0.bytes.count > 400 && $0.bytes[12] == 8 && $0.bytes[23] == 1 }
+            let echoes = frames.filter { $0.bytes.count > 100 && $0.bytes[12] == 8 && $0.bytes[23] == 1 }
             for isInbound in [true, false] {
                 let way = echoes.filter { $0.isInbound == isInbound }
                 #expect(way.reduce(0) { $0 + $1.bytes.count - 34 } == 4 * 6008, "\(way.map(\.comment))")
@@ -136,6 +136,8 @@ extension EndToEnd {
                     echo "$1 $vif $XENBUS_PATH $XENBUS_TYPE $(xenstore-read "$XENBUS_PATH/mac")" >> '\(scratch.path)/calls'
 
                     """.utf8))
+            // A file that somebody may still write is not run.
+            try hook.close()
             chmod("\(scratch.path)/hook", 0o755)
             let script = """
                 set -e; cd '\(scratch.path)'; A=10.76.$(($PPID % 250))
@@ -171,7 +173,8 @@ extension EndToEnd {
             #expect(times.count == 2 && times[1] > 2000 && times[1] > times[0], "\(times)")
             let calls = scratch.read("calls").split(separator: "\n").map(String.init)
             let rest = "cw\(running.pid).0 backend/vif/1/0 vif 00:16:3e:01:02:03"
-            #expect(calls == ["online \(rest)", "offline \(rest)"])
+            // When it is let go its directory has gone.
+            #expect(calls.count == 2 && calls.first == "online \(rest)" && calls.last?.hasPrefix("offline \(rest.prefix(20))") == true, "\(calls)")
         }
     }
 }

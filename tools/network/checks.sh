@@ -160,6 +160,13 @@ serve_echo() {
     for _ in $(seq 200); do there ss -tln | grep -q :5555 && return; sleep 0.05; done
 }
 
+check_echo() {
+    serve_echo
+    local bytes=4000000; full && bytes=100000000
+    python3 "$work/echo.py" ask $bytes "$net4.2" "$net6::2" || fail "not the same bytes"
+    kill %1; wait %1 2>/dev/null || true
+}
+
 # Every combination of offloads, on both sides: the same bytes.
 check_offloads() {
     serve_echo
@@ -204,7 +211,7 @@ PY
 }
 
 checks="$*"
-[ "$checks" = all ] && checks="sizes flood streams file offloads backend_killed"
+[ "$checks" = all ] && checks="sizes flood streams echo file offloads backend_killed"
 for check in $checks; do
     start=$(date +%s%N)
     "check_$check"
