@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build demo test bench lab fuzz lint docs install clean
+.PHONY: all setup build demo test test-network bench lab fuzz lint docs install clean
 
 all: build
 
@@ -24,8 +24,12 @@ test: setup ## Runs all tests; as root none is skipped
 	# One after another: tests here block threads, start processes and measure time, and two processors have none to spare.
 	$(SWIFT) test --skip-build --no-parallel
 
+test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
+	@tools/network/run.sh $(BUILD)/causeway
+
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
+	$(BUILD)/causeway bench network
 
 lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
 	@tools/lab/run
@@ -39,6 +43,7 @@ docs: ## Checks that every link within README.md and Docs/ leads somewhere
 
 lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests
+	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8; fi
 	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
@@ -48,6 +53,7 @@ install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if t
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
+	install -D -m 644 Packaging/causeway.8 $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/causeway --generate-completion-script bash \
 	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway

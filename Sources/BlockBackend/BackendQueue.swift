@@ -103,7 +103,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
 
     func poll() -> Bool {
         var worked = false
-        if core.isOpen && !isPaused && core.ring.hasRequests() {
+        if !isPaused && core.hasWork() {
             let (taken, rejected) = core.takeRequests()
             worked = taken > 0
             if taken > 0 { hasTakenSinceArmed = true }
@@ -113,6 +113,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     }
 
     func prepareToSleep() -> Bool {
+        if core.isStalled { return !isPaused && core.hasFreed }
         guard core.isOpen, !isPaused else { return false }
         if core.ring.armAndRecheck() { return true }
         armDoorbell()

@@ -100,10 +100,11 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
                 devices.withLock { $0 = list }
-                if isReady { return }
+                if !isReady {
+                    removeStale(journals, but: followers.map(\.path.device))
+                    ready()
+                }
                 isReady = true
-                if let journals { removeStale(journals, except: Set(list.map(\.0))) }
-                ready()
             }
         } catch { throw .store(error) }
     }
@@ -116,8 +117,10 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         }
     }
 
-    private func removeStale(_ journals: JournalDirectory, except known: Set<DeviceID>) {
-        let count = journals.removeStale(of: options.kind) { !known.contains($0) }
+    /// Removes what was left for devices that went while no backend was there.
+    private func removeStale(_ journals: JournalDirectory?, but devices: [DeviceID]) {
+        guard let journals else { return }
+        let count = journals.removeStale(of: options.kind, but: Set(devices))
         if count > 0 { log("\(journals.path): what was left for \(count) devices that are no more is removed") }
     }
 

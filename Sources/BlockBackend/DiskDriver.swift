@@ -43,11 +43,11 @@ final class DiskDriver: BackendDriver {
 
     /// Requests of a predecessor that are done again.
     var takenOver = 0
+    /// What the frontend was told of the disk's size.
+    var publishedSectors: UInt64 = 0
     /// The most grants that a queue keeps mapped here, where there is not room for what the options say.
     private var grantsKept = Int.max
     private var lastShortage = ""
-    /// What the frontend was told of the disk's size.
-    var publishedSectors: UInt64 = 0
     var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     var settings: DiskSettings?
     var disk: (any BlockDevice)?
@@ -123,7 +123,7 @@ final class DiskDriver: BackendDriver {
         let properties = self.properties(of: disk, settings, keys)
         publishedSectors = properties.sectors
         let validator = makeValidator(properties, indirectSegments: options.offer.indirectSegments)
-        try makeRoom(GrantNeed(keys, indirectSegments: Int(options.offer.indirectSegments)), persistent: properties.persistent)
+        try reserveGrants(keys, properties.persistent)
         for (index, queue) in keys.queues.enumerated() {
             queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
         }
@@ -140,13 +140,15 @@ final class DiskDriver: BackendDriver {
                 + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
     }
 
-    /// Refuses what the hypervisor's limits cannot carry, before it fails in the middle of work.
-    private func makeRoom(_ need: GrantNeed, persistent: Bool) throws(DriverFailure) {
+    /// Holds what the device needs against what can be mapped: too little is a refusal, less than it would keep mapped a smaller cache.
+    private func reserveGrants(_ keys: BlockRequestKeys, _ persistent: Bool) throws(DriverFailure) {
         guard let room = hypervisor.grantRoom() else { return }
-        if need.least > room.left { throw .refused(number: ENOSPC, need.refusal(room)) }
+        let need = GrantNeed(keys, indirectSegments: Int(options.offer.indirectSegments))
+        guard need.least <= room.left else { throw .refused(number: 28 /* ENOSPC */, need.refusal(room)) }
         grantsKept = need.kept(of: options.persistentGrantLimit, in: room)
         if persistent, grantsKept < options.persistentGrantLimit {
-            log("vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
+            log(
+                "vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
         }
     }
 
@@ -279,7 +281,7 @@ final class DiskDriver: BackendDriver {
         case .closed: return 1
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
         case .shortage(let what):
-            try note(store, shortage: what)
+            try complain(store, "requests fail: \(what)")
             return 0
         case .lostFlush: lost = ["feature-flush-cache", "feature-barrier"]
         case .lostDiscard: lost = ["feature-discard"]
@@ -288,14 +290,13 @@ final class DiskDriver: BackendDriver {
         return 0
     }
 
-    /// Requests fail for want of something here: said once where it is looked for; the device goes on.
-    private func note(_ store: StoreClient, shortage: String) throws(DriverFailure) {
-        let message = "requests fail: \(shortage)"
+    /// Leaves an error's text where people look, once; the device goes on.
+    private func complain(_ store: StoreClient, _ message: String) throws(DriverFailure) {
         if message != lastShortage { log("vbd \(path.device): \(message)") }
         lastShortage = message
-        do throws(XenbusError) { try store.complain(path.path, errorNode: path.errorNode, number: ENOSPC, message) } catch {
-            throw .xenbus(error)
-        }
+        do throws(XenbusError) {
+            try store.complain(path.path, errorNode: path.errorNode, number: 28 /* ENOSPC */, message)
+        } catch { throw .xenbus(error) }
     }
 
     func tick(_ store: StoreClient) throws(DriverFailure) {

@@ -12,6 +12,12 @@ import XenWire
 extension QueueCore {
     /// Maps all that is wanted, then starts the requests that waited for it.
     mutating func mapAndStart() {
+        if !deferred.isEmpty {
+            waiting = deferred + waiting
+            wanted = deferredPages + wanted
+            deferred.removeAll()
+            deferredPages.removeAll()
+        }
         let requests = waiting
         waiting.removeAll(keepingCapacity: true)
         if map(wanted[...]) || makeRoom() && map(wanted[...]) {
@@ -21,11 +27,28 @@ extension QueueCore {
             for slot in requests {
                 let start = place
                 while place < wanted.endIndex && wanted[place].slot == slot { place += 1 }
-                if map(wanted[start..<place]) { begin(slot) } else { finish(slot, .error) }
+                if map(wanted[start..<place]) || makeRoom() && map(wanted[start..<place]) {
+                    begin(slot)
+                } else if mayLackRoom, willFree {
+                    deferred.append(slot)
+                    deferredPages.append(contentsOf: wanted[start..<place])
+                } else {
+                    reportShortage()
+                    finish(slot, .error)
+                }
             }
         }
         wanted.removeAll(keepingCapacity: true)
     }
+
+    /// Whether grants will be given up without anybody's help: requests are at the disk, or have just ended.
+    private var willFree: Bool {
+        !unmapping.isEmpty
+            || pending.contains { $0.stage == .main || $0.stage == .flushBefore || $0.stage == .flushAfter }
+    }
+
+    /// A request fails for want of room: said to the control thread, which says it once.
+    private mutating func reportShortage() { shortage = lackOfRoom ?? shortage }
 
     /// Gives up what is only kept for the next request, where mapping failed for want of room or may have; false if there is nothing.
     private mutating func makeRoom() -> Bool {
@@ -51,12 +74,16 @@ extension QueueCore {
         switch error {
         case .exhausted(let what):
             mayLackRoom = true
-            shortage = what
+            lackOfRoom = what
         case .grantRefused(_, _, .noDeviceSpace):
             mayLackRoom = true
-            shortage = hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
-        case .grantRefused(_, _, let status): mayLackRoom = status == .generalError
-        default: mayLackRoom = false
+            lackOfRoom = hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
+        case .grantRefused(_, _, let status):
+            mayLackRoom = status == .generalError
+            lackOfRoom = nil
+        default:
+            mayLackRoom = false
+            lackOfRoom = nil
         }
     }
 
@@ -113,11 +140,20 @@ extension QueueCore {
     }
 
     private mutating func loadUnmapped(_ reference: GrantReference, _ count: Int) throws(BlockRejection) {
+        let access: GrantAccess = usesPersistentGrants ? .readWrite : .readOnly
         let mapped: [MappedGrant]
         do throws(HypervisorError) {
-            mapped = try hypervisor.mapGrants(
-                [reference], of: frontend, access: usesPersistentGrants ? .readWrite : .readOnly)
-        } catch { throw .segmentCount(count, allowed: 0) }
+            do throws(HypervisorError) { mapped = try hypervisor.mapGrants([reference], of: frontend, access: access) } catch {
+                note(error)
+                guard makeRoom() else { throw error }
+                mapped = try hypervisor.mapGrants([reference], of: frontend, access: access)
+            }
+        } catch {
+            note(error)
+            if mayLackRoom, willFree { throw .noRoom }
+            reportShortage()
+            throw .segmentCount(count, allowed: 0)
+        }
         statistics.grantsMapped &+= 1
         for grant in mapped {
             IndirectPage.load(grant.region, at: grant.offset, count: count, appendingTo: &indirectSegments)

@@ -55,8 +55,17 @@ struct QueueCore: ~Copyable {
     var fault: String?
     /// The limit that kept a request's grants from being mapped.
     var shortage: String?
+    /// What the last refusal to map said of a limit.
+    var lackOfRoom: String?
     /// Whether the last refusal to map may have been for want of room.
     var mayLackRoom = false
+    /// Requests that wait until others have given up their grants, and the pages that they want.
+    var deferred: [Int32] = []
+    var deferredPages: [Wanted] = []
+    /// A request, taken and not begun, whose descriptors could not be mapped for want of room.
+    var held: (request: BlockRequest, ticket: Int32)?
+    /// Whether anything was given up since the last attempt.
+    var hasFreed = false
     /// Features that the disk refused: to be withdrawn in the store.
     var lostFlush = false
     var lostDiscard = false
@@ -104,6 +113,19 @@ struct QueueCore: ~Copyable {
     /// Whether a request may be taken now.
     var isOpen: Bool { !isClosing && fault == nil && barrier < 0 }
 
+    /// Whether requests wait for room: nothing new is taken meanwhile.
+    var isStalled: Bool { held != nil || !deferred.isEmpty }
+
+    /// Whether there is something for `takeRequests`. One load at most.
+    mutating func hasWork() -> Bool { isStalled ? hasFreed : isOpen && ring.hasRequests() }
+
+    private mutating func next(_ request: inout BlockRequest, _ ticket: inout Int32) throws(RingError) -> Bool {
+        guard let again = held else { return try ring.nextRequest(into: &request, ticket: &ticket) }
+        held = nil
+        (request, ticket) = again
+        return true
+    }
+
     /// Takes what the frontend asks for and starts it; true if there was anything. Answers are shown by `publish`.
     mutating func takeRequests() -> (taken: Int, rejected: Int) {
         var taken = 0
@@ -112,16 +134,17 @@ struct QueueCore: ~Copyable {
         var ticket = JournaledRing.noTicket
         do throws(RingError) {
             // One turn takes at most a ring's worth, so that one busy frontend leaves room for the others on this thread (A33).
-            while isOpen, taken < pending.count, let slot = freeSlots.last, 
-                try ring.nextRequest(into: &request, ticket: &ticket)
-            {
+            hasFreed = false
+            // Those that wait for room come first, and nothing behind them.
+            while isOpen, deferred.isEmpty, taken < pending.count, let slot = freeSlots.last, try next(&request, &ticket) {
                 taken += 1
                 if !start(&request, ticket, in: slot) { rejected += 1 }
+                if held != nil { break }
             }
         } catch {
             fault = "\(error)"
         }
-        if !waiting.isEmpty { mapAndStart() }
+        if !waiting.isEmpty || !deferred.isEmpty { mapAndStart() }
         statistics.requests &+= UInt64(taken)
         statistics.rejected &+= UInt64(rejected)
         return (taken, rejected)
@@ -159,6 +182,10 @@ struct QueueCore: ~Copyable {
             }
             return true
         } catch {
+            if case .noRoom = error {
+                held = (request, ticket)
+                return true
+            }
             ring.push(BlockResponse(to: request, status: error.status), ticket: ticket)
             return false
         }
@@ -339,6 +366,7 @@ struct QueueCore: ~Copyable {
         pending[Int(slot)].stage = .free
         freeSlots.append(slot)
         inWork -= 1
+        hasFreed = true
         ring.push(BlockResponse(id: request.id, operation: request.operation, status: status), ticket: request.ticket)
         if barrier == slot {
             barrier = -1

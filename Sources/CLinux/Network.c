@@ -83,10 +83,7 @@ int causeway_tap_name(int tap, char name[16]) {
     return 0;
 }
 
-#ifndef TUNSETCARRIER
-#define TUNSETCARRIER _IOW('T', 226, int)
-#endif
-int causeway_tap_carrier(int tap, int on) { return ioctl(tap, TUNSETCARRIER, &on); }
+int causeway_tap_carrier(int tap, int up) { return ioctl(tap, TUNSETCARRIER, &up); }
 
 int causeway_interface_exists(const char *name) { return if_nametoindex(name) != 0; }
 
@@ -197,5 +194,3 @@ int causeway_send_frames(int socket_, const void *frame, size_t length, int coun
     }
     return sendmmsg(socket_, messages, (unsigned int)count, 0);
 }
-
-int causeway_set_pipe_size(int pipe_, int bytes) { return fcntl(pipe_, F_SETPIPE_SZ, bytes); }

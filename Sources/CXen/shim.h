@@ -24,7 +24,14 @@
 #include <xen/io/xs_wire.h>
 #include <xen/io/xenbus.h>
 
+#include <stdio.h>
+#include <xentoollog.h>
 #include <xengnttab.h>
 #include <xenevtchn.h>
+
+// A logger for the libraries that passes on nothing but the worst; NULL without memory. To be given to xtl_logger_destroy.
+static inline struct xentoollog_logger *causeway_quiet_logger(void) {
+    return (struct xentoollog_logger *)xtl_createlogger_stdiostream(stderr, XTL_CRITICAL, 0);
+}
 
 #endif

@@ -195,6 +195,12 @@ public final class IommuDomain: CustomStringConvertible {
         return nil
     }
 
+    /// A device's access to a byte: `translate` for those who have no device.
+    package func access(_ iova: Iova, writes: Bool) -> BusFrame? { translate(iova, writes: writes) }
+
+    /// Hands the faults recorded so far out, the oldest first, and makes room for new ones.
+    public func takeFaults() -> [IOFault] { faults.take() }
+
     /// The frame is mapped, but no memory is there any more.
     func noMemory(at iova: Iova) { faults.record(IOFault(device: device, iova: iova, cause: .noMemory)) }
 

@@ -65,7 +65,7 @@ public struct JournalDirectory: Sendable {
 
     /// Removes what was left for devices that are no more: their guests went while no backend was there.
     /// - Returns: how many devices these were.
-    public func removeStale(of kind: DeviceKind, where isStale: (DeviceID) -> Bool) -> Int {
+    public func removeStale(of kind: DeviceKind, but devices: Set<DeviceID>) -> Int {
         var stale: Set<DeviceID> = []
         guard let directory = unsafe opendir(path) else { return 0 }
         defer { unsafe closedir(directory) }
@@ -78,7 +78,7 @@ public struct JournalDirectory: Sendable {
             // Another kind's name may begin with this one's.
             guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), UInt32(parts[2]) != nil else { continue }
             let id = DeviceID(frontend: DomainID(frontend), number: number)
-            guard isStale(id) else { continue }
+            guard !devices.contains(id) else { continue }
             stale.insert(id)
             unsafe unlink("\(path)/\(name)")
         }

@@ -14,6 +14,9 @@ final class FrameQueue: NetworkDeviceQueue {
     private let bus: MemoryBus
     private let vectors = VectorList(capacity: 24)
     private let header: UnsafeMutablePointer<VirtioHeader>
+    /// One byte behind the memory that a frame is received into: only a frame that does not fit reaches it, and a frame that was cut off
+    /// must not be taken for a whole one.
+    private let spill: UnsafeMutableRawPointer
     private(set) var statistics = NetworkDeviceStatistics()
 
     init(_ file: Descriptor, _ bus: MemoryBus) {
@@ -22,9 +25,13 @@ final class FrameQueue: NetworkDeviceQueue {
         self.bus = bus
         unsafe header = .allocate(capacity: 1)
         unsafe header.initialize(to: VirtioHeader())
+        unsafe spill = .allocate(byteCount: 1, alignment: 1)
     }
 
-    deinit { unsafe header.deallocate() }
+    deinit {
+        unsafe header.deallocate()
+        unsafe spill.deallocate()
+    }
 
     var descriptor: Descriptor? { file }
 
@@ -52,10 +59,11 @@ final class FrameQueue: NetworkDeviceQueue {
             statistics.errors &+= 1
             return .failed(.badAddress)
         }
+        unsafe vectors.extend(by: spill, 1)
         while true {
             let count = unsafe readv(file.rawValue, vectors.storage, Int32(vectors.count))
             if count > VirtioHeader.size {
-                guard let offload = unsafe header.pointee.offload else { return spoilt() }
+                guard count < vectors.total, let offload = unsafe header.pointee.offload else { return spoilt() }
                 let byteCount = count - VirtioHeader.size
                 statistics.receivedFrames &+= 1
                 statistics.receivedBytes &+= UInt64(byteCount)

@@ -32,14 +32,20 @@ public enum FrameReceived: Equatable, Sendable {
 public protocol NetworkDeviceQueue: AnyObject {
     /// Sends a frame that lies in `segments`.
     func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent
-    /// Takes one frame. What does not fit is cut off, so `segments` should have room for the largest.
+    /// Takes one frame. One that does not fit is spoilt.
     func receive(into segments: Span<BusSegment>) -> FrameReceived
     /// What to wait on; nil: there is never anything to wait for.
     var descriptor: Descriptor? { get }
+    /// What becomes writable when `send` is worth another try; `descriptor` unless the queue says otherwise.
+    var roomDescriptor: Descriptor? { get }
     /// Ends the queue.
     func close()
     /// What it has done so far.
     var statistics: NetworkDeviceStatistics { get }
+}
+
+extension NetworkDeviceQueue {
+    public var roomDescriptor: Descriptor? { descriptor }
 }
 
 /// Frames of one queue.
@@ -70,11 +76,17 @@ public protocol NetworkDevice: AnyObject, Sendable {
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue
     /// Nobody is to use the interface any more: what was made to outlive this process goes with the last queue.
     func retire()
-    /// Whether the other side takes frames, as those who look at the interface see it.
-    func setCarrier(_ isOn: Bool)
+    /// Whether the other end of the wire is there; nil for an interface that does not know.
+    var carrier: Bool? { get }
+    /// Calls `changed` whenever `carrier` may have changed, on any thread; replaces an earlier watcher.
+    func watchCarrier(_ changed: @escaping @Sendable () -> Void)
+    /// Tells the interface whether there is a carrier, so that whoever uses it sees it.
+    func setCarrier(_ isUp: Bool) throws(Errno)
 }
 
 extension NetworkDevice {
     public func retire() {}
-    public func setCarrier(_ isOn: Bool) {}
+    public var carrier: Bool? { nil }
+    public func watchCarrier(_ changed: @escaping @Sendable () -> Void) {}
+    public func setCarrier(_ isUp: Bool) throws(Errno) {}
 }

@@ -16,6 +16,7 @@ public final class SocketNetwork: NetworkDevice {
     /// Bytes of payload in a frame.
     public let mtu: Int
     private let end: Descriptor
+    private let taken = Mutex<OffloadSet>([])
 
     /// Sends and receives on `end`.
     public init(name: String, end: Descriptor, mtu: Int = 1500) {
@@ -37,8 +38,10 @@ public final class SocketNetwork: NetworkDevice {
         )
     }
 
-    /// Whatever is at the other end is told of offloads by nobody.
-    public func setOffloads(_ offloads: OffloadSet) throws(Errno) {}
+    /// What the driver said last that whoever takes its frames can do; whatever is at the other end is told by nobody, it may ask.
+    public var offloads: OffloadSet { taken.withLock { $0 } }
+
+    public func setOffloads(_ offloads: OffloadSet) throws(Errno) { taken.withLock { $0 = offloads } }
 
     /// All queues share the one socket.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { FrameQueue(end, bus) }

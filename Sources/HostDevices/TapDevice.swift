@@ -37,9 +37,12 @@ public final class TapDevice: NetworkDevice {
         return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
+    /// Sets the interface's carrier, as its users see it.
+    public func setCarrier(_ isUp: Bool) throws(Errno) {
+        _ = try retryingInterrupts { causeway_tap_carrier(keeper.rawValue, isUp ? 1 : 0) }
+    }
 
-    public func setCarrier(_ isOn: Bool) { _ = causeway_tap_carrier(keeper.rawValue, isOn ? 1 : 0) }
+    public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {
         let raw = unsafe causeway_tap_open(name)

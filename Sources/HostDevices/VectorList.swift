@@ -65,6 +65,13 @@ final class VectorList {
         return true
     }
 
+    /// One more piece, of the owner's own memory; it counts in `total`.
+    @unsafe
+    func extend(by memory: UnsafeMutableRawPointer, _ byteCount: Int) {
+        unsafe append(memory, byteCount)
+        remaining = total
+    }
+
     /// A segment on a translated bus: in as many pieces as its pages have here.
     private func loadRuns(_ segment: BusSegment, _ bus: MemoryBus, _ direction: DMADirection) -> Bool {
         var rest = segment
@@ -134,6 +141,17 @@ final class VectorList {
             let vector = unsafe storage[index]
             if let base = unsafe vector.iov_base { unsafe (buffer + offset).copyMemory(from: base, byteCount: vector.iov_len) }
             unsafe offset += vector.iov_len
+        }
+    }
+
+    /// Copies the first `byteCount` bytes of `buffer`, at most `remaining`, to where they belong.
+    func scatter(from buffer: UnsafeRawPointer, byteCount: Int) {
+        var offset = 0
+        for index in first..<count where offset < byteCount {
+            let vector = unsafe storage[index]
+            let part = unsafe min(vector.iov_len, byteCount - offset)
+            if let base = unsafe vector.iov_base { unsafe base.copyMemory(from: buffer + offset, byteCount: part) }
+            offset += part
         }
     }
 

@@ -38,6 +38,23 @@ struct VirtioHeader: Equatable {
         }
     }
 
+    /// As it lies before a frame.
+    var bytes: [UInt8] {
+        [flags, type] + [headerCount, segmentSize, checksumStart, checksumField].flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }
+    }
+
+    /// The header in ten bytes.
+    init(_ bytes: some Collection<UInt8>) {
+        let bytes = Array(bytes)
+        func word(_ at: Int) -> UInt16 { UInt16(bytes[at]) | UInt16(bytes[at + 1]) << 8 }
+        flags = bytes[0]
+        type = bytes[1]
+        headerCount = word(2)
+        segmentSize = word(4)
+        checksumStart = word(6)
+        checksumField = word(8)
+    }
+
     /// As a value; nil if it says what was never asked for: UDP in segments, segments without a size.
     var offload: FrameOffload? {
         var offload = FrameOffload()

@@ -13,17 +13,26 @@ import XenWire
 /// On Linux the library keeps nothing but the descriptor, and the kernel locks; so calls from several threads may overlap.
 @safe final class GrantDevice: @unchecked Sendable {
     private let handle: OpaquePointer
+    /// The library would say each failed mapping on stderr; what went wrong is our callers' to say, once.
+    private let logger: UnsafeMutablePointer<xentoollog_logger>?
     private let lastNumber = Atomic<UInt32>(0)
     private let mapped = Atomic<Int>(0)
 
     init() throws(HypervisorError) {
-        guard let handle = unsafe xengnttab_open(nil, 0) else {
-            throw .system("\(Errno.current)", doing: "opening /dev/xen/gntdev")
+        let logger = unsafe causeway_quiet_logger()
+        guard let handle = unsafe xengnttab_open(logger, 0) else {
+            let error = Errno.current
+            unsafe xtl_logger_destroy(logger)
+            throw .system("\(error)", doing: "opening /dev/xen/gntdev")
         }
+        unsafe self.logger = logger
         unsafe self.handle = handle
     }
 
-    deinit { unsafe xengnttab_close(handle) }
+    deinit {
+        unsafe xengnttab_close(handle)
+        unsafe xtl_logger_destroy(logger)
+    }
 
     /// Pages mapped now.
     var mappedPages: Int { mapped.load(ordering: .relaxed) }
@@ -72,25 +81,18 @@ import XenWire
 
     /// Copies by hypercall; one status for each operation.
     func copy(_ operations: [GrantCopy]) throws(HypervisorError) -> [GrantStatus] {
-        var statuses = operations.map { $0.hasValidRanges ? GrantStatus.okay : .badCopyArgument }
-        var places = operations.indices.filter { statuses[$0] == .okay }
-        var attempts = 0
-        while !places.isEmpty {
+        try CopyBatch.run(operations) { places throws(HypervisorError) in
             var segments: [xengnttab_grant_copy_segment_t] = unsafe []
             for place in places { unsafe segments.append(segment(operations[place])) }
             guard unsafe xengnttab_grant_copy(handle, UInt32(places.count), &segments) == 0 else {
                 throw .system("\(Errno.current)", doing: "copying \(places.count) ranges")
             }
-            for (index, place) in places.enumerated() {
-                statuses[place] = unsafe GrantStatus(rawValue: segments[index].status) ?? .generalError
-            }
-            places = places.filter { statuses[$0] == .tryAgain }
-            attempts += 1
-            // The kernel has waited already; what is still out after some more rounds stays an error.
-            if attempts == 4 { break }
-            if !places.isEmpty { usleep(10_000) }
+            var statuses: [GrantStatus] = []
+            for index in places.indices { statuses.append(unsafe GrantStatus(rawValue: segments[index].status) ?? .generalError) }
+            return statuses
+        } pause: {
+            usleep(10_000)
         }
-        return statuses
     }
 
     private func segment(_ operation: GrantCopy) -> xengnttab_grant_copy_segment_t {

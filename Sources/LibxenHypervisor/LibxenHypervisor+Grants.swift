@@ -51,7 +51,8 @@ extension LibxenHypervisor {
     }
 }
 
-/// A ring's pages: unmapped with the last reference to the region.
+/// A ring's pages. No unmap notification is asked for (`xengnttab_map_grant_ref_notify`): a peer of a process that died is to learn nothing,
+/// for a successor goes on with the same pages, and where none can, the store says so. Unmapped with the last reference to the region.
 final class LibxenContiguous: ContiguousGrants {
     let region: SharedRegion
     init(_ region: SharedRegion) { self.region = region }

@@ -1,6 +1,7 @@
 // An answer as bytes.
 
 import HypervisorCore
+import LinuxSystem
 import XenWire
 
 extension Answer {

@@ -31,6 +31,9 @@ final class GrantMappings {
     @inline(__always)
     func address(_ reference: GrantReference, writable: Bool) -> BusAddress? { index.address(reference.rawValue, writable: writable) }
 
+    /// The page itself, for a tracer; nil if it is not mapped.
+    func grant(_ reference: GrantReference) -> MappedGrant? { grants[reference.rawValue] }
+
     /// Maps what is listed; each entry by itself.
     func add(_ entries: [GrantMappingEntry]) -> [ControlStatus] {
         entries.map { entry in

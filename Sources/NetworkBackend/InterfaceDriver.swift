@@ -38,16 +38,16 @@ final class InterfaceDriver: BackendDriver {
     private let openDevice: NetworkOpener
     private let reactor: Reactor
     private let report: @Sendable (InterfaceReport) -> Void
+    private let traces: TraceDesk
     let log: (String) -> Void
     private var settings: NetworkSettings?
     private(set) var device: (any NetworkDevice)?
     var engine: InterfaceEngine?
-    /// The pipe that the engine's tracer writes to.
-    private var tracing: String?
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: NetworkBackendOptions, journals: JournalDirectory?,
-        openDevice: @escaping NetworkOpener, reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void, log: @escaping (String) -> Void
+        openDevice: @escaping NetworkOpener, reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void,
+        traces: TraceDesk, log: @escaping (String) -> Void
     ) {
         self.path = path
         self.hypervisor = hypervisor
@@ -56,6 +56,7 @@ final class InterfaceDriver: BackendDriver {
         self.openDevice = openDevice
         self.reactor = reactor
         self.report = report
+        self.traces = traces
         self.log = log
     }
 
@@ -109,6 +110,9 @@ final class InterfaceDriver: BackendDriver {
             throw .unavailable(number: error.number, error.description)
         }
         settings = plain
+        let report = report
+        device?.watchCarrier { report(.carrier) }
+        if let device { traces.opened(path.device, plain, on: device.name) }
     }
 
     func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool {
@@ -137,11 +141,25 @@ final class InterfaceDriver: BackendDriver {
             throw .refused(number: error.rawValue, "\(device.name): setting offloads: \(error)")
         }
         engine = try makeEngine(keys, features, device, settings, .fresh)
-        do throws(XenbusError) { try store.switchState(of: path.path, to: .connected) } catch { throw .xenbus(error) }
+        traces.connected(path.device, engine)
+        do throws(XenbusError) {
+            try writeCarrier(store)
+            try store.switchState(of: path.path, to: .connected)
+        } catch { throw .xenbus(error) }
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
                 + (keys.control == nil ? "" : ", control ring"))
         do throws(XenbusError) { try reread(store, frontend) } catch { throw .xenbus(error) }
+    }
+
+    /// Tells the frontend whether its wire has another end. Absent means that it has (item 44).
+    private func writeCarrier(_ store: StoreClient) throws(XenbusError) {
+        let directory = path.path
+        guard let isUp = device?.carrier else { return }
+        try store.atomically { access throws(XenbusError) in
+            guard try access.text(directory + "/state") != nil else { return }
+            try access.put(directory + "/carrier", isUp ? 1 : 0)
+        }
     }
 
     /// Maps the rings, binds the ports and starts the engine.
@@ -179,7 +197,7 @@ final class InterfaceDriver: BackendDriver {
         }
     }
 
-    static var settingNodes: Set<Substring> { ["/rate", "/trace"] }
+    static var settingNodes: Set<Substring> { ["/rate"] }
     static var frontendSettingNodes: [String] { ["/request-multicast-control"] }
 
     /// What may change while frames flow. A node that makes no sense changes nothing.
@@ -198,25 +216,13 @@ final class InterfaceDriver: BackendDriver {
             let isOn = try store.flag(frontend + "/request-multicast-control")
             engine.change { $0.state.setMulticastControl(isOn) }
         }
-        try setTrace(try store.text(path.path + "/trace"), engine)
-    }
-
-    private func setTrace(_ pipe: String?, _ engine: InterfaceEngine) throws(XenbusError) {
-        if pipe == tracing { return }
-        tracing = pipe
-        guard let pipe, !pipe.isEmpty else { return engine.change { $0.state.tracer = nil } }
-        let (log, name) = (log, "vif \(path.device)")
-        do throws(Errno) {
-            let tracer = Handed(try FrameTracer(path: pipe, interface: name))
-            engine.change { $0.state.tracer = tracer.value }
-        } catch { log("\(name): trace to \(pipe): \(error)") }
     }
 
     func closeQueues(handingOver: Bool) -> Int {
         if !handingOver { journals?.remove(path) }
         guard let engine else { return 0 }
         self.engine = nil
-        tracing = nil
+        traces.connected(path.device, nil)
         let reactor = reactor
         reactor.post { engine.close() }
         return 1
@@ -226,6 +232,7 @@ final class InterfaceDriver: BackendDriver {
         device?.retire()
         device = nil
         settings = nil
+        traces.gone(path.device)
     }
 
     // MARK: Adoption
@@ -251,6 +258,7 @@ final class InterfaceDriver: BackendDriver {
         }
         let engine = try makeEngine(keys, features, device, settings, .adopted)
         self.engine = engine
+        traces.connected(path.device, engine)
         log("vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost")
     }
 
@@ -292,13 +300,10 @@ final class InterfaceDriver: BackendDriver {
     func handle(_ news: InterfaceReport, _ store: StoreClient) throws(DriverFailure) -> Int {
         switch news {
         case .closed: return 1
+        case .carrier:
+            do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
+            return 0
         case .broken(let reason): throw .refused(number: 22, "the frontend broke its ring: \(reason)")
         }
     }
-}
-
-/// A value that one thread made and another one keeps.
-private struct Handed<Value>: @unchecked Sendable {
-    let value: Value
-    init(_ value: Value) { self.value = value }
 }

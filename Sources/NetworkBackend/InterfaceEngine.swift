@@ -2,6 +2,7 @@
 // by a queue.
 
 import DriverSupport
+import FrameTrace
 import Hypervisor
 import LinuxSystem
 import Reactor
@@ -12,6 +13,8 @@ public enum InterfaceReport: Sendable {
     case broken(String)
     /// Everything that was mapped is unmapped; the connection is no more.
     case closed
+    /// The other end of its wire may have come or gone.
+    case carrier
 }
 
 /// One connection of one frontend. On the reactor's thread, but for `statistics`.
@@ -56,6 +59,11 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
 
     var statistics: [NetworkQueueStatistics] { queues.map(\.statistics) }
 
+    /// Tells `taps` of every packet from now on, soon; from any thread.
+    func trace(_ taps: [TraceTap]) {
+        reactor.post { for queue in self.queues { queue.trace(taps) } }
+    }
+
     func poll() -> Bool {
         if isBroken || slot == nil { return false }
         var worked = false
@@ -67,6 +75,7 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         }
         if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {
             isBroken = true
+            queues.first?.transmit.trace?.note("the frontend broke its ring: \(fault)")
             report(.broken(fault))
         }
         return worked
@@ -108,7 +117,6 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         self.slot = nil
         reactor.detach(slot)
         for queue in queues { queue.close() }
-        state.tracer = nil
         // The next frontend begins with a carrier.
         state.stalledQueues = 0
         controlBell?.channel.close()

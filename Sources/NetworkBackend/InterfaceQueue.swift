@@ -2,6 +2,7 @@
 
 import DMA
 import DriverSupport
+import FrameTrace
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -98,6 +99,13 @@ final class InterfaceQueue {
         return worked
     }
 
+    /// Tells `taps` of every packet from now on; with none, costs nothing any more.
+    func trace(_ taps: [TraceTap]) {
+        let trace = taps.isEmpty ? nil : QueueTrace(taps, queue: Int(base / 8))
+        transmit.trace = trace
+        receive.trace = trace
+    }
+
     private func foundReceiveWork() { if receiveBell == nil { bell.foundWork() } else { receiveBell?.foundWork() } }
 
     private func publish() {
@@ -139,7 +147,7 @@ final class InterfaceQueue {
         if receive.isStarved {
             if !waitsExpiry {
                 waitsExpiry = true
-                reactor.after(microseconds: drainMicroseconds, slot, tag: base + Tag.expiry)
+                reactor.after(microseconds: microsecondsToExpiry, slot, tag: base + Tag.expiry)
             }
         }
         bell.arm(reactor, slot)
@@ -147,14 +155,20 @@ final class InterfaceQueue {
         return false
     }
 
+    /// What is left of the time that a frame may wait for pages.
+    private var microsecondsToExpiry: UInt64 {
+        let waited = (monotonicNanoseconds() - min(receive.starvedSince, monotonicNanoseconds())) / 1000
+        return drainMicroseconds - min(waited, drainMicroseconds)
+    }
+
     /// Waits for the device, where there is something to wait for.
     func awaitDevice(_ reactor: Reactor, _ slot: ReactorSlot) {
-        guard let descriptor = device.descriptor, fault == nil, !transmit.isClosing else { return }
-        if transmit.isBlocked, !waitsWritable {
+        guard fault == nil, !transmit.isClosing else { return }
+        if transmit.isBlocked, !waitsWritable, let descriptor = device.roomDescriptor {
             waitsWritable = true
             reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
         }
-        if !receive.isStarved, !receive.deviceIsReady, !receive.deviceIsGone, !waitsReadable {
+        if !receive.isStarved, !receive.deviceIsReady, !receive.deviceIsGone, !waitsReadable, let descriptor = device.descriptor {
             waitsReadable = true
             reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
         }
@@ -179,12 +193,16 @@ final class InterfaceQueue {
             waitsWritable = false
             transmit.isBlocked = false
             transmit.sendAll()
+            updateSnapshot()
         case Tag.credit:
             waitsCredit = false
             transmit.creditWait = nil
         case Tag.expiry:
             waitsExpiry = false
+            // The timer may have been set for a frame that has found its pages since.
+            guard receive.isStarved, microsecondsToExpiry == 0 else { return }
             receive.expire()
+            updateSnapshot()
         default: break
         }
     }

@@ -23,9 +23,6 @@ final class InterfaceState {
     /// Gives a frame to another queue; false if that cannot take it.
     var handOver: (ReceiveCore.Frame, SharedRegion, _ offset: Int, _ target: Int) -> Bool = { _, _, _, _ in false }
 
-    /// Where frames are copied to, for whoever watches.
-    var tracer: FrameTracer?
-
     /// Queues whose frontend posts no pages. While there is one the interface has no carrier, so that senders notice.
     var stalledQueues = 0 {
         didSet { if (oldValue == 0) != (stalledQueues == 0) { setCarrier(stalledQueues == 0) } }

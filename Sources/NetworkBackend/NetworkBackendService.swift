@@ -2,6 +2,7 @@
 // reactor threads move the frames.
 
 import DriverSupport
+import FrameTrace
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -46,6 +47,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let ready: @Sendable () -> Void
     private let server = DeviceServer<InterfaceDriver>()
     private let engines = Mutex<[(DeviceID, String, InterfaceEngine?)]>([])
+    private let traces = TraceDesk()
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once, when the interfaces
     /// that were there have been looked at.
@@ -65,6 +67,9 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
 
     /// Ends `run` as a kill ends a process, for tests: nothing more is taken, sent, answered or written to the store.
     func abandon() { server.abandon() }
+
+    /// The interfaces, for a tracing service.
+    public var traceSubjects: any TraceSubjects { traces }
 
     /// Every interface, with its counters as of now.
     public var status: [InterfaceStatus] {
@@ -95,7 +100,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         defer { for reactor in reactors { reactor.stop() } }
         var turn = 0
         var isReady = false
-        let (server, log, kept) = (server, log, journals)
+        let (server, traces, log, kept) = (server, traces, log, journals)
         do throws(XenbusError) {
             try server.run(client, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
                 turn += 1
@@ -104,13 +109,18 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                     path: path,
                     driver: InterfaceDriver(
                         path: path, hypervisor: hypervisor, options: options, journals: kept, openDevice: openDevice,
-                        reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, log: log),
+                        reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, traces: traces, log: log),
                     log: log)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
                 engines.withLock { $0 = list }
                 if !isReady {
                     isReady = true
+                    // What was left for interfaces that went while no backend was there.
+                    let count = journals?.removeStale(of: options.kind, but: Set(list.map(\.0))) ?? 0
+                    if count > 0, let journals {
+                        log("\(journals.path): what was left for \(count) interfaces that are no more is removed")
+                    }
                     ready()
                 }
             }

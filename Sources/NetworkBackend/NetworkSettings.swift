@@ -19,11 +19,10 @@ public struct NetworkSettings: Equatable, Sendable {
 
     /// The hot-plug script that the toolstack names.
     public var script: String?
+    /// The interface that this one is wired to, with nothing between (`peer`, Causeway's own node); nil: it has a device of this host's.
+    public var peer: DeviceID?
     /// Whether a script puts the interface in its place (address, bridge, up), which else is for whoever opens it.
     public var isPlacedByScript = false
-
-    /// The cable that it hangs on instead of a tap: another vif of this backend's that names the same one is at its other end.
-    public var peer: String?
 
     /// The interface's name on this side. A script that has not run yet gives it the wanted name itself, and refuses if that exists.
     public var interface: String {
@@ -34,8 +33,9 @@ public struct NetworkSettings: Equatable, Sendable {
     /// Settings as given.
     public init(
         device: DeviceID, address: MACAddress, name: String? = nil, bridge: String? = nil, mtu: Int = 1500, rate: CreditRate? = nil,
-        script: String? = nil
+        script: String? = nil, peer: DeviceID? = nil
     ) {
+        self.peer = peer
         self.script = script
         self.device = device
         self.address = address
@@ -68,10 +68,17 @@ public struct NetworkSettings: Equatable, Sendable {
         }
         var script = try store.text("\(base)/script")
         if script?.isEmpty == true { script = nil }
-        var settings = NetworkSettings(
+        var peer: DeviceID?
+        if let text = try store.text("\(base)/peer") {
+            let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+            guard parts.count == 2, let domain = StoreNumber.parse(parts[0], as: UInt16.self), DomainID(domain).isOrdinary,
+                let number = StoreNumber.parse(parts[1], as: UInt32.self)
+            else { throw .malformed(MalformedNode("\(base)/peer", "is \(StoreNumber.quote(text)), not DOMAIN/NUMBER")) }
+            peer = DeviceID(frontend: DomainID(domain), number: number)
+        }
+        return NetworkSettings(
             device: path.device, address: address, name: try named("vifname"), bridge: try named("bridge"),
-            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate, script: script)
-        if let peer = try store.text("\(base)/peer"), !peer.isEmpty { settings.peer = peer }
-        return settings
+            mtu: try store.number("\(base)/mtu", in: 68...65521) ?? 1500, rate: rate, script: script,
+            peer: peer)
     }
 }

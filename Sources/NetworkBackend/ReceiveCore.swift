@@ -7,6 +7,7 @@
 import DMA
 import HostDevices
 import Hypervisor
+import LinuxSystem
 import Packets
 import SharedMemory
 import SharedRing
@@ -26,6 +27,8 @@ struct ReceiveCore: ~Copyable {
     var fault: String?
     var isClosing = false
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace?
     /// What is taken is written down there; nil: nowhere.
     let journal: InterfaceJournal?
     /// The device may have frames; cleared when it says that it has none.
@@ -33,6 +36,8 @@ struct ReceiveCore: ~Copyable {
     var deviceIsGone = false
     /// There are frames, or may be, and too few pages.
     private(set) var isStarved = false
+    /// When the frame that waits came, or when the queue was first seen without a page (monotonic nanoseconds); 0: neither.
+    private(set) var starvedSince: UInt64 = 0
     /// Nobody posts pages: frames are thrown away.
     private(set) var isStalled = false {
         didSet { if oldValue != isStalled { interface.stalledQueues += isStalled ? 1 : -1 } }
@@ -148,6 +153,7 @@ struct ReceiveCore: ~Copyable {
             }
         }
         deliverStaged()
+        if !isStarved { starvedSince = 0 } else if starvedSince == 0 || moved > 0 { starvedSince = monotonicNanoseconds() }
         return moved
     }
 
@@ -173,6 +179,7 @@ struct ReceiveCore: ~Copyable {
             statistics.receiveDropped &+= 1
         }
         isStarved = false
+        starvedSince = 0
         isStalled = true
         stalledWith = postedCount
     }
@@ -241,7 +248,6 @@ struct ReceiveCore: ~Copyable {
         }
         guard let (count, offload) = receive() else { return false }
         guard let frame = describe(count, offload, slot: -1) else { return true }
-        if let tracer = interface.tracer { trace(frame, segments.span, tracer) }
         let plan = frame.plan
         // At most one page moves for an MTU of 9000; large frames are segmented ones and lie right.
         if plan.dataSlots > 1, plan.extraSlots < reserved { moveUp(plan, by: reserved - plan.extraSlots, count) }
@@ -318,18 +324,7 @@ struct ReceiveCore: ~Copyable {
                 copyOwners.removeAll(keepingCapacity: true)
             }
             for index in 0..<count {
-                if failed.contains(index) {
-                    refuse(staged[index])
-                    continue
-                }
-                if let tracer = interface.tracer,
-                    let address = stagingAddress.advanced(
-                        by: UInt64(staged[index].slot * QueueBuffers.pagesPerFrame * Self.page))
-                {
-                    let whole = [BusSegment(address: address, byteCount: UInt32(staged[index].byteCount))]
-                    trace(staged[index], whole.span, tracer)
-                }
-                answer(staged[index])
+                if failed.contains(index) { refuse(staged[index]) } else { answer(staged[index]) }
             }
         }
         guard holdsFrame, var frame = staged.last else { return staged.removeAll(keepingCapacity: true) }
@@ -427,6 +422,7 @@ struct ReceiveCore: ~Copyable {
         if reservedSlots > postedCount {
             holdsFrame = true
             isStarved = true
+            starvedSince = monotonicNanoseconds()
         }
         return true
     }
@@ -448,9 +444,11 @@ struct ReceiveCore: ~Copyable {
         if let segmentation = frame.marks.segmentation {
             var extra = ExtraInfo(segmenting: segmentation.type, size: segmentation.size)
             extra.hasMore = frame.hash != nil
-            ring.push(ReceiveSlot(extra))
+            respond(1, ReceiveSlot(extra))
         }
-        if let hash = frame.hash { ring.push(ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz))) }
+        if let hash = frame.hash {
+            respond(plan.extraSlots, ReceiveSlot(ExtraInfo(hash: hash.value, over: hash.over, .toeplitz)))
+        }
         var left = frame.byteCount - Self.page
         var slot = 1 + plan.extraSlots
         while left > 0 {
@@ -458,31 +456,35 @@ struct ReceiveCore: ~Copyable {
             left -= Self.page
             slot += 1
         }
+        if let trace { tell(trace, frame) }
         dropPosted(plan.slotCount)
         statistics.received &+= 1
         statistics.receivedBytes &+= UInt64(frame.byteCount)
     }
 
-    /// Copies a frame that is about to be answered, with its slots in words.
-    private func trace(_ frame: Frame, _ segments: Span<BusSegment>, _ tracer: FrameTracer) {
-        let plan = frame.plan
-        var text = "rx slot \(ring.nextResponseIndex)"
-        for page in 0..<plan.dataSlots {
-            let request = postedPage(page == 0 ? 0 : page + plan.extraSlots).request
-            text += page == 0 ? ":" : ";"
-            text += " id \(request.id) gref \(request.reference.rawValue) status \(min(Self.page, frame.byteCount - page * Self.page))"
-            guard page == 0 else { continue }
-            if frame.marks.isBlank { text += " csum_blank" }
-            if frame.marks.isValidated { text += " data_validated" }
-            if let segmentation = frame.marks.segmentation { text += "; extra gso \(segmentation.type) size \(segmentation.size)" }
-            if let hash = frame.hash { text += "; extra hash \(hash.value)" }
-        }
-        tracer.record(segments, byteCount: frame.byteCount, on: bus, isInbound: true, comment: text)
-    }
-
     private mutating func push(_ slot: Int, _ flags: ReceiveFlags, _ byteCount: Int) {
         let request = postedPage(slot).request
-        ring.push(ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+        respond(slot, ReceiveSlot(ReceiveResponse(id: request.id, flags: flags, status: Int16(byteCount))))
+    }
+
+    /// Puts one slot on the ring; `index` is its place among the posted ones.
+    @inline(__always)
+    private mutating func respond(_ index: Int, _ slot: ReceiveSlot) {
+        ring.push(slot)
+        if let trace { trace.answered(slot, page: postedPage(index).request.reference) }
+    }
+
+    private func tell(_ trace: QueueTrace, _ frame: Frame) {
+        let (plan, base) = (frame.plan, frame.slot * QueueBuffers.pagesPerFrame * Self.page)
+        for page in 0..<plan.dataSlots {
+            let count = min(Self.page, frame.byteCount - page * Self.page)
+            if frame.slot >= 0 {
+                trace.append(staging, base + page * Self.page, count)
+            } else if let grant = mappings.grant(postedPage(page == 0 ? 0 : page + plan.extraSlots).request.reference) {
+                trace.append(grant.region, grant.offset, count)
+            }
+        }
+        trace.received(.okay, byteCount: frame.byteCount)
     }
 
     /// A page of the frame could not be written: an error in every slot, so that the frontend drops it whole (B27).
@@ -490,10 +492,12 @@ struct ReceiveCore: ~Copyable {
         let count = frame.plan.slotCount
         for slot in 0..<count {
             let request = postedPage(slot).request
-            ring.push(
+            respond(
+                slot,
                 ReceiveSlot(
                     ReceiveResponse(id: request.id, flags: slot + 1 < count ? .moreData : [], status: NetworkStatus.error.rawValue)))
         }
+        if let trace { trace.received(.error, byteCount: frame.byteCount) }
         dropPosted(count)
         statistics.receiveDropped &+= 1
     }

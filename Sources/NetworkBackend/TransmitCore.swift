@@ -26,6 +26,8 @@ struct TransmitCore: ~Copyable {
     /// Microseconds to wait before a packet that was taken may be sent; nil: none waits.
     var creditWait: UInt64?
     var statistics = NetworkQueueStatistics()
+    /// Nil while nobody traces.
+    var trace: QueueTrace? { didSet { packet.keepsSlots = trace != nil } }
     /// What is taken is written down there; nil: nowhere.
     let journal: InterfaceJournal?
 
@@ -41,10 +43,6 @@ struct TransmitCore: ~Copyable {
     private var packet = TransmitPacket()
     /// `packet` is assembled and waits for credit.
     private var holdsPacket = false
-    /// Where `packet` begins.
-    private var packetSlot: UInt32 = 0
-    /// Packets in words, by their place in `outgoing`, while somebody traces.
-    private var comments: [Int: String] = [:]
     private var outgoing: [Outgoing] = []
     private var nextOutgoing = 0
     private var ids: [UInt16] = []
@@ -76,8 +74,8 @@ struct TransmitCore: ~Copyable {
         frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?,
         journal: InterfaceJournal? = nil, unanswered: [TransmitResponse] = []
     ) {
-        self.bus = bus
         self.journal = journal
+        self.bus = bus
         heads = buffers.heads
         bounce = buffers.bounce
         headsAddress = bus.attach(heads)
@@ -107,7 +105,6 @@ struct TransmitCore: ~Copyable {
                     let index = ring.nextRequestIndex
                     guard let slot = try ring.nextRequest() else { break }
                     taken += 1
-                    packetSlot = index.rawValue
                     let isAccepted = try accept(slot)
                     journal?.took(packet, at: index)
                     guard isAccepted else {
@@ -131,7 +128,9 @@ struct TransmitCore: ~Copyable {
 
     /// Assembles the packet that begins with `slot`; false if there is nothing to send and its answer is prepared.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
-        switch try packet.assemble(slot, from: &ring) {
+        let verdict = try packet.assemble(slot, from: &ring)
+        if let trace { trace.assembled(packet, verdict) }
+        switch verdict {
         case .packet: return true
         case .drop: refuse(.error)
         case .multicast(let address, let isAdded): refuse(interface.setMulticast(address, isAdded: isAdded) ? .okay : .error)
@@ -171,7 +170,7 @@ struct TransmitCore: ~Copyable {
             firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
             segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
-        if interface.tracer != nil { comments[outgoing.count] = SlotText.transmit(packet, firstSlot: packetSlot) }
+        if let trace { trace.prepared(packet, at: outgoing.count) }
         outgoing.append(entry)
     }
 
@@ -268,7 +267,6 @@ struct TransmitCore: ~Copyable {
             if status == .okay, entry.segmentCount > 0 {
                 switch send(entry) {
                 case .sent:
-                    if let tracer = interface.tracer { trace(entry, tracer) }
                     statistics.transmitted &+= 1
                     statistics.transmittedBytes &+= UInt64(entry.byteCount)
                 case .full:
@@ -281,6 +279,8 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
+            // What was refused has no bytes here, and was told of when it was.
+            if let trace, entry.byteCount > 0 { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
@@ -291,21 +291,20 @@ struct TransmitCore: ~Copyable {
             outgoing.removeAll(keepingCapacity: true)
             ids.removeAll(keepingCapacity: true)
             segments.removeAll(keepingCapacity: true)
-            comments.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
-    }
-
-    private func trace(_ entry: Outgoing, _ tracer: FrameTracer) {
-        tracer.record(
-            segments.span.extracting(entry.firstSegment..<entry.firstSegment + entry.segmentCount), byteCount: entry.byteCount, on: bus,
-            isInbound: false, comment: comments[nextOutgoing] ?? "tx")
     }
 
     /// From now on the frontend may send so much.
     mutating func setRate(_ rate: CreditRate?) {
         credit = Credit(rate, now: monotonicNanoseconds() / 1000)
         creditWait = nil
+    }
+
+    private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {
+        trace.answered(
+            nextOutgoing, status, byteCount: entry.byteCount,
+            head: (entry.isCopied ? bounce : heads, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
     }
 
     /// Sends one packet; nil if its marks do not fit it.

@@ -33,6 +33,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         var engine: FrontendEngine?
         var mappedPages = 0
         var features: NetworkFeatures = []
+        var hasCarrier = true
     }
 
     /// A frontend for vif `number` of the hypervisor's domain that moves frames from and to `device`; `log` gets one line for each change
@@ -57,6 +58,8 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
     public var connectionCount: Int { status.withLock { $0.connections } }
     /// Whether a backend is there.
     public var isLive: Bool { status.withLock { $0.phase == .live } }
+    /// Whether the backend's wire has another end, as far as the backend says.
+    public var hasCarrier: Bool { status.withLock { $0.hasCarrier } }
     /// Pages that the backend keeps mapped.
     public var mappedPages: Int { status.withLock { $0.mappedPages } }
     /// What went wrong for good; nil while all is well.

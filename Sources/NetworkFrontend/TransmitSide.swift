@@ -24,6 +24,8 @@ struct TransmitSide: ~Copyable {
     private var free: [UInt16]
     /// By id: whether it is on the ring.
     private var isUsed: [Bool]
+    /// Slots of extra information on the ring, whose answers carry no id.
+    private var extrasOut = 0
     private var segments: [BusSegment] = []
     private let bus: MemoryBus
     private let scratch: SharedRegion
@@ -87,8 +89,12 @@ struct TransmitSide: ~Copyable {
         let before = free.count
         while let response = try next() {
             count += 1
-            // Extra information's slots carry no id; only an answer that says so may be theirs.
-            if response.status == .null { continue }
+            // Extra information's slots carry no id; only an answer that says so may be theirs, and there may be no more of those (C21).
+            if response.status == .null {
+                guard extrasOut > 0 else { throw FrontendFault("a null response, and no extra information is on the ring") }
+                extrasOut -= 1
+                continue
+            }
             let id = Int(response.id)
             guard id < isUsed.count, isUsed[id] else {
                 throw FrontendFault("a response to \(response.id), which is not on the ring (\(response.status))")
@@ -172,6 +178,7 @@ struct TransmitSide: ~Copyable {
             isUsed[page] = true
             if index == 0, let segmentation = marks.segmentation {
                 _ = ring.push(TransmitSlot(ExtraInfo(segmenting: segmentation.type, size: segmentation.size)))
+                extrasOut += 1
             }
         }
         free.removeLast(count)

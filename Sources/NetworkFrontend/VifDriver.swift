@@ -114,6 +114,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
         let mapped = mapPages()
         let links = links
         reactor.run { engine.connect(links) }
+        try followCarrier(store, backendPath)
         owner.status.withLock { status in
             status.connections += 1
             status.mappedPages = mapped
@@ -137,7 +138,18 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
         return mapped
     }
 
-    func refresh(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {}
+    func refresh(_ store: StoreClient, _ backendPath: String) throws(XenbusError) { try followCarrier(store, backendPath) }
+
+    /// Whether there is another end to the backend's wire. Absent means that there is (item 44).
+    private func followCarrier(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {
+        let isUp = try store.text(backendPath + "/carrier") != "0"
+        guard isUp != owner.status.withLock({ $0.hasCarrier }) else { return }
+        // An interface that cannot show it (no tap, an old kernel) works without.
+        do { try owner.device.setCarrier(isUp) } catch { owner.log("\(name): carrier: \(error)") }
+        owner.status.withLock { $0.hasCarrier = isUp }
+        owner.log("\(name): carrier \(isUp ? "on" : "off")")
+        signalPipe(owner.changed.writer)
+    }
 
     func suspend() {
         if let engine = owner.status.withLock({ $0.engine }) {

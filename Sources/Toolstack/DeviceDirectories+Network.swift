@@ -41,7 +41,7 @@ public struct VifListing: Hashable, Sendable {
 }
 
 extension DeviceDirectories {
-    /// Creates an interface's directories; without a number in `vif` it gets the first that is free.
+    /// Creates an interface's directories; without a number in `vif` it gets the first that is free. A peer's domain must be a number.
     public func create(
         _ vif: VifSpecification, frontend: DomainID, backend: DomainID = .zero
     ) throws(ToolstackError) -> DevicePaths {
@@ -73,11 +73,12 @@ extension DeviceDirectories {
             ("handle", "\(paths.device)"), ("type", "vif"), ("hotplug-status", ""),
         ]
         for (key, value) in [
-            ("bridge", vif.bridge), ("gatewaydev", vif.gatewayDevice), ("vifname", vif.name), ("peer", vif.peer), ("ip", vif.ip),
+            ("bridge", vif.bridge), ("gatewaydev", vif.gatewayDevice), ("vifname", vif.name), ("ip", vif.ip),
             ("mtu", vif.mtu.map { "\($0)" }), ("rate", vif.rate.map { "\($0.bytesPerInterval),\($0.microseconds)" }),
         ] {
             if let value { nodes.append((key, value)) }
         }
+        if case .device(let domain, let number) = vif.peer { nodes.append(("peer", "\(domain)/\(number)")) }
         return nodes
     }
 

@@ -29,8 +29,8 @@ private struct VifParser {
             guard seen.insert(key).inserted else { throw error(key, token, "given twice") }
             guard !value.text.isEmpty else { throw error(key, value, "nothing given") }
             try set(key, value, &vif)
-            if vif.peer != nil, vif.bridge != nil || vif.script != nil || vif.gatewayDevice != nil {
-                throw error(key, value, "an interface with a peer is in no bridge and has no script")
+            if vif.peer != nil, let other = ["bridge", "vifname", "script", "gatewaydev"].first(where: { seen.contains($0) }) {
+                throw error(other, token, "an interface with a peer has nothing on the backend's side")
             }
         }
         return vif
@@ -45,7 +45,6 @@ private struct VifParser {
         case "bridge": vif.bridge = try interface(key, value)
         case "gatewaydev": vif.gatewayDevice = try interface(key, value)
         case "vifname": vif.name = try interface(key, value)
-        case "peer": vif.peer = try interface(key, value)
         case "script": vif.script = value.text
         case "ip": vif.ip = value.text
         case "backend": vif.backend = value.text
@@ -57,11 +56,24 @@ private struct VifParser {
                 throw error(key, value, "neither 1 nor 0")
             }
             vif.trusted = flag
+        case "peer": vif.peer = try peer(key, value)
         case "type":
             guard value.text == "vif" else { throw error(key, value, "only `vif` is Xen's network protocol") }
         case "model": throw error(key, value, "an emulated card's; this is Xen's network protocol")
         default: throw error(key, value, "no such parameter")
         }
+    }
+
+    private func peer(_ key: String, _ value: SpecificationToken) throws(SpecificationError) -> VifSpecification.Peer {
+        if let mac = MACAddress(value.text) {
+            guard !mac.isMulticast else { throw error(key, value, "\(mac) is a group's address") }
+            return .address(mac)
+        }
+        let parts = value.text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, !parts[0].isEmpty, parts[1].allSatisfy({ $0.isDecimalDigit }), let number = UInt32(parts[1]) else {
+            throw error(key, value, "`\(value.text)` is neither an Ethernet address nor DOMAIN/NUMBER")
+        }
+        return .device(domain: String(parts[0]), number: number)
     }
 
     /// `10Mb/s`, `1MB/s@20ms`: bits or bytes a second, and the interval over which that holds, 50 ms if not given.

@@ -17,6 +17,14 @@ public struct VifSpecification: Hashable, Sendable {
         }
     }
 
+    /// The other end of a wire (`peer`).
+    public enum Peer: Hashable, Sendable {
+        /// An interface with this address, which `causeway pair` makes.
+        case address(MACAddress)
+        /// An interface of its own, `DOMAIN/NUMBER`; the domain by name or number.
+        case device(domain: String, number: UInt32)
+    }
+
     /// The guest's address; nil: the toolstack makes one up.
     public var mac: MACAddress?
     /// `bridge=`: the bridge that the backend's device joins.
@@ -37,8 +45,8 @@ public struct VifSpecification: Hashable, Sendable {
     public var mtu: UInt32?
     /// `trusted=`: whether the frontend may trust its backend.
     public var trusted: Bool?
-    /// The cable that it hangs on, with the other vif that names it: ours, not xl's.
-    public var peer: String?
+    /// What it is wired to, back to back, instead of hanging on anything of the backend's host. Causeway's own parameter.
+    public var peer: Peer?
     /// The device's number; nil: the next that is free.
     public var number: UInt32?
 

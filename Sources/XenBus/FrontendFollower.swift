@@ -125,6 +125,7 @@ public final class FrontendFollower: Sendable {
                 try client.watch(path.path + "/backend", token: "self")
                 try client.watch(backendPath + "/state", token: "backend")
                 try client.watch(backendPath + "/online", token: "backend")
+                try client.watch(backendPath + "/carrier", token: "backend")
             } catch { throw .store(error) }
         }
 

@@ -16,6 +16,8 @@ public enum BlockRejection: Error, Equatable, Sendable, CustomStringConvertible 
     case outOfRange(sector: UInt64, count: UInt64, sectors: UInt64)
     /// A write or discard to a read-only disk.
     case readOnly
+    /// Not the peer's fault: its pages cannot be reached now, and can later. Never an answer.
+    case noRoom
 
     /// What the frontend is told: -2 for what it should not ask again, else -1.
     @inlinable public var status: BlockStatus {
@@ -33,6 +35,7 @@ public enum BlockRejection: Error, Equatable, Sendable, CustomStringConvertible 
         case .outOfRange(let sector, let count, let sectors):
             "\(count) sectors from \(sector) on are not all on a disk of \(sectors)"
         case .readOnly: "the disk is read-only"
+        case .noRoom: "its pages cannot be mapped now"
         }
     }
 }

@@ -78,6 +78,10 @@ public struct TransmitPacket: Sendable {
     public private(set) var flags: TransmitFlags = []
     /// How the receiver may cut it; size in bytes of payload.
     public private(set) var segmentation: (type: SegmentationType, size: UInt16)?
+    /// The slots that were pulled, as they were, if `keepsSlots`: for who wants to show them.
+    public private(set) var slots: [TransmitSlot] = []
+    /// Whether `slots` is kept.
+    public var keepsSlots = false
 
     /// An empty one.
     public init() {
@@ -94,12 +98,14 @@ public struct TransmitPacket: Sendable {
     ) throws(S.SourceError) -> TransmitVerdict {
         let request = first.request
         begin(request)
+        if keepsSlots { keep(first) }
         var multicast: ExtraInfo?
         if request.flags.contains(.extraInfo) {
             var seen: UInt8 = 0
             var more = true
             while more {
                 guard let slot = try source.nextTransmitSlot() else { return .fatal(.unfinishedExtras) }
+                if keepsSlots { keep(slot) }
                 let extra = slot.extra
                 if let rejection = take(extra, &seen, &multicast) { return .fatal(rejection) }
                 more = extra.hasMore
@@ -116,6 +122,7 @@ public struct TransmitPacket: Sendable {
         while more {
             if parts.count - 1 >= NetworkProtocol.fatalContinuations { return .fatal(.tooManySlots(parts.count)) }
             guard let slot = try source.nextTransmitSlot() else { return .fatal(.unfinishedPacket) }
+            if keepsSlots { keep(slot) }
             let next = slot.request
             if let fault = add(next, &left, &rejection) { return .fatal(fault) }
             more = next.flags.contains(.moreData)
@@ -132,7 +139,11 @@ public struct TransmitPacket: Sendable {
         byteCount = Int(request.size)
         flags = request.flags
         segmentation = nil
+        if keepsSlots { slots.removeAll(keepingCapacity: true) }
     }
+
+    @usableFromInline
+    mutating func keep(_ slot: TransmitSlot) { slots.append(slot) }
 
     @usableFromInline
     mutating func take(_ extra: ExtraInfo, _ seen: inout UInt8, _ multicast: inout ExtraInfo?) -> TransmitRejection? {

@@ -60,12 +60,13 @@ struct Backend: ParsableCommand {
         work.interfaces.kind = vifKind == "vif" ? .network : .named(vifKind)
         work.servesDisks = backendKind != "none"
         work.servesInterfaces = vifKind != "none"
+        work.memoryVifs = memoryVifs
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {
-            try Rooms.serveXenBackend(work, scripts: scripts.map { $0 == .wait })
+            try Rooms.serveXenBackend(
+                work, scripts: scripts.map { $0 == .wait }, runDirectory: host.givenDirectory ?? "/run/causeway")
         } else {
-            work.memoryInterfaces = memoryVifs
             try Rooms.serveBackend(in: try host.directory(), domain: DomainID(domain), work)
         }
     }

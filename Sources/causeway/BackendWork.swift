@@ -9,8 +9,8 @@ struct BackendWork: Sendable {
     var interfaces: NetworkBackendOptions
     var servesDisks = true
     var servesInterfaces = true
-    /// Whether interfaces are memory, for benchmarks.
-    var memoryInterfaces = false
+    /// Whether interfaces are made in memory, for benchmarks: no taps.
+    var memoryVifs = false
 
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {

@@ -12,9 +12,8 @@ struct Causeway: ParsableCommand {
             """,
         subcommands: [
             Pair.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self,
-            NetworkAttach.self, NetworkList.self, NetworkDetach.self, Trace.self, VifKeeper.self,
-            List.self,
-            Status.self, Translate.self, Bench.self,
+            NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
+            List.self, Trace.self, Status.self, Translate.self, Bench.self,
         ])
 }
 

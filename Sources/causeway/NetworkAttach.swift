@@ -9,8 +9,8 @@ struct NetworkAttach: ParsableCommand {
         commandName: "network-attach", abstract: "Attaches a network interface to a guest.",
         usage: "causeway network-attach [DOMAIN] [PARAMETER=VALUE…]",
         discussion: """
-            Parameters are xl's: mac=00:16:3e:01:02:03 bridge=br0 vifname=tap0 rate=10Mb/s mtu=9000 script=/etc/xen/scripts/vif-route, and
-            peer=NAME: two interfaces that name the same peer are joined as by a cable, with no tap between. On a host without a guest, one is made.
+            Parameters are xl's: mac=00:16:3e:01:02:03 bridge=br0 vifname=tap0 rate=10Mb/s mtu=9000. On a host without a guest, one is made.
+            peer=DOMAIN/NUMBER wires it to another interface of the same backend, back to back; attach the other with this one as its peer.
             Then: causeway frontend vif NUMBER --tap NAME --domain DOMAIN
             """)
 
@@ -21,7 +21,7 @@ struct NetworkAttach: ParsableCommand {
     func run() throws {
         let names = words.prefix { !$0.contains("=") }
         guard names.count <= 1 else { throw Failure.usage("network-attach: [DOMAIN] [PARAMETER=VALUE…]") }
-        let vif = try parseVif(words.dropFirst(names.count).joined(separator: ","))
+        var vif = try parseVif(words.dropFirst(names.count).joined(separator: ","))
         let directory = try host.directory()
         let store = try directory.connectStore()
         defer { store.close() }
@@ -33,6 +33,11 @@ struct NetworkAttach: ParsableCommand {
             printLine("domain \(guest): made for the interface")
         } else {
             guest = try Guests.only(in: store)
+        }
+        switch vif.peer {
+        case .address: throw Failure.usage("network-attach: peer: DOMAIN/NUMBER, not an address; attach the other end likewise")
+        case .device(let name, let number): vif.peer = .device(domain: "\(try Guests.find(name, in: store))", number: number)
+        case nil: break
         }
         let devices = DeviceDirectories(store: store)
         let number = try failing("network-attach") {

@@ -10,15 +10,20 @@ import XenWire
 struct NetworkOpening: Sendable {
     /// Whether a tap stays when this process ends unexpectedly, so that its successor finds it in its bridge.
     let outlives: Bool
-    /// Whether a vif's name names a device without an interface, for benchmarks.
-    var isMemory = false
     /// The store's socket, for scripts that are called here; nil: somebody else calls them.
-    var storeSocket: String?
-    /// What joins vifs that name the same peer.
-    let cables = Cables()
+    let storeSocket: String?
+    /// Cables between interfaces.
+    private let links = NetworkLinks()
 
-    /// `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is asked.
-    private static func openMemory(_ name: String) throws(NetworkOpenFailure) -> any NetworkDevice {
+    init(outlives: Bool, storeSocket: String?) {
+        self.outlives = outlives
+        self.storeSocket = storeSocket
+    }
+
+    /// Devices without an interface, by the vif's name: `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is
+    /// asked. For benchmarks.
+    @Sendable static func openMemory(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
+        let name = settings.interface
         if name == "null" { return NullNetwork() }
         guard name.hasPrefix("frames"), let count = Int(name.dropFirst("frames".count)), (14...65535).contains(count) else {
             throw NetworkOpenFailure(number: ENODEV, "\(name): neither null nor frames and a size")
@@ -30,11 +35,10 @@ struct NetworkOpening: Sendable {
 
     /// Opens the vif's tap, or joins the one that is there; names what could not be done.
     @Sendable func open(_ settings: NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice {
-        if isMemory { return try Self.openMemory(settings.interface) }
         if let peer = settings.peer {
-            do throws(Errno) { return try cables.end(of: peer, for: settings.device) } catch {
+            do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
                 throw NetworkOpenFailure(
-                    number: error.rawValue, error.rawValue == EBUSY ? "peer \(peer): two interfaces have its ends" : "peer \(peer): \(error)")
+                    number: error.rawValue, error.rawValue == ELOOP ? "peer: an interface cannot be its own" : "cable to \(peer): \(error)")
             }
         }
         let name = settings.interface

@@ -11,7 +11,8 @@ struct Pair: ParsableCommand {
             SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI or null:SIZE.
             A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0. Its backend's side is a tap here, its frontend's a tap in a network
             namespace of its own: CAUSEWAY_TAP_BACK_<n>, CAUSEWAY_TAP_FRONT_<n>, CAUSEWAY_NETNS_<n>.
-            Two vifs with the same peer=NAME are joined back to back, with no tap between: two machines on a cable.
+            mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with these addresses and a cable between them through the
+            backend: two namespaces, no tap here.
             COMMAND sees CAUSEWAY_RUN_DIR, XENSTORED_PATH, CAUSEWAY_NBD_<vdev> for each disk, and $uri for the first: NBD URIs.
             Its exit status is the command's. Without COMMAND, the pair runs until interrupted.
             """)
@@ -41,6 +42,9 @@ struct Pair: ParsableCommand {
             }
         }
         let interfaces = try vifs.map { try parseVif($0) }
+        for vif in interfaces {
+            if case .device = vif.peer { throw Failure.usage("--vif: peer: the address of the interface at the other end, which is made, too") }
+        }
         // Before anything else: whatever is started inherits it, and a signal from now on is taken where it can be answered.
         Signals.block(Signals.termination + [SIGCHLD])
         let session = PairSession(

@@ -1,6 +1,7 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import FrameTrace
 import Glibc
 import HostDevices
 import Hypervisor
@@ -34,16 +35,18 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, work, storeSocket: work.interfaces.waitsForScript ? nil : directory.storeSocket)
+        try serve(
+            hypervisor, work, runDirectory: directory.path, scriptStore: work.interfaces.waitsForScript ? nil : directory.storeSocket)
         hypervisor.disconnect()
     }
 
     /// Serves this domain's disks and interfaces on the Xen below, until the process is asked to end.
     /// - Parameter scripts: whether to wait for hot-plug scripts; nil: in dom0, where xl runs them.
-    static func serveXenBackend(_ given: BackendWork, scripts: Bool?) throws(Failure) {
+    static func serveXenBackend(_ given: BackendWork, scripts: Bool?, runDirectory: String) throws(Failure) {
         Signals.block(Signals.termination)
         // Before there are threads, and before anything of a guest's is looked at.
-        do { try Privileges.keepOnly([.overrideFilePermissions, .administerNetwork, .lockMemory]) } catch {
+        let forInterfaces: [Capability] = given.servesInterfaces ? [.administerNetwork] : []
+        do { try Privileges.keepOnly([.overrideFilePermissions, .lockMemory] + forInterfaces) } catch {
             throw Failure("backend: cannot give up capabilities: \(error)")
         }
         let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor() }
@@ -54,11 +57,11 @@ enum Rooms {
         work.removeDirectories(!waits && hypervisor.domain != .zero)
         complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
         complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
-        try serve(hypervisor, work)
+        try serve(hypervisor, work, runDirectory: runDirectory)
     }
 
     /// Disks on this thread, interfaces on another; both end together.
-    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork, storeSocket: String? = nil) throws(Failure) {
+    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork, runDirectory: String, scriptStore: String? = nil) throws(Failure) {
         let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
         let openDisk = DiskOpening(direct: work.disks.direct)
         let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
@@ -67,16 +70,17 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
             readiness.count()
         }
-        let openTap = NetworkOpening(
-            outlives: work.interfaces.journalDirectory != nil, isMemory: work.memoryInterfaces, storeSocket: storeSocket)
+        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil, storeSocket: scriptStore)
         let interfaces = NetworkBackendService(
-            hypervisor: hypervisor, options: work.interfaces, openDevice: openTap.open
+            hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
         ) { line in
             complain("netback: \(line)")
         } ready: {
             complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)")
             readiness.count()
         }
+        let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
+        defer { tracing?.stop() }
         try Signals.onTermination {
             ServiceManager.tell("STOPPING=1")
             disks.stop()
@@ -100,6 +104,18 @@ enum Rooms {
             throw Failure("blkback: \(error)")
         }
         interfaces.stop()
+    }
+
+    /// Where `causeway trace` finds this backend. A backend that cannot have it serves all the same.
+    private static func serveTraces(
+        of subjects: any TraceSubjects, _ domain: DomainID, _ runDirectory: String
+    ) -> TraceService? {
+        _ = unsafe mkdir(runDirectory, 0o700)
+        let path = TraceService.path(in: runDirectory, backend: domain)
+        do throws(Errno) { return try TraceService(path: path, subjects: subjects) } catch {
+            complain("netback: \(path): \(error): `causeway trace` will not find this backend")
+            return nil
+        }
     }
 
     /// Runs an interface's frontend until the process is asked to end or the interface is gone.

@@ -1,78 +1,96 @@
-// causeway trace: a vif's frames as a pcapng file, while it runs. The backend writes them to a pipe that is named in the vif's directory, so
-// a backend that is started again goes on where the last one ended.
+// causeway trace: a running interface's packets with their ring slots, as pcapng or as text.
 
 import ArgumentParser
-import CLinux
+import FrameTrace
 import Glibc
 import LinuxSystem
 import Toolstack
-import XenStore
+import XenWire
 
 struct Trace: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Writes a network interface's frames as pcapng until interrupted, for Wireshark or tcpdump.",
-        usage: "causeway trace [--output FILE] [DOMAIN] NUMBER|MAC",
+        abstract: "Shows a running interface's packets and their ring slots, or writes them as pcapng for Wireshark.",
         discussion: """
-            Each frame's ring slots are in its comment. A frame to the guest is inbound, one from it outbound. A reader that is too slow loses
-            frames, never the guest: how many is in the next frame's drop count. To look on: causeway trace 0 | tcpdump -r -
+            DOMAIN is a name or a number, VIF a number or an Ethernet address. Without -w, one line for each packet and one for each slot.
+
+              causeway trace 1/0
+              causeway trace 1/0 -w trace.pcapng
+              causeway trace 1/0 -w - | tcpdump -n -r -
+
+            Each packet's comments are its ring slots: ids, pages, offsets, sizes, flags, extra information, and how it was answered. Directions
+            are those of the backend's side: what the frontend transmits comes in. Large packets are seen as they are on the ring, with
+            blank checksums, before anybody cuts them up. The interface never waits for a trace: packets for which there is no room are lost
+            to it, and counted in the file's interface statistics.
+            Ends when interrupted, after --count packets, or when the interface or its backend is gone; always with a complete file.
             """)
 
     @OptionGroup var host: HostOptions
-    @Option(name: .shortAndLong, help: "The file; standard output if not given.") var output: String?
-    @Option(name: .shortAndLong, help: "Ends after so many seconds.") var seconds: Double?
-    @Argument(help: "A domain, if there are several, then the interface's number or address.") var words: [String]
+    @Argument(help: ArgumentHelp("The interface.", valueName: "domain/vif")) var target: String
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp("The file to write, in pcapng; `-` is standard output.", valueName: "file"))
+    var write: String?
+    @Option(help: "Bytes of each packet that are kept.") var snaplen = 262_144
+    @Option(help: "Ends after so many packets.") var count: Int?
+    @Option(help: "Memory for packets that wait to be written, in bytes or with K, M or G; rounded up to a power of two.")
+    var buffer: ByteSize?
+    @Option(help: "The domain whose backend serves the interface; needed only on Xen, and there only if it is not 0.")
+    var backend: UInt16?
+
+    func validate() throws {
+        guard (0...262_144).contains(snaplen) else { throw ValidationError("--snaplen: 0 to 262144, not \(snaplen)") }
+        if let count, count < 1 { throw ValidationError("--count: at least 1, not \(count)") }
+        if let buffer, buffer.byteCount > 1 << 30 { throw ValidationError("--buffer: at most 1G") }
+        guard target.split(separator: "/", omittingEmptySubsequences: false).count == 2 else {
+            throw ValidationError("`\(target)` is not of the form DOMAIN/VIF, such as 1/0")
+        }
+    }
 
     func run() throws {
-        guard words.count <= 2, let name = words.last else { throw Failure.usage("trace: [DOMAIN] NUMBER|MAC") }
         Signals.block(Signals.termination)
-        let directory = try host.directory()
-        let store = try directory.connectStore()
-        defer { store.close() }
-        let guest = try words.count == 2 ? Guests.find(words[0], in: store) : Guests.only(in: store)
-        let node = try failing("trace: \(name)") {
-            try DeviceDirectories(store: store).findInterface(name, of: guest).paths.backendPath + "/trace"
-        }
-        let target = try openOutput()
-        let path = "\(directory.path)/trace.\(getpid())"
-        guard unsafe mkfifo(path, 0o600) == 0 else { throw Failure("trace: \(path): \(systemMessage(errno))") }
-        defer { UnixSocket.remove(path) }
-        let pipe: Descriptor
-        // For writing, too: so it does not end with a backend that does.
-        do { pipe = try Descriptor.open(path, O_RDWR | O_NONBLOCK) } catch { throw Failure("trace: \(path): \(error)") }
-        _ = causeway_set_pipe_size(pipe.rawValue, 1 << 20)
-        do { try store.write(node, path) } catch { throw Failure("trace: \(node): \(error)") }
-        defer { try? store.remove(node) }
-        try copy(from: pipe, to: target)
+        if write == "-", isatty(1) == 1 { throw Failure.usage("-w -: standard output is a terminal; redirect it, or leave -w out") }
+        let stop: WakePipe
+        do { stop = try WakePipe() } catch { throw Failure("trace: \(error)") }
+        let writer = stop.writer
+        try Signals.onTermination { signalPipe(writer) }
+        let (path, request) = try locate()
+        let connection: TraceConnection
+        do { connection = try TraceConnection(path: path, request) } catch .unreachable(let path, let error) {
+            throw Failure("trace: \(path): no backend to be found there: \(error)")
+        } catch { throw Failure("trace: \(target): \(error)") }
+        try TraceSession(connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop.reader).run()
+        withExtendedLifetime(stop) {}
     }
 
     private func openOutput() throws(Failure) -> Descriptor {
         do throws(Errno) {
-            guard let output else { return try Descriptor.open("/dev/stdout", O_WRONLY) }
-            return try Descriptor.open(output, O_WRONLY | O_CREAT | O_TRUNC)
-        } catch { throw Failure("trace: \(output ?? "standard output"): \(error)") }
+            // What crosses an interface is for its owner's eyes.
+            if let write, write != "-" { return try Descriptor.open(write, O_WRONLY | O_CREAT | O_TRUNC) }
+            return Descriptor(owning: try retryingInterrupts { fcntl(1, F_DUPFD_CLOEXEC, 3) })
+        } catch { throw Failure("trace: \(write ?? "stdout"): \(error)") }
     }
 
-    private func copy(from pipe: Descriptor, to target: Descriptor) throws(Failure) {
-        var buffer = [UInt8](repeating: 0, count: 1 << 20)
-        let end = seconds.map { ContinuousClock.now + .milliseconds(Int($0 * 1000)) }
-        var isEnding = false
-        while true {
-            if Signals.wait(for: Signals.termination, milliseconds: 0) != nil { isEnding = true }
-            if let end, ContinuousClock.now >= end { isEnding = true }
-            let count = unsafe buffer.withUnsafeMutableBytes { unsafe read(pipe.rawValue, $0.baseAddress, $0.count) }
-            if count <= 0 {
-                // What was written before the end is in the file.
-                if isEnding { return }
-                _ = try? waitReadable(pipe.rawValue, -1, milliseconds: 50)
-                continue
+    /// The backend's socket and what to ask for. On a loopback host the store knows names, addresses and backends; elsewhere numbers must do.
+    private func locate() throws -> (path: String, TraceRequest) {
+        let directory = try host.directory()
+        let words = target.split(separator: "/").map(String.init)
+        var capacity = 1 << 18
+        while capacity < buffer?.byteCount ?? 1 << 22 { capacity *= 2 }
+        guard let store = try? directory.connectStore() else {
+            guard words.count == 2, let domain = UInt16(words[0]), let number = UInt32(words[1]) else {
+                throw Failure("trace: \(target): no store at \(directory) that knows this name; give numbers, such as 1/0")
             }
-            var done = 0
-            while done < count {
-                let written = unsafe buffer.withUnsafeBytes { unsafe write(target.rawValue, $0.baseAddress! + done, count - done) }
-                if written > 0 { done += written } else if errno != EINTR { throw Failure("trace: \(systemMessage(errno))") }
-            }
-            // Whole blocks only: what is in the pipe now is the last of it.
-            if isEnding, count < buffer.count { return }
+            return (
+                TraceService.path(in: directory.path, backend: DomainID(backend ?? 0)),
+                TraceRequest(domain: DomainID(domain), number: number, snaplen: snaplen, capacity: capacity)
+            )
         }
+        defer { store.close() }
+        let guest = try Guests.find(words.first ?? "", in: store)
+        let found = try failing("trace") { try DeviceDirectories(store: store).findInterface(words.last ?? "", of: guest) }
+        return (
+            TraceService.path(in: directory.path, backend: found.paths.backend),
+            TraceRequest(domain: guest, number: found.paths.device, snaplen: snaplen, capacity: capacity)
+        )
     }
 }

@@ -21,8 +21,8 @@ struct VifKeeper: ParsableCommand {
         Signals.block(Signals.termination)
         // Until it follows its parent nothing is there that would have to be removed.
         try host.followParent()
-        var backTap: TapDevice?
-        do { backTap = try back.map { (name) throws(DeviceError) in try TapDevice(name: name) } } catch { throw Failure("\(error)") }
+        let backTap: TapDevice?
+        do { backTap = try back.map { name throws(DeviceError) in try TapDevice(name: name) } } catch { throw Failure("\(error)") }
         guard let address = MACAddress(mac) else { throw Failure.usage("--mac: \(mac)") }
         try NetworkNamespace.make(netns)
         defer { NetworkNamespace.remove(netns) }

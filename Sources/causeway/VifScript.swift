@@ -64,7 +64,7 @@ final class ScriptedTap: NetworkDevice {
     var mtu: Int { tap.mtu }
     func setOffloads(_ offloads: OffloadSet) throws(Errno) { try tap.setOffloads(offloads) }
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try tap.openQueue(bus: bus) }
-    func setCarrier(_ isOn: Bool) { tap.setCarrier(isOn) }
+    func setCarrier(_ isUp: Bool) throws(Errno) { try tap.setCarrier(isUp) }
 
     func retire() {
         do throws(Failure) { try script.run("offline") } catch { complain("netback: tap \(name): \(error.message ?? "")") }

@@ -87,6 +87,32 @@ import XenWire
         pair.backend.stop()
     }
 
+    @Test(arguments: [true, false]) func requestsThatDoNotFitTogetherWaitForEachOther(_ persistent: Bool) throws {
+        var options = BlockBackendOptions()
+        options.persistentGrants = persistent
+        let pair = try BlockPair(byteCount: 8 << 20, backendOptions: options, host: host(maptrack: 300))
+        let frontend = try pair.connect()
+        var queue = try frontend.takeQueue(0)
+        // 32 pages each and a page of descriptors: nine of them fit.
+        let written = pattern(4 << 20, seed: 3)
+        queue.buffer.write(written, at: 0)
+        for command in [BlockCommand.write, .read] {
+            if command == .read { queue.buffer.fill(0, count: 4 << 20) }
+            for place in 0..<32 {
+                #expect(
+                    try queue.submit(
+                        command, sector: UInt64(place) * 256, bufferOffset: place << 17, byteCount: 1 << 17, tag: UInt64(place)))
+            }
+            queue.kick()
+            let ended = try queue.waitForAll()
+            #expect(ended.count == 32 && ended.allSatisfy { $0.outcome == .okay }, "\(command)")
+        }
+        #expect(queue.buffer.bytes(at: 0, count: 4 << 20) == written)
+        #expect(!pair.backend.log.contains { $0.contains("requests fail") })
+        frontend.close()
+        pair.backend.stop()
+    }
+
     @Test(arguments: [GrantStatus.noDeviceSpace, .generalError]) func whatIsOnlyKeptMakesRoom(_ status: GrantStatus) throws {
         let pair = try BlockPair()
         let baseline = pair.host.usage

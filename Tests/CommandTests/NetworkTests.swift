@@ -93,38 +93,6 @@ extension EndToEnd {
             #expect(eventually(seconds: 10) { (try? Self.leftovers(of: running.pid).isEmpty) == true })
         }
 
-        /// Two frontends back to back, and what crosses the cable in a file.
-        @Test("vifs with the same peer see each other; trace writes their frames, slots and all")
-        func cableAndTrace() throws {
-            let scratch = try Scratch()
-            let script = """
-                set -e; cd '\(scratch.path)'
-                one() { ip netns exec $CAUSEWAY_NETNS_0 "$@"; }; two() { ip netns exec $CAUSEWAY_NETNS_1 "$@"; }
-                one ip addr add 10.77.0.1/24 dev $CAUSEWAY_TAP_FRONT_0; two ip addr add 10.77.0.2/24 dev $CAUSEWAY_TAP_FRONT_1
-                [ -z "$CAUSEWAY_TAP_BACK_0" ]
-                '\(Tools.causeway)' trace --output frames.pcapng 2 1 & TRACE=$!
-                for i in $(seq 100); do [ -s frames.pcapng ] && break; sleep 0.05; done
-                one ping -q -c 4 -i 0.05 -W 5 -s 6000 10.77.0.2
-                kill $TRACE; wait $TRACE
-                """
-            let file = try scratch.makeFile("script.sh")
-            try file.write(contentsOf: Foundation.Data(script.utf8))
-            let outcome = try RunningProcess.run(
-                [
-                    Tools.causeway, "pair", "--vif", "mac=00:16:3e:01:02:03,peer=c", "--vif", "mac=00:16:3e:01:02:04,peer=c", "--",
-                    "bash", "\(scratch.path)/script.sh",
-                ], in: scratch, seconds: 60)
-            #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            let frames = try Capture.read("\(scratch.path)/frames.pcapng")
-            // Four requests and four answers of 6028 bytes, in fragments of at most 1514.
-            let echoes = frames.filter { $0.bytes.count > 100 && $0.bytes[12] == 8 && $0.bytes[23] == 1 }
-            for isInbound in [true, false] {
-                let way = echoes.filter { $0.isInbound == isInbound }
-                #expect(way.reduce(0) { $0 + $1.bytes.count - 34 } == 4 * 6008, "\(way.map(\.comment))")
-                #expect(way.allSatisfy { $0.comment.hasPrefix(isInbound ? "rx slot " : "tx slot ") && $0.comment.contains(" gref ") })
-            }
-        }
-
         @Test("rate changes while frames flow; a script of xl's kind is called; both are undone")
         func rateAndScript() throws {
             let scratch = try Scratch()
@@ -176,44 +144,5 @@ extension EndToEnd {
             // When it is let go its directory has gone.
             #expect(calls.count == 2 && calls.first == "online \(rest)" && calls.last?.hasPrefix("offline \(rest.prefix(20))") == true, "\(calls)")
         }
-    }
-}
-
-/// Reads pcapng files, as far as these tests need it.
-enum Capture {
-    struct Frame {
-        var bytes: [UInt8]
-        var comment = ""
-        var isInbound = false
-    }
-
-    static func read(_ path: String) throws -> [Frame] {
-        let data = [UInt8](FileManager.default.contents(atPath: path) ?? Foundation.Data())
-        func word(_ at: Int) -> Int { (0..<4).reduce(0) { $0 | Int(data[at + $1]) << (8 * $1) } }
-        func half(_ at: Int) -> Int { Int(data[at]) | Int(data[at + 1]) << 8 }
-        var frames: [Frame] = []
-        var place = 0
-        while place < data.count {
-            guard place + 12 <= data.count, word(place + 4) >= 12, place + word(place + 4) <= data.count else {
-                throw TestFailure("\(path): a block at \(place) is not whole")
-            }
-            let size = word(place + 4)
-            guard word(place + size - 4) == size else { throw TestFailure("\(path): the lengths of the block at \(place) differ") }
-            if place == 0, word(0) != 0x0A0D_0D0A { throw TestFailure("\(path): no section at the start") }
-            if word(place) == 6 {
-                let count = word(place + 20)
-                var frame = Frame(bytes: Array(data[place + 28..<place + 28 + count]))
-                var option = place + 28 + (count + 3) / 4 * 4
-                while half(option) != 0 {
-                    let length = half(option + 2)
-                    if half(option) == 1 { frame.comment = String(decoding: data[option + 4..<option + 4 + length], as: UTF8.self) }
-                    if half(option) == 2 { frame.isInbound = word(option + 4) & 3 == 1 }
-                    option += 4 + (length + 3) / 4 * 4
-                }
-                frames.append(frame)
-            }
-            place += size
-        }
-        return frames
     }
 }

@@ -1,6 +1,7 @@
 // The messages: whatever is written is read back, and whatever else arrives is refused without a trap.
 
 import HypervisorCore
+import LinuxSystem
 import Testing
 import XenWire
 

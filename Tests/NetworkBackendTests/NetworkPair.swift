@@ -2,6 +2,7 @@
 // be. Real rings, real io_uring.
 
 import Foundation
+import FrameTrace
 import HostDevices
 import Hypervisor
 import HypervisorCore
@@ -57,6 +58,12 @@ final class Wire: Sendable {
         }
     }
 
+    /// Sends if there is room; false if not.
+    @discardableResult func offer(_ frame: [UInt8]) -> Bool {
+        let bytes = [UInt8](repeating: 0, count: 10) + frame
+        return write(descriptor.rawValue, bytes, bytes.count) >= 0
+    }
+
     /// The next frame with its header; nil if none came in time.
     func receive(milliseconds: Int32 = 3000) throws -> (header: [UInt8], frame: [UInt8])? {
         guard try waitReadable(descriptor.rawValue, -1, milliseconds: milliseconds) else { return nil }
@@ -70,23 +77,41 @@ final class Wire: Sendable {
 /// A backend that runs until it is stopped.
 final class RunningBackend: Sendable {
     let hypervisor: InProcessHypervisor
-    let service: NetworkBackendService<InProcessHypervisor>
+    private let statusNow: @Sendable () -> [InterfaceStatus]
+    private let stopService: @Sendable () -> Void
+    private let abandonService: @Sendable () -> Void
+    /// What tracers of its interfaces are told.
+    let traceSubjects: any TraceSubjects
     private let collector: LineCollector
     private let thread: Mutex<WorkerThread?>
 
-    init(_ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice) throws {
+    /// A backend in `domain` whose devices are `device`.
+    convenience init(
+        _ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice
+    ) throws {
         let hypervisor = host.domain(domain)
+        let opener: NetworkOpener = { (_) throws(NetworkOpenFailure) in device }
+        try self.init(hypervisor, through: hypervisor, options, opener: opener)
+    }
+
+    /// A backend that sees `outer` for a hypervisor, which stands on `hypervisor`.
+    init<H: Hypervisor>(
+        _ hypervisor: InProcessHypervisor, through outer: H, _ options: NetworkBackendOptions = .init(),
+        opener: @escaping NetworkOpener
+    ) throws {
         self.hypervisor = hypervisor
         let collected = LineCollector()
-        let opener: NetworkOpener = { (_) throws(NetworkOpenFailure) in device }
-        let service = NetworkBackendService(
-            hypervisor: hypervisor, options: options, openDevice: opener, log: { collected.add($0) })
-        self.service = service
+        let service = NetworkBackendService(hypervisor: outer, options: options, openDevice: opener, log: { collected.add($0) })
+        statusNow = { service.status }
+        stopService = { service.stop() }
+        abandonService = { service.abandon() }
+        traceSubjects = service.traceSubjects
         collector = collected
         thread = Mutex(try WorkerThread(name: "netback") { try? service.run() })
     }
 
     var log: [String] { collector.all }
+    var status: [InterfaceStatus] { statusNow() }
 
     /// Ends it as `kill -9` ends a process.
     func kill() {
@@ -98,25 +123,27 @@ final class RunningBackend: Sendable {
     /// The same, and its threads stop where they are before anything else is taken from them: one that lost its hypervisor would answer with
     /// errors, which a killed one cannot.
     func killAtOnce() {
-        service.abandon()
+        abandonService()
         thread.withLock { $0.take() }?.join()
         kill()
     }
 
     /// Ends it in good order.
     func stop() {
-        service.stop()
+        stopService()
         thread.withLock { $0.take() }?.join()
     }
 
     var total: NetworkQueueStatistics {
         var sum = NetworkQueueStatistics()
-        for queue in service.status.flatMap(\.queues) {
+        for queue in status.flatMap(\.queues) {
             sum.transmitted += queue.transmitted
             sum.received += queue.received
             sum.receiveDropped += queue.receiveDropped
             sum.receiveExpired += queue.receiveExpired
             sum.transmitErrors += queue.transmitErrors
+            sum.transmitDropped += queue.transmitDropped
+            sum.notificationsTaken += queue.notificationsTaken
             sum.mappedFrames += queue.mappedFrames
             sum.copiedFrames += queue.copiedFrames
             sum.mappedPages += queue.mappedPages
@@ -135,9 +162,13 @@ struct NetworkPair {
     let backWire: Wire
     let frontWire: Wire
 
+    /// - Parameters:
+    ///   - backDevice: the backend's device instead of `backWire`.
+    ///   - start: makes the backend, if not `RunningBackend`'s own way.
     init(
         _ options: NetworkBackendOptions = .init(), spec: String = "mac=00:16:3e:01:02:03", host: InProcessHost = InProcessHost(),
-        backendDomain: UInt16 = 0, device: (any NetworkDevice)? = nil
+        backendDomain: UInt16 = 0, backDevice: (any NetworkDevice)? = nil,
+        start: ((InProcessHost, any NetworkDevice) throws -> RunningBackend)? = nil
     ) throws {
         self.host = host
         backWire = try Wire("back")
@@ -146,7 +177,8 @@ struct NetworkPair {
         toolstack = DeviceDirectories(store: client)
         guest = host.domain(1)
         if backendDomain != 0 { try DomainDirectories(store: client).create(DomainID(backendDomain), name: "driver") }
-        backend = try RunningBackend(host, domain: backendDomain, options, device: device ?? backWire.network)
+        let device: any NetworkDevice = backDevice ?? backWire.network
+        backend = try start?(host, device) ?? RunningBackend(host, domain: backendDomain, options, device: device)
         paths = try toolstack.create(
             VifSpecification(parsing: spec), frontend: DomainID(1), backend: DomainID(backendDomain))
     }
@@ -179,6 +211,23 @@ func eventually(_ milliseconds: Int64 = 3000, _ condition: () throws -> Bool) re
     }
     return true
 }
+
+/// Processor time that this process has used so far, in milliseconds: what an idle moment costs shows whether somebody spins.
+func processorMilliseconds() -> Int64 {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return Int64(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 + Int64(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000
+}
+
+/// This process's memory, in KiB.
+func residentKilobytes() -> Int {
+    guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8), let pages = Int(text.split(separator: " ")[1])
+    else { return 0 }
+    return pages * 4
+}
+
+/// How often a test that repeats itself does so: what is said here, or as many times more as CAUSEWAY_SOAK says.
+func soak(_ rounds: Int) -> Int { rounds * max(1, Int(ProcessInfo.processInfo.environment["CAUSEWAY_SOAK"] ?? "") ?? 1) }
 
 /// A frame of `count` bytes that is not IP, different for each seed.
 func plainFrame(_ count: Int, seed: Int = 0) -> [UInt8] {

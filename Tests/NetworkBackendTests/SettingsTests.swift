@@ -24,7 +24,7 @@ final class CarrierWire: NetworkDevice {
     var mtu: Int { inner.mtu }
     func setOffloads(_ offloads: OffloadSet) throws(Errno) { try inner.setOffloads(offloads) }
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try inner.openQueue(bus: bus) }
-    func setCarrier(_ isOn: Bool) { carrier.withLock { $0.append(isOn) } }
+    func setCarrier(_ isUp: Bool) throws(Errno) { carrier.withLock { $0.append(isUp) } }
 }
 
 @Suite(.timeLimit(.minutes(2)))
@@ -87,7 +87,7 @@ struct SettingsTests {
         let device = CarrierWire(wire.network)
         var options = NetworkBackendOptions()
         options.drainMilliseconds = 50
-        let pair = try NetworkPair(options, device: device)
+        let pair = try NetworkPair(options, backDevice: device)
         let raw = try RawVif(pair)
         try raw.wait(for: [.connected])
         raw.post([0])
@@ -100,93 +100,5 @@ struct SettingsTests {
         #expect(try raw.received().response.status == 4096)
         try raw.close()
         pair.backend.stop()
-    }
-}
-
-@Suite struct CutterTests {
-    /// A frame of TCP with `count` bytes of payload whose checksum is blank.
-    static func frame(isSix: Bool, payload: Int) -> [UInt8] {
-        var bytes: [UInt8] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2] + (isSix ? [0x86, 0xDD] : [0x08, 0x00])
-        let length = 20 + payload
-        if isSix {
-            bytes += [0x60, 0, 0, 0, UInt8(length >> 8), UInt8(length & 255), 6, 64] + (0..<32).map { UInt8($0) }
-        } else {
-            let total = length + 20
-            bytes += [0x45, 0, UInt8(total >> 8), UInt8(total & 255), 0xFF, 0xFE, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
-        }
-        // Sequence close to its end; FIN, PSH, ACK and CWR.
-        bytes += [0x12, 0x34, 0x56, 0x78, 0xFF, 0xFF, 0xFF, 0xF0, 0, 0, 0, 1, 0x50, 0x99, 1, 0, 0, 0, 0, 0]
-        return bytes + (0..<payload).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8) }
-    }
-
-    @Test(arguments: [false, true]) func packetsAreWhatAKernelWouldMake(isSix: Bool) throws {
-        let payload = 5000
-        let whole = Self.frame(isSix: isSix, payload: payload)
-        let region = try SharedRegion(anonymous: 4 * SharedRegion.pageSize)
-        region.write(whole, at: 0)
-        let network = 14
-        let transport = network + (isSix ? 40 : 20)
-        let cutter = try #require(
-            FrameCutter(
-                .init(type: isSix ? .tcp6 : .tcp4, size: 1400, headerCount: 0), in: region, head: 0, headCount: 192,
-                byteCount: whole.count))
-        #expect(cutter.count == 4 && cutter.headCount == transport + 20)
-        var seen: [UInt8] = []
-        for index in 0..<cutter.count {
-            let target = 2 * SharedRegion.pageSize
-            cutter.writeHead(index, in: region, head: 0, to: target)
-            let part = Array(whole[cutter.payload(index)])
-            region.write(part, at: target + cutter.headCount)
-            seen += part
-            let size = cutter.headCount + part.count
-            let head = region.bytes(at: target, count: cutter.headCount)
-            func word(_ at: Int) -> Int { Int(head[at]) << 8 | Int(head[at + 1]) }
-            if isSix {
-                #expect(word(network + 4) == 20 + part.count)
-            } else {
-                #expect(word(network + 2) == 40 + part.count && word(network + 4) == (0xFFFE + index) & 0xFFFF)
-                var sum = InternetChecksum()
-                sum.add(region, at: target + network, count: 20)
-                #expect(sum.complement == 0, "the header's own checksum")
-            }
-            let sequence = UInt32(word(transport + 4)) << 16 | UInt32(word(transport + 6))
-            #expect(sequence == 0xFFFF_FFF0 &+ UInt32(index * 1400))
-            let last = index + 1 == cutter.count
-            #expect(head[transport + 13] == (0x10 | (last ? 0x09 : 0) | (index == 0 ? 0x80 : 0)))
-            // The blank field holds the pseudo header's sum over this packet's length.
-            let headers = try #require(FrameHeaders(in: region, at: target, count: min(size, 192)))
-            #expect(word(transport + 16) == Int(headers.pseudoHeaderSum(in: region, at: target, count: size - transport)))
-        }
-        #expect(seen == Array(whole[cutter.headCount...]))
-    }
-
-    /// Through a cable to an end that takes no large packets, and to one that does.
-    @Test(arguments: [false, true]) func aCableCutsForThoseWhoCannot(takes: Bool) throws {
-        let cable = try Cable(name: "test")
-        let (near, far) = (cable.end(0), cable.end(1))
-        let bus = MemoryBus()
-        let region = try SharedRegion(anonymous: 16 * SharedRegion.pageSize)
-        let address = bus.attach(region)
-        let sender = try near.openQueue(bus: bus)
-        let frame = Self.frame(isSix: false, payload: 5000)
-        region.write(frame, at: 0)
-        var offload = FrameOffload()
-        offload.checksum = .init(start: 34, field: 16)
-        offload.segmentation = .init(type: .tcp4, size: 1400, headerCount: 54)
-        let whole = [BusSegment(address: address, byteCount: UInt32(frame.count))]
-        #expect(sender.send(offload, segments: whole.span) != .sent, "nobody is at the other end")
-        let receiver = try far.openQueue(bus: bus)
-        try far.setOffloads(takes ? [.checksum, .tcp4] : [.checksum])
-        #expect(sender.send(offload, segments: whole.span) == .sent)
-        let place = [BusSegment(address: address.advanced(by: 32768)!, byteCount: 32768)]
-        var sizes: [Int] = []
-        while case .frame(let count, let marks) = receiver.receive(into: place.span) {
-            sizes.append(count)
-            #expect(marks.checksum == offload.checksum && (marks.segmentation != nil) == takes)
-        }
-        #expect(sizes == (takes ? [5054] : [1454, 1454, 1454, 854]))
-        sender.close()
-        #expect(receiver.send(FrameOffload(), segments: place.span) != .sent)
-        receiver.close()
     }
 }

@@ -11,13 +11,12 @@ int causeway_tap_open(const char *name);
 int causeway_tap_offload(int tap, unsigned int flags);
 // TUNSETQUEUE: attaches or detaches a queue; a detached one keeps the interface and gets no traffic.
 int causeway_tap_attach_queue(int tap, int attach);
+// TUNSETCARRIER (Linux 4.20): whether the interface has a carrier.
+int causeway_tap_carrier(int tap, int up);
 // TUNSETPERSIST: whether the interface stays when its last descriptor is closed.
 int causeway_tap_persist(int tap, int persist);
 // TUNGETIFF: what the tap's interface is called now.
 int causeway_tap_name(int tap, char name[16]);
-
-// TUNSETCARRIER: whether the interface says that there is a carrier.
-int causeway_tap_carrier(int tap, int on);
 
 // By the interface's name, in the calling thread's namespace; 0 or -1 with errno.
 int causeway_interface_exists(const char *name);
@@ -38,9 +37,6 @@ int causeway_unmount(const char *path);
 
 // A pair of connected datagram sockets, non-blocking, with room for `bytes` on the way.
 int causeway_datagram_pair(int sockets[2], int bytes);
-
-// Asks for a pipe of so many bytes; returns what it has, or -1.
-int causeway_set_pipe_size(int pipe, int bytes);
 
 // A socket that sends whole Ethernet frames on the interface `name`; or -1 with errno.
 int causeway_frame_socket(const char *name);

@@ -2,22 +2,58 @@
 
 import Glibc
 import Toolstack
+import XenWire
 
 extension PairSession {
+    /// Attaches an interface, or both of a cable, and waits until it is of use.
     mutating func attach(_ specification: VifSpecification) throws(Failure) {
         guard let store else { return }
         let index = vifs.count
-        var specification = specification
+        let devices = DeviceDirectories(store: store)
+        let domain = try GuestDomain.create(name: "guest", in: directory.run, store: store)
+        guard case .address(let address) = specification.peer else {
+            try begin(specification, in: domain, devices)
+            try waitConnected(vifs[index], devices)
+            return say(vifs[index].line)
+        }
+        // Each end names the other, so both domains have to be there first.
+        let other: DomainID
+        do { other = try GuestDomain.create(name: "guest", in: directory.run, store: store) } catch {
+            try? GuestDomain.destroy(domain, in: directory.run, store: store)
+            throw error
+        }
+        var (here, there) = (specification, specification)
+        here.peer = .device(domain: "\(other)", number: UInt32(index + 1))
+        there.peer = .device(domain: "\(domain)", number: UInt32(index))
+        there.mac = address
+        do { try begin(here, in: domain, devices) } catch {
+            try? GuestDomain.destroy(other, in: directory.run, store: store)
+            throw error
+        }
+        try begin(there, in: other, devices)
+        for vif in [vifs[index], vifs[index + 1]] { try waitConnected(vif, devices) }
+        say(vifs[index].line)
+        say(vifs[index + 1].line)
+    }
+
+    /// Makes one interface's taps, directories and frontend. On failure its domain is gone, too.
+    private mutating func begin(
+        _ given: VifSpecification, in domain: DomainID, _ devices: DeviceDirectories
+    ) throws(Failure) {
+        let index = vifs.count
+        var specification = given
         let mac = specification.mac ?? VifSpecification.randomAddress()
         specification.mac = mac
         specification.number = UInt32(index)
         if specification.peer == nil { specification.name = PairedVif.backName(specification, index) }
-        let devices = DeviceDirectories(store: store)
-        let keeper = try startKeeper(specification, index)
-        let domain = try GuestDomain.create(name: "guest", in: directory.run, store: store)
+        let keeper: ChildProcess
+        do { keeper = try startKeeper(specification, index) } catch {
+            try? GuestDomain.destroy(domain, in: directory.run, store: devices.store)
+            throw error
+        }
         let paths: DevicePaths
         do { paths = try devices.create(specification, frontend: domain) } catch {
-            try? GuestDomain.destroy(domain, in: directory.run, store: store)
+            try? GuestDomain.destroy(domain, in: directory.run, store: devices.store)
             keeper.stop(milliseconds: 2000)
             throw Failure("pair: \(error)")
         }
@@ -28,18 +64,17 @@ extension PairSession {
         vifs[index].frontend = try ChildProcess.startRole(
             ["frontend", "vif", "\(index)", "--tap", vif.frontTap, "--netns", vif.namespace, "--domain", "\(domain)"]
                 + vifFeatures.arguments, in: directory.run)
-        try waitConnected(vifs[index], devices)
-        say(vif.line)
     }
 
     /// Starts what keeps an interface's taps, and waits until they are there.
     private mutating func startKeeper(_ vif: VifSpecification, _ index: Int) throws(Failure) -> ChildProcess {
         let namespace = PairedVif.namespace(index)
+        let back = vif.peer == nil ? ["--back", PairedVif.backName(vif, index)] : []
         let keeper = try ChildProcess.startRole(
             [
                 "vif-keeper", "--netns", namespace, "--front", "eth\(index)", "--mac", vif.mac?.description ?? "", "--mtu",
                 "\(vif.mtu ?? 1500)",
-            ] + (vif.peer == nil ? ["--back", PairedVif.backName(vif, index)] : []), in: directory.run)
+            ] + back, in: directory.run)
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
         while !NetworkNamespace.exists(namespace) {
             if let status = keeper.reap() { throw Failure("pair: vif \(index): its taps could not be made: the keeper \(status)") }

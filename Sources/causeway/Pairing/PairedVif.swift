@@ -37,10 +37,9 @@ struct PairedVif {
 
     /// The line that `pair` prints.
     var line: String {
-        if let peer = specification.peer {
-            return "vif \(index): \(mac), on cable \(peer), \(frontTap) in namespace \(namespace), domain \(domain)"
-        }
         let bridge = specification.bridge.map { " on \($0)" } ?? ""
-        return "vif \(index): \(mac), \(backTap)\(bridge) here, \(frontTap) in namespace \(namespace), domain \(domain)"
+        var here = "\(backTap)\(bridge) here"
+        if case .device(_, let number) = specification.peer { here = "a cable to vif \(number)" }
+        return "vif \(index): \(mac), \(here), \(frontTap) in namespace \(namespace), domain \(domain)"
     }
 }

@@ -4,6 +4,9 @@ www=/tmp/www
 
 bridge_up() {
   modprobe tun; modprobe bridge
+  # What a scenario that failed has left.
+  if [ -e /sys/class/net/br0 ]; then bridge_down; fi
+  if [ -e /run/httpd.pid ]; then serve_end; fi
   echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
   brctl addbr br0
   ip addr add $bridge/24 dev br0

@@ -24,16 +24,16 @@ note "live: $(grep '^pages' /tmp/said)"
 good "$(id_of u1)" --own --compare $core --json
 says '"different" : 0' "by number, as JSON"
 
-# 16 MiB of pages by pfn are the same by machine frame, and in the paused guest itself. The kernel is among them.
-good $core pfn 0x1000+0x1000 --contents /tmp/by-pfn
+# 32 MiB of pages by pfn are the same by machine frame, and in the paused guest itself. The kernel is among them.
+good $core pfn 0x1000+0x2000 --contents /tmp/by-pfn
 sed -n 's/^p0x[0-9a-f]* is m\(0x[0-9a-f]*\) for \([0-9]*\) pages.*/mfn \1+\2/p; s/^p0x[0-9a-f]* is m\(0x[0-9a-f]*\)$/mfn \1/p' /tmp/said >/tmp/questions
 [ -s /tmp/questions ] || fail "no answers"
-note "4096 pages in $(wc -l </tmp/questions) runs"
+note "8192 pages in $(wc -l </tmp/questions) runs"
 causeway translate $core $(cat /tmp/questions) --contents /tmp/by-mfn >/tmp/said
 cmp /tmp/by-pfn /tmp/by-mfn || fail "pages by mfn"
-good u1 pfn 0x1000+0x1000 --contents /tmp/live
+good u1 pfn 0x1000+0x2000 --contents /tmp/live
 cmp /tmp/by-pfn /tmp/live || fail "pages of the running guest"
-same $((4096 * 4096)) "$(stat -c %s /tmp/by-pfn)" "pages written"
+same $((8192 * 4096)) "$(stat -c %s /tmp/by-pfn)" "pages written"
 grep -q 'Linux version' /tmp/by-pfn || fail "the kernel's pages"
 rm -f /tmp/by-* /tmp/live
 
@@ -61,7 +61,7 @@ cat /tmp/said
 note "PVH: $(grep '^pages' /tmp/said)"
 says 'dump of an auto-translated domain' "the kind"
 says '^check       good' "the dump"
-good $core pfn 0x1000+0x1000 --contents /tmp/by-pfn
+good $core pfn 0x1000+0x2000 --contents /tmp/by-pfn
 grep -q 'Linux version' /tmp/by-pfn || fail "the kernel's pages"
 good $core mfn 0x1000
 says 'not known' "machine frames of an auto-translated domain"

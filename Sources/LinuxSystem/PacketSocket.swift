@@ -2,19 +2,18 @@
 
 import CLinux
 import Glibc
-import LinuxSystem
 
-enum PacketSocket {
+package enum PacketSocket {
     /// The longest message either side sends.
-    static let longestMessage = 48 * 1024
+    package static let longestMessage = 48 * 1024
     /// Descriptors in one message; the kernel's bound is 253.
-    static let mostDescriptors = 200
+    package static let mostDescriptors = 200
     private static var type: Int32 { Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue) }
 
-    static func pair() throws(Errno) -> (Descriptor, Descriptor) { try pair(type: type) }
+    package static func pair() throws(Errno) -> (Descriptor, Descriptor) { try pair(type: type) }
 
     /// Two ends of a byte stream: a store connection.
-    static func streamPair() throws(Errno) -> (Descriptor, Descriptor) {
+    package static func streamPair() throws(Errno) -> (Descriptor, Descriptor) {
         try pair(type: Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue))
     }
 
@@ -27,24 +26,27 @@ enum PacketSocket {
         return (Descriptor(owning: ends.0), Descriptor(owning: ends.1))
     }
 
-    static func connect(_ path: String) throws(Errno) -> Descriptor {
+    package static func connect(_ path: String) throws(Errno) -> Descriptor {
         let socket = Descriptor(owning: try retryingInterrupts { Glibc.socket(AF_UNIX, type, 0) })
         try retryingInterrupts { unsafe withAddress(path) { address, length in unsafe Glibc.connect(socket.rawValue, address, length) } }
         return socket
     }
 
-    /// Listens at `path`, which must not exist; anybody may connect, and is asked who they are.
-    static func listen(_ path: String) throws(Errno) -> Descriptor {
+    /// Listens at `path`, which must not exist. By default anybody may connect, and is asked who they are.
+    /// - Parameter mode: the socket file's permissions, never wider than these.
+    package static func listen(_ path: String, mode: mode_t = 0o666) throws(Errno) -> Descriptor {
         let socket = Descriptor(owning: try retryingInterrupts { Glibc.socket(AF_UNIX, type, 0) })
+        // On Linux a socket's mode, set before it is bound, becomes its file's, less the umask.
+        try retryingInterrupts { fchmod(socket.rawValue, mode) }
         try retryingInterrupts { unsafe withAddress(path) { address, length in unsafe bind(socket.rawValue, address, length) } }
-        try retryingInterrupts { unsafe chmod(path, 0o666) }
+        try retryingInterrupts { unsafe chmod(path, mode) }
         try retryingInterrupts { Glibc.listen(socket.rawValue, 128) }
         try socket.setNonBlocking(true)
         return socket
     }
 
     /// Accepts one connection, non-blocking; EAGAIN if there is none.
-    static func accept(_ listener: Descriptor) throws(Errno) -> Descriptor {
+    package static func accept(_ listener: Descriptor) throws(Errno) -> Descriptor {
         Descriptor(owning: try retryingInterrupts { causeway_accept(listener.rawValue) })
     }
 
@@ -68,7 +70,7 @@ enum PacketSocket {
     }
 
     /// Sends one message; whole or not at all.
-    static func send(_ socket: Descriptor, _ message: [UInt8], _ descriptors: [Descriptor] = []) throws(Errno) {
+    package static func send(_ socket: Descriptor, _ message: [UInt8], _ descriptors: [Descriptor] = []) throws(Errno) {
         let numbers = descriptors.map(\.rawValue)
         let sent = unsafe message.withUnsafeBytes { bytes in
             unsafe numbers.withUnsafeBufferPointer { numbers in
@@ -81,7 +83,7 @@ enum PacketSocket {
 
     /// Receives one message of at most `longestMessage` bytes. Empty when the other side has closed. More than `capacity`
     /// descriptors, or cut-off ones, are all closed, and the message fails with EMSGSIZE; so does a message that is too long.
-    static func receive(_ socket: Descriptor, descriptors capacity: Int) throws(Errno) -> ([UInt8], [Descriptor]) {
+    package static func receive(_ socket: Descriptor, descriptors capacity: Int) throws(Errno) -> ([UInt8], [Descriptor]) {
         var numbers = [Int32](repeating: -1, count: max(capacity, 1))
         var count: Int32 = 0
         var failure: Errno?
@@ -100,7 +102,7 @@ enum PacketSocket {
     }
 
     /// The process at the other end when it connected.
-    static func peerUser(_ socket: Descriptor) throws(Errno) -> UInt32 {
+    package static func peerUser(_ socket: Descriptor) throws(Errno) -> UInt32 {
         var process: Int32 = 0
         var user: UInt32 = 0
         var group: UInt32 = 0
