@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build library demo test bench bench-translate verify-memory lab fuzz lint docs install clean
+.PHONY: all setup build library demo test test-network bench bench-translate verify-memory lab fuzz lint docs install clean
 
 all: build
 
@@ -31,8 +31,12 @@ test: setup ## Runs all tests; as root none is skipped
 	# One after another: tests here block threads, start processes and measure time, and two processors have none to spare.
 	$(SWIFT) test --skip-build --no-parallel
 
+test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
+	@tools/network/run.sh $(BUILD)/causeway
+
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
+	$(BUILD)/causeway bench network
 
 bench-translate: setup ## The translation library's figures beside their references, and the design's targets
 	cd tools/bench && $(SWIFT) run -c release translate-bench

@@ -94,7 +94,7 @@ let package = Package(
             name: "causeway",
             dependencies: [
                 "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "FrameTrace",
-                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "FrameMaps", "FrameMapReaders", "LiveDomains",
+                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "Packets", "FrameMaps", "FrameMapReaders", "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

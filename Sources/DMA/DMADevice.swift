@@ -105,8 +105,6 @@ public final class DMADevice: CustomStringConvertible {
     let frames: BusFrames?
     /// What changes with each transfer, in memory of its own: a class's variables cost a check at each access.
     let hot: UnsafeMutablePointer<Hot>
-    /// Which of this process's devices it is.
-    var serial: UInt32 { unsafe hot.pointee.ledger.device }
     /// Mappings made and not unmapped.
     public var liveMappings: Int { unsafe hot.pointee.ledger.live }
 

@@ -279,7 +279,8 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
-            if let trace { tell(trace, entry, status) }
+            // What was refused has no bytes here, and was told of when it was.
+            if let trace, entry.byteCount > 0 { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
@@ -292,6 +293,12 @@ struct TransmitCore: ~Copyable {
             segments.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
+    }
+
+    /// From now on the frontend may send so much.
+    mutating func setRate(_ rate: CreditRate?) {
+        credit = Credit(rate, now: monotonicNanoseconds() / 1000)
+        creditWait = nil
     }
 
     private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {

@@ -174,12 +174,18 @@ public final class BackendFollower<Driver: BackendDriver> {
                 MalformedNode(path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)"))
         }
         if frontendPath != frontend {
-            do throws(StoreError) { try store.watch(frontend + "/state", token: "frontend \(path.device)") } catch {
-                throw .store(error)
-            }
+            do throws(StoreError) {
+                try store.watch(frontend + "/state", token: "frontend \(path.device)")
+                for node in Driver.frontendSettingNodes { try store.watch(frontend + node, token: "settings \(path.device)") }
+            } catch { throw .store(error) }
             frontendPath = frontend
         }
         return frontend
+    }
+
+    /// Settings may have changed that do not wait for the next connection.
+    func reread(_ store: StoreClient) throws(XenbusError) {
+        if let frontendPath, driver.holdsRings { try driver.reread(store, frontendPath) }
     }
 
     /// Acts on what a queue reported.
@@ -220,7 +226,10 @@ public final class BackendFollower<Driver: BackendDriver> {
 
     /// The watch on the frontend's state, to be taken back.
     func forgetFrontend(_ store: StoreClient) {
-        if let frontendPath { try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)") }
+        if let frontendPath {
+            try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)")
+            for node in Driver.frontendSettingNodes { try? store.unwatch(frontendPath + node, token: "settings \(path.device)") }
+        }
         frontendPath = nil
     }
 

@@ -167,7 +167,7 @@ public func causeway_dma_map_single(
 public func causeway_dma_unmap(_ dma: OpaquePointer?, _ handle: UInt64, _ way: UInt32) -> Int32 {
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
-        try here.device.unmap(DMAHandle(number: handle, of: here.device), direction(way))
+        try here.device.unmap(DMAHandle(number: handle), direction(way))
     }
 }
 
@@ -177,7 +177,7 @@ public func causeway_dma_sync_for_cpu(_ dma: OpaquePointer?, _ handle: UInt64, _
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
         guard offset <= 1 << 40, byte_count <= 1 << 40 else { throw Refusal(ERANGE) }
-        try here.device.syncForCPU(DMAHandle(number: handle, of: here.device), offset: Int(offset), byteCount: Int(byte_count))
+        try here.device.syncForCPU(DMAHandle(number: handle), offset: Int(offset), byteCount: Int(byte_count))
     }
 }
 
@@ -187,7 +187,7 @@ public func causeway_dma_sync_for_device(_ dma: OpaquePointer?, _ handle: UInt64
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
         guard offset <= 1 << 40, byte_count <= 1 << 40 else { throw Refusal(ERANGE) }
-        try here.device.syncForDevice(DMAHandle(number: handle, of: here.device), offset: Int(offset), byteCount: Int(byte_count))
+        try here.device.syncForDevice(DMAHandle(number: handle), offset: Int(offset), byteCount: Int(byte_count))
     }
 }
 

@@ -39,7 +39,8 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, work, runDirectory: directory.path)
+        try serve(
+            hypervisor, work, runDirectory: directory.path, scriptStore: work.interfaces.waitsForScript ? nil : directory.storeSocket)
         hypervisor.disconnect()
     }
 
@@ -65,7 +66,9 @@ enum Rooms {
 
     /// Disks on this thread, interfaces on another; both end together.
     /// - Parameter runDirectory: where `causeway status` and `causeway trace` look for this process.
-    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork, runDirectory: String) throws(Failure) {
+    private static func serve<H: Hypervisor>(
+        _ hypervisor: H, _ work: BackendWork, runDirectory: String, scriptStore: String? = nil
+    ) throws(Failure) {
         let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
         let openDisk = DiskOpening(direct: work.disks.direct)
         let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
@@ -76,7 +79,7 @@ enum Rooms {
         }
         let status = StatusSocket(in: runDirectory) { DiskStatus.lines(disks.status) }
         defer { status?.close() }
-        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil)
+        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil, storeSocket: scriptStore)
         let interfaces = NetworkBackendService(
             hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
         ) { line in
