@@ -1,6 +1,7 @@
 // The kernel that we run on, where it has the interface. An address space of iommufd maps memory without any device; a VFIO container needs a
 // group, which CAUSEWAY_VFIO_GROUP names.
 
+import CLinux
 import DMA
 import FrameMaps
 import Glibc
@@ -47,7 +48,30 @@ struct RealKernelTests {
         #expect(throws: DMABackEndError.self) {
             _ = try back.map(try memory(1), .toDevice, at: Iova(rawValue: mappings[0].address.rawValue))
         }
+        // What the fake kernel of the other tests says is what this one says.
+        #expect(!back.limits.addresses.contains { $0.contains(0xFEE0_0000) })
+        #expect(back.limits.mappingsLeft.map { $0 > 1000 } ?? true)
+        for (start, size) in [(0, 4096), (4096, 4096)] as [(UInt64, UInt64)] {
+            var request = causeway_vfio_dma_unmap(
+                argsz: 24, flags: 0, iova: mappings[0].address.rawValue + start, size: size)
+            #expect(throws: Errno(EINVAL)) {
+                _ = try back.kernel.call(back.container, CAUSEWAY_VFIO_IOMMU_UNMAP_DMA, &request)
+            }
+        }
+        var overlay = vfio_iommu_type1_dma_map(
+            argsz: 32, flags: 1, vaddr: run.address, iova: mappings[0].address.rawValue, size: 4096)
+        #expect(throws: Errno(EEXIST)) { _ = try back.kernel.call(back.container, CAUSEWAY_VFIO_IOMMU_MAP_DMA, &overlay) }
+        (overlay.iova, overlay.flags) = (0xFEE0_0000, 1)
+        #expect(throws: Errno(EINVAL)) { _ = try back.kernel.call(back.container, CAUSEWAY_VFIO_IOMMU_MAP_DMA, &overlay) }
+        if back.info.dirty != nil {
+            try back.startDirtyTracking()
+            // Without help of the device's driver every page pinned for writing counts as written, and no other.
+            #expect(try back.takeDirty(mappings[0]) == Array(repeating: true, count: 16))
+            #expect(try back.takeDirty(mappings[1]) == Array(repeating: false, count: 16))
+            try back.stopDirtyTracking()
+        }
         for mapping in mappings { try back.unmap(mapping) }
         #expect(back.liveMappings == 0)
+        print("VFIO on the real kernel: \(back.limits)")
     }
 }
