@@ -144,7 +144,7 @@ public final class DMADevice: CustomStringConvertible {
         }
     }
 
-    /// nil if the device's own IO address space would be empty.
+    /// nil if the bounce pool could have no memory below the device's mask.
     /// - Parameter pool: where bounces are taken from, shared with the device's other queues; made from the options if there is none.
     public init?(name: String, options: DMAOptions = DMAOptions(), pool shared: BouncePool? = nil) {
         self.name = name
@@ -163,8 +163,11 @@ public final class DMADevice: CustomStringConvertible {
         if let frames, options.bouncePool > 0 || shared != nil {
             // Behind an IOMMU the pool's own frames may lie anywhere.
             let mask = options.iommu == nil ? options.constraints.mask : .max
+            let budget = shared ?? BouncePool(name: name, byteCount: options.bouncePool)
+            // An arena stands at a multiple of its size, and not at 0.
+            guard mask >= UInt64(2 * budget.arenaBytes - 1) else { return nil }
             pool = BounceArea(
-                pool: shared ?? BouncePool(name: name, byteCount: options.bouncePool), frames: frames, mask: mask)
+                pool: budget, frames: frames, mask: mask)
         } else {
             pool = nil
         }

@@ -57,8 +57,10 @@ void causeway_copy_once(void *destination, const volatile void *source, size_t l
 }
 
 // ioctl is variadic, which Swift does not import.
+__attribute__((visibility("hidden")))
 int causeway_ioctl(int descriptor, unsigned long request, void *argument);
 // Whether this process has a capability now (capget; linux/capability.h is not in the module); 1, 0, or -1 with errno.
+__attribute__((visibility("hidden")))
 int causeway_has_capability(int capability);
 
 // A spin loop's hint to the core.
