@@ -3,9 +3,12 @@
 
 /// An address and the data that a device writes there to interrupt (PCI Local Bus 3.0, 6.8).
 public struct InterruptMessage: Hashable, Sendable, CustomStringConvertible {
+    /// Where the device writes.
     public var address: UInt64
+    /// What it writes.
     public var data: UInt32
 
+    /// As given.
     public init(address: UInt64, data: UInt32) {
         self.address = address
         self.data = data
