@@ -80,6 +80,7 @@ public struct DMAFault: Hashable, Sendable, CustomStringConvertible {
     public var device: String
     /// Where; nil if that is not told.
     public var iova: Iova?
+    /// What is known of the cause.
     public var cause: Cause
 
     /// `vbd-51712: iova 0x1000: not mapped`.

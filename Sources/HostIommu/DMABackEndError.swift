@@ -39,6 +39,7 @@ public enum DMABackEndError: Error, Hashable, Sendable, CustomStringConvertible 
     /// Numbers or table memory for another region have run out.
     case noFrames(pages: Int)
 
+    /// In one line.
     public var description: String {
         switch self {
         case .unknown(let name, let known): "no DMA back end is called \(name); there are \(known.joined(separator: ", "))"

@@ -15,6 +15,7 @@ public struct DMABackEndSettings: Sendable {
     /// The kernel, for those that it serves.
     public var kernel: any IommuKernel
 
+    /// As given.
     public init(
         device: String, options: DMAOptions = DMAOptions(), account: LockedMemoryAccount = .ofThisProcess,
         kernel: any IommuKernel = RunningKernel()

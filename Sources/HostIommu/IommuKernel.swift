@@ -14,10 +14,13 @@ public protocol IommuKernel: Sendable {
 
 /// The kernel that we run on.
 public struct RunningKernel: IommuKernel {
+    /// The kernel that runs this process.
     public init() {}
 
+    /// See `IommuKernel`.
     public func open(_ path: String) throws(Errno) -> Descriptor { try Descriptor.open(path, O_RDWR) }
 
+    /// See `IommuKernel`.
     @unsafe public func control(_ descriptor: Descriptor, _ request: Int, _ argument: UnsafeMutableRawPointer?) -> Int {
         unsafe causeway_iommu_control(descriptor.rawValue, UInt(request), argument)
     }

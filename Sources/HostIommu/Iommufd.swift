@@ -85,7 +85,8 @@ public final class Iommufd: CustomStringConvertible {
         var request = causeway_iommu_fault_alloc()
         request.size = UInt32(MemoryLayout<causeway_iommu_fault_alloc>.size)
         do throws(Errno) { _ = try kernel.call(descriptor, Int(CAUSEWAY_IOMMU_FAULT_QUEUE_ALLOC), &request) } catch {
-            throw error == .notTTY || error == .notSupported ? .unsupported("queue of IO page faults") : .kernel("IOMMU_FAULT_QUEUE_ALLOC", error)
+            throw error == .notTTY || error == .notSupported
+                ? .unsupported("queue of IO page faults") : .kernel("IOMMU_FAULT_QUEUE_ALLOC", error)
         }
         let queue = Descriptor(owning: Int32(bitPattern: request.out_fault_fd))
         do throws(Errno) { try queue.setNonBlocking(true) } catch { throw .kernel("the fault queue", error) }

@@ -8,7 +8,9 @@ import LinuxSystem
 
 /// An address space, for any number of devices.
 public final class IommufdSpace: DMABackEnd {
+    /// What it is chosen by.
     public static let name = Iommufd.name
+    /// What it is chosen by.
     public var name: String { Self.name }
     /// What it is a part of.
     public let iommufd: Iommufd
@@ -28,6 +30,7 @@ public final class IommufdSpace: DMABackEnd {
         try? iommufd.destroy(id)
     }
 
+    /// What it can map.
     public var limits: DMALimits {
         let ranges = (try? usableAddresses())?.addresses ?? []
         // The kernel's granule for an address is at most a page, and ours is a page: memory is mapped in pages.
@@ -35,6 +38,7 @@ public final class IommufdSpace: DMABackEnd {
             pageSizes: frameByteCount, addresses: ranges, mappingsLeft: nil,
             lockableBytes: iommufd.account.bytesLeft)
     }
+    /// Mappings made and not unmapped.
     public var liveMappings: Int { mappings.count }
 
     /// The addresses that can be mapped, which each attached device may narrow, and the alignment they need.
@@ -85,6 +89,7 @@ public final class IommufdSpace: DMABackEnd {
         if result < 0 { throw .kernel("IOMMU_IOAS_ALLOW_IOVAS of \(id)", Errno(Int32(-result))) }
     }
 
+    /// See `DMABackEnd`.
     public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping {
         try map(memory, direction, at: nil)
     }
@@ -184,6 +189,7 @@ public final class IommufdSpace: DMABackEnd {
         mappings.remove(mapping)
     }
 
+    /// See `DMABackEnd`.
     public func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
         // The device reaches the memory itself, and iommufd demands cache coherence.
         try mappings.check(mapping, offset, byteCount)
@@ -192,6 +198,7 @@ public final class IommufdSpace: DMABackEnd {
     /// Nothing to wait for: the kernel invalidates before it unpins, and answers after.
     public func flush() {}
 
+    /// Becomes readable when there is something for `takeFaults`.
     public var faultDescriptor: Descriptor? { iommufd.faultDescriptor }
     /// Those of all devices of the descriptor.
     public func takeFaults() -> DMAFaults { iommufd.takeFaults() }

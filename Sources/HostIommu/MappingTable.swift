@@ -18,7 +18,8 @@ struct MappingTable<Detail> {
     var all: [Record] { Array(records.values) }
 
     /// Records a mapping that has been made. Numbers are never used again.
-    mutating func add(_ memory: MemoryRun, _ segments: [BusSegment], _ direction: DMADirection, _ detail: Detail) -> BackEndMapping {
+    mutating func add(_ memory: MemoryRun, _ segments: [BusSegment], _ direction: DMADirection, _ detail: Detail) -> BackEndMapping
+    {
         nextSerial += 1
         let mapping = BackEndMapping(
             segments: segments, direction: direction, byteCount: memory.byteCount, owner: owner, serial: nextSerial)

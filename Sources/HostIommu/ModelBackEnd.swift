@@ -7,6 +7,7 @@ import LinuxSystem
 
 /// A back end that a `DMADevice` serves.
 public final class ModelBackEnd: DMABackEnd {
+    /// What it is chosen by.
     public let name: String
     private let device: DMADevice
     private var mappings = MappingTable<DMAHandle>()
@@ -26,14 +27,18 @@ public final class ModelBackEnd: DMABackEnd {
     /// What the driver's side has done.
     public var statistics: DMAStatistics { device.statistics }
 
+    /// What it can map.
     public var limits: DMALimits {
         let sizes: UInt64 = device.iommu == nil ? 1 << 12 : 1 << 12 | 1 << 21 | 1 << 30
         return DMALimits(
             pageSizes: sizes, addresses: [0...device.options.constraints.mask], mappingsLeft: nil, lockableBytes: nil)
     }
+    /// Mappings made and not unmapped.
     public var liveMappings: Int { mappings.count }
+    /// Becomes readable when there is something for `takeFaults`.
     public var faultDescriptor: Descriptor? { nil }
 
+    /// See `DMABackEnd`.
     public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping {
         guard let base = device.attach(memory.region) else { throw .noFrames(pages: memory.region.pageCount) }
         segments.removeAll(keepingCapacity: true)
@@ -54,6 +59,7 @@ public final class ModelBackEnd: DMABackEnd {
         }
     }
 
+    /// See `DMABackEnd`: the whole mapping.
     public func unmap(_ mapping: BackEndMapping) throws(DMABackEndError) {
         let record = try mappings.find(mapping)
         do throws(DMAError) { try device.unmap(record.detail, mapping.direction) } catch { throw .dma(error) }
@@ -61,6 +67,7 @@ public final class ModelBackEnd: DMABackEnd {
         mappings.remove(mapping)
     }
 
+    /// See `DMABackEnd`.
     public func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
         try mappings.check(mapping, offset, byteCount)
         let handle = try mappings.find(mapping).detail
@@ -72,8 +79,10 @@ public final class ModelBackEnd: DMABackEnd {
         } catch { throw .dma(error) }
     }
 
+    /// See `DMABackEnd`.
     public func flush() { device.iommu?.flush() }
 
+    /// See `DMABackEnd`.
     public func takeFaults() -> DMAFaults {
         guard let log = device.iommu?.faults else { return DMAFaults() }
         var result = DMAFaults()

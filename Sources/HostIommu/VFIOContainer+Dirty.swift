@@ -1,4 +1,5 @@
-// Which pages devices have written. Type1 knows pages that are pinned for writing; without help of the device's driver all of them count as written.
+// Which pages devices have written. Without help of the device's driver type1 takes every mapped page for written (seen on Linux 6.12: also those that
+// devices may only read): never too few.
 
 import CLinux
 import DMA

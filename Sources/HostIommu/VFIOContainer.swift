@@ -8,7 +8,9 @@ import LinuxSystem
 
 /// A container with one group in it.
 public final class VFIOContainer: DMABackEnd {
+    /// What it is chosen by.
     public static let name = "vfio-type1"
+    /// What it is chosen by.
     public var name: String { Self.name }
     /// The group's node, as `/dev/vfio/12`.
     public let groupPath: String
@@ -84,13 +86,16 @@ public final class VFIOContainer: DMABackEnd {
         return Descriptor(owning: Int32(result))
     }
 
+    /// What it can map.
     public var limits: DMALimits {
         DMALimits(
             pageSizes: info.pageSizes, addresses: info.addresses,
             mappingsLeft: info.mappingsAvailable.map { max(0, $0 - mappings.count) }, lockableBytes: account.bytesLeft)
     }
+    /// Mappings made and not unmapped.
     public var liveMappings: Int { mappings.count }
 
+    /// See `DMABackEnd`.
     public func map(_ memory: MemoryRun, _ direction: DMADirection) throws(DMABackEndError) -> BackEndMapping {
         try map(memory, direction, at: nil)
     }
@@ -166,6 +171,7 @@ public final class VFIOContainer: DMABackEnd {
         mappings.remove(mapping)
     }
 
+    /// See `DMABackEnd`.
     public func sync(_ mapping: BackEndMapping, offset: UInt64, byteCount: UInt64, for side: DMASide) throws(DMABackEndError) {
         // The device reaches the memory itself, and VFIO takes coherent devices only.
         try mappings.check(mapping, offset, byteCount)
@@ -176,6 +182,7 @@ public final class VFIOContainer: DMABackEnd {
 
     // MARK: Faults
 
+    /// Becomes readable when there is something for `takeFaults`.
     public var faultDescriptor: Descriptor? { errors?.event }
 
     /// From now on a device's uncorrected errors are faults. VFIO tells that there was one, not where.
@@ -196,6 +203,7 @@ public final class VFIOContainer: DMABackEnd {
         errors = (name, event)
     }
 
+    /// See `DMABackEnd`.
     public func takeFaults() -> DMAFaults {
         var result = DMAFaults()
         guard let errors else { return result }

@@ -2,6 +2,7 @@
 
 /// An interrupt that was refused.
 public struct InterruptFault: Hashable, Sendable, CustomStringConvertible {
+    /// Why.
     public enum Cause: Hashable, Sendable {
         /// The device has no vector of this number.
         case noSuchVector(UInt32)
@@ -14,6 +15,7 @@ public struct InterruptFault: Hashable, Sendable, CustomStringConvertible {
     }
     /// Who tried.
     public var device: String
+    /// What is known of the cause.
     public var cause: Cause
 
     /// `vbd-51712: interrupt entry 7 is another's`.
@@ -48,6 +50,7 @@ public enum InterruptError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The device was detached.
     case detached
 
+    /// In one line.
     public var description: String {
         switch self {
         case .badVectorCount(let count): "\(count) interrupt vectors; a device has 1 to \(InterruptTable.mostVectors)"

@@ -3,9 +3,12 @@
 
 /// An address and the data that a device writes there to interrupt (PCI Local Bus 3.0, 6.8).
 public struct InterruptMessage: Hashable, Sendable, CustomStringConvertible {
+    /// Where the device writes.
     public var address: UInt64
+    /// What it writes.
     public var data: UInt32
 
+    /// As given.
     public init(address: UInt64, data: UInt32) {
         self.address = address
         self.data = data
@@ -22,7 +25,9 @@ public struct InterruptMessage: Hashable, Sendable, CustomStringConvertible {
     /// The entry that it names; nil if it is no message in the remappable format. A message in the old format chooses its processor and vector
     /// itself, and is refused with the rest.
     public var entry: UInt32? {
-        guard address & ~0xF_FFFF == Self.window, address & Self.remappable != 0, address & 3 == 0, data >> 16 == 0 else { return nil }
+        guard address & ~0xF_FFFF == Self.window, address & Self.remappable != 0, address & 3 == 0, data >> 16 == 0 else {
+            return nil
+        }
         let handle = UInt32(truncatingIfNeeded: address >> 5 & 0x7FFF | (address >> 2 & 1) << 15)
         // Seventeen bits: what goes past the table's end does not come back at its start.
         return address & Self.hasOffset != 0 ? handle + (data & 0xFFFF) : handle

@@ -18,6 +18,7 @@ public final class InterruptTable: Sendable, CustomStringConvertible {
     }
     private let state = ContendedLock(State())
 
+    /// An empty table.
     public init(capacity: Int = 1 << 16) { self.capacity = min(max(capacity, 1), 1 << 16) }
 
     /// Gives a device vectors, which lead nowhere yet: its driver's end and its own.

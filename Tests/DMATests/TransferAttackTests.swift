@@ -102,7 +102,8 @@ struct TransferAttackTests {
             var seen: [UInt8] = []
             for segment in segments {
                 #expect(segment.byteCount <= 3 << 11)
-                #expect(segment.address.rawValue / boundary == (segment.address.rawValue + UInt64(segment.byteCount) - 1) / boundary)
+                #expect(
+                    segment.address.rawValue / boundary == (segment.address.rawValue + UInt64(segment.byteCount) - 1) / boundary)
                 var rest = segment
                 while rest.byteCount > 0 {
                     let run = try #require(device.bus.resolveRun(rest, .toDevice))

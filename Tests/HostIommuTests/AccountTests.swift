@@ -18,7 +18,8 @@ struct AccountTests {
     func limitsNearTheTop(_ limit: UInt64) throws {
         let account = LockedMemoryAccount(limit: limit)
         try account.charge(limit - 4096)
-        for size in [4097, 1 << 32, (1 << 32) + 1, UInt64.max, UInt64.max - limit + 4097, UInt64.max - 4095] as [UInt64] where size > 4096 {
+        for size in [4097, 1 << 32, (1 << 32) + 1, UInt64.max, UInt64.max - limit + 4097, UInt64.max - 4095] as [UInt64]
+        where size > 4096 {
             #expect(throws: DMABackEndError.lockedMemory(needed: size, left: 4096, limit: limit)) { try account.charge(size) }
         }
         #expect(account.bytes == limit - 4096)
@@ -73,10 +74,11 @@ struct AccountTests {
         var space = IovaSpace(addresses: ranges, granule: granule)
         let units = Int(0xB_0000 / granule)
         var free = (0..<units).map { unit in
-            unit > 0 && (0..<4 as Range<UInt64>).allSatisfy { quarter in
-                let at = UInt64(unit) * granule + quarter * (granule / 4)
-                return ranges.contains { $0.contains(at) && $0.contains(at + granule / 4 - 1) }
-            }
+            unit > 0
+                && (0..<4 as Range<UInt64>).allSatisfy { quarter in
+                    let at = UInt64(unit) * granule + quarter * (granule / 4)
+                    return ranges.contains { $0.contains(at) && $0.contains(at + granule / 4 - 1) }
+                }
         }
         let usable = free
         var live: [(start: Int, count: Int)] = []
@@ -89,14 +91,17 @@ struct AccountTests {
             } else if Bool.random(using: &random) {
                 let start = Int.random(in: 0..<units - 6, using: &random)
                 let fits = free[start..<start + count].allSatisfy { $0 }
-                #expect(space.mayHold(UInt64(start) * granule, UInt64(count) * granule) == usable[start..<start + count].allSatisfy { $0 })
+                #expect(
+                    space.mayHold(UInt64(start) * granule, UInt64(count) * granule)
+                        == usable[start..<start + count].allSatisfy { $0 })
                 #expect(space.take(at: UInt64(start) * granule, UInt64(count) * granule) == fits)
                 if fits {
                     for unit in start..<start + count { free[unit] = false }
                     live.append((start, count))
                 }
             } else {
-                let alignment = [1, 2, 4].randomElement(using: &random)!, residue = Int.random(in: 0..<4, using: &random) % alignment
+                let alignment = [1, 2, 4].randomElement(using: &random)!,
+                    residue = Int.random(in: 0..<4, using: &random) % alignment
                 let wanted = (0..<units - count).first { start in
                     start % alignment == residue && free[start..<start + count].allSatisfy { $0 }
                 }

@@ -10,7 +10,9 @@ import Testing
 
 @Suite(.timeLimit(.minutes(1)))
 struct BackEndTests {
-    private static let all = ["direct", "identity", "vp", "iommu", "vfio-type1:/dev/vfio/12", "iommufd", "iommufd:/dev/vfio/devices/vfio0"]
+    private static let all = [
+        "direct", "identity", "vp", "iommu", "vfio-type1:/dev/vfio/12", "iommufd", "iommufd:/dev/vfio/devices/vfio0",
+    ]
 
     private func make(_ specification: String, _ kernel: FakeKernel = FakeKernel(), limit: UInt64? = nil) throws -> any DMABackEnd {
         var settings = DMABackEndSettings(device: "d", account: LockedMemoryAccount(limit: limit), kernel: kernel)
@@ -48,7 +50,8 @@ struct BackEndTests {
                 #expect(mapping.segments.reduce(0) { $0 + UInt64($1.byteCount) } == run.byteCount)
                 if back.name != "direct" { #expect(mapping.segments.count == 1) }
                 #expect(reach(back, kernel, mapping) == (0..<UInt64(run.pageCount)).map { run.address + $0 << 12 })
-                try back.sync(mapping, offset: 4096 * UInt64(run.pageCount) - 1, byteCount: 1, for: index == 1 ? .processor : .device)
+                try back.sync(
+                    mapping, offset: 4096 * UInt64(run.pageCount) - 1, byteCount: 1, for: index == 1 ? .processor : .device)
                 #expect(throws: DMABackEndError.self) {
                     try back.sync(mapping, offset: run.byteCount, byteCount: 1, for: index == 1 ? .processor : .device)
                 }
@@ -100,7 +103,11 @@ struct BackEndTests {
         try back.unmap(mapping)
         #expect(!back.bus.isReachable(segment, .toDevice) && !back.bus.isReachable(segment, .toDevice))
         let faults = back.takeFaults()
-        #expect(faults.count == 2 && faults.recent.map(\.description) == Array(repeating: "d: \(Iova(rawValue: segment.address.rawValue)): not mapped", count: 2))
+        #expect(
+            faults.count == 2
+                && faults.recent.map(\.description)
+                    == Array(repeating: "d: \(Iova(rawValue: segment.address.rawValue)): not mapped", count: 2)
+        )
         #expect(back.takeFaults().count == 0)
     }
 
@@ -109,8 +116,9 @@ struct BackEndTests {
         for wrong in ["vfio", "", "Direct", "iommufd2", "direct:x"] {
             #expect(throws: DMABackEndError.unknown(name: wrong, known: DMABackEnds.names)) { _ = try make(wrong) }
         }
-        #expect("\(DMABackEndError.unknown(name: "vfio", known: DMABackEnds.names))"
-            == "no DMA back end is called vfio; there are direct, identity, vp, iommu, vfio-type1, iommufd")
+        #expect(
+            "\(DMABackEndError.unknown(name: "vfio", known: DMABackEnds.names))"
+                == "no DMA back end is called vfio; there are direct, identity, vp, iommu, vfio-type1, iommufd")
         #expect(throws: DMABackEndError.needsArgument(name: "vfio-type1", what: "a group's node, /dev/vfio/GROUP")) {
             _ = try make("vfio-type1")
         }
@@ -131,7 +139,8 @@ struct BackEndTests {
         }
         #expect(
             Set(kernel.calls) == [
-                0x3B64, 0x3B65, 0x3B66, 0x3B67, 0x3B68, 0x3B70, 0x3B71, 0x3B72, 0x3B76, 0x3B77, 0x3B78, 0x3B80, 0x3B81, 0x3B83, 0x3B85,
+                0x3B64, 0x3B65, 0x3B66, 0x3B67, 0x3B68, 0x3B70, 0x3B71, 0x3B72, 0x3B76, 0x3B77, 0x3B78, 0x3B80, 0x3B81, 0x3B83,
+                0x3B85,
                 0x3B86,
             ])
     }

@@ -139,8 +139,12 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
         }
     }
 
-    private func word(_ bytes: UnsafeMutableRawPointer, _ offset: Int) -> UInt64 { bytes.load(fromByteOffset: offset, as: UInt64.self) }
-    private func half(_ bytes: UnsafeMutableRawPointer, _ offset: Int) -> UInt32 { bytes.load(fromByteOffset: offset, as: UInt32.self) }
+    private func word(_ bytes: UnsafeMutableRawPointer, _ offset: Int) -> UInt64 {
+        bytes.load(fromByteOffset: offset, as: UInt64.self)
+    }
+    private func half(_ bytes: UnsafeMutableRawPointer, _ offset: Int) -> UInt32 {
+        bytes.load(fromByteOffset: offset, as: UInt32.self)
+    }
     private var granule: UInt64 { pageSizes & (~pageSizes &+ 1) }
 
     // MARK: type1
@@ -226,7 +230,8 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
             let (iova, length) = (word(bytes, 8), word(bytes, 16))
             guard size >= 48, isTracking, word(bytes, 24) == granule else { return -Int(EINVAL) }
             let pages = length / granule
-            guard word(bytes, 32) >= (pages + 63) / 64 * 8, let bitmap = UnsafeMutablePointer<UInt64>(bitPattern: UInt(word(bytes, 40)))
+            guard word(bytes, 32) >= (pages + 63) / 64 * 8,
+                let bitmap = UnsafeMutablePointer<UInt64>(bitPattern: UInt(word(bytes, 40)))
             else { return -Int(EINVAL) }
             guard let index = container.firstIndex(where: { $0.iova == iova && $0.size == length }) else { return -Int(EINVAL) }
             for page in container[index].dirty { bitmap[Int(page / 64)] |= 1 << (page % 64) }
@@ -322,7 +327,8 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
             var start = max(range.lowerBound, 4096)
             while start <= range.upperBound, range.upperBound - start >= length - 1 {
                 let last = start + (length - 1)
-                let ends = space.areas.filter { $0.iova <= last && start < $0.end }.map(\.end)
+                let ends =
+                    space.areas.filter { $0.iova <= last && start < $0.end }.map(\.end)
                     + space.reserved.filter { $0.overlaps(start...last) }.map { $0.upperBound &+ 1 }
                 guard let next = ends.max() else { return (start, 0) }
                 start = next
@@ -411,8 +417,10 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
             next = range.upperBound &+ 1
         }
         if next != 0 { holes.append(next...UInt64.max) }
-        for hole in holes where (space.areas.contains { $0.iova <= hole.upperBound && hole.lowerBound < $0.end })
-            || space.allowed.contains(where: { $0.overlaps(hole) }) { return -Int(EADDRINUSE) }
+        for hole in holes
+        where (space.areas.contains { $0.iova <= hole.upperBound && hole.lowerBound < $0.end })
+            || space.allowed.contains(where: { $0.overlaps(hole) })
+        { return -Int(EADDRINUSE) }
         space.reserved += holes
         spaces[id] = space
         attachments[device] = id

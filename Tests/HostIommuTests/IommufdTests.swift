@@ -71,7 +71,8 @@ struct IommufdTests {
         let run = try memory(8)
         let mappings = try spaces.map { try $0.map(run, .fromDevice) } + [try spaces[0].map(run, .toDevice)]
         #expect(iommufd.account.bytes == 8 * 4096 && kernel.locked == iommufd.account.bytes)
-        #expect(kernel.calls.count { $0 == CAUSEWAY_IOMMU_IOAS_MAP } == 1 && kernel.calls.count { $0 == CAUSEWAY_IOMMU_IOAS_COPY } == 3)
+        #expect(
+            kernel.calls.count { $0 == CAUSEWAY_IOMMU_IOAS_MAP } == 1 && kernel.calls.count { $0 == CAUSEWAY_IOMMU_IOAS_COPY } == 3)
         for (mapping, space) in zip(mappings, spaces + [spaces[0]]) {
             let seen = kernel.access(mapping.address.rawValue + 4096, writes: mapping.direction == .fromDevice, space: space.id)
             #expect(seen.map { UInt64(UInt(bitPattern: $0)) } == run.address + 4096)
@@ -128,7 +129,9 @@ struct IommufdTests {
 
     @Test func accounting() throws {
         #expect(try open(FakeKernel()).accounting() == .byUser)
-        #expect(try Iommufd(account: LockedMemoryAccount(limit: nil), accounting: .byProcess, kernel: FakeKernel()).accounting() == .byProcess)
+        #expect(
+            try Iommufd(account: LockedMemoryAccount(limit: nil), accounting: .byProcess, kernel: FakeKernel()).accounting()
+                == .byProcess)
         let kernel = FakeKernel()
         kernel.maySetOptions = false
         #expect(throws: DMABackEndError.kernel("IOMMU_OPTION (rlimit mode)", Errno(EPERM))) {
@@ -238,7 +241,8 @@ struct IommufdTests {
         let mapping = try first.map(mine, .toDevice, at: there)
         #expect(kernel.access(there.rawValue, writes: false, space: second.id) == nil)
         let other = try second.map(yours, .toDevice, at: there)
-        #expect(kernel.access(there.rawValue, writes: false, space: second.id).map { UInt64(UInt(bitPattern: $0)) } == yours.address)
+        #expect(
+            kernel.access(there.rawValue, writes: false, space: second.id).map { UInt64(UInt(bitPattern: $0)) } == yours.address)
         // A mapping of the one is nothing to the other, though the addresses are the same.
         #expect(throws: DMABackEndError.notMapped) { try second.unmap(mapping) }
         try first.unmap(mapping)

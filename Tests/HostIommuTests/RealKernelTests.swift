@@ -65,9 +65,8 @@ struct RealKernelTests {
         #expect(throws: Errno(EINVAL)) { _ = try back.kernel.call(back.container, CAUSEWAY_VFIO_IOMMU_MAP_DMA, &overlay) }
         if back.info.dirty != nil {
             try back.startDirtyTracking()
-            // Without help of the device's driver every page pinned for writing counts as written, and no other.
-            #expect(try back.takeDirty(mappings[0]) == Array(repeating: true, count: 16))
-            #expect(try back.takeDirty(mappings[1]) == Array(repeating: false, count: 16))
+            // Without help of the device's driver every mapped page counts as written, also one that devices may only read.
+            for mapping in mappings { #expect(try back.takeDirty(mapping) == Array(repeating: true, count: 16)) }
             try back.stopDirtyTracking()
         }
         for mapping in mappings { try back.unmap(mapping) }

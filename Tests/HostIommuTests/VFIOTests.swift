@@ -153,8 +153,9 @@ struct VFIOTests {
             _ = try back.map(run, .toDevice)
         }
         #expect(kernel.calls.count == before)
-        #expect("\(DMABackEndError.lockedMemory(needed: 16384, left: 8192, limit: 40960))"
-            == "16384 bytes would have to be locked in memory, and 8192 of 40960 bytes are left (ulimit -l)")
+        #expect(
+            "\(DMABackEndError.lockedMemory(needed: 16384, left: 8192, limit: 40960))"
+                == "16384 bytes would have to be locked in memory, and 8192 of 40960 bytes are left (ulimit -l)")
         // Something else of this process has locked memory meanwhile: the kernel refuses, and everything is as before.
         kernel.lockLimit = 0
         #expect(throws: DMABackEndError.self) { _ = try back.map(try memory(1), .toDevice) }
@@ -270,7 +271,9 @@ struct VFIOTests {
         let back = try VFIOContainer(group: "/dev/vfio/12", account: account, kernel: kernel)
         var live: [(mapping: BackEndMapping, run: MemoryRun)] = []
         func taken(_ start: UInt64, _ count: UInt64) -> Bool {
-            live.contains { $0.mapping.address.rawValue < start + count && start < $0.mapping.address.rawValue + $0.mapping.byteCount }
+            live.contains {
+                $0.mapping.address.rawValue < start + count && start < $0.mapping.address.rawValue + $0.mapping.byteCount
+            }
         }
         for _ in 0..<400 {
             if Int.random(in: 0..<5, using: &random) < 2, !live.isEmpty {
@@ -282,7 +285,8 @@ struct VFIOTests {
                 let locked = live.reduce(0) { $0 + $1.mapping.byteCount }
                 let fits: Bool
                 if let wanted {
-                    fits = kernel.usable.contains { $0.contains(wanted.rawValue) && $0.contains(wanted.rawValue + run.byteCount - 1) }
+                    fits =
+                        kernel.usable.contains { $0.contains(wanted.rawValue) && $0.contains(wanted.rawValue + run.byteCount - 1) }
                         && !taken(wanted.rawValue, run.byteCount)
                 } else {
                     // Somewhere there is room.
@@ -310,4 +314,3 @@ struct VFIOTests {
         }
     }
 }
-

@@ -70,10 +70,11 @@ struct ConcurrentInterruptTests {
             }
         }
         let router = try threads(1) { _ in
-            for round in 0... where tally.running.load(ordering: .acquiring) > 0 || round < 6 {
+            var round = 0
+            while tally.running.load(ordering: .acquiring) > 0 {
                 try? vectors.route(round % 3, to: .eventDescriptor(events[round & 1]))
                 try? vectors.route(round % 3, to: .message(InterruptMessage(address: 0, data: 0), to: bells[round & 1]))
-                if tally.running.load(ordering: .acquiring) == 0 && round >= 6 { break }
+                round += 1
             }
         }
         let taker = try threads(1) { _ in

@@ -15,7 +15,11 @@ import XenWire
 private final class Mailbox: InterruptMessagePort {
     let messages = Mutex<[InterruptMessage]>([])
     func send(_ message: InterruptMessage) { messages.withLock { $0.append(message) } }
-    func take() -> [InterruptMessage] { messages.withLock { all in defer { all = [] }; return all } }
+    func take() -> [InterruptMessage] {
+        messages.withLock { all in
+            defer { all = [] }; return all
+        }
+    }
 }
 
 private func counter() throws -> Descriptor { Descriptor(owning: causeway_eventfd()) }
@@ -202,7 +206,10 @@ struct InterruptTests {
         let capacity = 64
         let table = InterruptTable(capacity: capacity)
         struct Vector { var count: UInt64 = 0, isMasked = false, target = 0, sent: UInt64 = 0 }
-        struct Device { var ends: (vectors: InterruptVectors, source: InterruptSource), entries: Range<Int>, model: [Vector], boxes: [Mailbox], events: [Descriptor] }
+        struct Device {
+            var ends: (vectors: InterruptVectors, source: InterruptSource), entries: Range<Int>, model: [Vector], boxes: [Mailbox],
+                events: [Descriptor]
+        }
         var devices: [Device] = []
         var faults: UInt64 = 0
         /// What the obvious one does when a vector may have something to deliver; `fresh`: the count has just left zero, or the way was opened.
