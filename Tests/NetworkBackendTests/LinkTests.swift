@@ -23,6 +23,8 @@ final class Cable {
     let service: NetworkBackendService<InProcessHypervisor>
     let wires: [Wire]
     let paths: [DevicePaths]
+    /// Made before anything is counted: domains and their connections stay.
+    let guests: [InProcessHypervisor]
     let collector = LineCollector()
     private let thread: WorkerThread
 
@@ -30,6 +32,7 @@ final class Cable {
         var options = given
         // Each end on a thread of its own.
         options.reactors = 2
+        guests = (1...2).map { [host] in host.domain($0) }
         let client = try host.store.connectInProcess(domain: .zero)
         toolstack = DeviceDirectories(store: client)
         wires = [try Wire("first"), try Wire("second")]
@@ -53,7 +56,7 @@ final class Cable {
 
     func connect(_ index: Int, _ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<InProcessHypervisor> {
         let frontend = try NetworkFrontend(
-            hypervisor: host.domain(UInt16(index + 1)), number: 0, device: wires[index].network, options: options)
+            hypervisor: guests[index], number: 0, device: wires[index].network, options: options)
         do { try frontend.connect(timeoutMilliseconds: 5000) } catch { throw TimedOut("\(error); backend: \(collector.all)") }
         return frontend
     }
