@@ -50,7 +50,8 @@ final class Cable {
         thread = try WorkerThread(name: "netback") { try? service.run() }
         paths = try (1...2).map { domain in
             try DeviceDirectories(store: client).create(
-                VifSpecification(parsing: "mac=00:16:3e:01:02:0\(domain),mtu=9000,peer=\(3 - domain)/0"), frontend: DomainID(UInt16(domain)))
+                VifSpecification(parsing: "mac=00:16:3e:01:02:0\(domain),mtu=9000,peer=\(3 - domain)/0"),
+                frontend: DomainID(UInt16(domain)))
         }
     }
 
@@ -142,7 +143,8 @@ struct LinkTests {
         if size <= payload {
             try cable.wires[0].send(frame, header: TestFrames.segmented(size: size, over: version))
         } else {
-            try cable.wires[0].send(Array(TestFrames.tcp(payload: 5000, over: version)), header: TestFrames.segmented(size: size, over: version))
+            try cable.wires[0].send(
+                Array(TestFrames.tcp(payload: 5000, over: version)), header: TestFrames.segmented(size: size, over: version))
         }
         var bytes: [UInt8] = []
         for index in 0..<count {
@@ -167,7 +169,8 @@ struct LinkTests {
             }
             bytes += got.frame.dropFirst(headers)
         }
-        expectSame(bytes, size <= payload ? frame.dropFirst(headers) : TestFrames.tcp(payload: 5000, over: version).dropFirst(headers))
+        expectSame(
+            bytes, size <= payload ? frame.dropFirst(headers) : TestFrames.tcp(payload: 5000, over: version).dropFirst(headers))
         // The other way large packets go whole: only one end lacks what it takes.
         for frontend in frontends { frontend.close() }
         cable.stop()
