@@ -38,7 +38,9 @@ struct FeatureMatrixTests {
     }
 
     /// A pair with ports at its ends.
-    private func connected(_ item: Case) throws -> (NetworkPair, NetworkFrontend<some Hypervisor>, inside: FramePort, outside: FramePort) {
+    private func connected(_ item: Case) throws -> (
+        NetworkPair, NetworkFrontend<some Hypervisor>, inside: FramePort, outside: FramePort
+    ) {
         var back = NetworkBackendOptions()
         var front = NetworkFrontendOptions()
         if !item.backend { back.features.remove(item.feature) }
@@ -63,17 +65,23 @@ struct FeatureMatrixTests {
         let agreed = features(item)
         // The store says what each side has by itself.
         let keys: [NetworkFeatures: String] = [
-            .scatterGather: "feature-sg", .tcp4: "feature-gso-tcpv4", .tcp6: "feature-gso-tcpv6", .checksum6: "feature-ipv6-csum-offload",
+            .scatterGather: "feature-sg", .tcp4: "feature-gso-tcpv4", .tcp6: "feature-gso-tcpv6",
+            .checksum6: "feature-ipv6-csum-offload",
             .checksum4: "feature-no-csum-offload",
         ]
         let key = try #require(keys[item.feature])
         let (word, missing) = item.feature == .checksum4 ? ("1", "1") : ("1", "0")
         for (path, has) in [(pair.paths.backendPath, item.backend), (pair.paths.frontendPath, item.frontend)] {
             let text = try pair.toolstack.store.value(path + "/" + key)
-            if item.feature == .checksum4 { #expect(text == (has ? nil : missing)) } else { #expect(text == (has ? word : missing)) }
+            if item.feature == .checksum4 {
+                #expect(text == (has ? nil : missing))
+            } else {
+                #expect(text == (has ? word : missing))
+            }
         }
         // Either device is told what the other side takes.
-        #expect(inside.device.offloads == agreed.abilities.deviceOffloads && outside.device.offloads == agreed.abilities.deviceOffloads)
+        #expect(
+            inside.device.offloads == agreed.abilities.deviceOffloads && outside.device.offloads == agreed.abilities.deviceOffloads)
 
         for (from, to) in [(inside, outside), (outside, inside)] {
             // Small frames go through, whatever is agreed.
@@ -233,7 +241,10 @@ struct FeatureMatrixTests {
             // 1: IPv4, 2: TCP over it; 4 and 8 the same for IPv6. In the slot stands the bit's number.
             let plain: UInt32 = version == 4 ? 1 : 4
             let number: UInt8? =
-                algorithm == 0 ? nil : transport == .tcp && types & plain << 1 != 0 ? (version == 4 ? 1 : 3) : types & plain != 0 ? (version == 4 ? 0 : 2) : nil
+                algorithm == 0
+                ? nil
+                : transport == .tcp && types & plain << 1 != 0
+                    ? (version == 4 ? 1 : 3) : types & plain != 0 ? (version == 4 ? 0 : 2) : nil
             #expect(response.flags.contains(.extraInfo) == (number != nil), "IPv\(version) \(transport)")
             guard response.flags.contains(.extraInfo) else { continue }
             let extra = try raw.received().extra

@@ -183,7 +183,8 @@ struct HostileBackendLifeTests {
     @Test(arguments: ["id", "type", "status", "size", "index"]) func C22_answersOnTheControlRing(_ lie: String) throws {
         let raw = try RawBackend(controlRing: true, goesLive: false)
         try raw.attach()
-        let keys = try NetworkRequestKeys.read(from: raw.store, at: raw.paths.frontendPath, offer: NetworkOffer(splitChannels: false))
+        let keys = try NetworkRequestKeys.read(
+            from: raw.store, at: raw.paths.frontendPath, offer: NetworkOffer(splitChannels: false))
         let control = try #require(keys.control)
         let page = try raw.hypervisor.mapContiguous([control.ring], of: DomainID(1), access: .readWrite)
         let bell = try raw.hypervisor.bindChannel(remote: DomainID(1), port: control.port)
@@ -226,7 +227,9 @@ struct HostileBackendLifeTests {
     @Test(arguments: ["nothing", "one of three", "no rings"]) func C23_C27_aBackendThatDoesNotAnswer(_ kind: String) throws {
         let raw = try RawBackend()
         var sent = 0
-        while sent < 50_000, raw.wire.offer(plainFrame(200, seed: sent)) || eventually(20, { raw.wire.offer(plainFrame(200, seed: sent)) }) { sent += 1 }
+        while sent < 50_000,
+            raw.wire.offer(plainFrame(200, seed: sent)) || eventually(20, { raw.wire.offer(plainFrame(200, seed: sent)) })
+        { sent += 1 }
         #expect(sent < 50_000, "the wire is full, as a cable's end is")
         #expect(raw.frontend.statistics[0].transmitted <= 256)
         let memory = residentKilobytes()
@@ -256,10 +259,12 @@ struct HostileBackendLifeTests {
         let pair = try NetworkPair(backendDomain: 5)
         let frontend = try pair.connect()
         var backend = pair.backend
-        for (round, change) in ([
-            { $0.features = [.scatterGather] }, { $0.features = [] }, { $0.controlRing = false }, { $0.splitChannels = false },
-            { $0.grantMappings = 3 }, { _ in },
-        ] as [(inout NetworkBackendOptions) -> Void]).enumerated() {
+        for (round, change)
+            in ([
+                { $0.features = [.scatterGather] }, { $0.features = [] }, { $0.controlRing = false }, { $0.splitChannels = false },
+                { $0.grantMappings = 3 }, { _ in },
+            ] as [(inout NetworkBackendOptions) -> Void]).enumerated()
+        {
             backend.kill()
             var options = NetworkBackendOptions()
             change(&options)
@@ -280,7 +285,8 @@ struct HostileBackendLifeTests {
 
     /// The toolstack's word on who the backend is, and what else may stand there.
     @Test(arguments: [
-        ("backend", "/local/domain/7/backend/vif/1/0"), ("backend", "/local/domain/1/data"), ("backend", ""), ("backend", "../../0"),
+        ("backend", "/local/domain/7/backend/vif/1/0"), ("backend", "/local/domain/1/data"), ("backend", ""),
+        ("backend", "../../0"),
         ("backend-id", "7"), ("backend-id", "-1"), ("backend-id", "99999"), ("backend-id", "junk"),
     ]) func C26_anotherBackendsDirectory(_ key: String, _ value: String) throws {
         let host = InProcessHost()

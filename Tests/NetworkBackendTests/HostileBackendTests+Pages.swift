@@ -20,7 +20,8 @@ struct HostileBackendPageTests {
         try raw.wire.send(plainFrame(100, seed: 1))
         let request = try #require(try raw.sent()).request
         let page = try raw.posted()
-        let kept = try raw.hypervisor.mapGrants([request.reference], of: DomainID(1), access: .readOnly)
+        let kept =
+            try raw.hypervisor.mapGrants([request.reference], of: DomainID(1), access: .readOnly)
             + raw.hypervisor.mapGrants([page.reference], of: DomainID(1), access: .readWrite)
         // Answered, and still mapped.
         raw.answer(request.id)
@@ -31,7 +32,9 @@ struct HostileBackendPageTests {
         raw.frontend.close()
         #expect(monotonicMilliseconds() - start < 1000)
         raw.letGo()
-        expectSame(kept[0].region.bytes(at: kept[0].offset, count: 100), plainFrame(100, seed: 1), "the page is there as long as it is mapped")
+        expectSame(
+            kept[0].region.bytes(at: kept[0].offset, count: 100), plainFrame(100, seed: 1),
+            "the page is there as long as it is mapped")
         kept[1].region.fill(kept[1].offset, count: 4096, with: 0xEE)
         // The next interface of this domain has pages of its own.
         let offer = try raw.host.domain(1).offerPages(600, to: .zero, access: .readWrite)
@@ -62,13 +65,15 @@ struct HostileBackendPageTests {
         // Every grant there is: references are small numbers.
         var seen = 0
         for reference in UInt32(0)..<2048 {
-            guard let grant = try? raw.hypervisor.mapGrants([GrantReference(reference)], of: DomainID(1), access: .readOnly).first else { continue }
+            guard let grant = try? raw.hypervisor.mapGrants([GrantReference(reference)], of: DomainID(1), access: .readOnly).first
+            else { continue }
             seen += 1
             let bytes = grant.region.bytes(at: grant.offset, count: 4096)
             if let frame = shown[reference] {
                 expectSame(bytes, frame + [UInt8](repeating: 0, count: 4096 - frame.count), "page \(reference)")
             } else {
-                let isRing = raw.keys.map { [$0.queues[0].transmit, $0.queues[0].receive].contains(GrantReference(reference)) } ?? false
+                let isRing =
+                    raw.keys.map { [$0.queues[0].transmit, $0.queues[0].receive].contains(GrantReference(reference)) } ?? false
                 #expect(isRing || bytes.allSatisfy { $0 == 0 }, "page \(reference)")
             }
             raw.hypervisor.unmapGrants([grant])
@@ -80,7 +85,9 @@ struct HostileBackendPageTests {
     /// Every kind of error on the receive ring, then all of them at once: each page is on the ring exactly once.
     @Test func C4_everyPageHasOneOwner() throws {
         let raw = try RawBackend()
-        func response(_ status: Int, _ offset: Int = 0, _ flags: ReceiveFlags = [], _ shift: UInt16 = 0) -> (ReceiveRequest) -> ReceiveSlot {
+        func response(_ status: Int, _ offset: Int = 0, _ flags: ReceiveFlags = [], _ shift: UInt16 = 0) -> (ReceiveRequest) ->
+            ReceiveSlot
+        {
             { ReceiveSlot(ReceiveResponse(id: $0.id &+ shift, offset: UInt16(offset), flags: flags, status: Int16(status))) }
         }
         let extra: (ReceiveRequest) -> ReceiveSlot = { _ in ReceiveSlot(ExtraInfo(segmenting: .tcp4, size: 0)) }
@@ -121,7 +128,9 @@ struct HostileBackendPageTests {
             mapped[0].region.write(frame.bytes, at: mapped[0].offset)
             // The words that hold the header's length, and the protocol: TCP or UDP.
             let first = frame.bytes[12..<16].enumerated().reduce(UInt32(0)) { $0 | UInt32($1.element) << (8 * UInt32($1.offset)) }
-            let racer = try Racer(mapped[0].region, target: mapped[0].offset + 12, [[first, first & 0xFF00_FFFF | 0x0047_0000], [0x0100_0000, 0x0100_0001]])
+            let racer = try Racer(
+                mapped[0].region, target: mapped[0].offset + 12,
+                [[first, first & 0xFF00_FFFF | 0x0047_0000], [0x0100_0000, 0x0100_0001]])
             let protocolRacer = try Racer(mapped[0].region, target: mapped[0].offset + 20, [[0x0640_0000, 0x1140_0000]])
             raw.receive.push(ReceiveSlot(ReceiveResponse(id: page.id, flags: .checksumBlank, status: Int16(frame.bytes.count))))
             _ = raw.receive.publish()
@@ -133,7 +142,8 @@ struct HostileBackendPageTests {
             guard let got else { continue }
             let start = 14 + Int(got.frame[14] & 15) * 4
             let field = got.frame[23] == 6 ? 16 : 6
-            #expect(Array(got.header) == [1, 0, 0, 0, 0, 0, UInt8(start), 0, UInt8(field), 0], "round \(round): \(got.frame[12..<24])")
+            #expect(
+                Array(got.header) == [1, 0, 0, 0, 0, 0, UInt8(start), 0, UInt8(field), 0], "round \(round): \(got.frame[12..<24])")
         }
         #expect(try raw.serves())
         raw.end()

@@ -16,7 +16,9 @@ import XenWire
 
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct HostileBackendTests {
-    private func response(_ status: Int, offset: Int = 0, flags: ReceiveFlags = [], idOffset: UInt16 = 0) -> (ReceiveRequest) -> ReceiveSlot {
+    private func response(_ status: Int, offset: Int = 0, flags: ReceiveFlags = [], idOffset: UInt16 = 0) -> (ReceiveRequest) ->
+        ReceiveSlot
+    {
         { ReceiveSlot(ReceiveResponse(id: $0.id &+ idOffset, offset: UInt16(offset), flags: flags, status: Int16(status))) }
     }
 
@@ -31,11 +33,14 @@ struct HostileBackendTests {
             try raw.give((0..<count).map { response(100, flags: $0 + 1 < count ? .moreData : []) })
         }
         for type: UInt64 in [0, 3, 255] {
-            try raw.give([response(100, flags: .extraInfo), { _ in
-                var extra = ExtraInfo(segmenting: .tcp4, size: 0)
-                extra.word |= type << 32
-                return ReceiveSlot(extra)
-            }])
+            try raw.give([
+                response(100, flags: .extraInfo),
+                { _ in
+                    var extra = ExtraInfo(segmenting: .tcp4, size: 0)
+                    extra.word |= type << 32
+                    return ReceiveSlot(extra)
+                },
+            ])
         }
         // Marked for work that does not fit.
         try raw.give([response(100, flags: .checksumBlank)])

@@ -60,7 +60,8 @@ struct HostileConnectTests {
         let baseline = pair.host.usage
         let spare = try RawQueue(pair.guest, .zero)
         for key in ["tx-ring-ref", "rx-ring-ref", "event-channel"] {
-            let raw = try RawVif(pair, keys: ["queue-0/\(key)": spare.keys[key] ?? "", "queue-1/\(key)": spare.keys[key] ?? ""], queues: 2)
+            let raw = try RawVif(
+                pair, keys: ["queue-0/\(key)": spare.keys[key] ?? "", "queue-1/\(key)": spare.keys[key] ?? ""], queues: 2)
             try raw.wait(for: [.connected, .closing])
             for queue in 0..<2 { raw.send([raw.request(size: 60)], queue: queue) }
             for seed in 0..<5 { try pair.backWire.send(plainFrame(60, seed: seed)) }
@@ -206,14 +207,17 @@ struct HostileConnectTests {
     }
 
     /// Keys that say something odd: the connection is refused with a reason, or the key counts as missing.
-    @Test(arguments: [
-        (["feature-sg": "7"], false), (["feature-gso-tcpv4": "x"], false), (["feature-rx-notify": "-1"], false), (["request-rx-copy": "2"], false),
-        (["feature-no-csum-offload": "999999999999"], false), (["request-multicast-control": "yes"], false),
-        (["event-channel-ctrl": ""], true), (["ctrl-ring-ref": "-3"], true),
-        (["xdp-headroom": "0"], false), (["xdp-headroom": "4294967296"], false), (["xdp-headroom": "junk"], false),
-        (["mac": "ff:ff:ff:ff:ff:ff"], false), (["mac": "junk"], false), (["rate": "1,1"], false), (["mtu": "9"], false),
-        (["request-rx-copy": ""], false), (["feature-gso-tcpv6": "1", "feature-ipv6-csum-offload": ""], false),
-    ] as [([String: String], Bool)]) func B29_keysOfTheFrontends(_ keys: [String: String], isRefused: Bool) throws {
+    @Test(
+        arguments: [
+            (["feature-sg": "7"], false), (["feature-gso-tcpv4": "x"], false), (["feature-rx-notify": "-1"], false),
+            (["request-rx-copy": "2"], false),
+            (["feature-no-csum-offload": "999999999999"], false), (["request-multicast-control": "yes"], false),
+            (["event-channel-ctrl": ""], true), (["ctrl-ring-ref": "-3"], true),
+            (["xdp-headroom": "0"], false), (["xdp-headroom": "4294967296"], false), (["xdp-headroom": "junk"], false),
+            (["mac": "ff:ff:ff:ff:ff:ff"], false), (["mac": "junk"], false), (["rate": "1,1"], false), (["mtu": "9"], false),
+            (["request-rx-copy": ""], false), (["feature-gso-tcpv6": "1", "feature-ipv6-csum-offload": ""], false),
+        ] as [([String: String], Bool)]) func B29_keysOfTheFrontends(_ keys: [String: String], isRefused: Bool) throws
+    {
         let seen = Mutex<[NetworkSettings]>([])
         let pair = try NetworkPair(start: { host, device in
             let hypervisor = host.domain(0)

@@ -87,7 +87,10 @@ struct HostileControlTests {
                 defer { isOver.store(true, ordering: .relaxed) }
                 for turn in 0..<30 + round {
                     let address = MACAddress(littleEndian: 1 | UInt64(turn % 66) << 8)
-                    raw.send([raw.request(size: 0, flags: .extraInfo), TransmitSlot(ExtraInfo(multicast: address, isAdded: turn % 3 != 0))])
+                    raw.send([
+                        raw.request(size: 0, flags: .extraInfo),
+                        TransmitSlot(ExtraInfo(multicast: address, isAdded: turn % 3 != 0)),
+                    ])
                     if turn % 8 == 7 { _ = try raw.answers(16) }
                 }
                 try raw.closeForAnother()
@@ -104,7 +107,9 @@ struct HostileControlTests {
         let page = raw.data.references[50].rawValue
         var arrived = 0
         for round in 0..<soak(300) {
-            for queue in 0..<2 { while raw.queues[queue].receive.outstanding < 3 { raw.post([queue * 20 + round % 20], queue: queue) } }
+            for queue in 0..<2 {
+                while raw.queues[queue].receive.outstanding < 3 { raw.post([queue * 20 + round % 20], queue: queue) }
+            }
             try pair.backWire.send(TestFrame(version: 4, transport: .tcp, payload: 10, flow: UInt8(round % 200)).bytes)
             raw.data.region.store(UInt64(truncatingIfNeeded: round), at: 50 * 4096)
             switch round % 5 {
@@ -158,7 +163,11 @@ struct HostileControlTests {
         var credit = 131_072
         for page in 0..<32 { raw.data.region.fill(page * 4096, count: 4096, with: 2) }
         while credit >= 65_520 {
-            raw.send((0..<16).map { raw.request(page: $0, size: $0 == 0 ? 65_520 : 4096 - ($0 == 15 ? 16 : 0), flags: $0 < 15 ? .moreData : [], id: $0) })
+            raw.send(
+                (0..<16).map {
+                    raw.request(
+                        page: $0, size: $0 == 0 ? 65_520 : 4096 - ($0 == 15 ? 16 : 0), flags: $0 < 15 ? .moreData : [], id: $0)
+                })
             _ = try raw.answers(16)
             _ = try pair.backWire.receive()
             credit -= 65_520

@@ -13,7 +13,8 @@ import XenWire
 
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct HostileFrontendTests {
-    private func connected(_ options: NetworkBackendOptions = .init(), keys: [String: String] = [:]) throws -> (NetworkPair, RawVif) {
+    private func connected(_ options: NetworkBackendOptions = .init(), keys: [String: String] = [:]) throws -> (NetworkPair, RawVif)
+    {
         let pair = try NetworkPair(options)
         let raw = try RawVif(pair, keys: keys)
         try raw.wait(for: [.connected])
@@ -66,7 +67,9 @@ struct HostileFrontendTests {
             for place in 0..<3 {
                 raw.send(
                     (0..<3).map { index in
-                        var request = raw.request(page: index, size: index == 0 ? 300 : 100, flags: index < 2 ? .moreData : [], id: index).request
+                        var request = raw.request(
+                            page: index, size: index == 0 ? 300 : 100, flags: index < 2 ? .moreData : [], id: index
+                        ).request
                         if index == place { request.reference = GrantReference(bad) }
                         return TransmitSlot(request)
                     })
@@ -104,7 +107,9 @@ struct HostileFrontendTests {
         udp[14] = 0x45
         udp[17] = 46
         udp[23] = 17
-        for (change, status) in [((14, 0x45), NetworkStatus.okay), ((14, 0x4F), .error), ((14, 0x41), .error), ((23, 1), .error), ((20, 0x20), .error)] {
+        for (change, status) in [
+            ((14, 0x45), NetworkStatus.okay), ((14, 0x4F), .error), ((14, 0x41), .error), ((23, 1), .error), ((20, 0x20), .error),
+        ] {
             var frame = udp
             frame[change.0] = UInt8(change.1)
             raw.data.region.write(frame, at: 0)
@@ -165,7 +170,9 @@ struct HostileFrontendTests {
         for count in edges {
             for offset in edges {
                 let fits = UInt64(count) + UInt64(offset) <= 128
-                #expect(try raw.ask(6, reference, count, offset).status == (fits ? .success : .invalidParameter), "\(count) from \(offset)")
+                #expect(
+                    try raw.ask(6, reference, count, offset).status == (fits ? .success : .invalidParameter),
+                    "\(count) from \(offset)")
             }
         }
         raw.data.region.store(UInt32(1), at: 50 * 4096)
@@ -184,7 +191,8 @@ struct HostileFrontendTests {
         #expect(try raw.ask(8, 1).status == .invalidParameter)
         let list = raw.data.references[60].rawValue
         for index in 0..<30 {
-            raw.data.region.store(GrantMappingEntry(reference: raw.data.references[index], isReadOnly: false).word, at: 60 * 4096 + 8 * index)
+            raw.data.region.store(
+                GrantMappingEntry(reference: raw.data.references[index], isReadOnly: false).word, at: 60 * 4096 + 8 * index)
         }
         for count: UInt32 in [0, 513, .max] { #expect(try raw.ask(9, 0, list, count).status == .invalidParameter) }
         #expect(try raw.ask(9, 0, 31_000, 1).status == .invalidParameter)
@@ -227,7 +235,8 @@ struct HostileFrontendTests {
         let (pair, raw) = try connected()
         let list = raw.data.references[60].rawValue
         for index in 0..<60 {
-            raw.data.region.store(GrantMappingEntry(reference: raw.data.references[index], isReadOnly: false).word, at: 60 * 4096 + 8 * index)
+            raw.data.region.store(
+                GrantMappingEntry(reference: raw.data.references[index], isReadOnly: false).word, at: 60 * 4096 + 8 * index)
         }
         #expect(try raw.ask(9, 0, list, 60).status == .success)
         // Once around the ring, so that every slot has been used.

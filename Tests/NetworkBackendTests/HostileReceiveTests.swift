@@ -111,9 +111,10 @@ struct HostileReceiveTests {
         #expect(eventually { pair.backend.total.receiveExpired > sent * 9 / 10 }, "of \(sent) frames")
         for queue in 0..<2 { raw.post(Array(queue * 8..<queue * 8 + 8), queue: queue) }
         for seed in 0..<2 { try pair.backWire.send(plainFrame(99, seed: seed)) }
-        #expect(try eventually {
-            try (0..<2).contains { try raw.queues[$0].receive.nextResponse() != nil }
-        })
+        #expect(
+            try eventually {
+                try (0..<2).contains { try raw.queues[$0].receive.nextResponse() != nil }
+            })
         #expect(try raw.isServed())
         try raw.close()
         pair.backend.stop()
@@ -155,7 +156,8 @@ struct HostileReceiveTests {
     @Test(arguments: ["foreign", "read-only", "not granted", "ended meanwhile", "one page in all slots"])
     func B27_pagesThatCannotBeWritten(_ kind: String) throws {
         let (pair, raw) = try connected()
-        let bad = try raw.hypervisor.offerPages(1, to: kind == "foreign" ? DomainID(3) : .zero, access: kind == "read-only" ? .readOnly : .readWrite)
+        let bad = try raw.hypervisor.offerPages(
+            1, to: kind == "foreign" ? DomainID(3) : .zero, access: kind == "read-only" ? .readOnly : .readWrite)
         if kind == "ended meanwhile" { bad.withdraw() }
         let frame = plainFrame(12_000, seed: 3)
         for place in 0..<3 {
@@ -266,14 +268,18 @@ struct HostileReceiveTests {
             raw.send([raw.request(page: sent % 60, size: 1500, id: sent % 60)])
             sent += 1
             let deadline = monotonicMilliseconds() + 100
-            while answered < sent, monotonicMilliseconds() < deadline { if try raw.transmit.nextResponse() != nil { answered += 1 } }
+            while answered < sent, monotonicMilliseconds() < deadline {
+                if try raw.transmit.nextResponse() != nil { answered += 1 }
+            }
             if answered < sent { break }
         }
         #expect(answered == sent - 1, "\(answered) of \(sent)")
         let before = processorMilliseconds()
         sleepMilliseconds(200)
         #expect(processorMilliseconds() - before < 40, "waiting costs nothing")
-        for index in 0..<sent { expectSame(try pair.backWire.receive()?.frame ?? [], plainFrame(1500, seed: index), "frame \(index)") }
+        for index in 0..<sent {
+            expectSame(try pair.backWire.receive()?.frame ?? [], plainFrame(1500, seed: index), "frame \(index)")
+        }
         _ = try raw.answers(1)
         #expect(try raw.isServed())
         try raw.close()
@@ -312,7 +318,10 @@ struct HostileReceiveTests {
         try neighbour.wait(for: [.connected])
         func send(_ size: Int) throws -> NetworkStatus {
             raw.data.region.write(plainFrame(size), at: 0)
-            raw.send(size > 4096 ? [raw.request(size: size, flags: .moreData), raw.request(page: 1, size: size - 4096)] : [raw.request(size: size)])
+            raw.send(
+                size > 4096
+                    ? [raw.request(size: size, flags: .moreData), raw.request(page: 1, size: size - 4096)]
+                    : [raw.request(size: size)])
             return try raw.answers(size > 4096 ? 2 : 1)[0].status
         }
         #expect(try send(1500) == .okay)

@@ -91,7 +91,9 @@ struct HostileRingTests {
         for page in 0..<2 { raw.data.region.write(contents[page], at: page * 4096) }
         let (offsets, sizes) = ([0, 64], [100, 4000])
         var expected = Set<[UInt8]>()
-        for page in contents { for offset in offsets { for size in sizes { expected.insert(Array(page[offset..<offset + size])) } } }
+        for page in contents {
+            for offset in offsets { for size in sizes { expected.insert(Array(page[offset..<offset + size])) } }
+        }
         let racer = try Racer(
             raw.transmitPage.region,
             [

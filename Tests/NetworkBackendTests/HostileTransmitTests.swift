@@ -38,7 +38,11 @@ struct HostileTransmitTests {
                 var slots = (0..<4).map { index in
                     raw.request(page: index, size: index == 0 ? 400 : 100, flags: index < 3 ? .moreData : [], id: index).request
                 }
-                if round % 2 == 0 { slots[place].reference = GrantReference(31_000) } else { slots[place].size = place == 0 ? 10 : 4000 }
+                if round % 2 == 0 {
+                    slots[place].reference = GrantReference(31_000)
+                } else {
+                    slots[place].size = place == 0 ? 10 : 4000
+                }
                 raw.send(slots.map { TransmitSlot($0) })
                 expected += [.error, .error, .error, .error]
             }
@@ -115,13 +119,16 @@ struct HostileTransmitTests {
     }
 
     /// The n-th copy of a batch fails, for every n and in every way: its packet is refused, its neighbours are sent.
-    @Test(arguments: [GrantStatus.badGrantReference, .permissionDenied, .tryAgain]) func B8_eachCopyThatFails(_ status: GrantStatus) throws {
+    @Test(arguments: [GrantStatus.badGrantReference, .permissionDenied, .tryAgain]) func B8_eachCopyThatFails(_ status: GrantStatus)
+        throws
+    {
         let (pair, raw) = try connected()
         let baseline = pair.host.usage
         for number in 1...12 {
             pair.host.failMap(number: number, with: status)
             // Six packets of two slots, published at once.
-            raw.send((0..<12).map { raw.request(page: $0, size: $0 % 2 == 0 ? 200 : 100, flags: $0 % 2 == 0 ? .moreData : [], id: $0) })
+            raw.send(
+                (0..<12).map { raw.request(page: $0, size: $0 % 2 == 0 ? 200 : 100, flags: $0 % 2 == 0 ? .moreData : [], id: $0) })
             let refused = try raw.answers(12).filter { $0.status == .error }.map { Int($0.id) }
             #expect(refused.sorted() == [(number - 1) / 2 * 2, (number - 1) / 2 * 2 + 1], "copy \(number)")
             for _ in 0..<5 { #expect(try pair.backWire.receive()?.frame.count == 200) }
@@ -131,7 +138,8 @@ struct HostileTransmitTests {
         for number in 2...9 {
             pair.host.failMap(number: number, with: status)
             for page in 0..<8 {
-                raw.data.region.store(GrantMappingEntry(reference: raw.data.references[page], isReadOnly: false).word, at: 60 * 4096 + 8 * page)
+                raw.data.region.store(
+                    GrantMappingEntry(reference: raw.data.references[page], isReadOnly: false).word, at: 60 * 4096 + 8 * page)
             }
             let list = raw.data.references[60].rawValue
             #expect(try raw.ask(9, 0, list, 8).status == .invalidParameter)
@@ -203,7 +211,9 @@ struct HostileTransmitTests {
             for cut in 1..<frame.payloadOffset + 2 { try check(frame, [cut, frame.bytes.count - cut]) }
             for start in 0..<4 {
                 let bytes = [Int](repeating: 1, count: 17)
-                try check(frame, start == 0 ? bytes + [frame.bytes.count - 17] : [17 * start] + bytes + [frame.bytes.count - 17 * start - 17])
+                try check(
+                    frame,
+                    start == 0 ? bytes + [frame.bytes.count - 17] : [17 * start] + bytes + [frame.bytes.count - 17 * start - 17])
             }
         }
         try raw.close()
@@ -230,7 +240,8 @@ struct HostileTransmitTests {
                     raw.data.region.write(Array(bytes[edges[page]..<edges[page + 1]]), at: page * 4096 + offset)
                     slots.append(
                         raw.request(
-                            page: page, offset: offset, size: page == 0 ? total : size, flags: page + 1 < count ? .moreData : [], id: page))
+                            page: page, offset: offset, size: page == 0 ? total : size, flags: page + 1 < count ? .moreData : [],
+                            id: page))
                 }
                 raw.send(slots)
                 #expect(try raw.answers(count).allSatisfy { $0.status == .okay })
@@ -272,15 +283,22 @@ struct HostileTransmitTests {
         static let all = [
             Fatal(testDescription: "a slot that crosses its page", slots: [(4000, 100, 0)], reason: "cross a page"),
             Fatal(testDescription: "an offset outside the page", slots: [(65_535, 100, 0)], reason: "cross a page"),
-            Fatal(testDescription: "a second slot that crosses its page", slots: [(0, 200, 4), (4095, 100, 0)], reason: "cross a page"),
+            Fatal(
+                testDescription: "a second slot that crosses its page", slots: [(0, 200, 4), (4095, 100, 0)], reason: "cross a page"
+            ),
             Fatal(testDescription: "a packet that goes on", slots: [(0, 100, 4)], reason: "goes on"),
             Fatal(testDescription: "an extra that goes on", slots: [(0, 100, 8)], extras: [0x01_05DC_0101], reason: "goes on"),
             Fatal(testDescription: "an extra of no known type", slots: [(0, 100, 8)], extras: [77], reason: "type 77"),
             Fatal(testDescription: "an extra of type 0", slots: [(0, 100, 8)], extras: [0], reason: "type 0"),
             Fatal(
-                testDescription: "the same extra twice", slots: [(0, 100, 8)], extras: [0x01_05DC_0101, 0x01_05DC_0001], reason: "twice"),
-            Fatal(testDescription: "segments of no size", slots: [(0, 100, 8)], extras: [0x01_0000_0001], reason: "segments of 0 bytes"),
-            Fatal(testDescription: "segmentation of no type", slots: [(0, 100, 8)], extras: [0x03_05DC_0001], reason: "segmentation of type 3"),
+                testDescription: "the same extra twice", slots: [(0, 100, 8)], extras: [0x01_05DC_0101, 0x01_05DC_0001],
+                reason: "twice"),
+            Fatal(
+                testDescription: "segments of no size", slots: [(0, 100, 8)], extras: [0x01_0000_0001],
+                reason: "segments of 0 bytes"),
+            Fatal(
+                testDescription: "segmentation of no type", slots: [(0, 100, 8)], extras: [0x03_05DC_0001],
+                reason: "segmentation of type 3"),
             Fatal(testDescription: "multicast with data", slots: [(0, 100, 12)], extras: [2], reason: "multicast"),
         ]
     }
@@ -330,7 +348,10 @@ struct HostileTransmitTests {
         let (pair, raw) = try connected()
         let honest = TestFrame(version: 4, transport: .tcp, payload: 2000).bytes
         // Total length, header length, data offset, fragment offset; each at its edges.
-        for (place, values) in [(16, [0, 0x13, 0x14, 0xFFFF]), (14, [0x4000, 0x4500, 0x4F00, 0x6500]), (46, [0x0010, 0x4F10, 0xF010]), (20, [1, 0x2000])] {
+        for (place, values) in [
+            (16, [0, 0x13, 0x14, 0xFFFF]), (14, [0x4000, 0x4500, 0x4F00, 0x6500]), (46, [0x0010, 0x4F10, 0xF010]),
+            (20, [1, 0x2000]),
+        ] {
             for value in values {
                 var frame = honest
                 frame[place] = UInt8(value >> 8)

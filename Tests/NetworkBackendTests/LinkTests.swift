@@ -22,9 +22,10 @@ final class Cable {
     let host = InProcessHost()
     let toolstack: DeviceDirectories
     let service: NetworkBackendService<InProcessHypervisor>
-    let guests: [InProcessHypervisor]
     let wires: [Wire]
     let paths: [DevicePaths]
+    /// Made before anything is counted: domains and their connections stay.
+    let guests: [InProcessHypervisor]
     let collector = LineCollector()
     private let thread: WorkerThread
 
@@ -32,7 +33,7 @@ final class Cable {
         var options = given
         // Each end on a thread of its own.
         options.reactors = 2
-        guests = [host.domain(1), host.domain(2)]
+        guests = (1...2).map { [host] in host.domain($0) }
         let client = try host.store.connectInProcess(domain: .zero)
         toolstack = DeviceDirectories(store: client)
         wires = [try Wire("first"), try Wire("second")]

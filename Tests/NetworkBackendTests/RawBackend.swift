@@ -31,7 +31,8 @@ final class RawBackend {
     /// - Parameters:
     ///   - trusted: what the toolstack says of this backend in the frontend's directory; nil: nothing.
     ///   - answering: shows the frontend a live backend before it returns; else the caller does.
-    init(controlRing: Bool = false, options: NetworkFrontendOptions = .init(), trusted: String? = nil, goesLive: Bool = true) throws {
+    init(controlRing: Bool = false, options: NetworkFrontendOptions = .init(), trusted: String? = nil, goesLive: Bool = true) throws
+    {
         hypervisor = host.domain(0)
         store = try host.store.connectInProcess(domain: .zero)
         wire = try Wire("front")
@@ -78,7 +79,9 @@ final class RawBackend {
         letGo()
         try say("6")
         let (store, path) = (store, paths.frontendPath)
-        guard try eventually(5000, { try store.state(of: path) == .initialising }) else { throw TimedOut("the frontend to begin anew: \(log.all)") }
+        guard try eventually(5000, { try store.state(of: path) == .initialising }) else {
+            throw TimedOut("the frontend to begin anew: \(log.all)")
+        }
         try say("2")
         try attach()
     }
@@ -96,10 +99,14 @@ final class RawBackend {
     /// The next page that the frontend posted.
     func posted() throws -> ReceiveRequest {
         var request: ReceiveRequest?
-        guard try eventually(2000, {
-            request = try self.receive.nextRequest()
-            return request != nil
-        }), let request else { throw TimedOut("a posted page") }
+        guard
+            try eventually(
+                2000,
+                {
+                    request = try self.receive.nextRequest()
+                    return request != nil
+                }), let request
+        else { throw TimedOut("a posted page") }
         return request
     }
 

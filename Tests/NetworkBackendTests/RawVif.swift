@@ -96,7 +96,8 @@ final class RawVif {
         }
         all.merge(keys) { $1 }
         try store.atomically { access throws(XenbusError) in
-            for name in try access.names(path) where name.hasPrefix("queue-") || all[name] == "" || name == "multi-queue-num-queues" {
+            for name in try access.names(path) where name.hasPrefix("queue-") || all[name] == "" || name == "multi-queue-num-queues"
+            {
                 try access.discardNode(path + "/" + name)
             }
             for (key, value) in all where value != "" { try access.put(path + "/" + key, value) }

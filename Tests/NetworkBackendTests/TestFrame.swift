@@ -19,7 +19,8 @@ struct TestFrame {
     ///   - tags: VLAN tags before the type.
     ///   - options: bytes of IPv4 options or of one IPv6 destination-options header; a multiple of 4, of 8 for IPv6.
     init(
-        version: Int, transport: Transport, payload: Int, tags: Int = 0, options: Int = 0, tcpOptions: Int = 0, flow: UInt8 = 0, seed: Int = 0
+        version: Int, transport: Transport, payload: Int, tags: Int = 0, options: Int = 0, tcpOptions: Int = 0, flow: UInt8 = 0,
+        seed: Int = 0
     ) {
         var bytes: [UInt8] = [0, 0x16, 0x3E, 1, 2, 3, 0, 0x16, 0x3E, 9, 9, 9]
         for tag in 0..<tags { bytes += [0x81, 0, 0, UInt8(tag + 1)] }
@@ -31,11 +32,15 @@ struct TestFrame {
         if version == 4 {
             let length = 20 + options + count
             addresses = [10, 0, 0, 1, 10, 0, 1, flow]
-            bytes += [0x45 + UInt8(options / 4), 0, UInt8(length >> 8 & 0xFF), UInt8(length & 0xFF), 0, 1, 0, 0, 64, transport.rawValue, 0, 0]
+            bytes += [
+                0x45 + UInt8(options / 4), 0, UInt8(length >> 8 & 0xFF), UInt8(length & 0xFF), 0, 1, 0, 0, 64, transport.rawValue,
+                0, 0,
+            ]
             bytes += addresses + [UInt8](repeating: 1, count: options)
         } else {
             let length = options + count
-            addresses = [0xFE, 0x80] + [UInt8](repeating: 0, count: 13) + [1, 0xFE, 0x80] + [UInt8](repeating: 0, count: 13) + [flow]
+            addresses =
+                [0xFE, 0x80] + [UInt8](repeating: 0, count: 13) + [1, 0xFE, 0x80] + [UInt8](repeating: 0, count: 13) + [flow]
             bytes += [0x60, 0, 0, 0, UInt8(length >> 8 & 0xFF), UInt8(length & 0xFF), options > 0 ? 60 : transport.rawValue, 64]
             bytes += addresses
             if options > 0 { bytes += [transport.rawValue, UInt8(options / 8 - 1)] + [UInt8](repeating: 0, count: options - 2) }
@@ -93,7 +98,8 @@ struct TestFrame {
     /// Whether the transport's checksum in `frame`, which has this frame's headers, is right.
     func isFinished(_ frame: [UInt8]) -> Bool {
         guard frame.count == bytes.count else { return false }
-        let addresses = bytes[networkOffset] >> 4 == 4 ? networkOffset + 12..<networkOffset + 20 : networkOffset + 8..<networkOffset + 40
+        let addresses =
+            bytes[networkOffset] >> 4 == 4 ? networkOffset + 12..<networkOffset + 20 : networkOffset + 8..<networkOffset + 40
         let data = Array(frame[addresses]) + Array(frame[transportOffset...])
         var sum = Int(transport.rawValue) + frame.count - transportOffset
         for index in data.indices { sum += Int(data[index]) << (index % 2 == 0 ? 8 : 0) }

@@ -17,6 +17,12 @@ nonisolated(unsafe) private let baseline = rig.host.usage
 private let limit = 6
 private let queueCount = 2
 
+private func word(_ bytes: [UInt8], _ at: Int) -> UInt32 {
+    var value: UInt32 = 0
+    for index in (0..<4).reversed() { value = value << 8 | UInt32(bytes[at + index]) }
+    return value
+}
+
 /// The settings as they should be.
 private struct Model {
     var algorithm: UInt32 = 0
@@ -49,7 +55,7 @@ private struct Model {
         case 6:
             if UInt64(b) + UInt64(c) > UInt64(mapping.count) { return (2, 0) }
             guard let bytes = bytes(a, Int(b) * 4) else { return (2, 0) }
-            let entries = (0..<Int(b)).map { index in (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[4 * index + $1]) << (8 * UInt32($1)) } }
+            let entries = (0..<Int(b)).map { word(bytes, 4 * $0) }
             if entries.contains(where: { $0 >= queueCount }) { return (2, 0) }
             for (index, entry) in entries.enumerated() { mapping[Int(c) + index] = entry }
         case 7:
@@ -70,7 +76,7 @@ private struct Model {
         let bytes = page.region.bytes(at: page.offset, count: Int(count) * 8)
         expectedStatuses = []
         for index in 0..<Int(count) {
-            let entry = (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[8 * index + $1]) << (8 * UInt32($1)) }
+            let entry = word(bytes, 8 * index)
             let isReadOnly = bytes[8 * index + 4] & 1 != 0
             var status: UInt32 = 0
             if isAdded {
