@@ -279,7 +279,8 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
-            if let trace { tell(trace, entry, status) }
+            // What was refused was told when it was assembled.
+            if let trace, entry.segmentCount > 0 { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }

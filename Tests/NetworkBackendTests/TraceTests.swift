@@ -137,7 +137,7 @@ struct TraceTests {
         raw.send([raw.request(page: 2, offset: 4000, size: 200, id: 6)])
         try raw.wait(for: [.closing])
         let records = try tracer.wait(for: 4)
-        #expect(records.count == 4)
+        try #require(records.count == 4, "\(records.map { "\($0.kind) \($0.text)" })")
         #expect(records[0].status == .error && records[0].text == "dropped: a slot of 500 bytes where 100 are left")
         #expect(records[0].slots.map(\.request.id) == [3, 4] && records[0].slots.map(\.request.size) == [100, 500])
         #expect(records[0].bytes.isEmpty)
