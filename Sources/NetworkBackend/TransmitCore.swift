@@ -279,8 +279,7 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
-            // What was refused has no bytes here, and was told of when it was.
-            if let trace, entry.byteCount > 0 { tell(trace, entry, status) }
+            if let trace { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }

@@ -183,7 +183,7 @@ struct TraceTests {
     @Test func aTraceOutlivesConnectionsAndEndsWithTheInterface() throws {
         let pair = try NetworkPair()
         // A trace of an interface that the backend has not found yet is refused.
-        #expect(eventually { !pair.backend.service.status.isEmpty })
+        #expect(eventually { !pair.backend.status.isEmpty })
         let baseline = pair.host.usage
         #expect(eventually { (try? pair.node("state")) == "2" })
         let tracer = try Tracer(pair.backend)
