@@ -174,6 +174,7 @@ struct TraceTests {
 
     @Test func aTraceOutlivesConnectionsAndEndsWithTheInterface() throws {
         let pair = try NetworkPair()
+        #expect(eventually { pair.backend.status.count == 1 }, "the backend finds its interface")
         let baseline = pair.host.usage
         let tracer = try Tracer(pair.backend)
         for round in 1...2 {
