@@ -74,9 +74,9 @@ final class RawBackend {
         }
     }
 
-    /// Closes and begins anew; the frontend offers new rings.
-    func startAgain() throws {
-        letGo()
+    /// Closes and begins anew; the frontend offers new rings. The old ones may stay mapped.
+    func startAgain(lettingGo: Bool = true) throws {
+        if lettingGo { letGo() }
         try say("6")
         let (store, path) = (store, paths.frontendPath)
         guard try eventually(5000, { try store.state(of: path) == .initialising }) else {
