@@ -81,13 +81,15 @@ let package = Package(
         room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
         room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
         room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
-        room("BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
+        room(
+            "BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
         room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
         room(
             "NetworkBackend",
             ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
-        room("NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+        room(
+            "NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
         room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor", "CNBDKit"]),
         .executableTarget(
@@ -135,9 +137,13 @@ let package = Package(
         tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
         .executableTarget(
             name: "frames-in-memory",
-            dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire"],
+            dependencies: [
+                "NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire",
+            ],
             path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),
-        .testTarget(name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter", "TestSupport"], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .testTarget(
+            name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter", "TestSupport"],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

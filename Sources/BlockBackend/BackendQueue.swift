@@ -59,7 +59,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     init(
         reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI,
         device: any BlockDevice,
-        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, pool: BouncePool? = nil, frontend: DomainID,
+        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, pool: BouncePool? = nil,
+        frontend: DomainID,
         hypervisor: any Hypervisor, start: QueueStart = .fresh(journal: nil),
         report: @escaping @Sendable (QueueReport) -> Void
     ) throws(Errno) {

@@ -118,7 +118,8 @@ extension QueueCore {
 
     /// The page's place in our frame map. Where there is no room for it, a page that never translates: its request fails, and only that.
     private func attach(_ grant: MappedGrant) -> Pfn {
-        dma.attach(grant.region, machine: grant.machine?(grant.region.pageCount))?.advanced(by: UInt64(grant.offset) >> frameShift) ?? Pfn(rawValue: .max)
+        dma.attach(grant.region, machine: grant.machine?(grant.region.pageCount))?.advanced(by: UInt64(grant.offset) >> frameShift)
+            ?? Pfn(rawValue: .max)
     }
 
     /// Copies an indirect request's segments into private memory, once, and validates the copies; `validRanges` has them.

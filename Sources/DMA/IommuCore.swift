@@ -39,8 +39,7 @@ struct IommuCore: ~Copyable {
     /// - Parameters:
     ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
     ///   - tableLimit: tables of 4 KiB.
-    init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20)
-    {
+    init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20) {
         self.device = device
         self.mode = mode
         self.batchLimit = max(1, batchLimit)

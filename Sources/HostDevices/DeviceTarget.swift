@@ -32,7 +32,9 @@ public enum DeviceTarget: Equatable, Sendable {
     /// What stands before `://`, if that is a URI's scheme.
     private static func scheme(of text: String) -> String? {
         guard let first = text.utf8.first, (0x61...0x7A).contains(first | 0x20) else { return nil }
-        let scheme = text.utf8.prefix { (0x61...0x7A).contains($0 | 0x20) || (0x30...0x39).contains($0) || $0 == 0x2B || $0 == 0x2D || $0 == 0x2E }
+        let scheme = text.utf8.prefix {
+            (0x61...0x7A).contains($0 | 0x20) || (0x30...0x39).contains($0) || $0 == 0x2B || $0 == 0x2D || $0 == 0x2E
+        }
         guard text.utf8.dropFirst(scheme.count).starts(with: "://".utf8) else { return nil }
         return String(decoding: scheme, as: UTF8.self).lowercased()
     }

@@ -23,7 +23,11 @@ extension FileProbe {
         geometry.physicalSectorSize = max(physical, geometry.logicalSectorSize)
         var flag: Int32 = 0
         if unsafe causeway_block_read_only(descriptor.rawValue, &flag) == 0, flag != 0 { geometry.isReadOnly = true }
-        if geometry.isReadOnly { geometry.canFlush = false } else { geometry.discard = try blockDiscard(descriptor, logical: logical) }
+        if geometry.isReadOnly {
+            geometry.canFlush = false
+        } else {
+            geometry.discard = try blockDiscard(descriptor, logical: logical)
+        }
     }
 
     /// A file's sectors are 512 bytes whatever it lies on, so that an image means the same on every host.

@@ -94,7 +94,11 @@ struct FileProbe {
         var geometry = BlockGeometry(byteCount: 0, isReadOnly: readOnly, canFlush: !readOnly)
         do throws(Errno) {
             geometry.byteCount = try Self.byteCount(descriptor, isBlockDevice: isBlockDevice)
-            if isBlockDevice { try Self.describeBlockDevice(descriptor, &geometry) } else { Self.describeFile(descriptor, &geometry) }
+            if isBlockDevice {
+                try Self.describeBlockDevice(descriptor, &geometry)
+            } else {
+                Self.describeFile(descriptor, &geometry)
+            }
         } catch {
             throw .system(name: path, doing: "read its geometry", error)
         }

@@ -26,7 +26,9 @@ public final class SocketNetwork: NetworkDevice {
     }
 
     /// Two ends; what is sent on one is received on the other.
-    public static func pair(_ name: String, mtu: Int = 1500, bufferBytes: Int = 4 << 20) throws(Errno) -> (SocketNetwork, SocketNetwork) {
+    public static func pair(_ name: String, mtu: Int = 1500, bufferBytes: Int = 4 << 20) throws(Errno) -> (
+        SocketNetwork, SocketNetwork
+    ) {
         var raw: (Int32, Int32) = (-1, -1)
         let result = unsafe withUnsafeMutableBytes(of: &raw) { bytes in
             unsafe causeway_datagram_pair(bytes.bindMemory(to: Int32.self).baseAddress, Int32(clamping: bufferBytes))

@@ -26,7 +26,8 @@ public final class TapDevice: NetworkDevice {
             if outlives { _ = try retryingInterrupts { causeway_tap_persist(keeper.rawValue, 1) } }
             _ = try retryingInterrupts { causeway_tap_attach_queue(keeper.rawValue, 0) }
         } catch {
-            throw .system(name: "tap \(name)", doing: error.rawValue == EINVAL ? "join it as one of several queues" : "open it", error)
+            throw .system(
+                name: "tap \(name)", doing: error.rawValue == EINVAL ? "join it as one of several queues" : "open it", error)
         }
     }
 

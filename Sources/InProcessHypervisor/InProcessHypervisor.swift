@@ -74,7 +74,9 @@ public final class InProcessHypervisor: Hypervisor {
     /// See `Hypervisor.grantRoom`.
     public func grantRoom() -> GrantRoom? {
         host.run { state in
-            state.core.usage(of: domain).map { GrantRoom(limit: state.core.limits.maptrack, used: $0.mappings, setting: "maptrack") }
+            state.core.usage(of: domain).map {
+                GrantRoom(limit: state.core.limits.maptrack, used: $0.mappings, setting: "maptrack")
+            }
         }
     }
 

@@ -28,7 +28,9 @@ package enum PacketSocket {
 
     package static func connect(_ path: String) throws(Errno) -> Descriptor {
         let socket = Descriptor(owning: try retryingInterrupts { Glibc.socket(AF_UNIX, type, 0) })
-        try retryingInterrupts { unsafe withAddress(path) { address, length in unsafe Glibc.connect(socket.rawValue, address, length) } }
+        try retryingInterrupts {
+            unsafe withAddress(path) { address, length in unsafe Glibc.connect(socket.rawValue, address, length) }
+        }
         return socket
     }
 

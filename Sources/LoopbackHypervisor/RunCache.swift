@@ -55,8 +55,10 @@ final class RunCache: Sendable {
     /// The run is nobody's any more. Its pages go when the last user of its region lets go.
     func drop(_ run: RunID) {
         let dropped = runs.withLock { runs in
-            [runs.removeValue(forKey: RunView(run: run, access: .readOnly)),
-             runs.removeValue(forKey: RunView(run: run, access: .readWrite))]
+            [
+                runs.removeValue(forKey: RunView(run: run, access: .readOnly)),
+                runs.removeValue(forKey: RunView(run: run, access: .readWrite)),
+            ]
         }
         _ = dropped
     }

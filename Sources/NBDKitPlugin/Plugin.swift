@@ -48,7 +48,8 @@ public func pluginInit() -> UnsafeMutablePointer<nbdkit_plugin>? {
         unsafe maximum?.pointee = 32 << 20
         return 0
     }
-    unsafe plugin.pointee.can_write = { _ in DiskExport.disk.map { $0.properties.info.contains(.readOnly) ? 0 : 1 } ?? failing(EIO) }
+    unsafe plugin.pointee.can_write = { _ in DiskExport.disk.map { $0.properties.info.contains(.readOnly) ? 0 : 1 } ?? failing(EIO)
+    }
     unsafe plugin.pointee.can_flush = { _ in 1 }
     // A flush that follows the write is all the protocol has; nbdkit sends it.
     unsafe plugin.pointee.can_fua = { _ in NBDKIT_FUA_EMULATE }
@@ -76,7 +77,9 @@ public func pluginInit() -> UnsafeMutablePointer<nbdkit_plugin>? {
     }
     unsafe plugin.pointee.trim = { _, count, offset, _ in
         guard let disk = DiskExport.disk else { return failing(EIO) }
-        do throws(BlockDiskError) { try disk.discard(at: offset, byteCount: UInt64(count), secure: false) } catch { return failing(error) }
+        do throws(BlockDiskError) { try disk.discard(at: offset, byteCount: UInt64(count), secure: false) } catch {
+            return failing(error)
+        }
         return 0
     }
     return unsafe plugin
@@ -100,7 +103,9 @@ private func note(_ text: String) {
 
 extension String {
     /// Safe as a printf format.
-    fileprivate var replacingPercents: String { self.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%") }
+    fileprivate var replacingPercents: String {
+        self.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%")
+    }
 }
 
 /// Sets the client's error and returns what every callback returns on failure.

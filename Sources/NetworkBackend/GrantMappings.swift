@@ -29,7 +29,9 @@ final class GrantMappings {
 
     /// The first byte of the page on the queue's bus; nil if it is not mapped, or not writable though it must be.
     @inline(__always)
-    func address(_ reference: GrantReference, writable: Bool) -> BusAddress? { index.address(reference.rawValue, writable: writable) }
+    func address(_ reference: GrantReference, writable: Bool) -> BusAddress? {
+        index.address(reference.rawValue, writable: writable)
+    }
 
     /// The page itself, for a tracer; nil if it is not mapped.
     func grant(_ reference: GrantReference) -> MappedGrant? { grants[reference.rawValue] }

@@ -181,7 +181,8 @@ final class InterfaceDriver: BackendDriver {
             throw .refused(number: 22, "\(error)")
         }
         let plan = InterfacePlan(
-            keys: keys, features: features, device: device, rate: settings.rate, hypervisor: hypervisor, frontend: path.device.frontend,
+            keys: keys, features: features, device: device, rate: settings.rate, hypervisor: hypervisor,
+            frontend: path.device.frontend,
             options: options, held: held, starts: starts)
         let (reactor, report) = (reactor, report)
         let made = reactor.run { () -> Result<InterfaceEngine, InterfaceBuildFailure> in
@@ -260,7 +261,9 @@ final class InterfaceDriver: BackendDriver {
         self.engine = engine
         do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
         traces.connected(path.device, engine)
-        log("vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost")
+        log(
+            "vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost"
+        )
     }
 
     /// What each queue begins with.

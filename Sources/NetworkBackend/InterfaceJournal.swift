@@ -116,7 +116,9 @@ struct InterfaceRecovery: Sendable {
         journal region: SharedRegion, of keys: NetworkQueueKeys, transmitRing: SharedRegion, receiveRing: SharedRegion
     ) throws(InterfaceRecoveryError) {
         typealias Layout = InterfaceJournal.Layout
-        guard region.byteCount >= Layout.byteCount, region.loadAcquiring(Layout.magic) == Layout.magicValue else { throw .noJournal }
+        guard region.byteCount >= Layout.byteCount, region.loadAcquiring(Layout.magic) == Layout.magicValue else {
+            throw .noJournal
+        }
         guard region.loadRelaxed(Layout.transmitRing) == keys.transmit.rawValue,
             region.loadRelaxed(Layout.receiveRing) == keys.receive.rawValue,
             region.loadRelaxed(Layout.port) == keys.port.rawValue,

@@ -51,7 +51,9 @@ final class InterfaceState {
             wanted?.remove(address.littleEndian)
             return true
         }
-        guard wanted?.contains(address.littleEndian) == true || (wanted?.count ?? 0) < Self.mostMulticastAddresses else { return false }
+        guard wanted?.contains(address.littleEndian) == true || (wanted?.count ?? 0) < Self.mostMulticastAddresses else {
+            return false
+        }
         wanted?.insert(address.littleEndian)
         return true
     }

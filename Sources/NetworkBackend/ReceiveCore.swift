@@ -380,7 +380,9 @@ struct ReceiveCore: ~Copyable {
         let spreads = interface.spreading.isActive
         let isPlain = offload.checksum == nil && offload.segmentation == nil && !spreads
         let room = dataSlots * Self.page
-        guard byteCount >= NetworkProtocol.headerSize, byteCount <= min(room, NetworkProtocol.maximumPacketSize) else { return drop() }
+        guard byteCount >= NetworkProtocol.headerSize, byteCount <= min(room, NetworkProtocol.maximumPacketSize) else {
+            return drop()
+        }
         if isPlain && interface.wanted == nil { return frame }
         // The page may be the frontend's: what is decided on is a copy.
         let head = QueueBuffers.stagedFrames * QueueBuffers.pagesPerFrame * Self.page
@@ -495,7 +497,8 @@ struct ReceiveCore: ~Copyable {
             respond(
                 slot,
                 ReceiveSlot(
-                    ReceiveResponse(id: request.id, flags: slot + 1 < count ? .moreData : [], status: NetworkStatus.error.rawValue)))
+                    ReceiveResponse(id: request.id, flags: slot + 1 < count ? .moreData : [], status: NetworkStatus.error.rawValue))
+            )
         }
         if let trace { trace.received(.error, byteCount: frame.byteCount) }
         dropPosted(count)

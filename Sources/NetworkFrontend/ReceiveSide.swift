@@ -147,7 +147,9 @@ struct ReceiveSide: ~Copyable {
 
     private mutating func deliver(_ marks: FrameMarks, _ isSpoilt: Bool, firstCount: Int) {
         // A first slot shorter than an Ethernet header (C9).
-        guard !isSpoilt, firstCount >= NetworkProtocol.headerSize, byteCount <= NetworkProtocol.maximumPacketSize else { return drop() }
+        guard !isSpoilt, firstCount >= NetworkProtocol.headerSize, byteCount <= NetworkProtocol.maximumPacketSize else {
+            return drop()
+        }
         let headCount = BusFrame.copyHead(
             parts.span, min(byteCount, FrameHeaders.mostBytes), on: bus, to: scratch, at: Self.page)
         guard let offload = FrameOffload(marks, in: scratch, head: Self.page, headCount: headCount, byteCount: byteCount) else {

@@ -36,7 +36,8 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
         if pages.isEmpty { try makeEngine(max(1, min(options.queues, Int(offer.queues)))) }
         guard pages.count <= Int(offer.queues) else {
             throw .malformed(
-                MalformedNode(backendPath + "/multi-queue-max-queues", "is \(offer.queues); this interface already has \(pages.count)"))
+                MalformedNode(
+                    backendPath + "/multi-queue-max-queues", "is \(offer.queues); this interface already has \(pages.count)"))
         }
         var features = options.features
         features.formIntersection(offer.features)

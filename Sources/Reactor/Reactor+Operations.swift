@@ -19,7 +19,8 @@ extension Reactor {
     /// Reads `byteCount` bytes at `offset` into `memory`.
     @unsafe
     package func beginRead(
-        _ file: ReactorFile, _ memory: UnsafeMutableRawPointer, _ byteCount: UInt32, at offset: UInt64, _ slot: ReactorSlot, tag: UInt32
+        _ file: ReactorFile, _ memory: UnsafeMutableRawPointer, _ byteCount: UInt32, at offset: UInt64, _ slot: ReactorSlot,
+        tag: UInt32
     ) {
         unsafe begin(file, slot, tag) { unsafe io_uring_prep_read($0, $1, memory, byteCount, offset) }
     }

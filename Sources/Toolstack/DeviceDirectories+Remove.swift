@@ -40,8 +40,7 @@ extension DeviceDirectories {
     }
 
     /// Writes `online` 0 and the backend's state 5 (unless it is closed already); false if the backend's directory is gone.
-    static func requestClosing(_ paths: DevicePaths, force: Bool, in store: some StoreAccess) throws(StoreError) -> Bool
-    {
+    static func requestClosing(_ paths: DevicePaths, force: Bool, in store: some StoreAccess) throws(StoreError) -> Bool {
         if force { try cleanUp(paths.frontendPath, in: store) }
         let state = paths.backendPath + "/state"
         guard let now = try store.value(state) else { return false }

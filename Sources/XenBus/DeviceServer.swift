@@ -139,7 +139,9 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
             var seen = Set(devices.keys)
             for guest in try client.names(root) {
                 for number in try client.names("\(root)/\(guest)") {
-                    if let id = BackendPath.device(of: "\(root)/\(guest)/\(number)", backend: domain, kind: kind) { seen.insert(id) }
+                    if let id = BackendPath.device(of: "\(root)/\(guest)/\(number)", backend: domain, kind: kind) {
+                        seen.insert(id)
+                    }
                 }
             }
             for id in seen { try follow(id, make) }

@@ -94,7 +94,9 @@ final class StoreLink: Sendable {
         sending.withLock { _ in
             var rest = bytes[...]
             do {
-                while !rest.isEmpty { rest = rest.dropFirst(try StoreSockets.send(descriptor.rawValue, rest, isSocket: isSocket, wait: true)) }
+                while !rest.isEmpty {
+                    rest = rest.dropFirst(try StoreSockets.send(descriptor.rawValue, rest, isSocket: isSocket, wait: true))
+                }
             } catch {
                 end("cannot send: \(error)")
             }
@@ -108,7 +110,9 @@ final class StoreLink: Sendable {
     }
 
     /// A payload of one string, without its NUL.
-    func text(_ payload: [UInt8]) -> String { String(decoding: payload.last == 0 ? payload.dropLast() : payload[...], as: UTF8.self) }
+    func text(_ payload: [UInt8]) -> String {
+        String(decoding: payload.last == 0 ? payload.dropLast() : payload[...], as: UTF8.self)
+    }
 
     /// A payload's strings.
     func strings(_ payload: [UInt8]) -> [String] {

@@ -68,7 +68,9 @@ public struct StoreMessage: Hashable, Sendable {
         var out: [UInt8] = []
         out.reserveCapacity(StoreWire.headerSize + payload.count)
         for word in [type, request, transaction, UInt32(truncatingIfNeeded: payload.count)] {
-            for shift in stride(from: UInt32(0), to: 32, by: 8) { out.append(UInt8(truncatingIfNeeded: word.littleEndian >> shift)) }
+            for shift in stride(from: UInt32(0), to: 32, by: 8) {
+                out.append(UInt8(truncatingIfNeeded: word.littleEndian >> shift))
+            }
         }
         out += payload
         return out

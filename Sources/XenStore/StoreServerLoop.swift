@@ -155,7 +155,7 @@ extension StoreServerState {
             if bytes.isEmpty { return close(id) }
             core.feed(bytes, from: id, now: now)
             if core.isStalled(id) { waiting.insert(id) }
-        } catch where error.rawValue == EAGAIN {
+        } catch  where error.rawValue == EAGAIN {
             return
         } catch {
             close(id)
@@ -171,7 +171,7 @@ extension StoreServerState {
                 let sent = try StoreSockets.send(socket.rawValue, bytes[...], wait: false)
                 core.didSend(sent, to: id)
                 if sent < bytes.count { return }
-            } catch where error.rawValue == EAGAIN {
+            } catch  where error.rawValue == EAGAIN {
                 return
             } catch {
                 return close(id)

@@ -30,7 +30,7 @@ enum StoreSockets {
             let socket = Descriptor(owning: raw)
             try retryingInterrupts { fcntl(raw, F_SETFD, FD_CLOEXEC) }
             return socket
-        } catch where error.rawValue == EAGAIN || error.rawValue == ECONNABORTED {
+        } catch  where error.rawValue == EAGAIN || error.rawValue == ECONNABORTED {
             return nil
         }
     }
@@ -63,7 +63,8 @@ enum StoreSockets {
         let sent = try retryingInterrupts {
             unsafe bytes.withUnsafeBytes { buffer in
                 isSocket
-                    ? unsafe Glibc.send(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL) | (wait ? 0 : Int32(MSG_DONTWAIT)))
+                    ? unsafe Glibc.send(
+                        descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL) | (wait ? 0 : Int32(MSG_DONTWAIT)))
                     : unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
             }
         }

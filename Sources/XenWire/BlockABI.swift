@@ -1,7 +1,7 @@
 // How a block ring's structures are laid out: offsets and sizes only. The codec is written once, over these numbers.
 
 #if !_endian(little)
-#error("Xen's I/O protocols are defined for little-endian hosts only")
+    #error("Xen's I/O protocols are defined for little-endian hosts only")
 #endif
 
 /// The binary interface a block frontend was compiled for (the `protocol` node; xen/io/protocols.h).
@@ -21,9 +21,9 @@ public enum BlockABI: Sendable, CaseIterable, CustomStringConvertible {
         case .x86_64: .aligned
         case .native:
             #if arch(i386)
-            .packed
+                .packed
             #else
-            .aligned
+                .aligned
             #endif
         }
     }
@@ -35,11 +35,11 @@ public enum BlockABI: Sendable, CaseIterable, CustomStringConvertible {
         case .x86_64: "x86_64-abi"
         case .native:
             #if arch(i386)
-            "x86_32-abi"
+                "x86_32-abi"
             #elseif arch(x86_64)
-            "x86_64-abi"
+                "x86_64-abi"
             #else
-            "arm-abi"
+                "arm-abi"
             #endif
         }
     }
@@ -50,9 +50,9 @@ public enum BlockABI: Sendable, CaseIterable, CustomStringConvertible {
     /// that predate the node were 32-bit. We do as they do; `init(node:whenMissing:)` is the switch.
     public static var assumedWhenMissing: BlockABI {
         #if arch(i386) || arch(x86_64)
-        .x86_32
+            .x86_32
         #else
-        .native
+            .native
         #endif
     }
 

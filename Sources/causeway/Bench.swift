@@ -4,5 +4,6 @@ import ArgumentParser
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measures ours beside the reference and prints the ratio.", subcommands: [BenchBlock.self, BenchNetwork.self, BenchFrames.self])
+        abstract: "Measures ours beside the reference and prints the ratio.",
+        subcommands: [BenchBlock.self, BenchNetwork.self, BenchFrames.self])
 }

@@ -43,7 +43,8 @@ struct BenchBlock: ParsableCommand {
         let rig = try BenchRig(directory: directory, features: features)
         defer { rig.end() }
         let null = try rig.attach("null:64G,,xvda", largestDepth: depth.max() ?? 1, bufferBytes: largest)
-        let disk = try rig.attach("vdev=xvdb,\(direct ? "direct-io-safe," : "")target=\(path)", largestDepth: depth.max() ?? 1, bufferBytes: largest)
+        let disk = try rig.attach(
+            "vdev=xvdb,\(direct ? "direct-io-safe," : "")target=\(path)", largestDepth: depth.max() ?? 1, bufferBytes: largest)
         let fio = FioReference(path: path, seconds: seconds, direct: direct)
         var report = BenchReport()
         for job in jobs {

@@ -88,7 +88,8 @@ struct BenchNetwork: ParsableCommand {
             for isReverse in [false, true] {
                 let name = "packets \(isReverse ? "from" : "to") the frontend, \(size) bytes"
                 var rate = BenchResult(name: name, unit: "packets/s", ours: [], reference: [])
-                var time = BenchResult(name: "processor time, \(name)", unit: "ns/packet", ours: [], reference: [], moreIsBetter: false)
+                var time = BenchResult(
+                    name: "processor time, \(name)", unit: "ns/packet", ours: [], reference: [], moreIsBetter: false)
                 for _ in 0..<runs {
                     let before = ProcessorTime.nanoseconds(of: drivers)
                     let ours = try links.flood(links.pair, byteCount: size, isReverse: isReverse, seconds: seconds)
@@ -121,8 +122,10 @@ struct BenchNetwork: ParsableCommand {
             for isReverse in [false, true] {
                 let name = "without taps, packets \(isReverse ? "from" : "to") the frontend, \(size) bytes"
                 var rate = BenchResult(name: name, unit: "packets/s", ours: [], reference: [])
-                var time = BenchResult(name: "processor time, \(name)", unit: "ns/packet", ours: [], reference: [], moreIsBetter: false)
-                var events = BenchResult(name: "events a packet, \(name)", unit: "events", ours: [], reference: [], moreIsBetter: false)
+                var time = BenchResult(
+                    name: "processor time, \(name)", unit: "ns/packet", ours: [], reference: [], moreIsBetter: false)
+                var events = BenchResult(
+                    name: "events a packet, \(name)", unit: "events", ours: [], reference: [], moreIsBetter: false)
                 for _ in 0..<runs {
                     let load = try rig.run(byteCount: size, fromFrontend: isReverse, seconds: seconds)
                     rate.ours.append(load.perSecond)
@@ -147,7 +150,8 @@ struct BenchFrames: ParsableCommand {
         let socket = unsafe causeway_frame_socket(interface)
         guard socket >= 0 else { throw Failure("bench frames: \(interface): \(systemMessage(errno))") }
         // To everybody, of a type that nobody knows: it ends where it arrives.
-        let frame: [UInt8] = [255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 0x88, 0xB5] + Array(repeating: 0, count: max(0, size - 14))
+        let frame: [UInt8] =
+            [255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 0x88, 0xB5] + Array(repeating: 0, count: max(0, size - 14))
         let end = ContinuousClock.now + .milliseconds(Int(seconds * 1000))
         while ContinuousClock.now < end {
             let sent = unsafe causeway_send_frames(socket, frame, frame.count, 64)

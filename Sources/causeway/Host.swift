@@ -10,7 +10,8 @@ struct Host: ParsableCommand {
         discussion: "The stock tools work against it: XENSTORED_PATH=DIR/xenstored.sock xenstore-ls")
 
     @OptionGroup var host: HostOptions
-    @Option(help: "Where machine frames are scattered to: another seed, other frames behind every page.") var machineSeed: UInt64 = 1
+    @Option(help: "Where machine frames are scattered to: another seed, other frames behind every page.") var machineSeed: UInt64 =
+        1
 
     func run() throws {
         try host.followParent()

@@ -38,7 +38,8 @@ struct NetworkOpening: Sendable {
         if let peer = settings.peer {
             do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
                 throw NetworkOpenFailure(
-                    number: error.rawValue, error.rawValue == ELOOP ? "peer: an interface cannot be its own" : "cable to \(peer): \(error)")
+                    number: error.rawValue,
+                    error.rawValue == ELOOP ? "peer: an interface cannot be its own" : "cable to \(peer): \(error)")
             }
         }
         let name = settings.interface
@@ -55,7 +56,9 @@ struct NetworkOpening: Sendable {
         }
         try Self.doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
         guard let socket = storeSocket, let script = VifScript(settings, storeSocket: socket) else { return tap }
-        do throws(Failure) { try script.run("online") } catch { throw NetworkOpenFailure(number: EIO, "tap \(name): \(error.message ?? "")") }
+        do throws(Failure) { try script.run("online") } catch {
+            throw NetworkOpenFailure(number: EIO, "tap \(name): \(error.message ?? "")")
+        }
         return ScriptedTap(tap, script)
     }
 

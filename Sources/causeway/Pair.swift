@@ -44,12 +44,15 @@ struct Pair: ParsableCommand {
         }
         let interfaces = try vifs.map { try parseVif($0) }
         for vif in interfaces {
-            if case .device = vif.peer { throw Failure.usage("--vif: peer: the address of the interface at the other end, which is made, too") }
+            if case .device = vif.peer {
+                throw Failure.usage("--vif: peer: the address of the interface at the other end, which is made, too")
+            }
         }
         // Before anything else: whatever is started inherits it, and a signal from now on is taken where it can be answered.
         Signals.block(Signals.termination + [SIGCHLD])
         let session = PairSession(
-            directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features, vifFeatures: vifFeatures,
+            directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features,
+            vifFeatures: vifFeatures,
             connectTimeout: timeout * 1000, isQuiet: quiet, machineSeed: machineSeed)
         throw Failure.silent(session.run(specifications, interfaces, command: command))
     }

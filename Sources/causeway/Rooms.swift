@@ -40,7 +40,8 @@ enum Rooms {
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
         try serve(
-            hypervisor, work, runDirectory: directory.path, scriptStore: work.interfaces.waitsForScript ? nil : directory.storeSocket)
+            hypervisor, work, runDirectory: directory.path,
+            scriptStore: work.interfaces.waitsForScript ? nil : directory.storeSocket)
         hypervisor.disconnect()
     }
 

@@ -114,7 +114,8 @@ struct BlockPair {
         if backendDomain != 0 { try DomainDirectories(store: client).create(DomainID(backendDomain), name: "driver") }
         backend = try RunningBackend(host, domain: backendDomain, backendOptions, opener: opener)
         paths = try toolstack.create(
-            DeviceDirectories.Attachment(try DiskSpecification(parsing: image + spec), frontend: DomainID(1),
+            DeviceDirectories.Attachment(
+                try DiskSpecification(parsing: image + spec), frontend: DomainID(1),
                 backend: DomainID(backendDomain)))
     }
 

@@ -22,7 +22,10 @@ struct FeatureTests {
         var expectedSegments: Int
         var testDescription: String { name }
 
-        init(_ name: String, segments: Int = 256, _ change: (inout BlockBackendOptions, inout BlockFrontendOptions) -> Void = { _, _ in }) {
+        init(
+            _ name: String, segments: Int = 256,
+            _ change: (inout BlockBackendOptions, inout BlockFrontendOptions) -> Void = { _, _ in }
+        ) {
             self.name = name
             expectedSegments = segments
             change(&backend, &frontend)
@@ -33,8 +36,12 @@ struct FeatureTests {
         Variant("all defaults"),
         Variant("frontend x86_32") { $1.abi = .x86_32 },
         Variant("frontend x86_64") { $1.abi = .x86_64 },
-        Variant("x86_32 without a protocol node") { $1.abi = .x86_32; $1.namesABI = false },
-        Variant("native without a protocol node, backend told so") { $0.abiWhenMissing = .native; $1.namesABI = false },
+        Variant("x86_32 without a protocol node") {
+            $1.abi = .x86_32; $1.namesABI = false
+        },
+        Variant("native without a protocol node, backend told so") {
+            $0.abiWhenMissing = .native; $1.namesABI = false
+        },
         Variant("backend without persistent grants") { b, _ in b.persistentGrants = false },
         Variant("frontend without persistent grants") { _, f in f.persistentGrants = false },
         Variant("persistent grants, cache of 3") { b, _ in b.persistentGrantLimit = 3 },
@@ -45,9 +52,13 @@ struct FeatureTests {
             b.indirectSegments = 4096
             f.segments = 1024
         },
-        Variant("order 0") { b, f in b.ringPageOrder = 0; f.ringPageOrder = 5 },
+        Variant("order 0") { b, f in
+            b.ringPageOrder = 0; f.ringPageOrder = 5
+        },
         Variant("order 1") { _, f in f.ringPageOrder = 1 },
-        Variant("order 3, x86_32") { _, f in f.ringPageOrder = 3; f.abi = .x86_32 },
+        Variant("order 3, x86_32") { _, f in
+            f.ringPageOrder = 3; f.abi = .x86_32
+        },
         Variant("order 5") { _, f in f.ringPageOrder = 5 },
         Variant("three queues") { _, f in f.queues = 3 },
         Variant("three queues of order 2 without persistent grants") { _, f in
@@ -55,8 +66,12 @@ struct FeatureTests {
             f.ringPageOrder = 2
             f.persistentGrants = false
         },
-        Variant("one queue offered, four wanted") { b, f in b.queues = 1; f.queues = 4 },
-        Variant("several reactors") { b, f in b.reactors = 2; f.queues = 2 },
+        Variant("one queue offered, four wanted") { b, f in
+            b.queues = 1; f.queues = 4
+        },
+        Variant("several reactors") { b, f in
+            b.reactors = 2; f.queues = 2
+        },
         Variant("backend polls") { b, _ in b.polling = .always },
         Variant("backend spins a while") { b, _ in b.polling = .adaptive(microseconds: 200) },
     ]
@@ -78,10 +93,12 @@ struct FeatureTests {
                 if round % 2 == 0 {
                     let bytes = pattern(sectors * 512, seed: round &+ index * 16)
                     queue.buffer.write(bytes, at: offset)
-                    #expect(try queue.perform(.write, sector: UInt64(sector), bufferOffset: offset, byteCount: sectors * 512) == .okay)
+                    #expect(
+                        try queue.perform(.write, sector: UInt64(sector), bufferOffset: offset, byteCount: sectors * 512) == .okay)
                     model.replaceSubrange(sector * 512..<(sector + sectors) * 512, with: bytes)
                 } else {
-                    #expect(try queue.perform(.read, sector: UInt64(sector), bufferOffset: offset, byteCount: sectors * 512) == .okay)
+                    #expect(
+                        try queue.perform(.read, sector: UInt64(sector), bufferOffset: offset, byteCount: sectors * 512) == .okay)
                     #expect(
                         queue.buffer.bytes(at: offset, count: sectors * 512)
                             == Array(model[sector * 512..<(sector + sectors) * 512]))
@@ -104,10 +121,15 @@ struct FeatureTests {
         options.ringPageOrder = 1
         let frontend = try pair.connect(options)
         let client = pair.toolstack.store
-        let back = Dictionary(uniqueKeysWithValues: try client.directory(pair.paths.backendPath).map { ($0, try client.read(pair.paths.backendPath + "/" + $0)) })
+        let back = Dictionary(
+            uniqueKeysWithValues: try client.directory(pair.paths.backendPath).map {
+                ($0, try client.read(pair.paths.backendPath + "/" + $0))
+            })
         #expect(back["state"] == "4" && back["sectors"] == "8192" && back["sector-size"] == "512" && back["info"] == "0")
         #expect(back["physical-sector-size"] != nil && back["feature-flush-cache"] == "1")
-        #expect(back["feature-max-indirect-segments"] == "256" && back["max-ring-page-order"] == "5" && back["multi-queue-max-queues"] == "4")
+        #expect(
+            back["feature-max-indirect-segments"] == "256" && back["max-ring-page-order"] == "5"
+                && back["multi-queue-max-queues"] == "4")
         // A barrier orders the whole disk: not with two queues.
         #expect(back["feature-barrier"] == "0")
         let front = pair.paths.frontendPath

@@ -26,7 +26,8 @@ struct HandshakeTests {
         while try client.state(of: pair.paths.backendPath) != .initWait, monotonicMilliseconds() < deadline { sleepMilliseconds(2) }
         for (key, value) in keys { try client.write("\(path)/\(key)", value) }
         try client.write(path + "/state", "3")
-        while [.initWait, .initialising].contains(try client.state(of: pair.paths.backendPath)), monotonicMilliseconds() < deadline {
+        while [.initWait, .initialising].contains(try client.state(of: pair.paths.backendPath)), monotonicMilliseconds() < deadline
+        {
             sleepMilliseconds(2)
         }
         let state = try client.state(of: pair.paths.backendPath)
@@ -34,7 +35,9 @@ struct HandshakeTests {
         return (state, error)
     }
 
-    static let badOrders = ["-1", "6", "31", "32", "63", "64", "2147483648", "0x1", "", " ", "1 ", String(repeating: "9", count: 1800), "\u{fc}"]
+    static let badOrders = [
+        "-1", "6", "31", "32", "63", "64", "2147483648", "0x1", "", " ", "1 ", String(repeating: "9", count: 1800), "\u{fc}",
+    ]
 
     @Test(arguments: badOrders) func A15_ringPageOrder(_ value: String) throws {
         let pair = try BlockPair()
@@ -101,7 +104,9 @@ struct HandshakeTests {
         let paths = try pair.toolstack.create(
             .init(try DiskSpecification(parsing: "/nowhere/missing.img,raw,xvdb,w"), frontend: DomainID(1)))
         let deadline = monotonicMilliseconds() + 3000
-        while try pair.toolstack.store.state(of: paths.backendPath) != .closing, monotonicMilliseconds() < deadline { sleepMilliseconds(2) }
+        while try pair.toolstack.store.state(of: paths.backendPath) != .closing, monotonicMilliseconds() < deadline {
+            sleepMilliseconds(2)
+        }
         let error = try pair.toolstack.store.read("/local/domain/0/error/backend/vbd/1/51728/error")
         #expect(error.contains("missing.img") && error.contains("No such file"))
         let frontend = try pair.connect()
@@ -118,7 +123,8 @@ struct HandshakeTests {
         queue.buffer.write(pattern(1 << 20, seed: 4), at: 0)
         pair.backend.kill()
         for slot in 0..<16 {
-            let taken = try queue.submit(.write, sector: UInt64(slot) * 128, bufferOffset: slot << 16, byteCount: 1 << 16, tag: UInt64(slot))
+            let taken = try queue.submit(
+                .write, sector: UInt64(slot) * 128, bufferOffset: slot << 16, byteCount: 1 << 16, tag: UInt64(slot))
             #expect(taken)
         }
         queue.kick()
@@ -158,7 +164,8 @@ struct HandshakeTests {
         // One request of 256 segments becomes many of 11, on a smaller ring, without persistent grants.
         queue.buffer.write(pattern(4 << 20, seed: 9), at: 0)
         for slot in 0..<4 {
-            _ = try queue.submit(.write, sector: UInt64(slot) * 2048, bufferOffset: slot << 20, byteCount: 1 << 20, tag: UInt64(slot))
+            _ = try queue.submit(
+                .write, sector: UInt64(slot) * 2048, bufferOffset: slot << 20, byteCount: 1 << 20, tag: UInt64(slot))
         }
         queue.kick()
         var less = BlockBackendOptions()
@@ -181,7 +188,9 @@ struct HandshakeTests {
         let frontend = try BlockFrontend(hypervisor: guest, device: 51712)
         try frontend.connect(timeoutMilliseconds: 5000)
         var queue = try frontend.takeQueue(0)
-        for slot in 0..<32 { _ = try queue.submit(.read, sector: 0, bufferOffset: slot << 14, byteCount: 1 << 14, tag: UInt64(slot)) }
+        for slot in 0..<32 {
+            _ = try queue.submit(.read, sector: 0, bufferOffset: slot << 14, byteCount: 1 << 14, tag: UInt64(slot))
+        }
         queue.kick()
         // The domain goes with everything in flight; the toolstack clears up behind it.
         pair.host.destroy(DomainID(7))

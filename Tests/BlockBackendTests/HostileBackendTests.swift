@@ -148,11 +148,15 @@ struct HostileBackendTests {
         // Restarted by the book, with a disk of 4096-byte sectors.
         try backend.store.write(backend.paths.backendPath + "/state", "5")
         let deadline = monotonicMilliseconds() + 3000
-        while try backend.store.state(of: backend.paths.frontendPath) != .closed, monotonicMilliseconds() < deadline { sleepMilliseconds(2) }
+        while try backend.store.state(of: backend.paths.frontendPath) != .closed, monotonicMilliseconds() < deadline {
+            sleepMilliseconds(2)
+        }
         backend.rings?.unmap()
         backend.channel?.close()
         try backend.store.write(backend.paths.backendPath + "/state", "6")
-        while try backend.store.state(of: backend.paths.frontendPath) != .initialising, monotonicMilliseconds() < deadline { sleepMilliseconds(2) }
+        while try backend.store.state(of: backend.paths.frontendPath) != .initialising, monotonicMilliseconds() < deadline {
+            sleepMilliseconds(2)
+        }
         try backend.store.write(backend.paths.backendPath + "/state", "2")
         var properties = RawBackend.properties
         properties["sector-size"] = "4096"

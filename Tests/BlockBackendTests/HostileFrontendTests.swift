@@ -36,7 +36,10 @@ struct HostileFrontendTests {
     @Test(arguments: abis) func A8_everyFirstAndLastSector(_ abi: BlockABI) throws {
         let pair = try BlockPair()
         let raw = try RawFrontend(pair, abi: abi)
-        for (first, last) in [(0, 0), (0, 7), (7, 7), (3, 5), (0, 8), (8, 8), (7, 8), (5, 3), (255, 0), (0, 255), (255, 255), (8, 0), (0, 15), (128, 7)] {
+        for (first, last) in [
+            (0, 0), (0, 7), (7, 7), (3, 5), (0, 8), (8, 8), (7, 8), (5, 3), (255, 0), (0, 255), (255, 255), (8, 0), (0, 15),
+            (128, 7),
+        ] {
             let status = try raw.ask(raw.request(.read, sector: 8, first: UInt8(first), last: UInt8(last)))
             #expect(status == (first <= last && last <= 7 ? .okay : .error), "\(first) to \(last)")
         }
@@ -166,7 +169,9 @@ struct HostileFrontendTests {
         let pair = try BlockPair(backendOptions: options)
         let raw = try RawFrontend(pair, abi: abi)
         for code in [4, 6, 7, 8, 100, 127, 128, 254, 255] {
-            #expect(try raw.ask(raw.request(BlockOperationCode(rawValue: UInt8(code)), sector: 0, id: UInt64(code))) == .unsupported, "\(code)")
+            #expect(
+                try raw.ask(raw.request(BlockOperationCode(rawValue: UInt8(code)), sector: 0, id: UInt64(code))) == .unsupported,
+                "\(code)")
             try expectServed(raw)
         }
         try raw.close()
@@ -177,7 +182,9 @@ struct HostileFrontendTests {
         let pair = try BlockPair()
         let raw = try RawFrontend(pair, abi: abi)
         let before = try fileHash(pair)
-        for sector: UInt64 in [8192, 8191, 8185, UInt64.max, UInt64.max - 7, 1 << 54, 1 << 55, (1 << 55) - 8, 1 << 63, UInt64(Int64.max)] {
+        for sector: UInt64 in [
+            8192, 8191, 8185, UInt64.max, UInt64.max - 7, 1 << 54, 1 << 55, (1 << 55) - 8, 1 << 63, UInt64(Int64.max),
+        ] {
             #expect(try raw.ask(raw.request(.write, sector: sector)) == .error, "write at \(sector)")
             #expect(try raw.ask(raw.request(.read, sector: sector)) == .error, "read at \(sector)")
         }
@@ -192,7 +199,9 @@ struct HostileFrontendTests {
         let pair = try BlockPair()
         let raw = try RawFrontend(pair)
         let before = try fileHash(pair)
-        for (sector, count) in [(8192, 1), (0, 8193), (8191, 2), (UInt64.max, 1), (1, UInt64.max), (UInt64.max, UInt64.max), (1 << 54, 1 << 54)] as [(UInt64, UInt64)] {
+        for (sector, count) in [
+            (8192, 1), (0, 8193), (8191, 2), (UInt64.max, 1), (1, UInt64.max), (UInt64.max, UInt64.max), (1 << 54, 1 << 54),
+        ] as [(UInt64, UInt64)] {
             #expect(try raw.ask(BlockRequest(discarding: count, at: sector, id: 3)) == .error, "\(count) at \(sector)")
         }
         #expect(try raw.ask(BlockRequest(discarding: 0, at: 0, id: 3)) == .okay)
@@ -249,7 +258,9 @@ struct HostileFrontendTests {
         }
         // One page, however often it was named.
         let deadline = monotonicMilliseconds() + 1000
-        while pair.backend.service.status.first?.queues.first?.persistentGrants != (persistent ? 1 : 0), monotonicMilliseconds() < deadline {
+        while pair.backend.service.status.first?.queues.first?.persistentGrants != (persistent ? 1 : 0),
+            monotonicMilliseconds() < deadline
+        {
             sleepMilliseconds(20)
         }
         #expect(pair.host.usage.mappings - baseline.mappings == (persistent ? 2 : 1))
@@ -285,7 +296,9 @@ struct HostileFrontendTests {
         let raw = try RawFrontend(pair, persistent: true)
         for round in 0..<4 {
             for page in 0..<48 {
-                #expect(try raw.ask(raw.request(.read, sector: UInt64(page) * 8, page: page, id: UInt64(page))) == .okay, "round \(round)")
+                #expect(
+                    try raw.ask(raw.request(.read, sector: UInt64(page) * 8, page: page, id: UInt64(page))) == .okay,
+                    "round \(round)")
                 #expect(raw.data.region.load(page * 4096, as: UInt64.self) == UInt64(page) * 8)
             }
         }

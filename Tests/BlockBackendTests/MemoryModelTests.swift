@@ -27,8 +27,7 @@ private let kinds: [DMAOptions] = MemoryModel.allCases.flatMap { model in
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct MemoryModelTests {
     /// Writes patterns at places of all sizes, reads them back through the pair, and compares with the file; how many differed.
-    private func verify(_ dma: DMAOptions, persistent: Bool) throws -> (wrong: Int, statistics: BackendQueueStatistics?)
-    {
+    private func verify(_ dma: DMAOptions, persistent: Bool) throws -> (wrong: Int, statistics: BackendQueueStatistics?) {
         var options = BlockBackendOptions()
         options.dma = dma
         options.persistentGrants = persistent

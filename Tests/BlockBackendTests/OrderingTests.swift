@@ -179,7 +179,9 @@ struct OrderingTests {
         let frontend = try pair.connect()
         var queue = try frontend.takeQueue(0)
         for round in 0..<3 {
-            for slot in 0..<8 { _ = try queue.submit(.read, sector: UInt64(slot), bufferOffset: slot * 512, byteCount: 512, tag: UInt64(slot)) }
+            for slot in 0..<8 {
+                _ = try queue.submit(.read, sector: UInt64(slot), bufferOffset: slot * 512, byteCount: 512, tag: UInt64(slot))
+            }
             queue.kick()
             frontend.resume()
             #expect(try queue.waitForAll().allSatisfy { $0.outcome == .okay })

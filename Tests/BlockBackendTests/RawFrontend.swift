@@ -83,7 +83,9 @@ final class RawFrontend {
     }
 
     /// A read or write of one data page.
-    func request(_ operation: BlockOperationCode, sector: UInt64, page: Int = 0, first: UInt8 = 0, last: UInt8 = 7, id: UInt64 = 1) -> BlockRequest {
+    func request(_ operation: BlockOperationCode, sector: UInt64, page: Int = 0, first: UInt8 = 0, last: UInt8 = 7, id: UInt64 = 1)
+        -> BlockRequest
+    {
         var request = BlockRequest(operation, id: id, sector: sector)
         request.append(BlockSegment(data.references[page], first: first, last: last))
         return request

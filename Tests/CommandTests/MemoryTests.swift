@@ -9,17 +9,21 @@ extension EndToEnd {
             let scratch = try Scratch()
             let image = try scratch.makeImage(megabytes: megabytes)
             let job = verifyJob(megabytes: megabytes)[2].replacingOccurrences(of: "exec fio", with: "fio")
-            let script = "\(job) && '\(Tools.causeway)' status --json > '\(scratch.path)/status.json' && '\(Tools.causeway)' status > '\(scratch.path)/status.txt'"
+            let script =
+                "\(job) && '\(Tools.causeway)' status --json > '\(scratch.path)/status.json' && '\(Tools.causeway)' status > '\(scratch.path)/status.txt'"
             let outcome = try pair(["\(image),raw,xvda,w"], options: options, command: ["sh", "-c", script], in: scratch)
             #expect(outcome.status == 0, "\(options): \(outcome.errors.suffix(2000))")
             let data = try #require(FileManager.default.contents(atPath: "\(scratch.path)/status.json"))
-            let text = String(decoding: FileManager.default.contents(atPath: "\(scratch.path)/status.txt") ?? Foundation.Data(), as: UTF8.self)
+            let text = String(
+                decoding: FileManager.default.contents(atPath: "\(scratch.path)/status.txt") ?? Foundation.Data(), as: UTF8.self)
             let json = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
             let devices = try #require(json["devices"] as? [[String: Any]])
             #expect(devices.count == 1 && text.contains("iotlb-misses"))
             let numbers = try #require(devices.first).compactMapValues { $0 as? Int }
             // What must be 0 in a healthy run, whatever the options.
-            for name in ["dma-live", "bounce-slots-used", "iommu-faults", "unmappable", "unmap-failures", "dma-misuses", "rejected"] {
+            for name in [
+                "dma-live", "bounce-slots-used", "iommu-faults", "unmappable", "unmap-failures", "dma-misuses", "rejected",
+            ] {
                 #expect(numbers[name] == 0, "\(options): \(name)")
             }
             #expect(numbers["requests"] ?? 0 > 0 && numbers["dma-maps"] ?? 0 > 0)

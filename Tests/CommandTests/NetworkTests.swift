@@ -17,9 +17,11 @@ extension EndToEnd {
         private func check(_ checks: String, vif: String = Self.vif, options: [String] = [], seconds: Double = 60) throws {
             let scratch = try Scratch()
             let running = try RunningProcess(
-                [Tools.causeway, "pair", "--vif", vif] + options + ["--", Self.checks] + checks.split(separator: " ").map(String.init),
+                [Tools.causeway, "pair", "--vif", vif] + options + ["--", Self.checks]
+                    + checks.split(separator: " ").map(String.init),
                 in: scratch)
-            let outcome = try #require(running.wait(seconds: seconds), "\(checks): \(running.output) \(running.errors.suffix(2000))")
+            let outcome = try #require(
+                running.wait(seconds: seconds), "\(checks): \(running.output) \(running.errors.suffix(2000))")
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
             #expect(try Self.leftovers(of: running.pid) == [])
         }
@@ -144,7 +146,10 @@ extension EndToEnd {
             let file = try scratch.makeFile("script.sh")
             try file.write(contentsOf: Foundation.Data(script.replacingOccurrences(of: "\n                ", with: "\n").utf8))
             let running = try RunningProcess(
-                [Tools.causeway, "pair", "--vif", Self.vif + ",script=\(scratch.path)/hook", "--", "bash", "\(scratch.path)/script.sh"],
+                [
+                    Tools.causeway, "pair", "--vif", Self.vif + ",script=\(scratch.path)/hook", "--", "bash",
+                    "\(scratch.path)/script.sh",
+                ],
                 in: scratch)
             let outcome = try #require(running.wait(seconds: 60), "\(running.output) \(running.errors)")
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
@@ -154,7 +159,9 @@ extension EndToEnd {
             let calls = scratch.read("calls").split(separator: "\n").map(String.init)
             let rest = "cw\(running.pid).0 backend/vif/1/0 vif 00:16:3e:01:02:03"
             // When it is let go its directory has gone.
-            #expect(calls.count == 2 && calls.first == "online \(rest)" && calls.last?.hasPrefix("offline \(rest.prefix(20))") == true, "\(calls)")
+            #expect(
+                calls.count == 2 && calls.first == "online \(rest)" && calls.last?.hasPrefix("offline \(rest.prefix(20))") == true,
+                "\(calls)")
         }
     }
 }

@@ -99,7 +99,8 @@ final class RunningProcess {
         let running = try RunningProcess(arguments, environment: environment, in: scratch)
         guard let outcome = running.wait(seconds: seconds) else {
             throw TestFailure(
-                "\(arguments.joined(separator: " ")): not done after \(seconds) s\n\(running.output.suffix(2000))\n\(running.errors.suffix(2000))")
+                "\(arguments.joined(separator: " ")): not done after \(seconds) s\n\(running.output.suffix(2000))\n\(running.errors.suffix(2000))"
+            )
         }
         return outcome
     }

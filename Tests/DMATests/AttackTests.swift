@@ -75,7 +75,8 @@ struct AttackTests {
         let device = try #require(
             DMADevice(
                 name: "d",
-                options: DMAOptions(model: .p2m, iommu: .strict, constraints: DMAConstraints(isUntrusted: true), bouncePool: 65536)))
+                options: DMAOptions(model: .p2m, iommu: .strict, constraints: DMAConstraints(isUntrusted: true), bouncePool: 65536))
+        )
         let memory = try region(1, 1)
         var segments: [BusSegment] = []
         let piece = [PagePiece(pfn: try #require(device.attach(memory)), offset: 100, byteCount: 100)]
@@ -103,7 +104,8 @@ struct AttackTests {
 
         // A hypervisor that names the pool's frames, or too few, or frames beyond the machine, is not believed.
         let device = try #require(
-            DMADevice(name: "d", options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536)))
+            DMADevice(
+                name: "d", options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536)))
         let memory = try region(2, 1)
         for frames in [[1, 2], [1 << 20], [(1 << 20) - 1, 1 << 20], [1 << 20, 1 << 40]] as [[UInt64]] {
             #expect(device.attach(memory, machine: frames) == nil)

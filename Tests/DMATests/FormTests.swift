@@ -159,9 +159,16 @@ struct FormTests {
             (DMAOptions(model: .p2m, constraints: low, bouncePool: 1 << 16), BounceReason.mask),
             (DMAOptions(model: .p2m, constraints: DMAConstraints(minimumAlignment: 512), bouncePool: 1 << 16), .alignment),
             (DMAOptions(model: .p2m, constraints: DMAConstraints(maximumSegments: 1), bouncePool: 1 << 16), .straddle),
-            (DMAOptions(model: .p2m, constraints: DMAConstraints(maximumSegments: 1, isUntrusted: false, refusesForeign: true), bouncePool: 1 << 16), .foreign),
+            (
+                DMAOptions(
+                    model: .p2m, constraints: DMAConstraints(maximumSegments: 1, isUntrusted: false, refusesForeign: true),
+                    bouncePool: 1 << 16), .foreign
+            ),
             (DMAOptions(model: .p2m, constraints: DMAConstraints(isUntrusted: true), bouncePool: 1 << 16), .untrusted),
-            (DMAOptions(model: .p2m, iommu: .strict, constraints: DMAConstraints(isUntrusted: true), bouncePool: 1 << 16), .subGranule),
+            (
+                DMAOptions(model: .p2m, iommu: .strict, constraints: DMAConstraints(isUntrusted: true), bouncePool: 1 << 16),
+                .subGranule
+            ),
         ] {
             let (device, _, base) = try setUp(options)
             var list = pieces(base, 2)

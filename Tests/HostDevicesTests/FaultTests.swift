@@ -172,7 +172,8 @@ struct FaultTests {
             let harness = try DiskHarness(try FileDisk(path: try directory.file(byteCount: 1 << 20)))
             harness.reactor.run {
                 for index in 0..<64 {
-                    _ = harness.queue.submit(.read(offset: 0), tag: UInt32(index), segments: [harness.segment(index * 4096, 4096)].span)
+                    _ = harness.queue.submit(
+                        .read(offset: 0), tag: UInt32(index), segments: [harness.segment(index * 4096, 4096)].span)
                 }
             }
             harness.close()
@@ -187,7 +188,8 @@ struct FaultTests {
         #expect(try DeviceTarget("/dev/loop0") == .path("/dev/loop0"))
         #expect(try DeviceTarget("./null:1G") == .path("./null:1G"))
         #expect(try DeviceTarget("a:b.img") == .path("a:b.img"))
-        for bad in ["", "null:", "null:x", "null:-1", "null:1", "null:99999999999T", "null:1GG", "http://host/x", "null:\u{0661}K"] {
+        for bad in ["", "null:", "null:x", "null:-1", "null:1", "null:99999999999T", "null:1GG", "http://host/x", "null:\u{0661}K"]
+        {
             #expect(throws: DeviceError.self, "\(bad)") { try DeviceTarget(bad) }
         }
         func message(_ target: String) -> String {

@@ -30,7 +30,9 @@ struct NBDDiskTests {
         defer { harness.close() }
         for page in 0..<256 { harness.region.fill(page * 4096, count: 4096, with: UInt8(page)) }
         let tags = (0..<64).map { index in
-            harness.begin(.write(offset: UInt64(index) * 8192), [harness.segment(index * 8192 + 4096, 4096), harness.segment(index * 8192, 4096)])
+            harness.begin(
+                .write(offset: UInt64(index) * 8192),
+                [harness.segment(index * 8192 + 4096, 4096), harness.segment(index * 8192, 4096)])
         }
         for tag in tags { #expect(try harness.wait(tag) == .done) }
         harness.region.fill(0, count: 256 * 4096)
@@ -58,7 +60,9 @@ struct NBDDiskTests {
         defer { harness.close() }
         #expect(try harness.write([UInt8](repeating: 1, count: 512), at: 0) == .failed(Errno(EROFS)))
         #expect(try harness.perform(.flush) == .done)
-        let coarse = try NBDServer(["--filter=blocksize-policy", "memory", "1M", "blocksize-minimum=4096", "blocksize-error-policy=error"])
+        let coarse = try NBDServer([
+            "--filter=blocksize-policy", "memory", "1M", "blocksize-minimum=4096", "blocksize-error-policy=error",
+        ])
         #expect(try NBDDisk(uri: coarse.uri).geometry.logicalSectorSize == 4096)
     }
 

@@ -46,7 +46,8 @@ struct RandomOperations {
         while left > 0 {
             let piece = min(left, Int.random(in: 1...16, using: &generator) * 512)
             segments.append(harness.segment(offset, piece))
-            offset += piece + (Bool.random(using: &generator) && offset + piece + left + 512 < (slot + 1) * Self.slotBytes * 2 ? 512 : 0)
+            offset +=
+                piece + (Bool.random(using: &generator) && offset + piece + left + 512 < (slot + 1) * Self.slotBytes * 2 ? 512 : 0)
             left -= piece
         }
         return segments

@@ -29,7 +29,8 @@ final class LoopDevice {
     let backing: String
     private let directory: TemporaryDirectory
 
-    init(byteCount: UInt64, sectorSize: Int = 512, readOnly: Bool = false, contents: [UInt8] = [], in parent: String? = nil) throws {
+    init(byteCount: UInt64, sectorSize: Int = 512, readOnly: Bool = false, contents: [UInt8] = [], in parent: String? = nil) throws
+    {
         directory = try parent.map { try TemporaryDirectory(in: $0) } ?? TemporaryDirectory()
         backing = try directory.file("backing.img", byteCount: byteCount)
         if !contents.isEmpty {

@@ -13,7 +13,9 @@ import Testing
         let region = try SharedRegion(anonymous: 16 * 4096)
         let base = bus.attach(region)
         let sizes = [3, 1, 4, 2]
-        let segments = sizes.enumerated().map { BusSegment(address: base.advanced(by: UInt64($0.offset) * 4096)!, byteCount: UInt32($0.element)) }
+        let segments = sizes.enumerated().map {
+            BusSegment(address: base.advanced(by: UInt64($0.offset) * 4096)!, byteCount: UInt32($0.element))
+        }
         let order = sizes.enumerated().flatMap { entry in (0..<entry.element).map { entry.offset * 4096 + $0 } }
         for first in 0...10 {
             for second in 0...(10 - first) {

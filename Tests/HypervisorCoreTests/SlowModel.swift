@@ -10,10 +10,14 @@ struct SlowModel {
         var isRetired = false
         var isReleased = false
     }
-    struct Held { var handle: UInt32; var process: Int; var granterLife: Int; var reference: UInt32; var run: Int; var page: Int
-        var writing: Bool }
-    struct Port { var process: Int; var number: UInt32; var remote: UInt16; var peer: Int?; var isOpen = true
-        var pending = false; var masked = false }
+    struct Held {
+        var handle: UInt32; var process: Int; var granterLife: Int; var reference: UInt32; var run: Int; var page: Int
+        var writing: Bool
+    }
+    struct Port {
+        var process: Int; var number: UInt32; var remote: UInt16; var peer: Int?; var isOpen = true
+        var pending = false; var masked = false
+    }
 
     /// Which life of each domain is the live one.
     var lives: [UInt16: Int] = [:]

@@ -48,11 +48,16 @@ import XenWire
 
     @Test func theLargestMessagesFit() {
         let most = Request.mostGrants
-        #expect(Request.unmap(Array(repeating: UnmapRequest(handle: 1, reference: GrantReference(1), granter: .zero), count: most))
-            .encode(sequence: 1).count <= PacketSocket.longestMessage)
-        #expect(Answer.mapped(
-            Array(repeating: MapResult(status: .okay), count: most),
-            Array(repeating: RunAnnouncement(run: RunID(1), pages: 1, machine: MachineRun(start: 0, factor: 1, addend: 0)), count: PacketSocket.mostDescriptors))
+        #expect(
+            Request.unmap(Array(repeating: UnmapRequest(handle: 1, reference: GrantReference(1), granter: .zero), count: most))
+                .encode(sequence: 1).count <= PacketSocket.longestMessage)
+        #expect(
+            Answer.mapped(
+                Array(repeating: MapResult(status: .okay), count: most),
+                Array(
+                    repeating: RunAnnouncement(run: RunID(1), pages: 1, machine: MachineRun(start: 0, factor: 1, addend: 0)),
+                    count: PacketSocket.mostDescriptors)
+            )
             .encode(sequence: 1).count <= PacketSocket.longestMessage)
     }
 

@@ -283,7 +283,8 @@ struct HostileBackendLifeTests {
             let blank = TestFrame(version: 4, transport: .udp, payload: 100, seed: round)
             try pair.frontWire.send(blank.bytes, header: TestFrame.header(blank.blank))
             let got = try #require(try pair.backWire.receive())
-            #expect(options.features.contains(.checksum4) ? got.header == TestFrame.header(blank.blank) : blank.isFinished(got.frame))
+            #expect(
+                options.features.contains(.checksum4) ? got.header == TestFrame.header(blank.blank) : blank.isFinished(got.frame))
             #expect(frontend.mappedPages == (options.controlRing && options.grantMappings > 3 ? 512 : options.controlRing ? 3 : 0))
         }
         frontend.close()

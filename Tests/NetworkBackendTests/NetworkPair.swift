@@ -107,7 +107,8 @@ final class RunningBackend: Sendable {
         abandonService = { service.abandon() }
         traceSubjects = service.traceSubjects
         collector = collected
-        thread = Mutex(try WorkerThread(name: "netback") {
+        thread = Mutex(
+            try WorkerThread(name: "netback") {
                 do throws(NetworkBackendError) { try service.run() } catch { collected.add("ended: \(error)") }
             })
     }
@@ -218,12 +219,14 @@ func eventually(_ milliseconds: Int64 = 3000, _ condition: () throws -> Bool) re
 func processorMilliseconds() -> Int64 {
     var usage = rusage()
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    return Int64(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 + Int64(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000
+    return Int64(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 + Int64(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
+        / 1000
 }
 
 /// This process's memory, in KiB.
 func residentKilobytes() -> Int {
-    guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8), let pages = Int(text.split(separator: " ")[1])
+    guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8),
+        let pages = Int(text.split(separator: " ")[1])
     else { return 0 }
     return pages * 4
 }

@@ -27,7 +27,8 @@ import XenWire
             let word = request.segmentCount
             let isWhole =
                 switch request.operation {
-                case .read: word == 1 && copied == 1 && request.handle == 0x0505 || word == 255 && copied == 11 && request.handle == 0x0909
+                case .read:
+                    word == 1 && copied == 1 && request.handle == 0x0505 || word == 255 && copied == 11 && request.handle == 0x0909
                 case .indirect: word == 0x0D0D && copied == 4 && request.detail == 0
                 case .discard: word == 0 && request.detail == 0x0B && copied == 1 && request.handle == 0x0303
                 default: false

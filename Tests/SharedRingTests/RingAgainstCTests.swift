@@ -114,7 +114,9 @@ private func history(seed: UInt64, pages: Int, start: UInt32, frontIsC: Bool, ba
                 let reference = try history(seed: seed, pages: pages, start: start, frontIsC: true, backIsC: true)
                 for (frontIsC, backIsC) in [(false, false), (false, true), (true, false)] {
                     let ours = try history(seed: seed, pages: pages, start: start, frontIsC: frontIsC, backIsC: backIsC)
-                    if ours != reference { Issue.record("seed \(seed), \(pages) pages, start \(start), C in front \(frontIsC), C behind \(backIsC)") }
+                    if ours != reference {
+                        Issue.record("seed \(seed), \(pages) pages, start \(start), C in front \(frontIsC), C behind \(backIsC)")
+                    }
                 }
             }
         }

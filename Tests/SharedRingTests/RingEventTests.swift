@@ -190,7 +190,9 @@ private final class Outcome: Sendable {
     }
 }
 
-private func serve(_ region: SharedRegion, _ total: UInt64, _ mine: DispatchSemaphore, _ theirs: DispatchSemaphore, _ outcome: Outcome) {
+private func serve(
+    _ region: SharedRegion, _ total: UInt64, _ mine: DispatchSemaphore, _ theirs: DispatchSemaphore, _ outcome: Outcome
+) {
     var ring = BackRing(attaching: region, Words.slots(4), startingAt: RingIndex(0 &- 70_000))
     var served: UInt64 = 0
     while served < total {

@@ -105,7 +105,9 @@ private func fault(_ ring: inout FrontRing<Words>) -> RingError? {
         try withEveryRing { front, back, slots, start in
             var random = SplitMix(UInt64(slots))
             for round in 0..<UInt64(40) {
-                for offset in stride(from: 16, to: 64, by: 4) { front.region.storeRelaxed(UInt32(truncatingIfNeeded: random.next()), at: offset) }
+                for offset in stride(from: 16, to: 64, by: 4) {
+                    front.region.storeRelaxed(UInt32(truncatingIfNeeded: random.next()), at: offset)
+                }
                 front.region.storeRelaxed(UInt32(truncatingIfNeeded: random.next()), at: RingHeader.responseProduced)
                 front.region.storeRelaxed(UInt32(truncatingIfNeeded: random.next()), at: RingHeader.requestEvent)
                 expectPush(&front, round, true)
@@ -113,7 +115,8 @@ private func fault(_ ring: inout FrontRing<Words>) -> RingError? {
                 try expectRequest(&back, round)
                 back.push(round)
                 _ = back.publish()
-                #expect(front.region.loadRelaxed(RingHeader.responseProduced) == start &+ UInt32(round) &+ 1, "from the private copy")
+                #expect(
+                    front.region.loadRelaxed(RingHeader.responseProduced) == start &+ UInt32(round) &+ 1, "from the private copy")
                 try expectResponse(&front, round)
             }
         }

@@ -59,7 +59,9 @@ private typealias Row = InlineArray<32, UInt64>
             }
             let value = reader.value
             let first = value[0]
-            for index in 1..<32 where value[index] != first { Issue.record("torn: \(first) and \(value[index])"); ended.set(); return }
+            for index in 1..<32 where value[index] != first {
+                Issue.record("torn: \(first) and \(value[index])"); ended.set(); return
+            }
             if first < last { Issue.record("backwards: \(last), then \(first)") }
             last = first
             if isLast { break }

@@ -17,7 +17,8 @@ struct KeyTests {
 
     static let requests: [BlockRequestKeys] = [
         BlockRequestKeys(abi: "x86_64-abi", persistent: true, queues: [QueueKeys(ring: [GrantReference(8)], port: EventPort(3))]),
-        BlockRequestKeys(abi: nil, persistent: false, queues: [QueueKeys(ring: (8..<16).map { GrantReference($0) }, port: EventPort(3))]),
+        BlockRequestKeys(
+            abi: nil, persistent: false, queues: [QueueKeys(ring: (8..<16).map { GrantReference($0) }, port: EventPort(3))]),
         BlockRequestKeys(
             abi: "x86_32-abi", persistent: true,
             queues: (0..<3).map { q in QueueKeys(ring: [GrantReference(UInt32(8 + q))], port: EventPort(UInt32(1 + q))) }),
@@ -52,7 +53,8 @@ struct KeyTests {
                 }
             }
             let properties = BlockProperties(
-                sectors: 1 << 40, sectorSize: 4096, physicalSectorSize: 8192, info: [.cdrom, .readOnly], flush: true, barrier: false,
+                sectors: 1 << 40, sectorSize: 4096, physicalSectorSize: 8192, info: [.cdrom, .readOnly], flush: true,
+                barrier: false,
                 discard: DiscardKeys(granularity: 65536, alignment: 4096, secure: true), persistent: true)
             try properties.write(to: client, at: "/back")
             #expect(try BlockProperties.read(from: client, at: "/back") == properties)
@@ -105,7 +107,8 @@ struct KeyTests {
 
     @Test func D15_pathsThatAreNoDevice() {
         for path in [
-            "/local/domain/0/backend/vbd", "/local/domain/0/backend/vbd/", "/local/domain/0/backend/vbd/1", "/local/domain/0/backend/vbd/x/1",
+            "/local/domain/0/backend/vbd", "/local/domain/0/backend/vbd/", "/local/domain/0/backend/vbd/1",
+            "/local/domain/0/backend/vbd/x/1",
             "/local/domain/0/backend/vbd/1/x", "/local/domain/0/backend/vbd//1", "/local/domain/0/backend/vbd/70000/1",
             "/local/domain/0/backend/vbd/32752/1", "/local/domain/0/backend/vbd/1/-1", "/local/domain/0/backend/vif/1/0",
         ] { #expect(BackendPath.device(of: path, backend: .zero, kind: .block) == nil, "\(path)") }

@@ -26,7 +26,8 @@ private struct World: Hashable, CustomStringConvertible {
     /// The backend's next step, done; nil if it waits.
     func backStep() -> World? {
         var next = self
-        switch BackendMachine.next(own: back, frontend: front, holds: holds, announced: announced, online: online,
+        switch BackendMachine.next(
+            own: back, frontend: front, holds: holds, announced: announced, online: online,
             adoptable: journaled != nil && !announced)
         {
         case .wait: return nil

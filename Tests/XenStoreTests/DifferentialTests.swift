@@ -33,7 +33,9 @@ import XenWire
             bench = CoreBench(limits)
             model.nodeLimit = nodeLimit
             let bench = bench
-            actors = (DifferentialTests.domains + DifferentialTests.domains).map { Actor(domain: $0, peer: bench.peer($0.rawValue)) }
+            actors = (DifferentialTests.domains + DifferentialTests.domains).map {
+                Actor(domain: $0, peer: bench.peer($0.rawValue))
+            }
             generator = SeededGenerator(seed)
             bench.core.introduceDomain(DomainID(1))
             bench.core.introduceDomain(DomainID(2))

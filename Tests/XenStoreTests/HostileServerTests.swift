@@ -36,7 +36,8 @@ final class LyingServer: Sendable {
     }
 
     static func reply(_ message: StoreMessage, _ text: String) -> [UInt8] {
-        StoreMessage(rawType: message.type, request: message.request, transaction: message.transaction, payload: Array(text.utf8)).bytes
+        StoreMessage(rawType: message.type, request: message.request, transaction: message.transaction, payload: Array(text.utf8))
+            .bytes
     }
 
     static func event(_ path: String, _ token: String) -> [UInt8] {
@@ -58,7 +59,9 @@ final class LyingServer: Sendable {
         "empty event": { _ in StoreMessage(.watchEvent, payload: []).bytes },
     ]
 
-    @Test("D13, XS35: a server that breaks the protocol loses the connection; the client says so and stays whole", arguments: deeds.keys.sorted())
+    @Test(
+        "D13, XS35: a server that breaks the protocol loses the connection; the client says so and stays whole",
+        arguments: deeds.keys.sorted())
     func lies(_ name: String) async throws {
         let lie = try #require(Self.deeds[name])
         let server = try LyingServer(lie)
@@ -69,7 +72,7 @@ final class LyingServer: Sendable {
         }
         await #expect(throws: StoreError.self) { try await outcome.value() }
         let again = Elsewhere { try client.read("/x") }
-        do { _ = try await again.value() } catch StoreError.disconnected { } catch { Issue.record("\(error)") }
+        do { _ = try await again.value() } catch StoreError.disconnected {} catch { Issue.record("\(error)") }
         #expect(throws: StoreError.self) { try client.nextEvent(milliseconds: 1000) }
         client.close()
     }
@@ -104,13 +107,13 @@ final class LyingServer: Sendable {
         let server = try LyingServer { LyingServer.reply($0, text) }
         #expect(throws: StoreError.self) { try server.client.transaction { _ throws(StoreError) in } }
         let other = try LyingServer { LyingServer.reply($0, text) }
-        do { _ = try other.client.permissions("/x") } catch .disconnected { } catch { Issue.record("\(error)") }
+        do { _ = try other.client.permissions("/x") } catch .disconnected {} catch { Issue.record("\(error)") }
         let third = try LyingServer { message in
             message.type == StoreMessageType.directory.rawValue
                 ? StoreMessage(.error, request: message.request, payload: Array("E2BIG\0".utf8)).bytes
                 : LyingServer.reply(message, text)
         }
-        do { _ = try third.client.directory("/x") } catch .disconnected { } catch { Issue.record("\(error)") }
+        do { _ = try third.client.directory("/x") } catch .disconnected {} catch { Issue.record("\(error)") }
     }
 
     @Test("XS35: a list that changes with every part ends in a conflict, not in a loop")
@@ -183,9 +186,9 @@ final class LyingServer: Sendable {
         try server.start()
         let client = try server.connectInProcess(domain: .zero)
         for path in ["", "/a\0b", "/" + String(repeating: "x", count: 3072), String(repeating: "x", count: 2049)] {
-            do { _ = try client.read(path); Issue.record("sent") } catch .invalid { } catch { Issue.record("\(error)") }
+            do { _ = try client.read(path); Issue.record("sent") } catch .invalid {} catch { Issue.record("\(error)") }
         }
-        do { try client.write("/x", String(repeating: "v", count: 4094)); Issue.record("sent") } catch .invalid { }
+        do { try client.write("/x", String(repeating: "v", count: 4094)); Issue.record("sent") } catch .invalid {}
         try client.write("/x", String(repeating: "v", count: 4093))
         #expect(try client.read("/x").utf8.count == 4093)
     }
@@ -194,5 +197,9 @@ final class LyingServer: Sendable {
 /// Counts, from any thread.
 final class Counter: Sendable {
     private let monitor = Monitor(0)
-    func next() -> Int { monitor.change { $0 += 1; return $0 } }
+    func next() -> Int {
+        monitor.change {
+            $0 += 1; return $0
+        }
+    }
 }

@@ -46,10 +46,12 @@ import XenWire
         #expect(faults == [])
     }
 
-    @Test("XS25: every prefix of a valid path, and domain numbers that are none: an answer, never a stop", arguments: [
-        "/local/domain/", "/local/domain//x", "/local/domain/99999999999/", "/local/domain/-1", "/local/domain/99999999999",
-        "/local/domain/0x1", "/local/domain/65536/a", "/local/domain/1/", "/local/domain/1",
-    ])
+    @Test(
+        "XS25: every prefix of a valid path, and domain numbers that are none: an answer, never a stop",
+        arguments: [
+            "/local/domain/", "/local/domain//x", "/local/domain/99999999999/", "/local/domain/-1", "/local/domain/99999999999",
+            "/local/domain/0x1", "/local/domain/65536/a", "/local/domain/1/", "/local/domain/1",
+        ])
     func prefixes(_ path: String) {
         let bench = CoreBench()
         let host = bench.peer(0)
@@ -88,7 +90,9 @@ import XenWire
         }
     }
 
-    @Test("XS27: every request in a transaction that is valid, stale, foreign or none; reset in the middle", arguments: StoreMessageType.allCases)
+    @Test(
+        "XS27: every request in a transaction that is valid, stale, foreign or none; reset in the middle",
+        arguments: StoreMessageType.allCases)
     func transactionNumbers(_ type: StoreMessageType) {
         let (bench, host, guest) = QuotaTests.bench()
         let (mine, foreign, stale) = (guest.begin(), host.begin(), guest.begin())

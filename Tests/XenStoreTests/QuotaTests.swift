@@ -16,7 +16,9 @@ import XenWire
         return (bench, host, bench.peer(1))
     }
 
-    @Test("XS6: by whichever way nodes come, the thousand-and-first is refused", arguments: ["write", "mkdir", "parents", "transaction"])
+    @Test(
+        "XS6: by whichever way nodes come, the thousand-and-first is refused",
+        arguments: ["write", "mkdir", "parents", "transaction"])
     func nodeQuota(_ way: String) {
         let (bench, host, guest) = Self.bench()
         let domain = DomainID(1)
@@ -202,13 +204,19 @@ import XenWire
         let transactions = (0..<10).map { _ in guest.begin() }
         var refused = false
         for transaction in transactions {
-            for index in 0..<60 { if guest.write("fat\(index)", String(repeating: "y", count: 2000), in: transaction) != .done { refused = true } }
-            for index in 0..<300 where guest.write("new\(index)/n", String(repeating: "z", count: 2000), in: transaction) != .done { refused = true }
+            for index in 0..<60 {
+                if guest.write("fat\(index)", String(repeating: "y", count: 2000), in: transaction) != .done { refused = true }
+            }
+            for index in 0..<300 where guest.write("new\(index)/n", String(repeating: "z", count: 2000), in: transaction) != .done {
+                refused = true
+            }
         }
         #expect(refused)
         #expect(bench.core.usage(of: DomainID(1)).memory <= limits.memory)
         // Requests whose replies nobody reads: they wait, and stop being read.
-        for _ in 0..<500 where bench.core.wantsInput(guest.id) { guest.send(StoreMessage(.read, payload: wireStrings(["fat0"])).bytes) }
+        for _ in 0..<500 where bench.core.wantsInput(guest.id) {
+            guest.send(StoreMessage(.read, payload: wireStrings(["fat0"])).bytes)
+        }
         #expect((bench.core.connections[guest.id]?.output.byteCount ?? 0) < limits.outputSoft + 8192)
         let wants = bench.core.wantsInput(guest.id)
         #expect(!wants)

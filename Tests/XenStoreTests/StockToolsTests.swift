@@ -83,7 +83,8 @@ import XenWire
                      state = "4"
                   name = "guest"
 
-                """, 0))
+                """, 0
+            ))
         #expect(
             try run("xenstore-ls", "-f", "-p", "/local/domain/5") == (
                 """
@@ -93,7 +94,8 @@ import XenWire
                 /local/domain/5/device/vbd/51712/state = "4"   (n0)
                 /local/domain/5/name = "guest"   (n0,r5,b7)
 
-                """, 0))
+                """, 0
+            ))
         #expect(try run("xenstore-ls").output.hasPrefix("tool = \"\"\n xenstored = \"\"\nlocal = \"\"\n"))
     }
 
@@ -116,7 +118,8 @@ import XenWire
 
     @Test func watchPrintsEachChange() throws {
         let output = try run(
-            "sh", "-c", "xenstore-watch -n 3 /w > \"$0/log\" & while ! [ -s \"$0/log\" ]; do sleep 0.02; done; "
+            "sh", "-c",
+            "xenstore-watch -n 3 /w > \"$0/log\" & while ! [ -s \"$0/log\" ]; do sleep 0.02; done; "
                 + "xenstore-write /w/x 1; xenstore-rm /w/x; wait; cat \"$0/log\"", directory)
         #expect(output == ("/w\n/w/x\n/w/x\n", 0))
     }
@@ -170,7 +173,8 @@ import XenWire
                 True
                 False
 
-                """, 0))
+                """, 0
+            ))
     }
 
     @Test func upstreamsTestXenstore() throws {

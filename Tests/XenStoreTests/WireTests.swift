@@ -28,9 +28,11 @@ import XenWire
         #expect(try parser.next() == nil)
     }
 
-    @Test("XS1, XS21: a length beyond 4096 ends that connection at once; any up to 4096 is served", arguments: [
-        0, 1, 4095, 4096, 4097, 8192, 0x3FFF_FFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFEF, 0xFFFF_FFFF,
-    ] as [UInt32])
+    @Test(
+        "XS1, XS21: a length beyond 4096 ends that connection at once; any up to 4096 is served",
+        arguments: [
+            0, 1, 4095, 4096, 4097, 8192, 0x3FFF_FFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFEF, 0xFFFF_FFFF,
+        ] as [UInt32])
     func lengths(_ length: UInt32) {
         let bench = CoreBench()
         let (hostile, other) = (bench.peer(1), bench.peer(2))
@@ -71,9 +73,11 @@ import XenWire
         bench.expectSound()
     }
 
-    @Test("XS29: every malformed path is EINVAL for every request that takes one", arguments: [
-        "", "a//b", "/a//b", "//", "/a/", "/a b", "/a.b", "/..", "/a/../b", "/ä", "/a\u{1}", "/a\u{7F}", "x/", "/a:b", "@a b",
-    ])
+    @Test(
+        "XS29: every malformed path is EINVAL for every request that takes one",
+        arguments: [
+            "", "a//b", "/a//b", "//", "/a/", "/a b", "/a.b", "/..", "/a/../b", "/ä", "/a\u{1}", "/a\u{7F}", "x/", "/a:b", "@a b",
+        ])
     func malformedPaths(_ path: String) {
         let bench = CoreBench()
         for peer in [bench.peer(0), bench.peer(3)] {
@@ -134,7 +138,9 @@ import XenWire
         bench.expectSound()
     }
 
-    @Test("Random bytes, one connection after another: the store stays sound and others are served", arguments: 0..<8 as Range<UInt64>)
+    @Test(
+        "Random bytes, one connection after another: the store stays sound and others are served", arguments: 0..<8 as Range<UInt64>
+    )
     func randomBytes(_ seed: UInt64) {
         var generator = SeededGenerator(seed)
         let bench = CoreBench()
@@ -144,7 +150,8 @@ import XenWire
             for _ in 0..<20 where peer.isConnected {
                 // Mostly a plausible header, so that the bytes behind it are looked at.
                 let payload = (0..<Int.random(in: 0...40, using: &generator)).map { _ in
-                    [0, 0, 47, 97, 64, 110, 48, 84, UInt8.random(in: 0...255, using: &generator)].randomElement(using: &generator) ?? 0
+                    [0, 0, 47, 97, 64, 110, 48, 84, UInt8.random(in: 0...255, using: &generator)].randomElement(using: &generator)
+                        ?? 0
                 }
                 var bytes = StoreMessage(
                     rawType: UInt32.random(in: 0...27, using: &generator), request: 1,

@@ -20,7 +20,8 @@ func sampleRequests() -> [BlockRequest] {
         for count in 0...11 {
             var request = BlockRequest(code, id: 0x1122_3344_5566_7788, sector: 0x99AA_BBCC_DDEE_FF01, handle: 0xCA01)
             for index in 0..<count {
-                request.append(BlockSegment(GrantReference(0xFFFF_0000 + UInt32(index)), first: UInt8(index), last: UInt8(200 + index)))
+                request.append(
+                    BlockSegment(GrantReference(0xFFFF_0000 + UInt32(index)), first: UInt8(index), last: UInt8(200 + index)))
             }
             samples.append(request)
         }
@@ -105,7 +106,10 @@ func sampleRequests() -> [BlockRequest] {
         withUnsafeBytes(of: raw) { region.write(Array($0), at: 64) }
         let request = BlockABI.native.layout.loadRequest(region, 64)
         #expect(request.operation == .write && request.handle == 51712 && request.id == raw.id && request.sector == 1 << 40)
-        #expect(request.segments == [BlockSegment(GrantReference(8), first: 1, last: 7), BlockSegment(GrantReference(.max), first: 0, last: 3)])
+        #expect(
+            request.segments == [
+                BlockSegment(GrantReference(8), first: 1, last: 7), BlockSegment(GrantReference(.max), first: 0, last: 3),
+            ])
     }
 
     /// A9, A37: a count of 255 loads eleven segments and stays within the slot, at the end of memory too.

@@ -35,9 +35,9 @@ private func claims(of layout: BlockLayout, _ probe: inout CompilerProbe) {
 @Suite struct BlockLayoutTests {
     static let compilers: [(abi: BlockABI, flags: [String])] = {
         #if arch(x86_64)
-        [(.native, []), (.x86_32, ["-m32"]), (.x86_64, ["-m64"])]
+            [(.native, []), (.x86_32, ["-m32"]), (.x86_64, ["-m64"])]
         #else
-        [(.native, [])]
+            [(.native, [])]
         #endif
     }()
 
@@ -72,7 +72,10 @@ private func claims(of layout: BlockLayout, _ probe: inout CompilerProbe) {
         probe.expect("VDISK_REMOVABLE", Int(BlockDeviceInfo.removable.rawValue))
         probe.expect("VDISK_READONLY", Int(BlockDeviceInfo.readOnly.rawValue))
         for (name, state) in zip(
-            ["Unknown", "Initialising", "InitWait", "Initialised", "Connected", "Closing", "Closed", "Reconfiguring", "Reconfigured"],
+            [
+                "Unknown", "Initialising", "InitWait", "Initialised", "Connected", "Closing", "Closed", "Reconfiguring",
+                "Reconfigured",
+            ],
             XenbusState.allCases)
         { probe.expect("XenbusState\(name)", state.rawValue) }
         for (name, status) in zip(
@@ -109,7 +112,7 @@ private func claims(of layout: BlockLayout, _ probe: inout CompilerProbe) {
         #expect(BlockABI.native.node == XEN_IO_PROTO_ABI_NATIVE)
         for abi in BlockABI.allCases { #expect(BlockABI(node: abi.node)?.layout == abi.layout) }
         #if arch(x86_64)
-        #expect(BlockABI(node: nil) == .x86_32, "as Linux, QEMU and tapdisk have it")
+            #expect(BlockABI(node: nil) == .x86_32, "as Linux, QEMU and tapdisk have it")
         #endif
         #expect(BlockABI(node: nil, whenMissing: .native) == .native)
         for unknown in ["", "x86_64", "x86_64-abi ", "X86_64-ABI", "ppc-abi"] { #expect(BlockABI(node: unknown) == nil) }

@@ -70,7 +70,9 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
                 let direct = disk.verdict(request(.read, [(0, 7), (first, last)]))
                 var indirectRequest = BlockRequest(indirect: .write, segmentCount: 2, sector: 0, id: 1)
                 indirectRequest.setIndirectReference(0, to: GrantReference(9))
-                let indirect = disk.verdict(indirectRequest, segments: [BlockSegment(GrantReference(0)), BlockSegment(GrantReference(1), first: first, last: last)])
+                let indirect = disk.verdict(
+                    indirectRequest,
+                    segments: [BlockSegment(GrantReference(0)), BlockSegment(GrantReference(1), first: first, last: last)])
                 guard isGood else {
                     if direct != .refused(-1) || indirect != .refused(-1) { Issue.record("\(first)-\(last) passed") }
                     continue
@@ -161,14 +163,20 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
                         let segment: (UInt8, UInt8) = (0, UInt8(length - 1))
                         for verdict in [
                             disk.verdict(request(.read, sector: sector, [segment])),
-                            disk.verdict(BlockRequest(indirect: .read, segmentCount: 1, sector: sector, id: 0), segments: [BlockSegment(GrantReference(1), first: 0, last: segment.1)]),
+                            disk.verdict(
+                                BlockRequest(indirect: .read, segmentCount: 1, sector: sector, id: 0),
+                                segments: [BlockSegment(GrantReference(1), first: 0, last: segment.1)]),
                             disk.verdict(BlockRequest(discarding: UInt64(length), at: sector, id: 0)),
-                        ] { if (verdict != .refused(-1)) != isGood { Issue.record("\(sector) + \(length) of \(real): \(verdict)") } }
+                        ] {
+                            if (verdict != .refused(-1)) != isGood { Issue.record("\(sector) + \(length) of \(real): \(verdict)") }
+                        }
                     }
                     for count: UInt64 in [0, .max, .max - sector, 0 &- sector, 1 << 63, real] {
                         let (end, wraps) = sector.addingReportingOverflow(count)
                         let verdict = disk.verdict(BlockRequest(discarding: count, at: sector, id: 0))
-                        if (verdict != .refused(-1)) != (!wraps && end <= real) { Issue.record("discard \(sector) + \(count) of \(real): \(verdict)") }
+                        if (verdict != .refused(-1)) != (!wraps && end <= real) {
+                            Issue.record("discard \(sector) + \(count) of \(real): \(verdict)")
+                        }
                     }
                 }
             }
@@ -210,7 +218,9 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
         var disk = disk
         disk.isReadOnly = true
         #expect(disk.verdict(request(.read, [(0, 7)])) != .refused(-1))
-        for code: BlockOperationCode in [.write, .flush, .barrier] { #expect(disk.verdict(request(code, [(0, 7)])) == .refused(-1)) }
+        for code: BlockOperationCode in [.write, .flush, .barrier] {
+            #expect(disk.verdict(request(code, [(0, 7)])) == .refused(-1))
+        }
         #expect(disk.verdict(BlockRequest(indirect: .write, segmentCount: 1, sector: 0, id: 0)) == .refused(-1))
         #expect(disk.verdict(BlockRequest(indirect: .read, segmentCount: 1, sector: 0, id: 0)) != .refused(-1))
         #expect(disk.verdict(BlockRequest(discarding: 8, at: 0, id: 0)) == .refused(-1))
@@ -240,7 +250,8 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
             #expect(throws: BlockRejection.self) { _ = try disk.validate(&copy, into: &ranges) }
             #expect(ranges.isEmpty)
         }
-        guard case .indirect(let two) = try disk.validate(BlockRequest(indirect: .read, segmentCount: 2, sector: 4095, id: 0)) else { return }
+        guard case .indirect(let two) = try disk.validate(BlockRequest(indirect: .read, segmentCount: 2, sector: 4095, id: 0))
+        else { return }
         for bad in [BlockSegment(GrantReference(1), first: 0, last: 8), BlockSegment(GrantReference(1))] {
             #expect(throws: BlockRejection.self) {
                 _ = try disk.validate(two, segments: [BlockSegment(GrantReference(1), first: 0, last: 0), bad], into: &ranges)

@@ -7,9 +7,9 @@ import XenWire
 @Suite struct NetworkLayoutTests {
     static let compilers: [[String]] = {
         #if arch(x86_64)
-        [["-m32"], ["-m64"]]
+            [["-m32"], ["-m64"]]
         #else
-        [[]]
+            [[]]
         #endif
     }()
 
@@ -35,17 +35,25 @@ import XenWire
             ("xen_netif_ctrl_response", ControlResponse.size), ("xen_netif_gref", GrantMappingEntry.size),
         ] { probe.expect("sizeof(struct \(name))", size) }
         for (name, value) in [
-            ("NETTXF_csum_blank", Int(TransmitFlags.checksumBlank.rawValue)), ("NETTXF_data_validated", Int(TransmitFlags.dataValidated.rawValue)),
-            ("NETTXF_more_data", Int(TransmitFlags.moreData.rawValue)), ("NETTXF_extra_info", Int(TransmitFlags.extraInfo.rawValue)),
-            ("NETRXF_data_validated", Int(ReceiveFlags.dataValidated.rawValue)), ("NETRXF_csum_blank", Int(ReceiveFlags.checksumBlank.rawValue)),
+            ("NETTXF_csum_blank", Int(TransmitFlags.checksumBlank.rawValue)),
+            ("NETTXF_data_validated", Int(TransmitFlags.dataValidated.rawValue)),
+            ("NETTXF_more_data", Int(TransmitFlags.moreData.rawValue)),
+            ("NETTXF_extra_info", Int(TransmitFlags.extraInfo.rawValue)),
+            ("NETRXF_data_validated", Int(ReceiveFlags.dataValidated.rawValue)),
+            ("NETRXF_csum_blank", Int(ReceiveFlags.checksumBlank.rawValue)),
             ("NETRXF_more_data", Int(ReceiveFlags.moreData.rawValue)), ("NETRXF_extra_info", Int(ReceiveFlags.extraInfo.rawValue)),
             ("NETIF_RSP_DROPPED", Int(NetworkStatus.dropped.rawValue)), ("NETIF_RSP_ERROR", Int(NetworkStatus.error.rawValue)),
             ("NETIF_RSP_OKAY", Int(NetworkStatus.okay.rawValue)), ("NETIF_RSP_NULL", Int(NetworkStatus.null.rawValue)),
-            ("XEN_NETIF_MAX_TX_SIZE", NetworkProtocol.maximumPacketSize), ("XEN_NETIF_NR_SLOTS_MIN", NetworkProtocol.guaranteedSlots),
-            ("XEN_NETIF_EXTRA_TYPE_GSO", Int(ExtraType.segmentation.rawValue)), ("XEN_NETIF_EXTRA_TYPE_MCAST_ADD", Int(ExtraType.multicastAdd.rawValue)),
-            ("XEN_NETIF_EXTRA_TYPE_MCAST_DEL", Int(ExtraType.multicastDelete.rawValue)), ("XEN_NETIF_EXTRA_TYPE_HASH", Int(ExtraType.hash.rawValue)),
-            ("XEN_NETIF_GSO_TYPE_TCPV4", Int(SegmentationType.tcp4.rawValue)), ("XEN_NETIF_GSO_TYPE_TCPV6", Int(SegmentationType.tcp6.rawValue)),
-            ("XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS", Int(ControlType.getHashFlags.rawValue)), ("XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING", Int(ControlType.setHashMapping.rawValue)),
+            ("XEN_NETIF_MAX_TX_SIZE", NetworkProtocol.maximumPacketSize),
+            ("XEN_NETIF_NR_SLOTS_MIN", NetworkProtocol.guaranteedSlots),
+            ("XEN_NETIF_EXTRA_TYPE_GSO", Int(ExtraType.segmentation.rawValue)),
+            ("XEN_NETIF_EXTRA_TYPE_MCAST_ADD", Int(ExtraType.multicastAdd.rawValue)),
+            ("XEN_NETIF_EXTRA_TYPE_MCAST_DEL", Int(ExtraType.multicastDelete.rawValue)),
+            ("XEN_NETIF_EXTRA_TYPE_HASH", Int(ExtraType.hash.rawValue)),
+            ("XEN_NETIF_GSO_TYPE_TCPV4", Int(SegmentationType.tcp4.rawValue)),
+            ("XEN_NETIF_GSO_TYPE_TCPV6", Int(SegmentationType.tcp6.rawValue)),
+            ("XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS", Int(ControlType.getHashFlags.rawValue)),
+            ("XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING", Int(ControlType.setHashMapping.rawValue)),
             ("XEN_NETIF_CTRL_TYPE_GET_GREF_MAPPING_SIZE", Int(ControlType.getGrantMappingSize.rawValue)),
             ("XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING", Int(ControlType.addGrantMapping.rawValue)),
             ("XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING", Int(ControlType.deleteGrantMapping.rawValue)),
@@ -57,7 +65,8 @@ import XenWire
 
     @Test func slotsComeBackAsTheyWent() throws {
         let region = try SharedRegion(anonymous: 4096)
-        let request = TransmitRequest(reference: GrantReference(0xDEAD_BEEF), offset: 0x1234, flags: [.moreData, .extraInfo], id: 0x5678, size: 0x9ABC)
+        let request = TransmitRequest(
+            reference: GrantReference(0xDEAD_BEEF), offset: 0x1234, flags: [.moreData, .extraInfo], id: 0x5678, size: 0x9ABC)
         TransmitSlot(request).store(region, 64)
         #expect(TransmitSlot(loading: region, 64).request == request)
         #expect(region.bytes(at: 64, count: 12) == [0xEF, 0xBE, 0xAD, 0xDE, 0x34, 0x12, 0x0C, 0, 0x78, 0x56, 0xBC, 0x9A])
@@ -158,8 +167,11 @@ private struct ListedSlots: TransmitSlotSource {
         for size in 0..<14 { #expect(verdict(chain([size])).0 == .drop(.tooShort(size))) }
         #expect(verdict(chain([14])).0 == .packet)
         // 64 KiB and a bit: the first size wrapped.
-        #expect(verdict(chain([4096] + [Int](repeating: 4096, count: 16), total: 4096)).0 == .drop(.emptySlot)
-            || verdict(chain([4096] + [Int](repeating: 4096, count: 16), total: 100)).0 == .drop(.continuationTooLarge(4096, left: 100)))
+        #expect(
+            verdict(chain([4096] + [Int](repeating: 4096, count: 16), total: 4096)).0 == .drop(.emptySlot)
+                || verdict(chain([4096] + [Int](repeating: 4096, count: 16), total: 100)).0
+                    == .drop(.continuationTooLarge(4096, left: 100))
+        )
         var open = chain([100, 100])
         open.removeLast()
         #expect(verdict(open).0 == .fatal(.unfinishedPacket))
@@ -180,7 +192,8 @@ private struct ListedSlots: TransmitSlotSource {
                 let total = sizes.reduce(0, +)
                 guard !sizes.isEmpty else { return }
                 let expected: TransmitVerdict =
-                    sizes.dropFirst().contains(0) ? .drop(.emptySlot) : total < 14 ? .drop(.tooShort(total)) : sizes[0] == 0 ? .drop(.emptySlot) : .packet
+                    sizes.dropFirst().contains(0)
+                    ? .drop(.emptySlot) : total < 14 ? .drop(.tooShort(total)) : sizes[0] == 0 ? .drop(.emptySlot) : .packet
                 #expect(verdict(chain(sizes)).0 == expected, "\(sizes)")
                 return
             }

@@ -52,7 +52,9 @@ struct BenchLinks {
 
     /// Gb/s that arrived.
     func run(_ job: StreamJob, on link: Link) throws(Failure) -> Double {
-        var words = ["iperf3", "-J", "-c", link.address, "-t", "\(Int(max(1, job.seconds)))", "-P", "\(job.streams)", "-C", job.congestion]
+        var words = [
+            "iperf3", "-J", "-c", link.address, "-t", "\(Int(max(1, job.seconds)))", "-P", "\(job.streams)", "-C", job.congestion,
+        ]
         if job.isReverse { words.append("-R") }
         struct Report: Decodable {
             struct End: Decodable {
@@ -85,7 +87,8 @@ struct BenchLinks {
     func flood(_ link: Link, byteCount: Int, isReverse: Bool, seconds: Double) throws(Failure) -> Packets {
         let own = try Executable.path()
         let words = [
-            own, "bench", "frames", "--interface", isReverse ? link.far : link.near, "--size", "\(byteCount)", "--seconds", "\(seconds)",
+            own, "bench", "frames", "--interface", isReverse ? link.far : link.near, "--size", "\(byteCount)", "--seconds",
+            "\(seconds)",
         ]
         let before = try received(link, isReverse: isReverse)
         let start = ContinuousClock.now
@@ -122,7 +125,9 @@ struct BenchLinks {
 /// This process's variables.
 struct ProcessEnvironment {
     func required(_ name: String) throws(Failure) -> String {
-        guard let value = ProcessInfo.processInfo.environment[name] else { throw Failure("bench: no \(name); start it with bench network") }
+        guard let value = ProcessInfo.processInfo.environment[name] else {
+            throw Failure("bench: no \(name); start it with bench network")
+        }
         return value
     }
 }

@@ -31,7 +31,8 @@ struct VifFeatures: ParsableArguments {
 
     /// The same switches, for a process that is started with them.
     var arguments: [String] {
-        (vifQueues.map { ["--vif-queues", "\($0)"] } ?? []) + (vifPolling.map { ["--vif-polling", $0.argument] } ?? []) + switches.filter(\.0).map(\.1)
+        (vifQueues.map { ["--vif-queues", "\($0)"] } ?? []) + (vifPolling.map { ["--vif-polling", $0.argument] } ?? [])
+            + switches.filter(\.0).map(\.1)
     }
 
     private var features: XenBus.NetworkFeatures {

@@ -94,7 +94,9 @@ extension PairSession {
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
         while true {
             try checkInterruption(milliseconds: 0)
-            guard vifs[vif.index].frontend != nil else { throw Failure("pair: \(vif.name): its frontend ended before it was connected") }
+            guard vifs[vif.index].frontend != nil else {
+                throw Failure("pair: \(vif.name): its frontend ended before it was connected")
+            }
             do { return try devices.waitConnected(vif.paths, milliseconds: 50) } catch .timedOut(let step, let seen, _) {
                 guard ContinuousClock.now < end else {
                     throw Failure("pair: \(vif.name): \(step): not done after \(connectTimeout) ms (\(seen))")

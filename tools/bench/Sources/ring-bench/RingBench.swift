@@ -22,10 +22,16 @@ import XenWire
             guard sum != 1 else { return print("impossible") }
             let nanoseconds = Double(time.components.attoseconds) / 1e9 + Double(time.components.seconds) * 1e9
             let figure = nanoseconds / Double(rounds)
-            if let at = figures.firstIndex(where: { $0.name == name }) { figures[at].runs.append(figure) } else { figures.append((name, [figure])) }
+            if let at = figures.firstIndex(where: { $0.name == name }) {
+                figures[at].runs.append(figure)
+            } else {
+                figures.append((name, [figure]))
+            }
         }
         for _ in 0..<7 {
-            record("ring.h in C, 1 segment") { unsafe cring_round_trips(region.unsafeBase, UInt(region.byteCount), rounds, UInt32(batch)) }
+            record("ring.h in C, 1 segment") {
+                unsafe cring_round_trips(region.unsafeBase, UInt(region.byteCount), rounds, UInt32(batch))
+            }
             for abi in [BlockABI.x86_64, .x86_32] {
                 for segments in [1, 11] {
                     try record("ours, \(abi), \(segments) segments") {

@@ -76,7 +76,8 @@ enum Report {
             let hundredths = Int(value * 100 + 0.5)
             return "\(hundredths / 100)." + (hundredths % 100 < 10 ? "0" : "") + "\(hundredths % 100)"
         }
-        let verdict = row.target == 0 ? "" : row.ours <= row.target ? "  met" : row.ours <= 2 * row.target ? "  within 2x" : "  missed"
+        let verdict =
+            row.target == 0 ? "" : row.ours <= row.target ? "  met" : row.ours <= 2 * row.target ? "  within 2x" : "  missed"
         print(
             pad(row.name, 56) + pad(shown(row.ours), 8, right: true) + "   " + pad(reference, 24)
                 + pad(ratio ?? "-", 7, right: true) + pad(row.target > 0 ? shown(row.target) : "-", 8, right: true) + verdict)
@@ -84,9 +85,12 @@ enum Report {
 
     static func json(_ rows: [Row]) {
         let results = rows.map { row in
-            let reference = row.reference.map { "\"reference\": \($0.value), \"reference_name\": \"\($0.name)\", \"ratio\": \(row.ratio ?? 0)" }
+            let reference = row.reference.map {
+                "\"reference\": \($0.value), \"reference_name\": \"\($0.name)\", \"ratio\": \(row.ratio ?? 0)"
+            }
             return "{\"name\": \"\(row.name)\", \"unit\": \"ns\", \"ours\": \(row.ours), "
-                + (reference ?? "\"reference\": null, \"ratio\": null") + ", \"target\": \(row.target), \"runs\": \(Measure.rounds)}"
+                + (reference ?? "\"reference\": null, \"ratio\": null")
+                + ", \"target\": \(row.target), \"runs\": \(Measure.rounds)}"
         }
         print("{\"results\": [\(results.joined(separator: ", "))]}")
     }

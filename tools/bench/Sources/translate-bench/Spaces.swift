@@ -45,7 +45,7 @@ enum Spaces {
                         if (try? domain.reserve(pages: 32)) != nil { Measure.keep(1) }
                         for _ in 0..<16 { if let iova = try? domain.reserve(pages: 1) { Measure.keep(iova.rawValue) } }
                     }
-                },
+                }
             ])
         return [
             Row(name: "IO address, take and give back, 1M taken", ours: steady[0], target: 8),

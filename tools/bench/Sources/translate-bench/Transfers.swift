@@ -40,7 +40,8 @@ enum Transfers {
     static func run() throws -> [Row] {
         let mask = DMAConstraints(mask: 0xFFFF_FFFF)
         let paths = try [
-            DMAOptions(), DMAOptions(model: .p2m), DMAOptions(model: .identity), DMAOptions(iommu: .strict), DMAOptions(iommu: .deferred),
+            DMAOptions(), DMAOptions(model: .p2m), DMAOptions(model: .identity), DMAOptions(iommu: .strict),
+            DMAOptions(iommu: .deferred),
             DMAOptions(model: .p2m, constraints: mask, bouncePool: 1 << 20),
         ].map { try Path($0) }
         let source = try SharedRegion(anonymous: 64 << 12)
@@ -95,7 +96,9 @@ enum Transfers {
                     var segments: [BusSegment] = []
                     for _ in 0..<loops {
                         segments.removeAll(keepingCapacity: true)
-                        if let handle = try? device.map(small.span, .toDevice, into: &segments) { try? device.unmap(handle, .toDevice) }
+                        if let handle = try? device.map(small.span, .toDevice, into: &segments) {
+                            try? device.unmap(handle, .toDevice)
+                        }
                     }
                 },
                 { _ in path.run(.toDevice) },

@@ -70,7 +70,9 @@ private struct Model {
 
     /// Also writes each entry's status where it belongs, as the backend would.
     private mutating func list(isAdded: Bool, _ queue: UInt32, _ reference: UInt32, _ count: UInt32) -> (UInt32, UInt32) {
-        guard queue < queueCount, count >= 1, count <= 512, let page = rig.page(GrantReference(reference)), page.isWritable else { return (2, 0) }
+        guard queue < queueCount, count >= 1, count <= 512, let page = rig.page(GrantReference(reference)), page.isWritable else {
+            return (2, 0)
+        }
         var worst: UInt32 = 0
         // All entries are read before the first status is written.
         let bytes = page.region.bytes(at: page.offset, count: Int(count) * 8)
@@ -164,12 +166,16 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
         }
         let spreading = state.spreading
         require(
-            spreading.algorithm.rawValue == model.algorithm && spreading.types.rawValue == model.types && spreading.mapping == model.mapping
+            spreading.algorithm.rawValue == model.algorithm && spreading.types.rawValue == model.types
+                && spreading.mapping == model.mapping
                 && spreading.toeplitz.key == model.key, "settings after \(request)")
         require(mappings.map(\.count) == model.mapped.map(\.count), "mapped pages after \(request)")
         for (index, queue) in mappings.enumerated() {
             for (reference, isWritable) in model.mapped[index] {
-                let (read, written) = (queue.address(GrantReference(reference), writable: false), queue.address(GrantReference(reference), writable: true))
+                let (read, written) = (
+                    queue.address(GrantReference(reference), writable: false),
+                    queue.address(GrantReference(reference), writable: true)
+                )
                 require(read != nil && (written != nil) == isWritable, "page \(reference) of queue \(index)")
             }
         }

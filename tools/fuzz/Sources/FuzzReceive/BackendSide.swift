@@ -31,7 +31,8 @@ func fuzzBackend(_ input: inout ByteReader) {
     let bus = MemoryBus()
     let device = ScriptedQueue(bus)
     let key = NetworkQueueKeys(transmit: rings.front.references[0], receive: rings.front.references[0], port: EventPort(1))
-    let state = InterfaceState(NetworkRequestKeys(queues: [key], features: features, multicastControl: input.byte() & 1 != 0), features)
+    let state = InterfaceState(
+        NetworkRequestKeys(queues: [key], features: features, multicastControl: input.byte() & 1 != 0), features)
     let mappings = GrantMappings(limit: 64, bus: bus, hypervisor: rig.back, frontend: DomainID(1))
     var core = ReceiveCore(
         ring: BackRing(attaching: rings.back.region, ReceiveRing()), interface: state, mappings: mappings, hypervisor: rig.back,
@@ -45,7 +46,8 @@ func fuzzBackend(_ input: inout ByteReader) {
         switch code % 8 {
         case 0, 1:
             for _ in 0...Int(code >> 4) where posted.count - answered < 256 {
-                let request = ReceiveRequest(id: code & 8 == 0 ? UInt16(input.byte()) : input.number(), reference: rig.reference(input.byte()))
+                let request = ReceiveRequest(
+                    id: code & 8 == 0 ? UInt16(input.byte()) : input.number(), reference: rig.reference(input.byte()))
                 request.store(ring, 64 + posted.count % 256 * 8)
                 posted.append(request)
             }
@@ -57,22 +59,35 @@ func fuzzBackend(_ input: inout ByteReader) {
             while bytes.count < size { bytes.append(UInt8(truncatingIfNeeded: bytes.count &* 31 &+ given.count)) }
             if bytes.isEmpty { bytes = [1] }
             if code & 0x20 != 0 {
-                offload.checksum = code & 0x10 == 0 ? .init(start: UInt16(input.byte()), field: UInt16(input.byte() % 20)) : .init(start: input.number(), field: input.number())
+                offload.checksum =
+                    code & 0x10 == 0
+                    ? .init(start: UInt16(input.byte()), field: UInt16(input.byte() % 20))
+                    : .init(start: input.number(), field: input.number())
             }
-            if code & 0x08 != 0 { offload.segmentation = .init(type: input.byte() & 1 == 0 ? .tcp4 : .tcp6, size: max(1, input.number()), headerCount: input.number()) }
+            if code & 0x08 != 0 {
+                offload.segmentation = .init(
+                    type: input.byte() & 1 == 0 ? .tcp4 : .tcp6, size: max(1, input.number()), headerCount: input.number())
+            }
             offload.isValidated = input.byte() & 1 != 0
             given.append(Given(bytes: bytes, offload: offload))
             device.frames.append((bytes, offload))
             core.deviceIsReady = true
         case 4:
-            let entries = (0...Int(code >> 4)).map { _ in GrantMappingEntry(reference: rig.reference(input.byte()), isReadOnly: false) }
+            let entries = (0...Int(code >> 4)).map { _ in
+                GrantMappingEntry(reference: rig.reference(input.byte()), isReadOnly: false)
+            }
             _ = code & 8 == 0 ? mappings.add(entries) : mappings.remove(entries)
         case 5:
             state.spreading.algorithm = code & 8 == 0 ? .none : .toeplitz
             state.spreading.types = HashTypes(rawValue: UInt32(code >> 4))
             state.spreading.toeplitz = ToeplitzHash(key: input.take(Int(input.byte() % 41)))
         case 6:
-            if code & 8 == 0 { core.expire() } else { _ = state.setMulticast(MACAddress(littleEndian: input.number(UInt64.self) & 0xFFFF_FFFF_FFFF | 1), isAdded: code & 16 == 0) }
+            if code & 8 == 0 {
+                core.expire()
+            } else {
+                _ = state.setMulticast(
+                    MACAddress(littleEndian: input.number(UInt64.self) & 0xFFFF_FFFF_FFFF | 1), isAdded: code & 16 == 0)
+            }
         default:
             var turns = 0
             while core.work() > 0 {
@@ -95,7 +110,8 @@ func fuzzBackend(_ input: inout ByteReader) {
 
 /// Reads what was answered, as a strict frontend does.
 private func read(
-    _ ring: SharedRegion, _ posted: [ReceiveRequest], _ answered: inout Int, _ given: [Given], _ nextGiven: inout Int, _ features: NetworkFeatures
+    _ ring: SharedRegion, _ posted: [ReceiveRequest], _ answered: inout Int, _ given: [Given], _ nextGiven: inout Int,
+    _ features: NetworkFeatures
 ) {
     let produced = Int(ring.loadAcquiring(RingHeader.responseProduced))
     require(produced >= answered && produced <= posted.count, "\(produced) answers to \(posted.count) requests")
@@ -129,13 +145,17 @@ private func read(
         while place < given.count, !matches(bytes, first, segmentation, given[place], areDistinct) { place += 1 }
         require(place < given.count, "a frame of \(bytes.count) bytes that the device did not give: \(bytes.prefix(64)), \(first)")
         nextGiven = place + 1
-        if segmentation != nil { require(features.contains(given[place].offload.segmentation?.type == .tcp4 ? .tcp4 : .tcp6), "segments that are not taken") }
+        if segmentation != nil {
+            require(
+                features.contains(given[place].offload.segmentation?.type == .tcp4 ? .tcp4 : .tcp6), "segments that are not taken")
+        }
         if !features.contains(.scatterGather) { require(bytes.count <= 4096, "several slots") }
     }
 }
 
 private func take(
-    _ ring: SharedRegion, _ posted: [ReceiveRequest], _ answered: inout Int, _ produced: Int, _ bytes: inout [UInt8], _ isRefused: inout Bool
+    _ ring: SharedRegion, _ posted: [ReceiveRequest], _ answered: inout Int, _ produced: Int, _ bytes: inout [UInt8],
+    _ isRefused: inout Bool
 ) -> ReceiveResponse {
     let response = ReceiveSlot(loading: ring, 64 + answered % 256 * 8).response
     let request = posted[answered]
@@ -146,13 +166,17 @@ private func take(
         return response
     }
     require(!isRefused && response.status > 0 && Int(response.offset) + Int(response.status) <= 4096, "\(response)")
-    guard let page = rig.page(request.reference), page.isWritable else { fatalError("\(response) from a page that cannot be written") }
+    guard let page = rig.page(request.reference), page.isWritable else {
+        fatalError("\(response) from a page that cannot be written")
+    }
     bytes += page.region.bytes(at: page.offset, count: Int(response.status))
     return response
 }
 
 /// Whether a frame on the ring can be that one of the device's.
-private func matches(_ bytes: [UInt8], _ first: ReceiveResponse, _ segmentation: ExtraInfo?, _ given: Given, _ areDistinct: Bool) -> Bool {
+private func matches(_ bytes: [UInt8], _ first: ReceiveResponse, _ segmentation: ExtraInfo?, _ given: Given, _ areDistinct: Bool)
+    -> Bool
+{
     guard bytes.count == given.bytes.count, (segmentation != nil) == (given.offload.segmentation != nil) else { return false }
     if areDistinct {
         var (seen, wanted) = (bytes, given.bytes)

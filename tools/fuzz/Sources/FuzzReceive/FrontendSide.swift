@@ -48,7 +48,8 @@ func fuzzFrontend(_ input: inout ByteReader) {
             // A response, near what is allowed.
             let id = code & 0x80 == 0 ? UInt16((answered + pending.count) % 256) : input.number()
             let offset = code & 0x40 == 0 ? UInt16(0) : code & 0x20 == 0 ? UInt16(input.byte()) : input.number()
-            let status = code & 0x10 == 0 ? Int16(input.byte()) : code & 0x08 == 0 ? input.number(Int16.self) & 0xFFF : input.number()
+            let status =
+                code & 0x10 == 0 ? Int16(input.byte()) : code & 0x08 == 0 ? input.number(Int16.self) & 0xFFF : input.number()
             let flags = UInt16(input.byte() & 15)
             pending.append(UInt64(id) | UInt64(offset) << 16 | UInt64(flags) << 32 | UInt64(UInt16(bitPattern: status)) << 48)
         case 3:
@@ -64,7 +65,8 @@ func fuzzFrontend(_ input: inout ByteReader) {
         case 5: device.answers.append([FrameSent.full, .failed(Errno(5)), .sent][Int(code >> 3) % 3])
         case 6 where code & 0xF0 == 0xF0:
             // An index that cannot be: the end, whatever else is there.
-            ring.storeReleasing(UInt32(truncatingIfNeeded: answered + 257 + Int(input.number(UInt16.self))), at: RingHeader.responseProduced)
+            ring.storeReleasing(
+                UInt32(truncatingIfNeeded: answered + 257 + Int(input.number(UInt16.self))), at: RingHeader.responseProduced)
             require(dies(&side), "an index that lies was believed")
             isDead = true
         default:
@@ -98,7 +100,9 @@ func fuzzFrontend(_ input: inout ByteReader) {
             for slot in 0..<256 {
                 let request = ReceiveRequest(loading: ring, 64 + slot * 8)
                 let isReposted = (answered - words.count..<answered).contains { $0 % 256 == slot }
-                require(!isReposted || request.id == UInt16(slot) && request.reference == parts.pages.receive.references[slot], "slot \(slot): \(request)")
+                require(
+                    !isReposted || request.id == UInt16(slot) && request.reference == parts.pages.receive.references[slot],
+                    "slot \(slot): \(request)")
             }
         }
     }
@@ -191,7 +195,8 @@ private func compare(
             continue
         }
         require(place < device.sent.count, "\(device.sent.count) frames, expected more")
-        require(device.sent[place].bytes == frame.bytes, "\(device.sent[place].bytes.prefix(80)), expected \(frame.bytes.prefix(80))")
+        require(
+            device.sent[place].bytes == frame.bytes, "\(device.sent[place].bytes.prefix(80)), expected \(frame.bytes.prefix(80))")
         require(device.sent[place].offload == frame.offload, "\(device.sent[place].offload), expected \(frame.offload)")
         place += 1
     }

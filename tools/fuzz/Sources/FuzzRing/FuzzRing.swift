@@ -51,9 +51,11 @@ public func fuzz(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
         case 1:
             // Near the truth, where the interesting lies are.
             let distance = UInt64(input.byte() % 72)
-            region.storeRelaxed(model.wire(model.taken + distance &- 2 &+ (distance < 2 ? 1 << 32 : 0)), at: RingHeader.requestProduced)
+            region.storeRelaxed(
+                model.wire(model.taken + distance &- 2 &+ (distance < 2 ? 1 << 32 : 0)), at: RingHeader.requestProduced)
         case 2: region.storeRelaxed(input.number(), at: RingHeader.responseEvent)
-        case 3: region.storeRelaxed(input.number(), at: input.byte() & 1 == 0 ? RingHeader.responseProduced : RingHeader.requestEvent)
+        case 3:
+            region.storeRelaxed(input.number(), at: input.byte() & 1 == 0 ? RingHeader.responseProduced : RingHeader.requestEvent)
         case 4: region.store(input.number(UInt64.self), at: 64 + Int(input.number(UInt16.self)) % (4096 - 72))
         case 5: take(&ring, &model, &request)
         case 6:

@@ -75,7 +75,8 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     let mappings = GrantMappings(limit: 24, bus: bus, hypervisor: rig.back, frontend: DomainID(1))
     for index in 0..<24 where mask >> UInt32(index) & 1 != 0 {
         let reference = index < 12 ? rig.writable.references[index] : rig.readable.references[index - 12]
-        require(mappings.add([GrantMappingEntry(reference: reference, isReadOnly: true)]) == [.success], "a page could not be mapped")
+        require(
+            mappings.add([GrantMappingEntry(reference: reference, isReadOnly: true)]) == [.success], "a page could not be mapped")
     }
     var core = TransmitCore(
         ring: BackRing(attaching: rings.back.region, TransmitRing()), interface: state, mappings: mappings, hypervisor: rig.back,
@@ -89,10 +90,12 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
             // A request: near what is allowed, so that most get far.
             let reference = rig.reference(input.byte()).rawValue
             let offset = code & 0x80 == 0 ? UInt16(input.byte()) : input.number()
-            let size = code & 0x40 == 0 ? UInt16(input.byte()) : code & 0x20 == 0 ? input.number(UInt16.self) & 0xFFF : input.number()
+            let size =
+                code & 0x40 == 0 ? UInt16(input.byte()) : code & 0x20 == 0 ? input.number(UInt16.self) & 0xFFF : input.number()
             let flags = UInt16(input.byte()) & (code & 0x10 == 0 ? 0xF : 0x7)
             let slot = TransmitRequest(
-                reference: GrantReference(reference), offset: offset, flags: TransmitFlags(rawValue: flags), id: UInt16(frontend.pushed % 256), size: size)
+                reference: GrantReference(reference), offset: offset, flags: TransmitFlags(rawValue: flags),
+                id: UInt16(frontend.pushed % 256), size: size)
             frontend.push(bytes(of: slot))
         case 3:
             var bytes = input.take(8) + [0, 0, 0, 0]
@@ -119,13 +122,17 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
 }
 
 private func bytes(of slot: TransmitRequest) -> [UInt8] {
-    func little(_ value: some FixedWidthInteger, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
-    return little(slot.reference.rawValue, 4) + little(slot.offset, 2) + little(slot.flags.rawValue, 2) + little(slot.id, 2) + little(slot.size, 2)
+    func little(_ value: some FixedWidthInteger, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+    }
+    return little(slot.reference.rawValue, 4) + little(slot.offset, 2) + little(slot.flags.rawValue, 2) + little(slot.id, 2)
+        + little(slot.size, 2)
 }
 
 /// Publishes, lets the core work until it is done, and compares.
 private func run(
-    _ core: inout TransmitCore, _ frontend: inout Frontend, _ device: ScriptedQueue, _ isControlled: Bool, _ wanted: inout Set<UInt64>,
+    _ core: inout TransmitCore, _ frontend: inout Frontend, _ device: ScriptedQueue, _ isControlled: Bool,
+    _ wanted: inout Set<UInt64>,
     _ isDead: inout Bool
 ) {
     let slots = frontend.publish()
@@ -178,7 +185,8 @@ private func run(
                 bytes? += page.region.bytes(at: page.offset + part.offset, count: part.count)
             }
             guard let bytes,
-                let frame = referenceOffload(bytes, isBlank: flags & 1 != 0, isValidated: flags & 2 != 0, segmentation: segmentation)
+                let frame = referenceOffload(
+                    bytes, isBlank: flags & 1 != 0, isValidated: flags & 2 != 0, segmentation: segmentation)
             else {
                 answer(ids, extras, -1)
                 continue
@@ -198,8 +206,11 @@ private func run(
     require((core.fault != nil) == isDead, "fault \(core.fault ?? "none"), expected \(isDead)")
     require(device.sent.count == frames.count, "\(device.sent.count) frames sent, expected \(frames.count)")
     for (index, frame) in frames.enumerated() {
-        require(device.sent[index].bytes == frame.bytes, "frame \(index): \(device.sent[index].bytes.prefix(80)), expected \(frame.bytes.prefix(80))")
-        require(device.sent[index].offload == frame.offload, "frame \(index): \(device.sent[index].offload), expected \(frame.offload)")
+        require(
+            device.sent[index].bytes == frame.bytes,
+            "frame \(index): \(device.sent[index].bytes.prefix(80)), expected \(frame.bytes.prefix(80))")
+        require(
+            device.sent[index].offload == frame.offload, "frame \(index): \(device.sent[index].offload), expected \(frame.offload)")
     }
     let key = { (list: [(id: Int, status: Int)]) in list.map { $0.id * 8 + $0.status + 2 }.sorted() }
     require(key(found) == key(answers), "answers \(found), expected \(answers)")

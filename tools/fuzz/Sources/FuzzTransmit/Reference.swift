@@ -3,7 +3,9 @@
 
 enum Outcome {
     /// Goes to the device, if its pages can be had and its marks fit.
-    case packet(ids: [Int], extras: Int, parts: [(reference: UInt32, offset: Int, count: Int)], flags: Int, segmentation: (type: Int, size: Int)?)
+    case packet(
+        ids: [Int], extras: Int, parts: [(reference: UInt32, offset: Int, count: Int)], flags: Int,
+        segmentation: (type: Int, size: Int)?)
     case dropped(ids: [Int], extras: Int)
     case multicast(id: Int, extras: Int, address: UInt64, isAdded: Bool)
     /// The end; nothing is taken any more.
@@ -49,7 +51,9 @@ private func one(_ slots: [RawSlot], _ next: inout Int) -> Outcome {
         let type = extra.bytes[0]
         guard (1...5).contains(type), seen.insert(type).inserted else { return .fatal(ids: ids, extras: extras) }
         if type == 1 {
-            guard extra.bytes[4] == 1 || extra.bytes[4] == 2, extra.integer(2, 2) != 0 else { return .fatal(ids: ids, extras: extras) }
+            guard extra.bytes[4] == 1 || extra.bytes[4] == 2, extra.integer(2, 2) != 0 else {
+                return .fatal(ids: ids, extras: extras)
+            }
             segmentation = (Int(extra.bytes[4]), Int(extra.integer(2, 2)))
         }
         if type == 2 || type == 3 { multicast = (extra.integer(2, 6), type == 2) }
@@ -79,6 +83,7 @@ private func one(_ slots: [RawSlot], _ next: inout Int) -> Outcome {
     if first.offset + first.size - tail > 4096 { return .fatal(ids: ids, extras: extras) }
     return .packet(
         ids: ids, extras: extras,
-        parts: [(first.reference, first.offset, first.size - tail)] + rest.map { ($0.reference, $0.offset, $0.size) }, flags: first.flags,
+        parts: [(first.reference, first.offset, first.size - tail)] + rest.map { ($0.reference, $0.offset, $0.size) },
+        flags: first.flags,
         segmentation: segmentation)
 }

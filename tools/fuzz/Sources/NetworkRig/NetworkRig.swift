@@ -39,7 +39,8 @@ public final class NetworkRig {
         let place = Int(byte) % (writable.references.count + readable.references.count + 2)
         if place < writable.references.count { return writable.references[place] }
         let rest = place - writable.references.count
-        return rest < readable.references.count ? readable.references[rest] : GrantReference(rest == readable.references.count ? 0 : 70_000)
+        return rest < readable.references.count
+            ? readable.references[rest] : GrantReference(rest == readable.references.count ? 0 : 70_000)
     }
 
     /// The page behind a reference: whose region it lies in, where, and whether it may be written; nil: nothing is granted there.
@@ -72,7 +73,9 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         }
         var bytes: [UInt8] = []
         for index in segments.indices {
-            guard let memory = unsafe bus.resolve(segments[index], .toDevice) else { fatalError("a segment that is not there: \(segments[index])") }
+            guard let memory = unsafe bus.resolve(segments[index], .toDevice) else {
+                fatalError("a segment that is not there: \(segments[index])")
+            }
             unsafe bytes += UnsafeRawBufferPointer(start: memory, count: Int(segments[index].byteCount))
         }
         sent.append((bytes, offload))
@@ -88,9 +91,13 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         guard frame.bytes.count <= room else { return .spoilt }
         var done = 0
         for index in segments.indices {
-            guard let memory = unsafe bus.resolve(segments[index], .fromDevice) else { fatalError("a segment that is not there: \(segments[index])") }
+            guard let memory = unsafe bus.resolve(segments[index], .fromDevice) else {
+                fatalError("a segment that is not there: \(segments[index])")
+            }
             let count = min(Int(segments[index].byteCount), frame.bytes.count - done)
-            for place in 0..<max(0, count) { unsafe memory.storeBytes(of: frame.bytes[done + place], toByteOffset: place, as: UInt8.self) }
+            for place in 0..<max(0, count) {
+                unsafe memory.storeBytes(of: frame.bytes[done + place], toByteOffset: place, as: UInt8.self)
+            }
             done += max(0, count)
         }
         return .frame(byteCount: frame.bytes.count, frame.offload)
@@ -205,7 +212,10 @@ public func cannedHeaders(_ shape: UInt8) -> [UInt8] {
     let next: UInt8 = shape & 1 == 0 ? 6 : 17
     if shape & 2 == 0 {
         let options = Int(shape >> 2 & 3) * 4
-        bytes += [8, 0, 0x45 + UInt8(options / 4), 0, 5, 0, 0, 0, shape & 0x10 == 0 ? 0 : 0x20, 0, 64, next, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+        bytes += [
+            8, 0, 0x45 + UInt8(options / 4), 0, 5, 0, 0, 0, shape & 0x10 == 0 ? 0 : 0x20, 0, 64, next, 0, 0, 10, 0, 0, 1, 10, 0, 0,
+            2,
+        ]
         bytes += [UInt8](repeating: 1, count: options)
     } else {
         let chain: [UInt8] = [[], [60], [0, 43], [44]][Int(shape >> 2 & 3)]
