@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build demo test bench lab fuzz lint docs install clean
+.PHONY: all setup build library demo test test-network bench bench-translate verify-memory lab fuzz lint docs install clean
 
 all: build
 
@@ -16,6 +16,13 @@ build: setup ## Builds the command and the nbdkit plugin, optimized
 	$(SWIFT) build -c release --product causeway
 	$(SWIFT) build -c release --product CausewayNBD
 
+# With the Swift runtime inside and nothing shown but the header's functions: a C program needs no Swift.
+LIBRARY = .build/translation/release/libcauseway-translation.so
+library: setup ## Builds the translation library for tools that are not Swift
+	$(SWIFT) build -c release --scratch-path .build/translation --product causeway-translation \
+	    -Xswiftc -static-stdlib -Xswiftc -use-ld=lld -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
+	    -Xlinker -soname=libcauseway-translation.so.1
+
 demo: build ## Shows the main job on real devices (as root), with figures at the end
 	@sh tools/demo.sh $(BUILD)/causeway
 
@@ -24,8 +31,18 @@ test: setup ## Runs all tests; as root none is skipped
 	# One after another: tests here block threads, start processes and measure time, and two processors have none to spare.
 	$(SWIFT) test --skip-build --no-parallel
 
+test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
+	@tools/network/run.sh $(BUILD)/causeway
+
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
+	$(BUILD)/causeway bench network
+
+bench-translate: setup ## The translation library's figures beside their references, and the design's targets
+	cd tools/bench && $(SWIFT) run -c release translate-bench
+
+verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
+	@tools/verify-memory.sh $(BUILD)/causeway
 
 lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
 	@tools/lab/run
@@ -44,9 +61,14 @@ lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.
-install: build ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
+install: build library ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
 	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
 	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
+	install -s -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
+	ln -sf libcauseway-translation.so.1 $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so
+	install -D -m 644 Sources/CCausewayTranslation/causeway_translation.h $(DESTDIR)$(PREFIX)/include/causeway_translation.h
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|' Packaging/causeway-translation.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/causeway-translation.pc
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
 	install -D -m 644 Packaging/causeway.8 $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8

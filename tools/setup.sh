@@ -7,7 +7,9 @@ use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs
 # Debian's libfuse reads through this at run time; nbdfuse mounts with fusermount3.
 use="$use fuse3"
 # The network tests and benchmark.
-use="$use iproute2 iputils-ping iperf3 ethtool python3"
+use="$use iproute2 iputils-ping iperf3 ethtool python3 tcpdump tshark"
+# The C example and the tests of the C library.
+use="$use gcc g++ binutils"
 develop="spin"
 
 missing=""

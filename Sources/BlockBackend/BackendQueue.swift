@@ -20,6 +20,8 @@ enum QueueReport: Sendable {
     /// The disk refused an operation that was offered.
     case lostFlush
     case lostDiscard
+    /// Something went wrong with memory: a line for the log.
+    case trouble(String)
     /// Everything that was mapped is unmapped; the queue is no more.
     case closed
 }
@@ -41,6 +43,9 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private var hasReportedShortage = false
     private var throttle = LateEOI()
     private let snapshot = Mutex(BackendQueueStatistics())
+    /// IOMMU faults that the log has been told of, and when it was last told anything.
+    private var faultsTold: UInt64 = 0
+    private var lastTrouble: ContinuousClock.Instant?
 
     private enum Tag {
         static let doorbell: UInt32 = 0
@@ -54,7 +59,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     init(
         reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI,
         device: any BlockDevice,
-        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, frontend: DomainID,
+        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, pool: BouncePool? = nil, frontend: DomainID,
         hypervisor: any Hypervisor, start: QueueStart = .fresh(journal: nil),
         report: @escaping @Sendable (QueueReport) -> Void
     ) throws(Errno) {
@@ -62,7 +67,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         self.channel = channel
         self.rings = rings
         self.report = report
-        guard let dma = DMADevice(name: device.name, options: options) else { throw Errno(ENOMEM) }
+        guard let dma = DMADevice(name: device.name, options: options, pool: pool) else { throw Errno(ENOMEM) }
         let ring: JournaledRing
         let isResumed: Bool
         switch start {
@@ -116,6 +121,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         if core.isStalled { return !isPaused && core.hasFreed }
         guard core.isOpen, !isPaused else { return false }
         if core.ring.armAndRecheck() { return true }
+        core.dma.settle()
         armDoorbell()
         return false
     }
@@ -166,6 +172,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
             report(.lostDiscard)
         }
         if worked { updateSnapshot() }
+        if core.trouble != nil || core.statistics.dmaFaults != faultsTold { tellTrouble() }
         if core.isClosing { closeIfIdle() }
         return worked
     }
@@ -176,8 +183,28 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         core.statistics.dma = core.dma.statistics
         core.statistics.iommu = core.dma.iommu?.statistics
         core.statistics.dmaFaults = core.dma.iommu?.faults.count ?? 0
+        core.statistics.staleMappings = core.dma.iommu?.staleCount ?? 0
+        core.statistics.bounceSlotsInUse = core.dma.pool?.slotsInUse ?? 0
+        core.statistics.bounceSlots = core.dma.pool?.slotCount ?? 0
         let statistics = core.statistics
         snapshot.withLock { $0 = statistics }
+    }
+
+    /// Once a second at most: a device that faults a million times a second costs one line (attacks.md PM22).
+    private func tellTrouble() {
+        let now = ContinuousClock.now
+        if let lastTrouble, lastTrouble.duration(to: now) < .seconds(1) { return }
+        lastTrouble = now
+        if let trouble = core.trouble {
+            core.trouble = nil
+            report(.trouble(trouble))
+        }
+        let faults = core.statistics.dmaFaults
+        if faults != faultsTold {
+            let first = core.dma.iommu?.takeFaults().first.map { ", the first of them: \($0)" } ?? ""
+            report(.trouble("\(faults - faultsTold) accesses refused by the IOMMU\(first)"))
+            faultsTold = faults
+        }
     }
 
     private func pause() {
@@ -210,6 +237,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         guard core.inWork == 0, let slot else { return }
         _ = core.publish()
         core.releaseEverything()
+        do throws(DMAError) { try core.dma.close() } catch { report(.trouble("\(error)")) }
         updateSnapshot()
         core.disk.close()
         owner.queue = nil

@@ -1,5 +1,6 @@
 // One vbd on the control thread: opens its disk, connects its frontend's rings, reports what went wrong. Its queues run elsewhere.
 
+import DMA
 import DriverSupport
 import Glibc
 import HostDevices
@@ -51,6 +52,8 @@ final class DiskDriver: BackendDriver {
     var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     var settings: DiskSettings?
     var disk: (any BlockDevice)?
+    /// One for all queues of the disk; each has an area in it.
+    private var bouncePool: BouncePool?
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, journals: JournalDirectory?,
@@ -148,7 +151,8 @@ final class DiskDriver: BackendDriver {
         grantsKept = need.kept(of: options.persistentGrantLimit, in: room)
         if persistent, grantsKept < options.persistentGrantLimit {
             log(
-                "vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)")
+                "vbd \(path.device): keeps \(grantsKept) grants mapped a queue, not \(options.persistentGrantLimit): the limit is \(room)"
+            )
         }
     }
 
@@ -246,12 +250,14 @@ final class DiskDriver: BackendDriver {
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
         let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
+        if bouncePool == nil, dma.bouncePool > 0 { bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool) }
+        let pool = bouncePool
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {
                 return .success(
                     try BackendQueue(
                         reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
-                        persistentGrants: limit, dma: dma, frontend: frontend, hypervisor: hypervisor, start: start,
+                        persistentGrants: limit, dma: dma, pool: pool, frontend: frontend, hypervisor: hypervisor, start: start,
                         report: report))
             } catch { return .failure(error) }
         }
@@ -285,6 +291,9 @@ final class DiskDriver: BackendDriver {
             return 0
         case .lostFlush: lost = ["feature-flush-cache", "feature-barrier"]
         case .lostDiscard: lost = ["feature-discard"]
+        case .trouble(let text):
+            log("vbd \(path.device): \(disk?.name ?? "closed disk"): \(text)")
+            return 0
         }
         do throws(XenbusError) { for name in lost { try store.put("\(path.path)/\(name)", 0) } } catch { throw .xenbus(error) }
         return 0

@@ -77,7 +77,8 @@ extension QueueCore {
             lackOfRoom = what
         case .grantRefused(_, _, .noDeviceSpace):
             mayLackRoom = true
-            lackOfRoom = hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
+            lackOfRoom =
+                hypervisor.grantRoom().map { "the limit of mapped grants is \($0)" } ?? "the table of mapped grants is full"
         case .grantRefused(_, _, let status):
             mayLackRoom = status == .generalError
             lackOfRoom = nil
@@ -117,7 +118,7 @@ extension QueueCore {
 
     /// The page's place in our frame map. Where there is no room for it, a page that never translates: its request fails, and only that.
     private func attach(_ grant: MappedGrant) -> Pfn {
-        dma.attach(grant.region)?.advanced(by: UInt64(grant.offset) >> frameShift) ?? Pfn(rawValue: .max)
+        dma.attach(grant.region, machine: grant.machine?(grant.region.pageCount))?.advanced(by: UInt64(grant.offset) >> frameShift) ?? Pfn(rawValue: .max)
     }
 
     /// Copies an indirect request's segments into private memory, once, and validates the copies; `validRanges` has them.

@@ -18,7 +18,7 @@ struct QueueCore: ~Copyable {
     let hypervisor: any Hypervisor
     /// The only way to the frontend's pages.
     let dma: DMADevice
-    /// Whether it is the direct map, which has nothing to undo.
+    /// Whether it is the direct map, whose segments are made here.
     let isDirect: Bool
     let disk: any BlockDeviceQueue
 
@@ -53,6 +53,8 @@ struct QueueCore: ~Copyable {
     var inWork = 0
     var isClosing = false
     var fault: String?
+    /// What went wrong with memory, to be logged: the first since the log was last told.
+    var trouble: String?
     /// The limit that kept a request's grants from being mapped.
     var shortage: String?
     /// What the last refusal to map said of a limit.
@@ -291,10 +293,13 @@ struct QueueCore: ~Copyable {
         segments.removeAll(keepingCapacity: true)
         let base = Int(slot) * stride
         if isDirect {
+            var bytes: UInt64 = 0
             for index in base..<base + Int(pending[Int(slot)].pageCount) {
                 guard let range = ranges[index] else { continue }
                 segments.appendDirect(pages[index], offset: Int(range.byteOffset), byteCount: Int(range.byteCount))
+                bytes &+= UInt64(range.byteCount)
             }
+            mappings[Int(slot)] = Mapping(handle: dma.recordDirect(direction, byteCount: bytes), direction: direction)
             return true
         }
         pieces.removeAll(keepingCapacity: true)
@@ -313,17 +318,24 @@ struct QueueCore: ~Copyable {
             return true
         } catch {
             statistics.unmappable &+= 1
+            note("a transfer cannot be mapped: \(error)")
             return false
         }
     }
 
     /// Takes the pages away from the disk again; what it has read is in them afterwards, also where it went through a bounce.
     private mutating func unmapSegments(_ slot: Int32) {
-        guard !isDirect, let mapping = mappings[Int(slot)] else { return }
+        guard let mapping = mappings[Int(slot)] else { return }
         mappings[Int(slot)] = nil
-        // Fails only for a mapping that is not ours, which our own bookkeeping rules out; the counter would show it.
-        do throws(DMAError) { try dma.unmap(mapping.handle, mapping.direction) } catch { statistics.unmappable &+= 1 }
+        // Fails only for a mapping that is not ours, which our own bookkeeping rules out: worth a line whenever it happens.
+        do throws(DMAError) { try dma.unmap(mapping.handle, mapping.direction) } catch {
+            statistics.unmapFailures &+= 1
+            note("a mapping of slot \(slot) cannot be ended: \(error)")
+        }
     }
+
+    /// Keeps the first of a turn's troubles for the log.
+    mutating func note(_ text: String) { if trouble == nil { trouble = text } }
 
     private mutating func submit(_ operation: DeviceOperation, _ slot: Int32) {
         if case .flush = operation {

@@ -200,6 +200,7 @@ typedef struct causeway_iommu causeway_iommu;
 #define CAUSEWAY_FAULT_READ_DENIED 1u
 #define CAUSEWAY_FAULT_WRITE_DENIED 2u
 #define CAUSEWAY_FAULT_NO_MEMORY 3u
+#define CAUSEWAY_FAULT_REPORTED 4u /* by the device itself, without a cause */
 
 struct causeway_fault {
     uint64_t iova;

@@ -1,8 +1,9 @@
-// The memory that a translated bus leads to: which page of this process stands behind a bus frame. Frames are given out here as a machine
-// would: under P2M scattered by a seed, so that neighbours for the domain are none on the bus; under P==M and VP by the domain's own numbers.
+// The memory that a translated bus leads to: which page of this process stands behind a bus frame. Frames are given out here as a
+// machine would: under P2M scattered by a seed, so that neighbours for the domain are none on the bus; under P==M and VP by the
+// domain's own numbers.
 //
-// Own frames (the bounce pool, coherent memory) lie below 4 GiB and in one run; foreign ones above, so that a device with a 32-bit mask
-// reaches none of them without help.
+// Own frames (the bounce pool, coherent memory) lie below 4 GiB and in one run; foreign ones above, so that a device with a 32-bit
+// mask reaches none of them without help.
 
 import FrameMaps
 import SharedMemory
@@ -13,11 +14,18 @@ final class BusFrames {
     let iommu: IommuDomain?
     /// Bus frame to page of this process.
     private let pages: RadixTable
-    private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign) - 1)
+    private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign))
     private let foreign = UnitAllocator(capacity: Int(BusFrames.foreignCount))
     private var places: [ObjectIdentifier: Place] = [:]
+    /// Machine frames that came by more than one region (a run mapped for reading and, apart from it, for writing): each one's
+    /// word.
+    private var shared: [UInt64: [UInt64]] = [:]
+    /// Which pages transfers have.
+    let uses = PageUses(limit: BusFrames.firstForeign + BusFrames.foreignCount)
+    /// Regions taken away while a device still had pages of them.
+    private(set) var detachedInUse: UInt64 = 0
     /// See `DMAOptions`.
-    var frameError: UInt64 = 0
+    private let frameError: UInt64
     private let multiplier: UInt64
     private let addend: UInt64
 
@@ -46,7 +54,10 @@ final class BusFrames {
         }
     }
 
-    init(model: MemoryModel, iommu: IommuDomain?, seed: UInt64) {
+    init(model: MemoryModel, iommu: IommuDomain?, seed: UInt64, frameError: UInt64 = 0) {
+        self.frameError = frameError
+        // Frame 0 is never given out; whole arenas begin at multiples of their size.
+        _ = own.allocate(order: 0)
         let limit = Self.firstForeign + Self.foreignCount
         map = FrameMap(owner: 0, model: model, pfnLimit: limit, frameLimit: limit, ownFrames: 0)
         pages = RadixTable(limit: limit, tableLimit: 1 << 20)
@@ -56,15 +67,17 @@ final class BusFrames {
         addend = seed &* 0xBF58_476D_1CE4_E5B9
     }
 
-    /// The frame that a domain's page gets.
+    /// The frame that a domain's page gets where no hypervisor says which it is.
     private func frame(for pfn: UInt64) -> BusFrame {
         guard map.model == .p2m else { return BusFrame(rawValue: pfn) }
         let number = (pfn - Self.firstForeign) &* multiplier &+ addend
         return BusFrame(rawValue: Self.firstForeign + number & (Self.foreignCount - 1))
     }
 
-    /// Puts another domain's region into the frame map; nil if frame numbers or table memory have run out. Counted.
-    func attach(_ region: SharedRegion) -> Pfn? {
+    /// Puts another domain's region into the frame map; nil if frame numbers or table memory have run out, or a machine frame is
+    /// not another domain's to give. Counted.
+    /// - Parameter machine: each page's machine frame, as the hypervisor says; not used under `vp`, where nobody knows it.
+    func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
         if let place = places[ObjectIdentifier(region)] {
             place.count += 1
             return place.range.start
@@ -72,23 +85,64 @@ final class BusFrames {
         let order = UnitAllocator.order(region.pageCount)
         guard let start = foreign.allocate(order: order) else { return nil }
         let first = Pfn(rawValue: Self.firstForeign + UInt64(start))
-        guard let range = FrameRange(first, count: UInt64(region.pageCount)) else { return nil }
-        let frames = (first.rawValue..<range.end).map(frame(for:))
+        guard let range = FrameRange(first, count: UInt64(region.pageCount)),
+            let frames = frames(of: range, map.model == .vp ? nil : machine())
+        else {
+            foreign.release(start, order: order)
+            return nil
+        }
         let permissions: FramePermissions = region.isWritable ? .readWrite : .read
+        guard let token = placed(region, range, frames, permissions) else {
+            foreign.release(start, order: order)
+            return nil
+        }
+        places[ObjectIdentifier(region)] = Place(region, range, order: order, frames, token)
+        return first
+    }
+
+    private func frames(of range: FrameRange<Pfn>, _ machine: [UInt64]?) -> [BusFrame]? {
+        guard let machine else { return (range.start.rawValue..<range.end).map(frame(for:)) }
+        // A frame below 4 GiB would be this process's own: the pool's, or coherent memory.
+        guard machine.count == Int(range.count),
+            machine.allSatisfy({ $0 >= Self.firstForeign && $0 < Self.firstForeign + Self.foreignCount })
+        else { return nil }
+        return machine.map { BusFrame(rawValue: $0) }
+    }
+
+    /// Both sides' records of a region, or neither.
+    private func placed(
+        _ region: SharedRegion, _ range: FrameRange<Pfn>, _ frames: [BusFrame], _ permissions: FramePermissions
+    ) -> ForeignFrames? {
+        var done = 0
         do {
             let token = try map.mapForeign(range, to: frames, of: 1, permissions)
             for (index, frame) in frames.enumerated() {
                 try pages.prepareFill(frame.rawValue, 1, frame: 0, small: true)
-                pages.fill(
-                    frame.rawValue, 1, EntryWord.make(EntryWord.local, page(region, index), permissions), small: true)
+                lead(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
+                done += 1
             }
-            places[ObjectIdentifier(region)] = Place(region, range, order: order, frames, token)
-            return first
+            return token
         } catch {
-            for frame in frames { pages.clear(frame.rawValue, 1) }
-            foreign.release(start, order: order)
+            for (index, frame) in frames.prefix(done).enumerated() {
+                leadNoMore(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
+            }
             return nil
         }
+    }
+
+    /// Makes a frame lead to a page; with several pages behind it, to one that may be written if there is one. Its table is there.
+    private func lead(_ frame: BusFrame, _ word: UInt64) {
+        let before = pages.load(frame.rawValue).word
+        if before != 0 { shared[frame.rawValue, default: [before]].append(word) }
+        if before == 0 || EntryWord.permissions(word).contains(.write) { pages.fill(frame.rawValue, 1, word, small: true) }
+    }
+
+    private func leadNoMore(_ frame: BusFrame, _ word: UInt64) {
+        guard var others = shared[frame.rawValue] else { return pages.clear(frame.rawValue, 1) }
+        if let index = others.firstIndex(of: word) { others.remove(at: index) }
+        let best = others.first { EntryWord.permissions($0).contains(.write) } ?? others.first
+        if let best { pages.fill(frame.rawValue, 1, best, small: true) }
+        shared[frame.rawValue] = others.count > 1 ? others : nil
     }
 
     /// Takes it out again when it has been detached as often as attached; true if that was now.
@@ -100,7 +154,15 @@ final class BusFrames {
         // The IOTLB must forget the frames before they can be anybody else's (attacks.md PM1).
         iommu?.flush()
         place.token = nil
-        for frame in place.frames { pages.clear(frame.rawValue, 1) }
+        let permissions: FramePermissions = region.isWritable ? .readWrite : .read
+        for (index, frame) in place.frames.enumerated() {
+            leadNoMore(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
+        }
+        if uses.isUsed(place.range.start.rawValue, place.range.count) {
+            // A driver's error. The numbers are nobody's from now on: a late unmap must not copy into another region.
+            detachedInUse += 1
+            return true
+        }
         foreign.release(Int(place.range.start.rawValue - Self.firstForeign), order: place.order)
         return true
     }
@@ -108,50 +170,34 @@ final class BusFrames {
     /// Gives own memory a run of frames below `mask`; nil if there is none.
     func addOwn(_ region: SharedRegion, mask: UInt64) -> BusFrame? {
         let order = UnitAllocator.order(region.pageCount)
-        // First fit from below: frame 0 is never given out.
+        // First fit from below.
         guard let start = own.allocate(order: order) else { return nil }
-        let frame = UInt64(start) + 1
+        let frame = UInt64(start)
         guard (frame + UInt64(region.pageCount)) << frameShift - 1 <= mask else {
             own.release(start, order: order)
             return nil
         }
         do throws(RadixFull) {
             try pages.prepareFill(frame, UInt64(region.pageCount), frame: 0, small: true)
-        } catch { return nil }
+        } catch {
+            own.release(start, order: order)
+            return nil
+        }
         pages.fill(
             frame, UInt64(region.pageCount), EntryWord.make(EntryWord.local, page(region, 0), .readWrite), small: true)
+        // No page is handed on with what another had in it (attacks.md PM13).
+        region.fill(0, count: region.byteCount)
         return BusFrame(rawValue: frame)
     }
 
     /// Takes own memory's frames back.
     func removeOwn(_ frame: BusFrame, _ region: SharedRegion) {
         pages.clear(frame.rawValue, UInt64(region.pageCount))
-        own.release(Int(frame.rawValue) - 1, order: UnitAllocator.order(region.pageCount))
+        own.release(Int(frame.rawValue), order: UnitAllocator.order(region.pageCount))
     }
 
     private func page(_ region: SharedRegion, _ index: Int) -> UInt64 {
         UInt64(UInt(bitPattern: unsafe region.unsafeBase)) >> frameShift + UInt64(index)
-    }
-
-    /// Where a segment's first bytes lie in this process, and how many of them in one piece.
-    func resolve(_ segment: BusSegment, _ direction: DMADirection) -> (
-        memory: UnsafeMutableRawPointer, byteCount: UInt32
-    )? {
-        let offset = segment.address.offset
-        let writes = direction == .fromDevice
-        guard segment.byteCount > 0, let first = page(segment.address.rawValue, writes) else { return nil }
-        var count = offset.bytesLeft
-        var next = first
-        while count < UInt64(segment.byteCount), let address = segment.address.advanced(by: count) {
-            next += 1
-            // A fault further on is met, and recorded, when the caller gets there.
-            guard isMapped(address.rawValue), page(address.rawValue, writes) == next else { break }
-            count += frameByteCount
-        }
-        let byteCount = UInt32(truncatingIfNeeded: min(count, UInt64(segment.byteCount)))
-        let address = UInt(first << frameShift | UInt64(offset.rawValue))
-        // SAFETY: the page is one of an attached region's, which is kept until it is detached and nothing is in flight.
-        return unsafe UnsafeMutableRawPointer(bitPattern: address).map { unsafe ($0, byteCount) }
     }
 
     /// A frame's page as this process has it; nil if there is none, or it is read-only and to be written.
@@ -161,24 +207,11 @@ final class BusFrames {
         return unsafe UnsafeMutableRawPointer(bitPattern: UInt(EntryWord.frame(word) << frameShift))
     }
 
-    private func isMapped(_ address: UInt64) -> Bool { iommu.map { $0.lookup(Iova(rawValue: address)) != nil } ?? true }
-
-    /// The page of this process behind an address, or nil if it faults.
-    @inline(__always)
-    private func page(_ address: UInt64, _ writes: Bool) -> UInt64? {
-        let iova = Iova(rawValue: address)
-        let frame: BusFrame
-        if let iommu {
-            guard let found = iommu.translate(iova, writes: writes) else { return nil }
-            frame = found
-        } else {
-            frame = BusFrame(rawValue: address >> frameShift)
-        }
-        let word = pages.load(frame.rawValue &+ frameError).word
-        guard EntryWord.hasFrame(word), !writes || EntryWord.permissions(word).contains(.write) else {
-            iommu?.noMemory(at: iova)
-            return nil
-        }
-        return EntryWord.frame(word)
+    /// What the device's side needs of this.
+    var view: BusView {
+        unsafe BusView(pages: pages.view, forward: map.forwardView, iommu: iommu?.core, frameError: frameError)
     }
+
+    /// The word of a bus frame's page, also where there is no window.
+    func word(_ frame: UInt64) -> UInt64 { pages.load(frame).word }
 }

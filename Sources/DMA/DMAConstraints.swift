@@ -16,12 +16,14 @@ public struct DMAConstraints: Hashable, Sendable {
     public var minimumAlignment: UInt32
     /// Whether pages must not be shared with it beyond the bytes that it is to see.
     public var isUntrusted: Bool
+    /// Whether it cannot have other domains' pages (a device that is not coherent, where the hypervisor cleans no caches for them).
+    public var refusesForeign: Bool
 
     /// No limits unless given.
     public init(
         mask: UInt64 = .max, boundaryMask: UInt64 = .max, maximumSegmentSize: UInt32 = .max,
         maximumSegments: Int = .max,
-        minimumAlignment: UInt32 = 1, isUntrusted: Bool = false
+        minimumAlignment: UInt32 = 1, isUntrusted: Bool = false, refusesForeign: Bool = false
     ) {
         self.mask = mask
         self.boundaryMask = boundaryMask
@@ -29,33 +31,17 @@ public struct DMAConstraints: Hashable, Sendable {
         self.maximumSegments = max(1, maximumSegments)
         self.minimumAlignment = max(1, minimumAlignment)
         self.isUntrusted = isUntrusted
+        self.refusesForeign = refusesForeign
     }
 
     /// Whether there is nothing to heed.
     var isNone: Bool { self == DMAConstraints() }
-}
-
-/// Why memory went through the bounce pool.
-public enum BounceReason: Int, Sendable, CaseIterable, CustomStringConvertible {
-    /// The device cannot reach the address.
-    case mask
-    /// Pages that are neighbours for the domain are none on the bus, and one segment was asked for.
-    case straddle
-    /// The start is not aligned as the device needs.
-    case alignment
-    /// More segments than the device takes.
-    case segments
-    /// The page holds other bytes, and the device is not to see them.
-    case untrusted
-    public var description: String {
-        switch self {
-        case .mask: "mask"
-        case .straddle: "straddle"
-        case .alignment: "alignment"
-        case .segments: "segments"
-        case .untrusted: "untrusted"
-        }
-    }
+    /// Whether no page bounces, wherever it is.
+    @inline(__always)
+    var isFree: Bool { mask == .max && minimumAlignment == 1 && !isUntrusted && !refusesForeign }
+    /// Whether a run is never cut.
+    @inline(__always)
+    var cutsNothing: Bool { boundaryMask == .max && maximumSegmentSize == .max }
 }
 
 /// Why something was not mapped, unmapped or synchronized. Nothing was changed.
@@ -78,9 +64,18 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
     case notMapped
     /// Another direction than it was mapped for.
     case wrongDirection
+    /// Ended as another kind than it was made: a transfer, coherent memory, a reservation.
+    case wrongKind
+    /// Something is linked at this IO address already.
+    case alreadyLinked(Iova)
+    /// No memory, or no bus addresses below the device's mask.
+    case noMemory(byteCount: Int)
+    /// A driver left with mappings that it had not ended.
+    case leaked(DMALeak)
     /// Beyond the mapping's bytes.
     case outsideMapping(offset: Int, byteCount: Int, mapped: Int)
 
+    /// One line that names what is wrong.
     public var description: String {
         switch self {
         case .noSuchPage(let pfn): "nothing is mapped at \(pfn)"
@@ -94,7 +89,25 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
         case .tableMemory: "the IO page tables may not grow"
         case .notMapped: "no such mapping (never made, or unmapped already)"
         case .wrongDirection: "mapped for another direction"
+        case .wrongKind: "mapped as something else"
+        case .alreadyLinked(let iova): "\(iova) is linked already"
+        case .noMemory(let count): "no memory of \(count) bytes that the device can reach"
+        case .leaked(let leak): "\(leak)"
         case .outsideMapping(let offset, let count, let mapped): "\(count) bytes at \(offset) of a mapping of \(mapped)"
         }
+    }
+}
+
+/// What a driver left behind.
+public struct DMALeak: Hashable, Sendable, CustomStringConvertible {
+    /// Mappings not ended.
+    public var count: Int
+    /// One of them.
+    public var exampleByteCount: Int
+    /// Which way it moved data.
+    public var exampleDirection: DMADirection
+    /// `3 mappings were never ended, one of them of 4096 bytes, to device`.
+    public var description: String {
+        "\(count) mapping\(count == 1 ? " was" : "s were") never ended, one of them of \(exampleByteCount) bytes, \(exampleDirection)"
     }
 }

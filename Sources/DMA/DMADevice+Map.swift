@@ -3,13 +3,20 @@
 import FrameMaps
 
 extension DMADevice {
-    /// Maps the pieces in order for a device that moves data in `direction`; appends the segments it is to be given. On an error nothing
-    /// is mapped and nothing appended.
+    /// Maps the pieces in order for a device that moves data in `direction`; appends the segments it is to be given. On an error
+    /// nothing is mapped and nothing appended. The result must be unmapped once.
     public func map(
         _ pieces: Span<PagePiece>, _ direction: DMADirection, into segments: inout [BusSegment]
     ) throws(DMAError) -> DMAHandle {
-        if frames == nil { return mapDirect(pieces, direction, &segments) }
-        return try mapTranslated(pieces, direction, &segments)
+        guard let view = unsafe hot.pointee.view else { return mapDirect(pieces, direction, &segments) }
+        var work = MappingWork(first: segments.count)
+        do throws(DMAError) {
+            try place(pieces, direction, view, &work, &segments)
+        } catch {
+            undo(&work, &segments)
+            throw error
+        }
+        return record(pieces, direction, work)
     }
 
     /// The direct map: a page's number is its place on the bus.
@@ -18,6 +25,7 @@ extension DMADevice {
         -> DMAHandle
     {
         var end: UInt64 = 0
+        var byteCount: UInt64 = 0
         for index in pieces.indices {
             let piece = pieces[index]
             let address = piece.pfn.rawValue << frameShift | UInt64(piece.offset)
@@ -28,39 +36,78 @@ extension DMADevice {
                 segments.append(BusSegment(address: BusAddress(rawValue: address), byteCount: piece.byteCount))
             }
             end = address &+ UInt64(piece.byteCount)
+            byteCount &+= UInt64(piece.byteCount)
         }
-        return ledger.open(direction)
+        return unsafe hot.pointee.ledger.open(.transfer, direction, byteCount: byteCount, pieceCount: pieces.count)
     }
 
-    private func mapTranslated(
-        _ pieces: Span<PagePiece>, _ direction: DMADirection, _ segments: inout [BusSegment]
-    ) throws(DMAError) -> DMAHandle {
-        var work = MappingWork(device: self, direction: direction, first: segments.count)
-        do throws(DMAError) {
-            try work.place(pieces, &segments)
-        } catch {
-            work.undo(&segments)
-            throw error
+    /// Records a transfer whose segments the caller made with `appendDirect`: to be unmapped once, like any other.
+    public func recordDirect(_ direction: DMADirection, byteCount: UInt64) -> DMAHandle {
+        unsafe hot.pointee.ledger.open(.transfer, direction, byteCount: byteCount, pieceCount: 0)
+    }
+
+    /// Writes down what a mapping has, so that its end can be checked.
+    @inline(__always)
+    private func record(
+        _ pieces: Span<PagePiece>, _ direction: DMADirection, _ work: MappingWork
+    ) -> DMAHandle {
+        let handle = unsafe hot.pointee.ledger.open(
+            .transfer, direction, byteCount: work.byteCount, pieceCount: pieces.count)
+        var run = MappingLedger.PageRun()
+        var more: Int32 = -1
+        for index in pieces.indices {
+            let pfn = pieces[index].pfn.rawValue
+            if pfn == run.start &+ UInt64(run.count) {
+                run.count &+= 1
+                continue
+            }
+            if run.count > 0 { more = unsafe hot.pointee.ledger.addRun(run, before: more) }
+            run = MappingLedger.PageRun(start: pfn, count: 1)
         }
-        let handle = ledger.open(direction)
-        ledger.fill(handle) { record in
-            record.byteCount = work.byteCount
+        let uses = unsafe hot.pointee.uses
+        var overlaps = uses?.begin(run.start, run.count, writes: direction.deviceWrites) ?? false
+        var next = more
+        while next >= 0 {
+            let run = unsafe hot.pointee.ledger.run(next)
+            if let uses, uses.begin(run.start, run.count, writes: direction.deviceWrites) { overlaps = true }
+            next = run.next
+        }
+        if overlaps { unsafe hot.pointee.ledger.countOverlap() }
+        unsafe hot.pointee.ledger.fill(handle) { record in
             record.iova = work.iova
-            record.iovaPages = Int32(work.iovaPages)
+            record.iovaPages = Int32(truncatingIfNeeded: work.iovaPages)
             record.firstBounce = work.firstBounce
+            record.reasons = work.reasons
+            record.pages = run
+            record.moreRuns = more
         }
         return handle
     }
 
-    /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred mode: soon).
+    /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred
+    /// mode: soon).
     public func unmap(_ handle: DMAHandle, _ direction: DMADirection) throws(DMAError) {
-        let record = try ledger.find(handle, direction)
-        if frames != nil {
+        let record = try unsafe hot.pointee.ledger.find(handle, .transfer, direction)
+        if let uses = unsafe hot.pointee.uses {
             // A failure here leaves the mapping as it is.
-            if record.iovaPages > 0 { try iommu?.release(record.iova, pages: Int(record.iovaPages)) }
-            if record.firstBounce >= 0 { endBounces(record.firstBounce, copyingBack: direction == .fromDevice) }
+            if record.iovaPages > 0, let iommu = unsafe hot.pointee.iommu {
+                try unsafe iommu.pointee.release(record.iova, pages: Int(record.iovaPages))
+            }
+            if record.firstBounce >= 0 { endBounces(record.firstBounce, copyingBack: direction.deviceWrites) }
+            uses.end(record.pages.start, record.pages.count, writes: direction.deviceWrites)
+            if record.moreRuns >= 0 { endRuns(record.moreRuns, uses, direction) }
         }
-        ledger.close(handle)
+        unsafe hot.pointee.ledger.close(handle)
+    }
+
+    private func endRuns(_ first: Int32, _ uses: PageUses.Counter, _ direction: DMADirection) {
+        var next = first
+        while next >= 0 {
+            let run = unsafe hot.pointee.ledger.run(next)
+            uses.end(run.start, run.count, writes: direction.deviceWrites)
+            unsafe hot.pointee.ledger.removeRun(next)
+            next = run.next
+        }
     }
 
     /// Makes `byteCount` bytes at `offset` of a mapping, as the device has written them, visible in its pages.
@@ -73,57 +120,38 @@ extension DMADevice {
         try sync(handle, .toDevice, offset, byteCount)
     }
 
-    private func sync(_ handle: DMAHandle, _ direction: DMADirection, _ offset: Int, _ byteCount: Int) throws(DMAError)
-    {
-        let record = try ledger.find(handle, direction)
-        guard offset >= 0, byteCount >= 0, frames == nil || offset + byteCount <= Int(record.byteCount) else {
-            ledger.countMisuse()
-            throw .outsideMapping(offset: offset, byteCount: byteCount, mapped: Int(record.byteCount))
+    private func sync(_ handle: DMAHandle, _ direction: DMADirection, _ offset: Int, _ byteCount: Int) throws(DMAError) {
+        let record = try unsafe hot.pointee.ledger.find(handle, .transfer, nil)
+        guard record.direction == direction || record.direction == .bidirectional else {
+            throw unsafe hot.pointee.ledger.misuse(.wrongDirection)
+        }
+        let mapped = Int(record.byteCount)
+        guard offset >= 0, byteCount >= 0, offset <= mapped, byteCount <= mapped - offset else {
+            throw unsafe hot.pointee.ledger.misuse(.outsideMapping(offset: offset, byteCount: byteCount, mapped: mapped))
         }
         var place = record.firstBounce
         while place >= 0 {
-            copy(bounces[Int(place)], direction, UInt64(offset)..<UInt64(offset + byteCount))
-            place = bounces[Int(place)].next
-        }
-    }
-
-    // MARK: Bounces
-
-    func addBounce(_ bounce: Bounce) -> Int32 {
-        if let index = unusedBounces.popLast() {
-            bounces[Int(index)] = bounce
-            return index
-        }
-        bounces.append(bounce)
-        return Int32(bounces.count - 1)
-    }
-
-    /// Gives back a list of bounces.
-    func endBounces(_ first: Int32, copyingBack: Bool) {
-        var place = first
-        while place >= 0 {
-            let bounce = bounces[Int(place)]
-            if copyingBack { copy(bounce, .fromDevice, 0..<UInt64.max) }
-            if bounce.ownsSlot { pool?.giveBack(bounce.slot) }
-            unusedBounces.append(place)
+            let bounce = unsafe hot.pointee.bounces[place]
+            copy(bounce, direction, UInt64(offset)..<UInt64(offset + byteCount))
             place = bounce.next
         }
     }
 
-    /// Copies the part of a bounced piece that lies in `range` of the transfer.
-    func copy(_ bounce: Bounce, _ direction: DMADirection, _ range: Range<UInt64>) {
-        let start = max(bounce.transferOffset, range.lowerBound)
-        let end = min(bounce.transferOffset + UInt64(bounce.byteCount), range.upperBound)
-        guard start < end, let frames, let pool, let frame = frames.map.frame(of: bounce.pfn) else { return }
-        let within = Int(start - bounce.transferOffset)
-        // The page itself, as this process has it: not by way of the device's IOMMU.
-        guard let page = unsafe frames.memory(frame, writes: direction == .fromDevice) else { return }
-        let memory = unsafe page + (Int(bounce.offset) + within)
-        let offset = Int(bounce.slotOffset) + within
-        if direction == .fromDevice {
-            unsafe pool.copyOut(bounce.slot, offset, to: memory, Int(end - start))
-        } else {
-            unsafe pool.copyIn(bounce.slot, offset, from: memory, Int(end - start))
+    /// Which pieces of a live mapping went through the pool, and why; in the transfer's order.
+    public func bouncedPieces(of handle: DMAHandle) throws(DMAError) -> [BouncedPiece] {
+        let record = try unsafe hot.pointee.ledger.find(handle, .transfer, nil)
+        var list: [BouncedPiece] = []
+        var place = record.firstBounce
+        while place >= 0 {
+            let bounce = unsafe hot.pointee.bounces[place]
+            list.append(BouncedPiece(offset: bounce.transferOffset, byteCount: bounce.byteCount, reason: bounce.reason))
+            place = bounce.next
         }
+        return list.reversed()
+    }
+
+    /// Why a live mapping bounced; empty if it did not.
+    public func bounceReasons(of handle: DMAHandle) throws(DMAError) -> BounceReasons {
+        try unsafe hot.pointee.ledger.find(handle, .transfer, nil).reasons
     }
 }

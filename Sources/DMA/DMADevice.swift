@@ -1,21 +1,24 @@
-// The driver's side of DMA, for one device queue: pages in, bus segments that the device can take out, and back again. Used by one thread.
-// Every mapping is recorded and must be unmapped once; a wrong use is an error, always, and changes nothing.
+// The driver's side of DMA, for one device queue: pages in, bus segments that the device can take out, and back again. Used by one
+// thread. Every mapping is recorded and must be unmapped once; a wrong use is an error, always, and changes nothing.
 
 import FrameMaps
 import SharedMemory
 
 /// How a queue's device reaches memory.
 public struct DMAOptions: Sendable, Hashable {
+    /// How the domain that drives it knows its memory.
     public var model: MemoryModel
     /// nil: no IOMMU.
     public var iommu: IommuMode?
+    /// The device's limits.
     public var constraints: DMAConstraints
     /// Bytes of the bounce pool; 0: none.
     public var bouncePool: Int
-    /// Where P2M frames are scattered to.
+    /// Where P2M frames are scattered to when the hypervisor does not say.
     public var seed: UInt64
     /// For the tests that show that a wrong translation is noticed: what the device's translation is wrong by, in frames.
     package var frameError: UInt64 = 0
+    /// The process's own bus map, without limits, unless said otherwise.
     public init(
         model: MemoryModel = .vp, iommu: IommuMode? = nil, constraints: DMAConstraints = DMAConstraints(),
         bouncePool: Int = 0,
@@ -33,10 +36,13 @@ public struct DMAOptions: Sendable, Hashable {
 
 /// A part of a page that is to be moved.
 public struct PagePiece: Hashable, Sendable {
+    /// The page.
     public var pfn: Pfn
     /// Bytes from the page's start.
     public var offset: UInt32
+    /// Bytes, at least 1, all in the page.
     public var byteCount: UInt32
+    /// A part of a page.
     @inlinable public init(pfn: Pfn, offset: UInt32, byteCount: UInt32) {
         self.pfn = pfn
         self.offset = offset
@@ -44,96 +50,140 @@ public struct PagePiece: Hashable, Sendable {
     }
 }
 
-/// A mapping that is to be unmapped once. Numbers are not used again soon: an old handle is an error, not another mapping.
+/// A mapping that is to be unmapped once. Numbers are not used again soon: an old handle, or another device's, is an error, not
+/// another mapping.
 public struct DMAHandle: Hashable, Sendable {
     let index: UInt32
     let generation: UInt32
+    let device: UInt32
 }
 
 /// What a device's DMA has done.
 public struct DMAStatistics: Hashable, Sendable {
+    /// Mappings made.
     public var maps: UInt64 = 0
+    /// Mappings ended.
     public var unmaps: UInt64 = 0
-    /// Bounced pieces by `BounceReason.rawValue`.
-    public var bounces: InlineCounts = InlineCounts()
+    /// Bounced pieces by reason.
+    public var bounces = BounceCounts()
     /// Uses that were refused because they were wrong.
     public var misuses: UInt64 = 0
+    /// Transfers that shared a page with another while one of them was written by the device.
+    public var overlaps: UInt64 = 0
+    /// Nothing yet.
     public init() {}
-    /// A counter for each reason.
-    public struct InlineCounts: Hashable, Sendable {
-        private var counts: [UInt64] = Array(repeating: 0, count: BounceReason.allCases.count)
-        public internal(set) subscript(reason: BounceReason) -> UInt64 {
-            get { counts[reason.rawValue] }
-            set { counts[reason.rawValue] = newValue }
-        }
+    /// Mappings not ended yet.
+    public var live: UInt64 { maps &- unmaps }
+    /// Adds another device's.
+    public static func += (a: inout DMAStatistics, b: DMAStatistics) {
+        a.maps &+= b.maps
+        a.unmaps &+= b.unmaps
+        a.bounces += b.bounces
+        a.misuses &+= b.misuses
+        a.overlaps &+= b.overlaps
     }
 }
 
+/// A device queue's DMA; see the file's beginning.
 @safe
 public final class DMADevice: CustomStringConvertible {
+    /// For messages.
     public let name: String
+    /// How it reaches memory.
     public let options: DMAOptions
     /// The device's side.
     public let bus: MemoryBus
-    public let pool: BouncePool?
-    public var iommu: IommuDomain? { frames?.iommu }
+    /// Its IO address space, if it is behind an IOMMU.
+    public let iommu: IommuDomain?
+    /// This queue's part of the bounce pool; nil if there is none.
+    public let pool: BounceArea?
     /// What has been done so far.
     public var statistics: DMAStatistics {
-        var all = DMAStatistics()
-        (all.maps, all.unmaps, all.misuses, all.bounces) = (ledger.maps, ledger.unmaps, ledger.misuses, bounceCounts)
-        return all
+        unsafe hot.pointee.statistics(misusesOfFrames: frames?.detachedInUse ?? 0)
     }
 
     let frames: BusFrames?
-    var ledger = MappingLedger()
-    var bounceCounts = DMAStatistics.InlineCounts()
-    var bounces: [Bounce] = []
-    var unusedBounces: [Int32] = []
+    /// What changes with each transfer, in memory of its own: a class's variables cost a check at each access.
+    let hot: UnsafeMutablePointer<Hot>
     /// Mappings made and not unmapped.
-    public var liveMappings: Int { ledger.live }
+    public var liveMappings: Int { unsafe hot.pointee.ledger.live }
 
-    /// One piece that goes through the pool.
-    struct Bounce {
-        var slot: BounceSlot
-        var pfn: Pfn
-        var offset: UInt32
-        var byteCount: UInt32
-        /// Where in the slot, and where in the transfer, its bytes are.
-        var slotOffset: UInt32
-        var transferOffset: UInt64
-        /// Whether it is the last one in its slot.
-        var ownsSlot: Bool
-        var next: Int32
+    @safe
+    struct Hot: ~Copyable {
+        /// Of the objects that the device owns: their insides, without their reference counts.
+        let iommu: UnsafeMutablePointer<IommuCore>?
+        let pool: UnsafeMutablePointer<BounceCore>?
+        let view: BusView?
+        let uses: PageUses.Counter?
+        let limits: DMAConstraints
+        let isFree: Bool
+        let cutsNothing: Bool
+        var ledger = MappingLedger()
+        var bounceCounts = BounceCounts()
+        var bounces = Slab(filler: Bounce.none)
+        var coherent: [UInt32: CoherentPlace] = [:]
+
+        init(
+            _ limits: DMAConstraints, _ frames: BusFrames?, _ iommu: UnsafeMutablePointer<IommuCore>?,
+            _ pool: UnsafeMutablePointer<BounceCore>?
+        ) {
+            self.limits = limits
+            isFree = limits.isFree
+            cutsNothing = limits.cutsNothing
+            unsafe self.iommu = iommu
+            unsafe self.pool = pool
+            view = frames?.view
+            uses = frames?.uses.counter
+        }
+
+        func statistics(misusesOfFrames: UInt64) -> DMAStatistics {
+            var all = DMAStatistics()
+            (all.maps, all.unmaps, all.overlaps) = (ledger.maps, ledger.unmaps, ledger.overlaps)
+            (all.misuses, all.bounces) = (ledger.misuses &+ misusesOfFrames, bounceCounts)
+            return all
+        }
     }
 
-    /// nil if the pool's memory cannot be had below the device's mask.
-    public init?(name: String, options: DMAOptions = DMAOptions()) {
+    /// nil if the bounce pool could have no memory below the device's mask.
+    /// - Parameter pool: where bounces are taken from, shared with the device's other queues; made from the options if there is none.
+    public init?(name: String, options: DMAOptions = DMAOptions(), pool shared: BouncePool? = nil) {
         self.name = name
         self.options = options
-        if options.isDirect {
+        if options.isDirect && shared == nil {
             bus = MemoryBus()
+            iommu = nil
         } else {
-            let iommu = options.iommu.map { IommuDomain(device: name, mode: $0, mask: options.constraints.mask) }
-            bus = MemoryBus(model: options.model, iommu: iommu, seed: options.seed)
-            bus.frames?.frameError = options.frameError
+            let domain = options.iommu.map { IommuDomain(device: name, mode: $0, mask: options.constraints.mask) }
+            iommu = domain
+            bus = MemoryBus(
+                frames: BusFrames(
+                    model: options.model, iommu: domain, seed: options.seed, frameError: options.frameError))
         }
         frames = bus.frames
-        if let frames, options.bouncePool > 0 {
+        if let frames, options.bouncePool > 0 || shared != nil {
             // Behind an IOMMU the pool's own frames may lie anywhere.
             let mask = options.iommu == nil ? options.constraints.mask : .max
-            guard
-                let pool = BouncePool(
-                    name: name, byteCount: options.bouncePool, maximum: options.bouncePool, frames: frames, mask: mask)
-            else { return nil }
-            self.pool = pool
+            let budget = shared ?? BouncePool(name: name, byteCount: options.bouncePool)
+            // An arena stands at a multiple of its size, and not at 0.
+            guard mask >= UInt64(2 * budget.arenaBytes - 1) else { return nil }
+            pool = BounceArea(
+                pool: budget, frames: frames, mask: mask)
         } else {
             pool = nil
         }
+        unsafe hot = .allocate(capacity: 1)
+        unsafe hot.initialize(to: Hot(options.constraints, frames, iommu?.core, pool?.core))
+    }
+
+    deinit {
+        unsafe hot.deinitialize(count: 1)
+        unsafe hot.deallocate()
     }
 
     /// Makes a region's pages reachable; returns the first one's number. nil if numbers or table memory have run out. Counted.
-    public func attach(_ region: SharedRegion) -> Pfn? {
-        if let frames { return frames.attach(region) }
+    /// - Parameter machine: the machine frame of each page, where the hypervisor says; asked for only when it is needed.
+    public func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
+        if let frames { return frames.attach(region, machine: machine()) }
         return Pfn(rawValue: bus.attach(region).rawValue >> frameShift)
     }
 
@@ -141,6 +191,15 @@ public final class DMADevice: CustomStringConvertible {
     public func detach(_ region: SharedRegion) {
         guard let frames else { return bus.detach(region) }
         if frames.detach(region) { bus.retire(region) }
+    }
+
+    /// Before the thread sleeps: what waits for a batch does not wait any longer.
+    public func settle() { iommu?.flush() }
+
+    /// Ends the device's use: throws `leaked` if a driver left mappings behind. They stay mapped.
+    public func close() throws(DMAError) {
+        iommu?.flush()
+        if let leak = unsafe hot.pointee.ledger.anyLive { throw .leaked(leak) }
     }
 
     /// As `detach`, for memory whose last operation has ended; see `MemoryBus.detachIdle`.

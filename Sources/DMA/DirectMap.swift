@@ -1,5 +1,5 @@
-// The direct map's arithmetic, for callers that have no time for a call: a page's number is its place on the bus, nothing is limited, and nothing has to
-// be undone when the transfer has ended.
+// The direct map's arithmetic, for callers that have no time for a call: a page's number is its place on the bus, nothing is
+// limited, and nothing has to be undone when the transfer has ended.
 
 import FrameMaps
 

@@ -2,8 +2,8 @@
 // kept until every operation that had begun by then has ended: were it unmapped, the kernel could write a completion's
 // data into whatever was mapped at that address next.
 //
-// Two epochs with a counter each, as in read-copy-update: an operation counts in the epoch it began in. The cost is one increment and
-// one decrement an operation, however many regions it touches.
+// Two epochs with a counter each, as in read-copy-update: an operation counts in the epoch it began in. The cost is one increment
+// and one decrement an operation, however many regions it touches.
 
 import SharedMemory
 

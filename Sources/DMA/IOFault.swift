@@ -4,15 +4,22 @@ import FrameMaps
 
 /// One refused access.
 public struct IOFault: Hashable, Sendable, CustomStringConvertible {
+    /// Why it was refused.
     public enum Cause: String, Sendable {
         case notMapped = "not mapped"
         case readDenied = "read denied"
         case writeDenied = "write denied"
         case noMemory = "no memory behind the frame"
+        /// The kernel or the device said that there was one; no more is known.
+        case reportedByDevice = "reported by the device"
     }
+    /// Who tried.
     public var device: String
+    /// Where; 0 if nobody knows.
     public var iova: Iova
+    /// Why not.
     public var cause: Cause
+    /// A refused access.
     public init(device: String, iova: Iova, cause: Cause) {
         self.device = device
         self.iova = iova
@@ -26,7 +33,9 @@ public struct IOFault: Hashable, Sendable, CustomStringConvertible {
 public struct IOFaultLog: Sendable {
     /// Records kept until they are taken.
     public static let limit = 64
+    /// The first ones.
     public private(set) var recent: [IOFault] = []
+    /// All of them.
     public private(set) var count: UInt64 = 0
 
     mutating func record(_ fault: IOFault) {

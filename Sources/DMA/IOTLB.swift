@@ -1,5 +1,5 @@
-// What an IOMMU remembers of its page tables: translations by IO page. A small direct-mapped cache, so that what it costs to leave an entry in
-// it too long, or to throw one out, can be seen.
+// What an IOMMU remembers of its page tables: translations by IO page. A small direct-mapped cache, so that what it costs to leave
+// an entry in it too long, or to throw one out, can be seen.
 
 import FrameMaps
 

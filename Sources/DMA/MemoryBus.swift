@@ -17,14 +17,6 @@ public struct BusFault: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String { "bus fault at \(segment.address), \(segment.byteCount) bytes" }
 }
 
-/// Which way a device moves data.
-public enum DMADirection: Sendable, Equatable {
-    /// The device reads memory: a disk write.
-    case toDevice
-    /// The device writes memory: a disk read. Needs a writable region.
-    case fromDevice
-}
-
 /// The bus that one device queue sees. Used by one thread.
 @safe
 public final class MemoryBus: CustomStringConvertible {
@@ -43,15 +35,27 @@ public final class MemoryBus: CustomStringConvertible {
     @usableFromInline static let offsetBits: UInt64 = 40
     @usableFromInline static let slotMask: UInt64 = 0xF_FFFF
 
-    /// Grown by doubling; a plain buffer, so that `resolve` costs no exclusivity check.
-    @usableFromInline var windows: UnsafeMutablePointer<Window>
-    @usableFromInline var capacity: Int
+    /// The windows, grown by doubling, in memory of its own, so that `resolve` costs no exclusivity check.
+    @safe @usableFromInline
+    struct WindowTable {
+        @usableFromInline var windows: UnsafeMutablePointer<Window>
+        @usableFromInline var capacity: Int
+        init(capacity: Int) {
+            self.capacity = capacity
+            unsafe windows = .allocate(capacity: capacity)
+            unsafe windows.initialize(repeating: Window(), count: capacity)
+        }
+    }
+    @usableFromInline let table: UnsafeMutablePointer<WindowTable>
+    private var windows: UnsafeMutablePointer<Window> { unsafe table.pointee.windows }
+    private var capacity: Int { unsafe table.pointee.capacity }
     private var used = 0
     private var free: [Int] = []
     private var slots: [ObjectIdentifier: Int] = [:]
     var flights = FlightLedger()
     /// How addresses outside every window are found; nil on the direct map.
     let frames: BusFrames?
+    private let view: BusView?
 
     /// An empty bus: the direct map.
     public convenience init() { self.init(frames: nil) }
@@ -61,28 +65,30 @@ public final class MemoryBus: CustomStringConvertible {
         self.init(frames: BusFrames(model: model, iommu: iommu, seed: seed))
     }
 
-    private init(frames: BusFrames?) {
+    init(frames: BusFrames?) {
         self.frames = frames
-        capacity = 16
-        unsafe windows = .allocate(capacity: capacity)
-        unsafe windows.initialize(repeating: Window(), count: capacity)
+        view = frames?.view
+        unsafe table = .allocate(capacity: 1)
+        unsafe table.initialize(to: WindowTable(capacity: 16))
     }
 
     deinit {
         unsafe windows.deinitialize(count: capacity)
         unsafe windows.deallocate()
+        unsafe table.deallocate()
     }
 
     /// Number of regions attached.
     public var windowCount: Int { slots.count }
 
-    /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours on the bus need
-    /// not be neighbours here. nil if its first byte faults.
+    /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours on the bus
+    /// need not be neighbours here. nil if its first byte faults.
     public func resolveRun(_ segment: BusSegment, _ direction: DMADirection) -> (
         memory: UnsafeMutableRawPointer, byteCount: UInt32
     )? {
         if let memory = unsafe resolve(segment, direction) { return unsafe (memory, segment.byteCount) }
-        return unsafe frames?.resolve(segment, direction)
+        guard let view, let frames else { return nil }
+        return unsafe view.resolve(segment, direction, frames)
     }
 
     /// Whether every byte of the segment is there for the device. Touches no memory.
@@ -101,7 +107,8 @@ public final class MemoryBus: CustomStringConvertible {
     /// `bus with 3 windows`.
     public var description: String { "bus with \(windowCount) windows" }
 
-    /// Gives `region` a window; returns the address of its first byte. The same region attached again gets the same window and is counted.
+    /// Gives `region` a window; returns the address of its first byte. The same region attached again gets the same window and is
+    /// counted.
     public func attach(_ region: SharedRegion) -> BusAddress {
         if let slot = slots[ObjectIdentifier(region)] {
             unsafe windows[slot].attachments += 1
@@ -125,8 +132,8 @@ public final class MemoryBus: CustomStringConvertible {
         if close(region) { flights.retire(region) }
     }
 
-    /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was mapped for one
-    /// request must be unmapped before that request is answered, however many others are in flight.
+    /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was mapped for
+    /// one request must be unmapped before that request is answered, however many others are in flight.
     public func detachIdle(_ region: SharedRegion) { _ = close(region) }
 
     /// Takes the window back; true if it was the last attachment.
@@ -141,14 +148,14 @@ public final class MemoryBus: CustomStringConvertible {
         return true
     }
 
-    /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not writable though
-    /// the device is to write. A few nanoseconds.
+    /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not writable
+    /// though the device is to write. A few nanoseconds.
     @inlinable @inline(__always)
     public func resolve(_ segment: BusSegment, _ direction: DMADirection) -> UnsafeMutableRawPointer? {
         let key = segment.address.rawValue >> Self.offsetBits
         let slot = Int(truncatingIfNeeded: key & Self.slotMask)
-        guard slot < capacity, key != 0 else { return nil }
-        let window = unsafe windows + slot
+        guard key != 0, unsafe slot < table.pointee.capacity else { return nil }
+        let window = unsafe table.pointee.windows + slot
         let offset = segment.address.rawValue & ((1 << Self.offsetBits) &- 1)
         let count = UInt64(segment.byteCount)
         guard
@@ -171,7 +178,7 @@ public final class MemoryBus: CustomStringConvertible {
         unsafe larger.moveInitialize(from: windows, count: capacity)
         unsafe (larger + capacity).initialize(repeating: Window(), count: capacity)
         unsafe windows.deallocate()
-        unsafe windows = larger
-        capacity *= 2
+        unsafe table.pointee.windows = larger
+        unsafe table.pointee.capacity = capacity * 2
     }
 }

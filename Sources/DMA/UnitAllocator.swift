@@ -1,15 +1,17 @@
-// Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64 children to a
-// node instead of two: each node is one word of free bits, so that a million units have four levels and the worst case, the request
-// that must fail included, is a few dozen instructions. Free space is exact: nothing is cached out of sight. The same calls give the same places.
+// Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64
+// children to a node instead of two: each node is one word of free bits, so that a million units have four levels and the worst
+// case, the request that must fail included, is a few dozen instructions. Free space is exact: the few single units that were freed
+// last wait on a stack, counted as free, and join the others before a larger request fails. The same calls give the same places.
 //
-// A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit of its
-// parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
+// A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit
+// of its parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
 
 import Glibc
 
-/// Not thread-safe.
+/// Not thread-safe. A value without copies, and all its state behind pointers: a class would cost a reference count and a check at
+/// each use.
 @safe
-final class UnitAllocator {
+struct UnitAllocator: ~Copyable {
     @safe
     private struct Level {
         var words: UnsafeMutablePointer<UInt64>
@@ -20,13 +22,23 @@ final class UnitAllocator {
         var wordCount: Int
     }
 
+    private struct Hot {
+        var freeUnits = 0
+        /// Single units freed last.
+        var stack: InlineArray<16, UInt32> = InlineArray(repeating: 0)
+        var depth = 0
+    }
+    private static let stackLimit = 16
     private static let none = UInt32.max
     /// Five levels of 64: 2^30 units, 4 TiB of pages.
     private static let deepest = 5
 
     let capacity: Int
     /// Units that are free.
-    private(set) var freeUnits = 0
+    var freeUnits: Int { unsafe hot.pointee.freeUnits }
+    private let hot: UnsafeMutablePointer<Hot>
+    /// A bit for each unit: whether it is on the stack.
+    private let stacked: UnsafeMutablePointer<UInt64>
     private let levelCount: Int
     private let levels: UnsafeMutablePointer<Level>
     /// First word of each list, six for each level.
@@ -57,6 +69,9 @@ final class UnitAllocator {
         unsafe heads.initialize(repeating: Self.none, count: 6 * levelCount)
         unsafe stocked = .allocate(capacity: levelCount)
         unsafe stocked.initialize(repeating: 0, count: levelCount)
+        unsafe hot = .allocate(capacity: 1)
+        unsafe hot.initialize(to: Hot())
+        unsafe stacked = zeroed(counts[0])
         addAll()
     }
 
@@ -71,6 +86,8 @@ final class UnitAllocator {
         unsafe levels.deallocate()
         unsafe heads.deallocate()
         unsafe stocked.deallocate()
+        unsafe hot.deallocate()
+        unsafe free(stacked)
     }
 
     /// The order of a request: the smallest power of two that holds `count` units.
@@ -80,9 +97,27 @@ final class UnitAllocator {
     /// Takes 1 << `order` units, aligned to their number; nil if there are none.
     @inline(__always)
     func allocate(order: Int) -> Int? {
+        if order == 0, unsafe hot.pointee.depth > 0 {
+            let depth = unsafe hot.pointee.depth &- 1
+            let unit = unsafe Int(hot.pointee.stack[depth])
+            unsafe hot.pointee.depth = depth
+            unsafe stacked[unit >> 6] &= ~(1 << UInt64(unit & 63))
+            unsafe hot.pointee.freeUnits &-= 1
+            return unit
+        }
+        return allocateFromTree(order)
+    }
+
+    private func allocateFromTree(_ order: Int) -> Int? {
         let level = order / 6
-        guard level < levelCount, let place = take(level, order - level * 6) else { return nil }
-        freeUnits -= 1 << order
+        guard level < levelCount else { return nil }
+        var place = take(level, order - level * 6)
+        if place == nil, unsafe hot.pointee.depth > 0 {
+            unstack()
+            place = take(level, order - level * 6)
+        }
+        guard let place else { return nil }
+        unsafe hot.pointee.freeUnits -= 1 << order
         return place << (6 * level)
     }
 
@@ -90,17 +125,57 @@ final class UnitAllocator {
     @discardableResult
     @inline(__always)
     func release(_ start: Int, order: Int) -> Bool {
+        if order == 0, start >= 0, start < capacity, unsafe hot.pointee.depth < Self.stackLimit {
+            let word = start >> 6
+            let mask: UInt64 = 1 << UInt64(start & 63)
+            let bits = unsafe levels[0].words[word]
+            if unsafe (bits | stacked[word]) & mask != 0 { return false }
+            if bits == 0 && isFreeAbove(0, word) { return false }
+            unsafe stacked[word] |= mask
+            let depth = unsafe hot.pointee.depth
+            unsafe hot.pointee.stack[depth] = UInt32(truncatingIfNeeded: start)
+            unsafe hot.pointee.depth = depth &+ 1
+            unsafe hot.pointee.freeUnits &+= 1
+            return true
+        }
+        return releaseToTree(start, order)
+    }
+
+    @discardableResult
+    private func releaseToTree(_ start: Int, _ order: Int) -> Bool {
         let level = order / 6
         guard level < levelCount, start >= 0, start + 1 << order <= capacity, start & ((1 << order) - 1) == 0 else {
             return false
         }
+        // A part of it is free, on the stack.
+        if unsafe hot.pointee.depth > 0, isStacked(start, order) { return false }
         guard give(level, start >> (6 * level), order - level * 6) else { return false }
-        freeUnits += 1 << order
+        unsafe hot.pointee.freeUnits += 1 << order
         return true
+    }
+
+    @inline(__always)
+    private func isStacked(_ start: Int, _ order: Int) -> Bool {
+        if order < 6 { return unsafe stacked[start >> 6] & (Self.ones(order) << UInt64(start & 63)) != 0 }
+        for index in unsafe 0..<hot.pointee.depth where unsafe Int(hot.pointee.stack[index]) >> order == start >> order {
+            return true
+        }
+        return false
+    }
+
+    /// The units on the stack join the others.
+    private func unstack() {
+        while unsafe hot.pointee.depth > 0 {
+            unsafe hot.pointee.depth -= 1
+            let unit = unsafe Int(hot.pointee.stack[hot.pointee.depth])
+            unsafe stacked[unit >> 6] &= ~(1 << UInt64(unit & 63))
+            _ = give(0, unit, 0)
+        }
     }
 
     /// The order of the largest request that would succeed now; nil if everything is taken.
     var largestOrder: Int? {
+        unstack()
         for level in stride(from: levelCount - 1, through: 0, by: -1) {
             let lists = unsafe stocked[level]
             if lists != 0 { return level * 6 + 7 - lists.leadingZeroBitCount }
@@ -117,7 +192,7 @@ final class UnitAllocator {
         while start < capacity {
             var order = min(start == 0 ? 29 : start.trailingZeroBitCount, topOrder)
             while start + 1 << order > capacity { order -= 1 }
-            release(start, order: order)
+            releaseToTree(start, order)
             start += 1 << order
         }
     }
@@ -127,13 +202,19 @@ final class UnitAllocator {
         if lists != 0 {
             let word = unsafe Int(heads[level * 6 + order + lists.trailingZeroBitCount])
             let bits = unsafe levels[level].words[word]
+            if order == 0 && lists & 1 != 0 {
+                // A word of single units has nothing larger after it, either.
+                let left = bits & (bits &- 1)
+                store(level, word, left, left == 0 ? 255 : 0)
+                return word << 6 + bits.trailingZeroBitCount
+            }
             let place = Self.aligned(bits, order).trailingZeroBitCount
-            unsafe store(level, word, bits & ~(Self.ones(order) << UInt64(place)))
+            store(level, word, bits & ~(Self.ones(order) << UInt64(place)))
             return word << 6 + place
         }
         // None in a split unit: split one of the next size.
         guard level + 1 < levelCount, let word = take(level + 1, 0) else { return nil }
-        unsafe store(level, word, ~Self.ones(order))
+        store(level, word, ~Self.ones(order))
         return word << 6
     }
 
@@ -143,10 +224,15 @@ final class UnitAllocator {
         let bits = unsafe levels[level].words[word]
         if bits & mask != 0 || bits == 0 && isFreeAbove(level, word) { return false }
         if bits | mask == .max && level + 1 < levelCount {
-            unsafe store(level, word, 0)
+            store(level, word, 0)
             return give(level + 1, word, 0)
         }
-        unsafe store(level, word, bits | mask)
+        if order == 0 && bits >> UInt64(place & 63 ^ 1) & 1 == 0 {
+            // Its neighbour is taken: nothing larger comes of it.
+            unsafe store(level, word, bits | mask, bits == 0 ? 0 : levels[level].classes[word])
+        } else {
+            store(level, word, bits | mask)
+        }
         return true
     }
 
@@ -164,11 +250,13 @@ final class UnitAllocator {
 
     // MARK: Words and lists
 
+    private func store(_ level: Int, _ word: Int, _ bits: UInt64) { store(level, word, bits, Self.largest(bits)) }
+
     @inline(__always)
-    private func store(_ level: Int, _ word: Int, _ bits: UInt64) {
+    private func store(_ level: Int, _ word: Int, _ bits: UInt64, _ new: UInt8) {
         let at = unsafe levels + level
         unsafe at.pointee.words[word] = bits
-        let (old, new) = unsafe (at.pointee.classes[word], Self.largest(bits))
+        let old = unsafe at.pointee.classes[word]
         if old == new { return }
         unsafe at.pointee.classes[word] = new
         if old != 255 { unlink(level, word, Int(old)) }

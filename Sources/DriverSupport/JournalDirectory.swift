@@ -74,9 +74,12 @@ public struct JournalDirectory: Sendable {
                 unsafe place.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
             }
             guard name.hasPrefix("\(kind)-"), name.hasSuffix(".journal") else { continue }
-            let parts = name.dropFirst("\(kind)-".utf8.count).dropLast(".journal".utf8.count).split(separator: "-", omittingEmptySubsequences: false)
+            let parts = name.dropFirst("\(kind)-".utf8.count).dropLast(".journal".utf8.count).split(
+                separator: "-", omittingEmptySubsequences: false)
             // Another kind's name may begin with this one's.
-            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), UInt32(parts[2]) != nil else { continue }
+            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), UInt32(parts[2]) != nil else {
+                continue
+            }
             let id = DeviceID(frontend: DomainID(frontend), number: number)
             guard !devices.contains(id) else { continue }
             stale.insert(id)

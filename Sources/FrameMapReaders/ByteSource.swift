@@ -31,6 +31,7 @@ public struct FileSource: ByteSource {
         }
     }
 
+    /// As many of the bytes as the file still has.
     public func read(_ count: Int, at offset: UInt64) throws(Errno) -> [UInt8] {
         guard count > 0, let start = off_t(exactly: offset), start <= off_t.max - off_t(count) else { return [] }
         var failure: Errno?
@@ -53,10 +54,12 @@ public struct FileSource: ByteSource {
 /// Bytes in memory: tests, fuzzers, and dumps that came over a network.
 public struct MemorySource: ByteSource {
     private let bytes: [UInt8]
+    /// How many they are.
     public var byteCount: UInt64 { UInt64(bytes.count) }
     /// Reads from `bytes`.
     public init(_ bytes: [UInt8]) { self.bytes = bytes }
 
+    /// As many of the bytes as there are.
     public func read(_ count: Int, at offset: UInt64) throws(Errno) -> [UInt8] {
         guard count > 0, offset < byteCount else { return [] }
         let start = Int(offset)

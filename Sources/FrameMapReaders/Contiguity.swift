@@ -6,30 +6,45 @@ import FrameMaps
 public struct Contiguity: Hashable, Sendable {
     /// A maximal run of pages of one kind whose frames go up by one.
     public struct Run: Hashable, Sendable {
+        /// The first page.
         public var pfn: UInt64
+        /// Its frame.
         public var frame: UInt64
+        /// How many.
         public var pages: UInt64
+        /// Of which kind they all are.
         public var kind: TableEntry.Kind
     }
     /// Runs of 2^n to 2^(n+1) − 1 pages, for n from 0 on.
     public struct Class: Hashable, Sendable {
+        /// Runs of such a length.
         public var runs: UInt64 = 0
+        /// The pages in them.
         public var pages: UInt64 = 0
     }
-    /// Pages with a frame, by kind.
+    /// Pages of the domain's own memory.
     public private(set) var local: UInt64 = 0
+    /// Pages that are no memory.
     public private(set) var identity: UInt64 = 0
+    /// Pages of other domains.
     public private(set) var foreign: UInt64 = 0
+    /// Runs in all.
     public private(set) var runs: UInt64 = 0
+    /// The longest run, the first of several; nil if there is no page.
     public private(set) var longest: Run?
     /// By `log2` of their length.
     public private(set) var classes: [Class] = []
-    /// Pages between the first and the last one that have no frame, and in how many pieces.
+    /// Pages between the first and the last one that have no frame.
     public private(set) var holes: UInt64 = 0
+    /// The pieces that those are in.
     public private(set) var gaps: UInt64 = 0
+    /// The first page with a frame.
     public private(set) var firstPfn: UInt64?
+    /// The last one.
     public private(set) var lastPfn: UInt64?
+    /// The smallest frame.
     public private(set) var lowestFrame: UInt64?
+    /// The largest one.
     public private(set) var highestFrame: UInt64?
     /// Aligned pieces of 2 MiB that could be mapped by one entry of an IOMMU.
     public private(set) var largePages: UInt64 = 0

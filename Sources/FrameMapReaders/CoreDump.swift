@@ -33,7 +33,8 @@ public final class CoreDump: Sendable, CustomStringConvertible {
         self.file = file
         let elf = try ElfFile(file)
         if let section = elf.sections.first(where: { $0.name == ".xen_ia64_mapped_regs" }) {
-            throw DumpError(.unsupported, section.part, at: section.headerOffset, "a dump of an IA64 domain, which is not read here")
+            throw DumpError(
+                .unsupported, section.part, at: section.headerOffset, "a dump of an IA64 domain, which is not read here")
         }
         guard let notes = try elf.section(".note.Xen", ElfSection.note, in: file) else {
             throw DumpError("section headers", at: 0, "no section .note.Xen: not a dump of a Xen domain")
@@ -59,14 +60,16 @@ public final class CoreDump: Sendable, CustomStringConvertible {
         if let missing = layout.missingPages(pages, file.byteCount) { findings.record(missing) }
         let model: MemoryModel = header.kind == .paravirtual ? .p2m : .vp
         var builder = SnapshotBuilder(model: model, owner: owner)
+        let isInRange = builder.isInRange
         var places = PagePlaces()
         var isSurvey = true
         let outcome = try builder.build(entryCount: layout.count, hasHoles: false, findings: findings) {
             (body) throws(DumpError) in
             try layout.scan { index, entry in
                 guard let entry else { return }
-                // Only the second time: the first is a survey.
-                if !isSurvey { places.add(pfn: entry.pfn, page: index) }
+                // Only the second time: the first is a survey. And only what the map may take: of two entries for a pfn the map has the
+                // first that can be believed, and so must this.
+                if !isSurvey && isInRange(entry) { places.add(pfn: entry.pfn, page: index) }
                 body(index, entry)
             }
             isSurvey = false
@@ -76,9 +79,12 @@ public final class CoreDump: Sendable, CustomStringConvertible {
         switch outcome {
         case .success(let table): self.table = table
         case .failure(.tableMemory):
-            throw DumpError(.tooLarge, layout.section.part, at: layout.section.offset, "its entries need more table memory than a map may have")
+            throw DumpError(
+                .tooLarge, layout.section.part, at: layout.section.offset, "its entries need more table memory than a map may have")
         case .failure(.tooManyConflicts):
-            throw DumpError(layout.section.part, at: layout.section.offset, "more than \(SnapshotBuilder.mostConflicts) entries contradict others")
+            throw DumpError(
+                layout.section.part, at: layout.section.offset,
+                "more than \(SnapshotBuilder.mostConflicts) entries contradict others")
         }
     }
 
@@ -113,5 +119,7 @@ public final class CoreDump: Sendable, CustomStringConvertible {
     }
 
     /// `dump of a paravirtual domain: p2m of 65536 pages, …`.
-    public var description: String { "dump of a\(header.kind == .autoTranslated ? "n" : "") \(header.kind.rawValue) domain: \(table)" }
+    public var description: String {
+        "dump of a\(header.kind == .autoTranslated ? "n" : "") \(header.kind.rawValue) domain: \(table)"
+    }
 }

@@ -15,6 +15,7 @@ public struct DumpError: Error, Hashable, Sendable, CustomStringConvertible {
         /// The frame map's tables would need more memory than they may have.
         case tooLarge
     }
+    /// The kind of trouble.
     public let cause: Cause
     /// `ELF header`, `section .xen_p2m`, …
     public let part: String

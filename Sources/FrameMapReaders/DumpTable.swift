@@ -20,20 +20,24 @@ struct DumpTable: Sendable {
         let pairs = try elf.section(".xen_p2m", ElfSection.programBits, in: file)
         let numbers = try elf.section(".xen_pfn", ElfSection.programBits, in: file)
         if let pairs, let numbers {
-            throw DumpError("section headers", at: numbers.headerOffset, "both \(pairs.name) and \(numbers.name); a domain has one of them")
+            throw DumpError(
+                "section headers", at: numbers.headerOffset, "both \(pairs.name) and \(numbers.name); a domain has one of them")
         }
         guard let section = pairs ?? numbers else {
             throw DumpError("section headers", at: 0, "neither a section .xen_p2m nor .xen_pfn; the file may be cut short")
         }
         guard (header.kind == .paravirtual) == (pairs != nil) else {
-            throw DumpError(section.part, at: section.headerOffset, "a table of the other kind than the \(header.kind.rawValue) domain's that the notes name")
+            throw DumpError(
+                section.part, at: section.headerOffset,
+                "a table of the other kind than the \(header.kind.rawValue) domain's that the notes name")
         }
         entrySize = pairs != nil ? 16 : 8
         guard section.entrySize == entrySize else {
             throw DumpError(section.part, at: section.headerOffset, "entries of \(section.entrySize) bytes, not \(entrySize)")
         }
         guard section.size % entrySize == 0 else {
-            throw DumpError(section.part, at: section.offset, "\(section.size) bytes are no whole number of \(entrySize)-byte entries")
+            throw DumpError(
+                section.part, at: section.offset, "\(section.size) bytes are no whole number of \(entrySize)-byte entries")
         }
         count = section.size / entrySize
         guard count == header.pages else {

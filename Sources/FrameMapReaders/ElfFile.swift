@@ -45,7 +45,8 @@ struct ElfFile: Sendable {
     init(_ file: DumpBytes) throws(DumpError) {
         let ident = try file.read(Int(min(16, file.byteCount)), at: 0, Self.header)
         if ident.count >= 4, [Self.ancientMagic, Self.ancientMagic + 1].contains(ident.number32(0)) {
-            throw DumpError(.unsupported, Self.header, at: 0, "a dump in the format before ELF (Xen 3.0); take it anew with xl dump-core")
+            throw DumpError(
+                .unsupported, Self.header, at: 0, "a dump in the format before ELF (Xen 3.0); take it anew with xl dump-core")
         }
         guard ident.count >= 4, ident[0..<4] == [0x7F, 0x45, 0x4C, 0x46] else {
             throw DumpError(Self.header, at: 0, ident.isEmpty ? "the file is empty" : "not an ELF file")
@@ -107,7 +108,8 @@ struct ElfFile: Sendable {
         _ file: DumpBytes, _ sections: [ElfSection], _ table: ElfSection
     ) throws(DumpError) -> [ElfSection] {
         guard table.type == ElfSection.stringTable else {
-            throw DumpError("section headers", at: table.headerOffset + 4, "section \(table.number) is no string table (type \(table.type))")
+            throw DumpError(
+                "section headers", at: table.headerOffset + 4, "section \(table.number) is no string table (type \(table.type))")
         }
         guard table.size <= 65535 else {
             throw DumpError("section names", at: table.headerOffset, "\(table.size) bytes; at most 65535 make sense")
@@ -119,10 +121,12 @@ struct ElfFile: Sendable {
             guard let name = text.text(Int(section.nameOffset)) else {
                 throw DumpError(
                     "section headers", at: section.headerOffset,
-                    "the name of section \(section.number) at \(section.nameOffset) does not end within the \(text.count) bytes of names")
+                    "the name of section \(section.number) at \(section.nameOffset) does not end within the \(text.count) bytes of names"
+                )
             }
             if let first = seen.updateValue(section.number, forKey: name) {
-                throw DumpError("section headers", at: section.headerOffset, "sections \(first) and \(section.number) are both named \(name)")
+                throw DumpError(
+                    "section headers", at: section.headerOffset, "sections \(first) and \(section.number) are both named \(name)")
             }
             result[section.number].name = name
         }

@@ -31,6 +31,7 @@ public enum GuestTableError: Error, Hashable, Sendable, CustomStringConvertible 
     /// Entries that contradict each other without end, or that need more table memory than a map may have.
     case unusable(String)
 
+    /// What is wrong and where, in one line.
     public var description: String {
         switch self {
         case .notSetUp: "the domain has told nobody where its p2m is"
@@ -228,7 +229,9 @@ public struct GuestTable: Sendable {
     /// - Parameters:
     ///   - owner: the domain's number.
     ///   - frameLimit: one past the machine's last frame, if that is known.
-    public func snapshot(owner: UInt16 = TableReading.unknownDomain, frameLimit: UInt64 = .max) throws(GuestTableError) -> TableSnapshot {
+    public func snapshot(owner: UInt16 = TableReading.unknownDomain, frameLimit: UInt64 = .max) throws(GuestTableError)
+        -> TableSnapshot
+    {
         var builder = SnapshotBuilder(model: .p2m, owner: owner, frameLimit: frameLimit)
         switch builder.build(entryCount: entryCount, hasHoles: true, scan: { self.scan($0) }) {
         case .success(let table): return table

@@ -97,7 +97,7 @@ struct SnapshotBuilder {
     }
 
     /// What is no memory may lie beyond it.
-    private func isInRange(_ entry: TableEntry) -> Bool {
+    func isInRange(_ entry: TableEntry) -> Bool {
         entry.pfn < Self.widest && entry.frame < (entry.kind == .local ? frameLimit : Self.widest)
     }
 

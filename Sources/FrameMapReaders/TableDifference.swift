@@ -6,9 +6,11 @@ import FrameMaps
 public struct TableDifference: Hashable, Sendable {
     /// A page that only one has, or that is elsewhere in the other.
     public struct Change: Hashable, Sendable, CustomStringConvertible {
+        /// Which page.
         public var pfn: Pfn
-        /// nil: not there.
+        /// Its frame in the first table; nil: not there.
         public var first: BusFrame?
+        /// Its frame in the second one.
         public var second: BusFrame?
         /// `p0x10: m0x20, then nothing`.
         public var description: String {

@@ -13,9 +13,13 @@ public struct TableEntry: Hashable, Sendable {
         /// Another domain's page, mapped by a grant.
         case foreign
     }
+    /// The domain's number.
     public var pfn: UInt64
+    /// The frame, without marks.
     public var frame: UInt64
+    /// What it says of the page.
     public var kind: Kind
+    /// An entry.
     @inlinable public init(pfn: UInt64, frame: UInt64, kind: Kind = .local) {
         self.pfn = pfn
         self.frame = frame
@@ -48,6 +52,7 @@ public enum TableFinding: Hashable, Sendable, CustomStringConvertible {
     /// The frame does not come back to the pfn through the map's own reverse table.
     case doesNotComeBack(Pfn)
 
+    /// What is wrong, in one line.
     public var description: String {
         func m(_ frame: UInt64) -> String { Mfn(rawValue: frame).description }
         return switch self {
@@ -72,7 +77,9 @@ public enum TableFinding: Hashable, Sendable, CustomStringConvertible {
 public struct TableFindings: Hashable, Sendable {
     /// Findings kept; the rest are counted.
     public static let limit = 64
+    /// The first of them.
     public private(set) var records: [TableFinding] = []
+    /// All of them.
     public private(set) var count: UInt64 = 0
     /// Nothing found.
     public init() {}

@@ -10,6 +10,7 @@ public struct DumpHeader: Hashable, Sendable {
         /// Auto-translated (HVM, PVH, Arm): the dump has frame numbers of the domain, which are the same for it and for the hypervisor.
         case autoTranslated = "auto-translated"
     }
+    /// Of what kind of domain the dump is.
     public var kind: Kind
     /// Virtual processors.
     public var processors: UInt64
@@ -21,8 +22,9 @@ public struct DumpHeader: Hashable, Sendable {
     public var xenVersion: String?
     /// What the hypervisor could run, such as `xen-3.0-x86_64 hvm-3.0-x86_64`.
     public var capabilities: String?
-    /// The format's version: only 0.1 exists.
+    /// The format's version before the point: only 0.1 exists.
     public var formatMajor: UInt32
+    /// And after it.
     public var formatMinor: UInt32
     /// Bytes in a word of the guest, which decides its shared page's layout: 4 or 8.
     public var guestWidth: Int
@@ -47,7 +49,8 @@ struct XenNotes {
     init(_ section: ElfSection, _ file: DumpBytes) throws(DumpError) {
         self.section = section
         guard section.size <= Self.mostBytes else {
-            throw DumpError(section.part, at: section.offset, "\(section.size) bytes of notes; at most \(Self.mostBytes) make sense")
+            throw DumpError(
+                section.part, at: section.offset, "\(section.size) bytes of notes; at most \(Self.mostBytes) make sense")
         }
         let bytes = try file.read(Int(section.size), at: section.offset, section.part)
         var place = 0
@@ -62,7 +65,9 @@ struct XenNotes {
             let start = place + 12 + (nameSize + 3) & ~3
             let end = start + (size + 3) & ~3
             guard start + size <= bytes.count, start <= bytes.count else {
-                throw DumpError(section.part, at: at, "a note of \(nameSize) and \(size) bytes does not fit in the \(bytes.count - place) that are left")
+                throw DumpError(
+                    section.part, at: at,
+                    "a note of \(nameSize) and \(size) bytes does not fit in the \(bytes.count - place) that are left")
             }
             if nameSize == 4, Array(bytes[place + 12..<place + 16]) == [0x58, 0x65, 0x6E, 0] {
                 try take(type, Array(bytes[start..<start + size]), at)
@@ -102,7 +107,8 @@ struct XenNotes {
         }
         guard let format else { throw DumpError(section.part, at: section.offset, "no note FORMAT_VERSION") }
         guard format.major == 0 else {
-            throw DumpError(.unsupported, section.part, at: format.at, "format version \(format.major).\(format.minor); 0.1 is read here")
+            throw DumpError(
+                .unsupported, section.part, at: format.at, "format version \(format.major).\(format.minor); 0.1 is read here")
         }
         guard header.magic == Self.paravirtualMagic || header.magic == Self.translatedMagic else {
             throw DumpError(section.part, at: header.at, "note HEADER: magic number \(hexadecimal(header.magic))")

@@ -46,14 +46,24 @@ public final class FrameMap: Sendable, CustomStringConvertible {
     ///   - frameLimit: one past the largest bus frame, at most 2^40.
     ///   - ownFrames: the domain's own memory under `identity` and `vp`, from pfn 0 on; at most both limits. Nothing under `p2m`.
     ///   - tableLimit: tables of 4 KiB that each direction may have.
-    public init(
+    public convenience init(
         owner: UInt16, model: MemoryModel, pfnLimit: UInt64, frameLimit: UInt64, ownFrames: UInt64 = 0,
         tableLimit: Int = 1 << 20
     ) {
+        self.init(
+            owner: owner, model: model, pfnLimit: pfnLimit, frameLimit: frameLimit, ownFrames: ownFrames, tableLimit: tableLimit,
+            windowLimit: RadixTable.widestWindow)
+    }
+
+    /// The same, with tables outside a window from `windowLimit` on: for tests.
+    package init(
+        owner: UInt16, model: MemoryModel, pfnLimit: UInt64, frameLimit: UInt64, ownFrames: UInt64 = 0,
+        tableLimit: Int = 1 << 20, windowLimit: UInt64
+    ) {
         self.owner = owner
         self.model = model
-        forward = RadixTable(limit: pfnLimit, tableLimit: tableLimit)
-        reverse = RadixTable(limit: frameLimit, tableLimit: tableLimit)
+        forward = RadixTable(limit: pfnLimit, tableLimit: tableLimit, windowLimit: windowLimit)
+        reverse = RadixTable(limit: frameLimit, tableLimit: tableLimit, windowLimit: windowLimit)
         self.ownFrames = model == .p2m ? 0 : min(ownFrames, min(forward.limit, reverse.limit))
         writer = Mutex(Writer())
     }
@@ -63,6 +73,9 @@ public final class FrameMap: Sendable, CustomStringConvertible {
 
     /// Whether every answer given at `generation` still holds.
     @inlinable public func isCurrent(_ generation: UInt64) -> Bool { self.generation == generation }
+
+    /// The forward table's window: what is in it is what `translate` answers; 0 says nothing.
+    @inlinable package var forwardView: RadixWindow { forward.view }
 
     /// Memory of the tables, bytes.
     public var tableByteCount: Int { writer.withLock { _ in (forward.tableCount + reverse.tableCount) * 4096 } }

@@ -1,4 +1,5 @@
-// Memory for tables of 512 words: taken in chunks, reused, given back only when the structure goes, because a reader may still be looking.
+// Memory for tables of 512 words: taken in chunks, reused, given back only when the structure goes, because a reader may still be
+// looking.
 
 import Glibc
 import Synchronization
@@ -16,7 +17,13 @@ final class RadixNodes {
     private var unusedCount = 0
     private var nextChunk = 16
     private var clean: [Slots] = unsafe []
-    private var dirty: [Slots] = unsafe []
+    /// Tables that were empty when they were listed, by their first index, the oldest first: a ring of `idleLimit`.
+    private var idle: [UInt64] = []
+    private var oldestIdle = 0
+    /// Top slots whose part of the window has been made of huge pages.
+    var collapsed: Set<Int> = []
+    /// Idle tables kept.
+    static let idleLimit = 256
 
     init(limit: Int) { self.limit = limit }
 
@@ -31,11 +38,6 @@ final class RadixNodes {
             inUse += 1
             return unsafe node
         }
-        if let node = unsafe dirty.popLast() {
-            for index in 0..<512 { unsafe node[index].store(0, ordering: .releasing) }
-            inUse += 1
-            return unsafe node
-        }
         if unusedCount == 0, !grow() { return nil }
         guard let node = unsafe unused else { return nil }
         unsafe unused = node + 512
@@ -44,10 +46,41 @@ final class RadixNodes {
         return unsafe node
     }
 
-    /// Takes a table back that no table refers to any more and after the structure's number went up. `isClean`: all its words are 0.
-    func giveBack(_ node: Slots, isClean: Bool) {
+    /// Counts a table in the window; false if that would be one too many.
+    func takeInWindow() -> Bool {
+        guard inUse < limit else { return false }
+        inUse += 1
+        return true
+    }
+
+    /// The reverse; its words are 0.
+    func giveBackInWindow() { inUse -= 1 }
+
+    /// Takes a table of zeros back that no table refers to any more and after the structure's number went up.
+    func giveBack(_ node: Slots) {
         inUse -= 1
-        if isClean { unsafe clean.append(node) } else { unsafe dirty.append(node) }
+        unsafe clean.append(node)
+    }
+
+    /// Lists an idle table; returns the one that has to go for it, if the list was full.
+    func listIdle(_ index: UInt64) -> UInt64? {
+        if idle.count < Self.idleLimit {
+            idle.append(index)
+            return nil
+        }
+        let gone = idle[oldestIdle]
+        idle[oldestIdle] = index
+        oldestIdle = (oldestIdle + 1) % Self.idleLimit
+        return gone
+    }
+
+    /// Hands the whole list out.
+    func takeIdle() -> [UInt64] {
+        defer {
+            idle.removeAll(keepingCapacity: true)
+            oldestIdle = 0
+        }
+        return idle
     }
 
     /// Chunks double up to 2 MiB, the size of a huge page: a large map's tables then cost few TLB entries.

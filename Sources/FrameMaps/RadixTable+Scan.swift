@@ -9,14 +9,31 @@ struct RadixRun {
 }
 
 extension RadixTable {
-    /// The first page of the range that has a word, or nil.
-    func firstPresent(_ start: UInt64, _ count: UInt64) -> UInt64? {
+    /// The first page of the range that has a word, or nil. The writer's: it goes by the tables' counts.
+    package func firstPresent(_ start: UInt64, _ count: UInt64) -> UInt64? {
         var index = start
-        let end = start + count
+        let end = min(start + count, limit)
         while index < end {
-            let leaf = load(index)
-            if leaf.word != 0 { return index }
-            index &+= max(leaf.pages, 1)
+            var word = unsafe root[Int(index >> 18)].load(ordering: .relaxed)
+            var step: UInt64 = (1 << 18) - index & 0x3_FFFF
+            if word & 7 == Self.tableTag {
+                word = unsafe Self.table(word)[Int(index >> 9 & 511)].load(ordering: .relaxed)
+                step = 512 - index & 511
+                if word & 7 == Self.tableTag {
+                    if word >= Self.oneSlot, let found = firstInTable(word, index, min(step, end - index)) { return found }
+                    word = 0
+                }
+            }
+            if word != 0 { return index }
+            index &+= step
+        }
+        return nil
+    }
+
+    private func firstInTable(_ word: UInt64, _ index: UInt64, _ count: UInt64) -> UInt64? {
+        let table = unsafe Self.table(word)
+        for place in Int(index & 511)..<Int(index & 511 + count) where unsafe table[place].load(ordering: .relaxed) != 0 {
+            return index & ~511 + UInt64(place)
         }
         return nil
     }

@@ -11,6 +11,7 @@ public struct TraceSubject: Equatable, Sendable {
     /// The frontend's address.
     public var address: MACAddress
 
+    /// Says what is given.
     public init(name: String, description: String, address: MACAddress) {
         self.name = name
         self.description = description

@@ -106,9 +106,9 @@ public final class TraceConnection {
             guard unsafe poll(&entries, 4, -1) > 0 else { continue }
             if entries[1].revents != 0 { return .stopped }
             if entries[3].revents & Int16(POLLERR) != 0 { return .outputClosed }
-            if entries[0].revents != 0 { return .records }
-            // The backend is gone; what it had written is still there.
-            if entries[2].revents != 0 { return reader.wishForRecords() ? .records : .ended }
+            if entries[0].revents & Int16(POLLIN) != 0 { return .records }
+            // The backend is gone, which hangs up its bell, too; what it had written is still there.
+            if entries[0].revents != 0 || entries[2].revents != 0 { return reader.wishForRecords() ? .records : .ended }
         }
     }
 }

@@ -64,7 +64,9 @@ public struct TraceSlot: Hashable, Sendable {
 
 /// One packet, or one note, as a tracer has it.
 public struct TraceRecord: Equatable, Sendable {
+    /// What it is about.
     public var kind: TraceKind
+    /// Which of the interface's queues.
     public var queue: Int
     /// Nanoseconds since 1970.
     public var nanoseconds: UInt64
@@ -72,6 +74,7 @@ public struct TraceRecord: Equatable, Sendable {
     public var status: NetworkStatus
     /// Why it was not taken, or what a note says.
     public var text: String
+    /// The ring's slots, in order.
     public var slots: [TraceSlot]
     /// The frame's bytes, the first of them.
     public var bytes: [UInt8]

@@ -15,6 +15,7 @@ public struct TraceRequest: Equatable, Sendable {
     /// Bytes of records that may wait; see `RecordRing.isCapacity`.
     public var capacity: Int
 
+    /// Asks for an interface; by default for whole packets, with 4 MiB of them under way.
     public init(domain: DomainID, number: UInt32, snaplen: Int = 1 << 18, capacity: Int = 1 << 22) {
         self.domain = domain
         self.number = number

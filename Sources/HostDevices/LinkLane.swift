@@ -73,9 +73,10 @@ final class LinkLane: @unchecked Sendable {
     /// Wakes the receiver if it sleeps.
     func tell() {
         guard writer.takeReaderWish() else { return }
-        hasRung.store(true, ordering: .releasing)
         var one: UInt64 = 1
         _ = unsafe write(framesBell.rawValue, &one, 8)
+        // Afterwards: a receiver that saw this before the ring would find nothing to take back, and the bell would ring for ever.
+        hasRung.store(true, ordering: .releasing)
     }
 
     // MARK: Receiving

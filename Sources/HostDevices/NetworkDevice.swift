@@ -45,6 +45,7 @@ public protocol NetworkDeviceQueue: AnyObject {
 }
 
 extension NetworkDeviceQueue {
+    /// The one descriptor, for both ways.
     public var roomDescriptor: Descriptor? { descriptor }
 }
 
@@ -85,8 +86,12 @@ public protocol NetworkDevice: AnyObject, Sendable {
 }
 
 extension NetworkDevice {
+    /// Nothing outlives this process.
     public func retire() {}
+    /// It does not know.
     public var carrier: Bool? { nil }
+    /// It never changes.
     public func watchCarrier(_ changed: @escaping @Sendable () -> Void) {}
+    /// It has nobody to show it to.
     public func setCarrier(_ isUp: Bool) throws(Errno) {}
 }

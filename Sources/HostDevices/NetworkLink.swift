@@ -162,7 +162,9 @@ private final class LinkQueue: NetworkDeviceQueue {
     private func sendCut(_ offload: FrameOffload, _ segmentation: FrameOffload.Segmentation, _ count: Int) -> FrameSent {
         guard !isTooLong(count) else { return fail(Errno(EMSGSIZE)) }
         unsafe vectors.gather(into: scratch.unsafeBase)
-        guard var cutter = SegmentCutter(scratch, byteCount: count, size: Int(segmentation.size)) else { return fail(Errno(EINVAL)) }
+        guard var cutter = SegmentCutter(scratch, byteCount: count, size: Int(segmentation.size)) else {
+            return fail(Errno(EINVAL))
+        }
         // A segment of a few bytes each would take more room than there ever is.
         guard cutter.totalBytes + cutter.segments * 64 <= LinkLane.capacity / 2 else { return fail(Errno(EMSGSIZE)) }
         guard other.inbound.hasRoom(frames: cutter.segments, byteCount: cutter.totalBytes) else { return .full }

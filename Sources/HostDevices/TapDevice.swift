@@ -42,6 +42,7 @@ public final class TapDevice: NetworkDevice {
         _ = try retryingInterrupts { causeway_tap_carrier(keeper.rawValue, isUp ? 1 : 0) }
     }
 
+    /// Lets the interface go with its last descriptor.
     public func retire() { _ = causeway_tap_persist(keeper.rawValue, 0) }
 
     private static func open(_ name: String) throws(Errno) -> Descriptor {

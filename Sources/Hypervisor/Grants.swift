@@ -28,9 +28,16 @@ public struct MappedGrant: Sendable {
     public let reference: GrantReference
     /// Whose page it is.
     public let granter: DomainID
+    /// Where the region's pages are in the machine: gives the machine frames of its first pages, as many as asked for. nil where a
+    /// domain does not learn them (libxen: the kernel below translates once more).
+    public let machine: (@Sendable (Int) -> [UInt64])?
 
     /// A mapping as the hypervisor made it.
-    public init(handle: UInt32, region: SharedRegion, offset: Int, reference: GrantReference, granter: DomainID) {
+    public init(
+        handle: UInt32, region: SharedRegion, offset: Int, reference: GrantReference, granter: DomainID,
+        machine: (@Sendable (Int) -> [UInt64])? = nil
+    ) {
+        self.machine = machine
         self.handle = handle
         self.region = region
         self.offset = offset

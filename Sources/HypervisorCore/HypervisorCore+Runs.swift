@@ -15,8 +15,10 @@ extension HypervisorCore {
         guard domain.runCount < limits.runs else { throw .limit("runs", limits.runs) }
         guard pages <= limits.pages - domain.pageCount else { throw .limit("pages", limits.pages) }
         guard let first = freeFrames(pages, of: domain) else { throw .limit("frame numbers", Int(UInt32.max)) }
+        guard let frames = machine.take(pages) else { throw .limit("machine frames", Int(MachineRun.frameCount)) }
         let run = RunState(
-            id: RunID(nextSerial()), owner: id, domain: domain, peer: peer, access: access, firstFrame: first, pageCount: pages)
+            id: RunID(nextSerial()), owner: id, domain: domain, peer: peer, access: access, firstFrame: first, pageCount: pages,
+            machine: frames)
         for offset in 0..<UInt32(pages) { domain.frames[first + offset] = run.id }
         domain.nextFrame = first + UInt32(pages)
         domain.runCount += 1
@@ -72,6 +74,7 @@ extension HypervisorCore {
     func release(_ run: RunState, deferred: Bool) {
         deferredRuns -= 1
         runs[run.id] = nil
+        machine.giveBack(run.machine, run.pageCount)
         for offset in 0..<UInt32(run.pageCount) { run.domain.frames[run.firstFrame + offset] = nil }
         run.domain.runCount -= 1
         run.domain.pageCount -= run.pageCount
@@ -96,6 +99,9 @@ extension HypervisorCore {
         connection.tableFrames.append(index)
         return index
     }
+
+    /// A run's machine frames: what a mapper learns of it (Xen's `dev_bus_addr`).
+    public func machineRun(_ id: RunID) -> MachineRun? { runs[id]?.machine }
 
     /// A run's memory size in pages, and which way its peer may use it.
     public func run(_ id: RunID) -> (pages: Int, access: GrantAccess)? { runs[id].map { ($0.pageCount, $0.access) } }

@@ -20,11 +20,15 @@ public final class HypervisorCore {
     var dying: [ConnectionState] = []
     /// Runs given up and still mapped.
     var deferredRuns = 0
+    var machine: MachineFrames
     private var effects: [CoreEffect] = []
     private var serial: UInt64 = 0
 
     /// A host without domains.
-    public init(limits: HypervisorLimits = HypervisorLimits()) { self.limits = limits }
+    public init(limits: HypervisorLimits = HypervisorLimits()) {
+        self.limits = limits
+        machine = MachineFrames(seed: limits.machineSeed)
+    }
 
     func nextSerial() -> UInt64 {
         serial += 1

@@ -21,6 +21,8 @@ public struct HypervisorLimits: Sendable, Hashable {
     public var descriptors = 8192
     /// Domains in all.
     public var domains = 4096
+    /// Where machine frames are scattered to.
+    public var machineSeed: UInt64 = 1
 
     /// The defaults.
     public init() {}

@@ -96,6 +96,7 @@ final class RunState {
     let access: GrantAccess
     let firstFrame: UInt32
     let pageCount: Int
+    let machine: MachineRun
     /// A read-only run may be mapped only after its owner mapped it and further writers were forbidden.
     var isArmed: Bool
     /// Given up by its owner: no new mapping.
@@ -105,7 +106,7 @@ final class RunState {
 
     init(
         id: RunID, owner: ConnectionID, domain: DomainState, peer: DomainID, access: GrantAccess, firstFrame: UInt32,
-        pageCount: Int
+        pageCount: Int, machine: MachineRun
     ) {
         self.id = id
         self.owner = owner
@@ -114,6 +115,7 @@ final class RunState {
         self.access = access
         self.firstFrame = firstFrame
         self.pageCount = pageCount
+        self.machine = machine
         isArmed = access == .readWrite
     }
 }

@@ -135,9 +135,10 @@ public final class InProcessHypervisor: Hypervisor {
             try state.core.unmap(mapping.handle, reference, of: granter, by: connection)
             throw .badPage
         }
+        let machine = state.core.machineRun(mapping.run)
         let grant = MappedGrant(
             handle: mapping.handle, region: memory.mapperView, offset: mapping.page * SharedRegion.pageSize,
-            reference: reference, granter: granter)
+            reference: reference, granter: granter, machine: machine?.finder)
         return (grant, memory)
     }
 

@@ -35,7 +35,9 @@ public enum Privileges {
     /// The capabilities in effect: `none`, or their names; one without a name here by its number.
     public static var summary: String {
         let mask = causeway_capabilities()
-        let names = (0..<64).filter { mask >> UInt64($0) & 1 == 1 }.map { Capability(rawValue: $0)?.description ?? "capability \($0)" }
+        let names = (0..<64).filter { mask >> UInt64($0) & 1 == 1 }.map {
+            Capability(rawValue: $0)?.description ?? "capability \($0)"
+        }
         return names.isEmpty ? "none" : names.joined(separator: ", ")
     }
 }

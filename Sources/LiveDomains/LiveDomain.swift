@@ -8,6 +8,7 @@ import FrameMaps
 public final class LiveDomain: MachineMemory, CustomStringConvertible {
     /// What Xen said of it when it was opened.
     public let facts: LiveDomainFacts
+    /// The connection that it is read through.
     public let control: XenControl
     /// Readings before giving up on a domain that keeps changing its list's mapping.
     public static let attempts = 5

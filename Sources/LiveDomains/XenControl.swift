@@ -16,6 +16,7 @@ public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible 
     /// A call failed.
     case failed(String, Errno)
 
+    /// What is wrong, in one line.
     public var description: String {
         switch self {
         case .noXen(let error) where error.rawValue == 6: "no Xen on this host (there is no /dev/xen/privcmd)"
@@ -30,8 +31,11 @@ public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible 
 
 /// What Xen says of a domain.
 public struct LiveDomainFacts: Hashable, Sendable {
+    /// Its number.
     public var id: UInt16
+    /// Whether it is HVM or PVH.
     public var isAutoTranslated: Bool
+    /// Whether its processors stood still.
     public var isPaused: Bool
     /// Pages that it has.
     public var pages: UInt64

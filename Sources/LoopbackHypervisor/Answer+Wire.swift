@@ -23,7 +23,10 @@ extension Answer {
                 writer.put(result.page)
             }
             writer.put(UInt32(announcements.count))
-            for item in announcements { writer.put(item.run.rawValue); writer.put(item.pages) }
+            for item in announcements {
+                writer.put(item.run.rawValue); writer.put(item.pages)
+                writer.put(item.machine.start); writer.put(item.machine.factor); writer.put(item.machine.addend)
+            }
         case .unmapped(let statuses):
             writer.put(UInt32(statuses.count))
             for status in statuses { writer.put(status.rawValue) }
@@ -108,10 +111,13 @@ extension Answer {
                     status: try status(&reader), handle: try reader.take(), run: RunID(try reader.take()),
                     page: try reader.take()))
         }
-        let runs = try reader.takeCount(of: 12, atMost: PacketSocket.mostDescriptors)
+        let runs = try reader.takeCount(of: 24, atMost: PacketSocket.mostDescriptors)
         var announcements: [RunAnnouncement] = []
         for _ in 0..<runs {
-            announcements.append(RunAnnouncement(run: RunID(try reader.take()), pages: try reader.take()))
+            announcements.append(
+                RunAnnouncement(
+                    run: RunID(try reader.take()), pages: try reader.take(),
+                    machine: MachineRun(start: try reader.take(), factor: try reader.take(), addend: try reader.take())))
         }
         return .mapped(results, announcements)
     }

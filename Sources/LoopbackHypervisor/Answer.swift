@@ -15,6 +15,8 @@ struct MapResult: Hashable {
 struct RunAnnouncement: Hashable {
     var run: RunID
     var pages: UInt32
+    /// Where its pages are in the machine.
+    var machine: MachineRun
 }
 
 /// Why the daemon did not do it.

@@ -154,10 +154,12 @@ extension HostLoop {
             if descriptors.count == PacketSocket.mostDescriptors { break }
             do throws(GrantStatus) {
                 let mapping = try core.map(reference, of: granter, access: access, by: connection)
-                if let descriptor = try give(mapping.run, access, to: connection, peer, undoing: mapping, reference, granter) {
+                if let descriptor = try give(mapping.run, access, to: connection, peer, undoing: mapping, reference, granter),
+                    let machine = core.machineRun(mapping.run)
+                {
                     descriptors.append(descriptor)
                     announcements.append(
-                        RunAnnouncement(run: mapping.run, pages: UInt32(core.run(mapping.run)?.pages ?? 0)))
+                        RunAnnouncement(run: mapping.run, pages: UInt32(core.run(mapping.run)?.pages ?? 0), machine: machine))
                 }
                 results.append(
                     MapResult(status: .okay, handle: mapping.handle, run: mapping.run, page: UInt32(mapping.page)))

@@ -69,14 +69,16 @@ extension LoopbackHypervisor {
             var grants: [MappedGrant] = []
             grants.reserveCapacity(pins.count)
             // Neighbours mostly lie in one run.
-            var last: (view: RunView, region: SharedRegion)?
+            var last: (view: RunView, region: SharedRegion, machine: MachineRun?)?
             for pin in pins {
                 let region = if let last, last.view == pin.view { last.region } else { try region(of: pin) }
                 guard pin.offset < region.byteCount else { throw .disconnected("the daemon named a page outside its run") }
-                last = (pin.view, region)
+                let machine = last?.view == pin.view ? last?.machine : core.runs.machine(pin.view)
+                last = (pin.view, region, machine)
                 grants.append(
                     MappedGrant(
-                        handle: pin.handle, region: region, offset: pin.offset, reference: pin.reference, granter: granter))
+                        handle: pin.handle, region: region, offset: pin.offset, reference: pin.reference, granter: granter,
+                        machine: machine?.finder))
             }
             return grants
         } catch {

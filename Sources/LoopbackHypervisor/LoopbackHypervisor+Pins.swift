@@ -45,7 +45,7 @@ extension LoopbackHypervisor {
             else { return nil }
             for (item, descriptor) in zip(announcements, descriptors) {
                 let view = RunView(run: item.run, access: access)
-                guard core.runs.add(view, descriptor, pages: Int(item.pages)) else { return nil }
+                guard core.runs.add(view, descriptor, pages: Int(item.pages), machine: item.machine) else { return nil }
             }
             return zip(batch, results).map { reference, result in
                 guard result.status == .okay else { return .failure(result.status) }

@@ -18,6 +18,7 @@ struct RunView: Hashable, Sendable {
 struct CachedRun: Sendable {
     let descriptor: Descriptor
     let byteCount: Int
+    let machine: MachineRun?
     var region: SharedRegion?
 }
 
@@ -26,15 +27,18 @@ final class RunCache: Sendable {
 
     /// Takes a descriptor that the daemon passed, if it is what the daemon makes: memory whose size cannot change. Anything else
     /// could fault or hang whoever touches it.
-    func add(_ view: RunView, _ descriptor: Descriptor, pages: Int) -> Bool {
+    func add(_ view: RunView, _ descriptor: Descriptor, pages: Int, machine: MachineRun? = nil) -> Bool {
         guard pages > 0, pages <= 1 << 20 else { return false }
         let byteCount = pages * SharedRegion.pageSize
         guard SealedMemory.isSealed(descriptor, byteCount: byteCount) else { return false }
-        runs.withLock { $0[view] = CachedRun(descriptor: descriptor, byteCount: byteCount) }
+        runs.withLock { $0[view] = CachedRun(descriptor: descriptor, byteCount: byteCount, machine: machine) }
         return true
     }
 
     func descriptor(_ view: RunView) -> Descriptor? { runs.withLock { $0[view]?.descriptor } }
+
+    /// Where its pages are in the machine.
+    func machine(_ view: RunView) -> MachineRun? { runs.withLock { $0[view]?.machine } }
 
     /// The whole run, mapped.
     func region(_ view: RunView) throws(Errno) -> SharedRegion? {

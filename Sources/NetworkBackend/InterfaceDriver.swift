@@ -149,6 +149,7 @@ final class InterfaceDriver: BackendDriver {
         log(
             "vif \(path.device): connected: \(device.name), \(keys.queues.count) queues, \(features)"
                 + (keys.control == nil ? "" : ", control ring"))
+        do throws(XenbusError) { try reread(store, frontend) } catch { throw .xenbus(error) }
     }
 
     /// Tells the frontend whether its wire has another end. Absent means that it has (item 44).
@@ -196,6 +197,27 @@ final class InterfaceDriver: BackendDriver {
         }
     }
 
+    static var settingNodes: Set<Substring> { ["/rate"] }
+    static var frontendSettingNodes: [String] { ["/request-multicast-control"] }
+
+    /// What may change while frames flow. A node that makes no sense changes nothing.
+    func reread(_ store: StoreClient, _ frontend: String) throws(XenbusError) {
+        guard let engine, var settings else { return }
+        do throws(XenbusError) {
+            let rate = try NetworkSettings.read(from: store, at: path).rate
+            if rate != settings.rate {
+                settings.rate = rate
+                self.settings = settings
+                engine.change { engine in for queue in engine.queues { queue.transmit.setRate(rate) } }
+                log("vif \(path.device): \(rate.map { "rate \($0.bytes) bytes in \($0.microseconds) µs" } ?? "no rate any more")")
+            }
+        } catch .malformed(let node) { log("vif \(path.device): \(node)") }
+        if options.multicastControl {
+            let isOn = try store.flag(frontend + "/request-multicast-control")
+            engine.change { $0.state.setMulticastControl(isOn) }
+        }
+    }
+
     func closeQueues(handingOver: Bool) -> Int {
         if !handingOver { journals?.remove(path) }
         guard let engine else { return 0 }
@@ -236,6 +258,7 @@ final class InterfaceDriver: BackendDriver {
         }
         let engine = try makeEngine(keys, features, device, settings, .adopted)
         self.engine = engine
+        do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
         traces.connected(path.device, engine)
         log("vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost")
     }

@@ -106,12 +106,19 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         }
     }
 
+    /// Takes settings that the toolstack or the frontend changed; from any thread.
+    func change(_ change: @escaping @Sendable (InterfaceEngine) -> Void) {
+        reactor.post { if self.slot != nil { change(self) } }
+    }
+
     /// Gives everything back and says so.
     func close() {
         guard let slot else { return }
         self.slot = nil
         reactor.detach(slot)
         for queue in queues { queue.close() }
+        // The next frontend begins with a carrier.
+        state.stalledQueues = 0
         controlBell?.channel.close()
         controlRing?.unmap()
         report(.closed)

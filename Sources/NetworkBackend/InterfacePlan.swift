@@ -54,6 +54,9 @@ struct InterfacePlan: Sendable {
     ) throws(InterfaceBuildFailure) -> InterfaceEngine {
         let isAdopted = starts.contains { if case .resumed = $0 { true } else { false } }
         let shared = InterfaceState(keys, features, isAdopted: isAdopted)
+        let device = device
+        // A device that has none to show is no reason to stop.
+        shared.setCarrier = { try? device.setCarrier($0) }
         var queues: [InterfaceQueue] = []
         for index in starts.indices { queues.append(try queue(index, shared)) }
         let mappings = queues.map(\.mappings)

@@ -23,6 +23,12 @@ final class InterfaceState {
     /// Gives a frame to another queue; false if that cannot take it.
     var handOver: (ReceiveCore.Frame, SharedRegion, _ offset: Int, _ target: Int) -> Bool = { _, _, _, _ in false }
 
+    /// Queues whose frontend posts no pages. While there is one the interface has no carrier, so that senders notice.
+    var stalledQueues = 0 {
+        didSet { if (oldValue == 0) != (stalledQueues == 0) { setCarrier(stalledQueues == 0) } }
+    }
+    var setCarrier: (Bool) -> Void = { _ in }
+
     static let mostMulticastAddresses = 64
 
     init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, isAdopted: Bool = false) {
@@ -31,6 +37,11 @@ final class InterfaceState {
         queueCount = keys.queues.count
         wanted = keys.multicastControl ? [] : nil
         abilities = features.abilities
+    }
+
+    /// The frontend changed its mind about whether all multicast frames are to come (`feature-dynamic-multicast-control`).
+    func setMulticastControl(_ isOn: Bool) {
+        if isOn != (wanted != nil) { wanted = isOn ? [] : nil }
     }
 
     /// Adds or removes an address; false if there are too many, or it is no group's.

@@ -10,11 +10,19 @@ import XenWire
 final class QueueTrace {
     private let taps: [TraceTap]
     private let queue: Int
-    /// Packets that are prepared and not yet sent, by their place among those.
-    private var prepared: [Int: (slots: [TraceSlot], parts: [TransmitPart])] = [:]
+    /// What was taken and is not yet answered, by its place among those.
+    private var waiting: [Int: Taken] = [:]
     /// Slots put on the receive ring since the last frame was told of.
     private var answers: [TraceSlot] = []
     private var pieces = FramePieces()
+
+    private struct Taken {
+        var slots: [TraceSlot]
+        var byteCount: Int
+        /// Where a packet's bytes are; empty for what is none.
+        var parts: [TransmitPart] = []
+        var text = ""
+    }
 
     init(_ taps: [TraceTap], queue: Int) {
         self.taps = taps
@@ -30,22 +38,19 @@ final class QueueTrace {
 
     // MARK: From the frontend
 
-    /// Something was taken off the transmit ring that is no packet to be sent: all there is to know of it is its slots.
-    func assembled(_ packet: borrowing TransmitPacket, _ verdict: TransmitVerdict) {
-        if case .packet = verdict { return }
-        let slots = packet.slots.map { TraceSlot($0) }
+    /// A packet was taken off the transmit ring, or what is none; it will be answered in its turn.
+    /// - Parameter place: its place among those that are to be answered.
+    func assembled(_ packet: borrowing TransmitPacket, _ verdict: TransmitVerdict, at place: Int) {
+        var taken = Taken(slots: packet.slots.map { TraceSlot($0) }, byteCount: packet.byteCount)
         switch verdict {
-        case .packet: break
-        case .drop(let rejection): write(.transmit, .error, "dropped: \(rejection)", slots, packet.byteCount)
-        case .fatal(let rejection): write(.transmit, .error, "the ring is broken: \(rejection)", slots, packet.byteCount)
+        case .packet: taken.parts = packet.parts
+        case .drop(let rejection): taken.text = "dropped: \(rejection)"
+        case .fatal(let rejection): taken.text = "the ring is broken: \(rejection)"
         case .multicast(let address, let isAdded):
-            write(.transmit, .okay, "multicast \(address) \(isAdded ? "wanted" : "not wanted")", slots, 0)
+            taken.text = "multicast \(address) \(isAdded ? "wanted" : "not wanted any more")"
+            taken.byteCount = 0
         }
-    }
-
-    /// A packet will be sent, in its turn.
-    func prepared(_ packet: borrowing TransmitPacket, at place: Int) {
-        prepared[place] = (packet.slots.map { TraceSlot($0) }, packet.parts)
+        waiting[place] = taken
     }
 
     /// It was sent, or refused. Its first bytes are at `head`; what lies behind is in its mapped pages or, where `isWhole`, there, too.
@@ -53,11 +58,12 @@ final class QueueTrace {
         _ place: Int, _ status: NetworkStatus, byteCount: Int, head: (region: SharedRegion, offset: Int, count: Int), isWhole: Bool,
         _ mappings: GrantMappings
     ) {
-        let known = prepared.removeValue(forKey: place)
+        // What was taken before the trace began has lost its slots: its head is all that is known.
+        let known =
+            waiting.removeValue(forKey: place) ?? Taken(slots: [], byteCount: byteCount, text: "taken before the trace began")
         pieces.append(head.region, head.offset, isWhole ? byteCount : head.count)
         var skip = head.count
-        // A packet that was prepared before the trace began has lost its slots: its head is all that is known.
-        for part in isWhole ? [] : known?.parts ?? [] {
+        for part in isWhole ? [] : known.parts {
             let start = min(skip, Int(part.byteCount))
             skip -= start
             guard let page = mappings.grant(part.reference) else { break }
@@ -65,7 +71,7 @@ final class QueueTrace {
                 pieces.append(page.region, page.offset + Int(part.offset) + start, Int(part.byteCount) - start)
             }
         }
-        write(.transmit, status, known == nil ? "taken before the trace began" : "", known?.slots ?? [], byteCount)
+        write(.transmit, status, known.text, known.slots, known.byteCount)
     }
 
     // MARK: To the frontend

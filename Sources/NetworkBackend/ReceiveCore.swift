@@ -39,7 +39,9 @@ struct ReceiveCore: ~Copyable {
     /// When the frame that waits came, or when the queue was first seen without a page (monotonic nanoseconds); 0: neither.
     private(set) var starvedSince: UInt64 = 0
     /// Nobody posts pages: frames are thrown away.
-    private(set) var isStalled = false
+    private(set) var isStalled = false {
+        didSet { if oldValue != isStalled { interface.stalledQueues += isStalled ? 1 : -1 } }
+    }
     /// How many pages there were when that began: with no more than these the same would begin again (B9).
     private var stalledWith = 0
 

@@ -129,7 +129,7 @@ struct TransmitCore: ~Copyable {
     /// Assembles the packet that begins with `slot`; false if there is nothing to send and its answer is prepared.
     private mutating func accept(_ slot: TransmitSlot) throws(RingError) -> Bool {
         let verdict = try packet.assemble(slot, from: &ring)
-        if let trace { trace.assembled(packet, verdict) }
+        if let trace { trace.assembled(packet, verdict, at: outgoing.count) }
         switch verdict {
         case .packet: return true
         case .drop: refuse(.error)
@@ -170,7 +170,7 @@ struct TransmitCore: ~Copyable {
             firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
             segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
-        if let trace { trace.prepared(packet, at: outgoing.count) }
+        if let trace { trace.assembled(packet, .packet, at: outgoing.count) }
         outgoing.append(entry)
     }
 
@@ -279,8 +279,7 @@ struct TransmitCore: ~Copyable {
                 }
             }
             if status == .error { statistics.transmitErrors &+= 1 }
-            // What was refused was told when it was assembled.
-            if let trace, entry.segmentCount > 0 { tell(trace, entry, status) }
+            if let trace { tell(trace, entry, status) }
             ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
             answerExtras(entry.extraCount)
             for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
@@ -293,6 +292,12 @@ struct TransmitCore: ~Copyable {
             segments.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
+    }
+
+    /// From now on the frontend may send so much.
+    mutating func setRate(_ rate: CreditRate?) {
+        credit = Credit(rate, now: monotonicNanoseconds() / 1000)
+        creditWait = nil
     }
 
     private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {

@@ -40,6 +40,12 @@ public protocol BackendDriver: AnyObject {
     func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
     /// Reads again what the frontend can take.
     func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure)
+    /// Nodes of the backend's directory that may change while it is connected, each with its slash.
+    static var settingNodes: Set<Substring> { get }
+    /// The same of the frontend's directory.
+    static var frontendSettingNodes: [String] { get }
+    /// One of those nodes may have changed.
+    func reread(_ store: StoreClient, _ frontend: String) throws(XenbusError)
     /// Tells every queue to end what is in work and give everything back; returns how many will report that they have.
     /// - Parameter handingOver: a successor is to go on with the same rings: what it needs for that is left where it finds it.
     func closeQueues(handingOver: Bool) -> Int
@@ -69,6 +75,12 @@ extension BackendDriver {
     }
     /// Nothing to read again.
     public func reconfigure(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {}
+    /// No such nodes.
+    public static var settingNodes: Set<Substring> { [] }
+    /// No such nodes.
+    public static var frontendSettingNodes: [String] { [] }
+    /// Nothing to read.
+    public func reread(_ store: StoreClient, _ frontend: String) throws(XenbusError) {}
     /// Nothing to look at.
     public func tick(_ store: StoreClient) throws(DriverFailure) {}
 }

@@ -48,6 +48,25 @@ public final class BackendFollower<Driver: BackendDriver> {
 
     /// Does what the store calls for, until there is nothing to do; false if the device's directory is gone and nothing is held.
     func follow(_ store: StoreClient) throws(XenbusError) -> Bool {
+        try contained(true) { () throws(XenbusError) in try walk(store) }
+    }
+
+    /// A store that is gone is everybody's problem; whatever else is wrong with this device's nodes is said, and ends nobody else's service.
+    private func contained<R>(_ otherwise: R, _ body: () throws(XenbusError) -> R) throws(XenbusError) -> R {
+        do throws(XenbusError) { return try body() } catch {
+            if error.isDisconnected { throw error }
+            say("\(error)")
+            return otherwise
+        }
+    }
+
+    /// Says something, once, however often it happens.
+    private func say(_ message: String) {
+        if message != lastMessage { log("\(path.kind) \(path.device): \(message)") }
+        lastMessage = message
+    }
+
+    private func walk(_ store: StoreClient) throws(XenbusError) -> Bool {
         // The number of steps of a whole life is small; a frontend that changes its state as we go gets its turn later.
         for _ in 0..<8 {
             guard draining == 0 else { return true }
@@ -174,22 +193,36 @@ public final class BackendFollower<Driver: BackendDriver> {
                 MalformedNode(path.path + "/frontend", "is \(StoreNumber.quote(frontend)), not in domain \(path.device.frontend)"))
         }
         if frontendPath != frontend {
-            do throws(StoreError) { try store.watch(frontend + "/state", token: "frontend \(path.device)") } catch {
-                throw .store(error)
-            }
+            do throws(StoreError) {
+                try store.watch(frontend + "/state", token: "frontend \(path.device)")
+                for node in Driver.frontendSettingNodes { try store.watch(frontend + node, token: "settings \(path.device)") }
+            } catch { throw .store(error) }
             frontendPath = frontend
         }
         return frontend
     }
 
+    /// Settings may have changed that do not wait for the next connection.
+    func reread(_ store: StoreClient) throws(XenbusError) {
+        guard let frontendPath, driver.holdsRings else { return }
+        try contained(()) { () throws(XenbusError) in
+            // A directory that is being taken away is followed to its end soon.
+            if try store.text(path.path + "/state") != nil { try driver.reread(store, frontendPath) }
+        }
+    }
+
     /// Acts on what a queue reported.
     func handle(_ news: Driver.News, _ store: StoreClient) throws(XenbusError) {
-        do throws(DriverFailure) { draining -= try driver.handle(news, store) } catch { try answer(error, store) }
+        try contained(()) { () throws(XenbusError) in
+            do throws(DriverFailure) { draining -= try driver.handle(news, store) } catch { try answer(error, store) }
+        }
     }
 
     /// Lets the driver look at what no event tells of.
     func tick(_ store: StoreClient) throws(XenbusError) {
-        do throws(DriverFailure) { try driver.tick(store) } catch { try answer(error, store) }
+        try contained(()) { () throws(XenbusError) in
+            do throws(DriverFailure) { try driver.tick(store) } catch { try answer(error, store) }
+        }
     }
 
     /// Lets go of the frontend's rings; `follow` goes on when every queue has reported.
@@ -211,16 +244,17 @@ public final class BackendFollower<Driver: BackendDriver> {
     /// Leaves the reason in the error node, closes, and lets go of the frontend's pages: this device is out until its frontend goes
     /// through a close cycle; the others serve on.
     private func fail(_ store: StoreClient, _ number: Int32, _ message: String) throws(XenbusError) {
-        // Said once, however often it happens.
-        if message != lastMessage { log("\(path.kind) \(path.device): \(message)") }
-        lastMessage = message
+        say(message)
         closeQueues()
         try store.fail(path.path, errorNode: path.errorNode, number: number, message)
     }
 
     /// The watch on the frontend's state, to be taken back.
     func forgetFrontend(_ store: StoreClient) {
-        if let frontendPath { try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)") }
+        if let frontendPath {
+            try? store.unwatch(frontendPath + "/state", token: "frontend \(path.device)")
+            for node in Driver.frontendSettingNodes { try? store.unwatch(frontendPath + node, token: "settings \(path.device)") }
+        }
         frontendPath = nil
     }
 

@@ -111,7 +111,11 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 guard let id = BackendPath.device(of: event.path, backend: domain, kind: kind) else { return try scan(make) }
                 let rest = event.path.dropFirst("\(root)/\(id)".count)
                 // Our own keys come back as events, too; only these call for a look.
-                if othersNodes.contains(rest) { try follow(id, make) }
+                if othersNodes.contains(rest) {
+                    try follow(id, make)
+                } else if Driver.settingNodes.contains(rest) {
+                    try devices[id]?.reread(client)
+                }
             case "release":
                 for (id, device) in devices {
                     guard let alive = try? client.isIntroduced(id.frontend), !alive else { continue }
@@ -120,7 +124,11 @@ public final class DeviceServer<Driver: BackendDriver>: Sendable {
                 }
             default:
                 let parts = event.token.split(separator: " ")
-                if parts.count == 2, let id = BackendPath.device(of: "\(root)/\(parts[1])", backend: domain, kind: kind) {
+                if parts.first == "settings" {
+                    if parts.count == 2, let id = BackendPath.device(of: "\(root)/\(parts[1])", backend: domain, kind: kind) {
+                        try devices[id]?.reread(client)
+                    }
+                } else if parts.count == 2, let id = BackendPath.device(of: "\(root)/\(parts[1])", backend: domain, kind: kind) {
                     try follow(id, make)
                 }
             }

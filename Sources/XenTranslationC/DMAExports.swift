@@ -31,7 +31,8 @@ private func isMask(_ mask: UInt64) -> Bool { mask & (mask &+ 1) == 0 }
 
 private func constraints(_ options: causeway_dma_options) throws(Refusal) -> DMAConstraints {
     let alignment = max(options.minimum_alignment, 1)
-    guard isMask(options.mask), isMask(options.boundary_mask), alignment & (alignment - 1) == 0, options.flags & ~CAUSEWAY_DMA_UNTRUSTED == 0
+    guard isMask(options.mask), isMask(options.boundary_mask), alignment & (alignment - 1) == 0,
+        options.flags & ~CAUSEWAY_DMA_UNTRUSTED == 0
     else { throw Refusal(EINVAL) }
     return DMAConstraints(
         mask: options.mask == 0 ? .max : options.mask, boundaryMask: options.boundary_mask == 0 ? .max : options.boundary_mask,
@@ -40,6 +41,7 @@ private func constraints(_ options: causeway_dma_options) throws(Refusal) -> DMA
         isUntrusted: options.flags & CAUSEWAY_DMA_UNTRUSTED != 0)
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_create(
     _ name: UnsafePointer<CChar>?, _ options: UnsafePointer<causeway_dma_options>?, _ dma: UnsafeMutablePointer<OpaquePointer?>?
@@ -57,12 +59,15 @@ public func causeway_dma_create(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_destroy(_ dma: OpaquePointer?) { unsafe giveBack(dma, DMAObject.self) }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_attach(
-    _ dma: OpaquePointer?, _ memory: UnsafeMutableRawPointer?, _ byte_count: UInt64, _ bits: UInt32, _ pfn: UnsafeMutablePointer<UInt64>?
+    _ dma: OpaquePointer?, _ memory: UnsafeMutableRawPointer?, _ byte_count: UInt64, _ bits: UInt32,
+    _ pfn: UnsafeMutablePointer<UInt64>?
 ) -> Int32 {
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
@@ -79,6 +84,7 @@ public func causeway_dma_attach(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_detach(_ dma: OpaquePointer?, _ memory: UnsafeMutableRawPointer?) -> Int32 {
     answering {
@@ -90,7 +96,8 @@ public func causeway_dma_detach(_ dma: OpaquePointer?, _ memory: UnsafeMutableRa
 }
 
 private func map(
-    _ here: DMAObject, _ pieces: [PagePiece], _ way: DMADirection, _ segments: UnsafeMutablePointer<causeway_segment>?, _ capacity: Int,
+    _ here: DMAObject, _ pieces: [PagePiece], _ way: DMADirection, _ segments: UnsafeMutablePointer<causeway_segment>?,
+    _ capacity: Int,
     _ count: UnsafeMutablePointer<Int>, _ handle: UnsafeMutablePointer<UInt64>
 ) throws {
     guard capacity >= 0, unsafe capacity == 0 || segments != nil else { throw Refusal(EINVAL) }
@@ -107,6 +114,7 @@ private func map(
     unsafe handle.pointee = made.number
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_map(
     _ dma: OpaquePointer?, _ pieces: UnsafePointer<causeway_piece>?, _ piece_count: Int, _ way: UInt32,
@@ -121,11 +129,14 @@ public func causeway_dma_map(
             PagePiece(pfn: Pfn(rawValue: $0.pfn), offset: $0.offset, byteCount: $0.byte_count)
         }
         // The direct map takes what it is given; from a stranger it is checked.
-        guard list.allSatisfy({ $0.byteCount > 0 && UInt64($0.offset) + UInt64($0.byteCount) <= 4096 }) else { throw Refusal(EINVAL) }
+        guard list.allSatisfy({ $0.byteCount > 0 && UInt64($0.offset) + UInt64($0.byteCount) <= 4096 }) else {
+            throw Refusal(EINVAL)
+        }
         unsafe try map(here, list, direction(way), segments, capacity, count, handle)
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_map_single(
     _ dma: OpaquePointer?, _ pfn: UInt64, _ offset: UInt32, _ byte_count: UInt64, _ way: UInt32,
@@ -135,7 +146,9 @@ public func causeway_dma_map_single(
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
         let (count, handle) = unsafe (try given(count), try given(handle))
-        guard offset < 4096, byte_count > 0, byte_count <= UInt64(mostPieces - 1) * 4096, pfn < frameNumberLimit - UInt64(mostPieces) else {
+        guard offset < 4096, byte_count > 0, byte_count <= UInt64(mostPieces - 1) * 4096,
+            pfn < frameNumberLimit - UInt64(mostPieces)
+        else {
             throw Refusal(EINVAL)
         }
         var pieces: [PagePiece] = []
@@ -149,11 +162,16 @@ public func causeway_dma_map_single(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_unmap(_ dma: OpaquePointer?, _ handle: UInt64, _ way: UInt32) -> Int32 {
-    answering { unsafe try given(object(dma, DMAObject.self)).device.unmap(DMAHandle(number: handle), direction(way)) }
+    answering {
+        let here = unsafe try given(object(dma, DMAObject.self))
+        try here.device.unmap(DMAHandle(number: handle), direction(way))
+    }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_sync_for_cpu(_ dma: OpaquePointer?, _ handle: UInt64, _ offset: UInt64, _ byte_count: UInt64) -> Int32 {
     answering {
@@ -163,6 +181,7 @@ public func causeway_dma_sync_for_cpu(_ dma: OpaquePointer?, _ handle: UInt64, _
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_sync_for_device(_ dma: OpaquePointer?, _ handle: UInt64, _ offset: UInt64, _ byte_count: UInt64) -> Int32 {
     answering {
@@ -172,6 +191,7 @@ public func causeway_dma_sync_for_device(_ dma: OpaquePointer?, _ handle: UInt64
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dma_resolve(
     _ dma: OpaquePointer?, _ address: UInt64, _ byte_count: UInt32, _ way: UInt32,
@@ -187,8 +207,11 @@ public func causeway_dma_resolve(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
-public func causeway_dma_get_statistics(_ dma: OpaquePointer?, _ statistics: UnsafeMutablePointer<causeway_dma_statistics>?) -> Int32 {
+public func causeway_dma_get_statistics(_ dma: OpaquePointer?, _ statistics: UnsafeMutablePointer<causeway_dma_statistics>?)
+    -> Int32
+{
     answering {
         let here = unsafe try given(object(dma, DMAObject.self))
         let out = unsafe try given(statistics)

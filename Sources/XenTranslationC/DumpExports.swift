@@ -5,9 +5,11 @@ import FrameMapReaders
 import FrameMaps
 import Glibc
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_open(
-    _ path: UnsafePointer<CChar>?, _ dump: UnsafeMutablePointer<OpaquePointer?>?, _ message: UnsafeMutablePointer<CChar>?, _ size: Int
+    _ path: UnsafePointer<CChar>?, _ dump: UnsafeMutablePointer<OpaquePointer?>?, _ message: UnsafeMutablePointer<CChar>?,
+    _ size: Int
 ) -> Int32 {
     answering {
         let path = unsafe String(cString: try given(path))
@@ -22,9 +24,11 @@ public func causeway_dump_open(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_destroy(_ dump: OpaquePointer?) { unsafe giveBack(dump, CoreDump.self) }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_get_info(_ dump: OpaquePointer?, _ info: UnsafeMutablePointer<causeway_dump_info>?) -> Int32 {
     answering {
@@ -37,6 +41,7 @@ public func causeway_dump_get_info(_ dump: OpaquePointer?, _ info: UnsafeMutable
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_map(_ dump: OpaquePointer?, _ map: UnsafeMutablePointer<OpaquePointer?>?) -> Int32 {
     answering {
@@ -53,6 +58,7 @@ private func copy(_ contents: [UInt8]?, _ page: UnsafeMutableRawPointer) throws(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_read_pfn(_ dump: OpaquePointer?, _ pfn: UInt64, _ page: UnsafeMutableRawPointer?) -> Int32 {
     answering {
@@ -62,6 +68,7 @@ public func causeway_dump_read_pfn(_ dump: OpaquePointer?, _ pfn: UInt64, _ page
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_read_mfn(_ dump: OpaquePointer?, _ mfn: UInt64, _ page: UnsafeMutableRawPointer?) -> Int32 {
     answering {
@@ -71,6 +78,7 @@ public func causeway_dump_read_mfn(_ dump: OpaquePointer?, _ mfn: UInt64, _ page
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_dump_finding(
     _ dump: OpaquePointer?, _ index: UInt64, _ message: UnsafeMutablePointer<CChar>?, _ size: Int

@@ -95,5 +95,6 @@ func put(_ text: String, _ buffer: UnsafeMutablePointer<CChar>?, _ size: Int) {
     unsafe buffer[bytes.count] = 0
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_translation_version() -> UInt32 { 0x0001_0000 }

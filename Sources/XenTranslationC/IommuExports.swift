@@ -25,6 +25,7 @@ func iommuMode(_ number: UInt32) throws(Refusal) -> IommuMode? {
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_create(
     _ name: UnsafePointer<CChar>?, _ mode: UInt32, _ mask: UInt64, _ iommu: UnsafeMutablePointer<OpaquePointer?>?
@@ -37,9 +38,11 @@ public func causeway_iommu_create(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_destroy(_ iommu: OpaquePointer?) { unsafe giveBack(iommu, IommuObject.self) }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_map(
     _ iommu: OpaquePointer?, _ frame: UInt64, _ page_count: UInt64, _ bits: UInt32, _ iova: UnsafeMutablePointer<UInt64>?
@@ -47,7 +50,8 @@ public func causeway_iommu_map(
     answering {
         let here = unsafe try given(object(iommu, IommuObject.self))
         let out = unsafe try given(iova)
-        guard page_count > 0, page_count <= mostPages, bits != 0, bits & ~3 == 0, FrameRange(BusFrame(rawValue: frame), count: page_count) != nil
+        guard page_count > 0, page_count <= mostPages, bits != 0, bits & ~3 == 0,
+            FrameRange(BusFrame(rawValue: frame), count: page_count) != nil
         else { throw Refusal(EINVAL) }
         let pages = Int(page_count)
         let place = try here.domain.reserve(pages: pages)
@@ -62,6 +66,7 @@ public func causeway_iommu_map(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_unmap(_ iommu: OpaquePointer?, _ iova: UInt64, _ page_count: UInt64) -> Int32 {
     answering {
@@ -73,6 +78,7 @@ public func causeway_iommu_unmap(_ iommu: OpaquePointer?, _ iova: UInt64, _ page
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_access(
     _ iommu: OpaquePointer?, _ iova: UInt64, _ permission: UInt32, _ address: UnsafeMutablePointer<UInt64>?
@@ -87,11 +93,13 @@ public func causeway_iommu_access(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_flush(_ iommu: OpaquePointer?) -> Int32 {
     answering { unsafe try given(object(iommu, IommuObject.self)).domain.flush() }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_stale_count(_ iommu: OpaquePointer?, _ count: UnsafeMutablePointer<Int>?) -> Int32 {
     answering {
@@ -101,6 +109,7 @@ public func causeway_iommu_stale_count(_ iommu: OpaquePointer?, _ count: UnsafeM
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_next_fault(_ iommu: OpaquePointer?, _ fault: UnsafeMutablePointer<causeway_fault>?) -> Int32 {
     answering {
@@ -115,11 +124,14 @@ public func causeway_iommu_next_fault(_ iommu: OpaquePointer?, _ fault: UnsafeMu
         case .readDenied: cause = CAUSEWAY_FAULT_READ_DENIED
         case .writeDenied: cause = CAUSEWAY_FAULT_WRITE_DENIED
         case .noMemory: cause = CAUSEWAY_FAULT_NO_MEMORY
+        // Only a kernel's back end gives it, and no such one is behind this interface.
+        case .reportedByDevice: cause = CAUSEWAY_FAULT_REPORTED
         }
         unsafe out.pointee = causeway_fault(iova: oldest.iova.rawValue, cause: cause, reserved: 0)
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_iommu_fault_count(_ iommu: OpaquePointer?) -> UInt64 {
     unsafe object(iommu, IommuObject.self)?.domain.faults.count ?? 0

@@ -68,6 +68,7 @@ private func changing(_ handle: OpaquePointer?, _ body: (FrameMap) throws -> Voi
     answering { try body(unsafe given(object(handle, MapObject.self)).changeable()) }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_create(
     _ owner: UInt16, _ model: UInt32, _ pfn_limit: UInt64, _ frame_limit: UInt64, _ own_frames: UInt64,
@@ -76,41 +77,49 @@ public func causeway_map_create(
     answering {
         let out = unsafe try given(map)
         let model = try memoryModel(model)
-        guard pfn_limit <= widest, frame_limit <= widest, own_frames <= min(pfn_limit, frame_limit), model != .p2m || own_frames == 0
+        guard pfn_limit <= widest, frame_limit <= widest, own_frames <= min(pfn_limit, frame_limit),
+            model != .p2m || own_frames == 0
         else { throw Refusal(EINVAL) }
         let made = FrameMap(owner: owner, model: model, pfnLimit: pfn_limit, frameLimit: frame_limit, ownFrames: own_frames)
         unsafe out.pointee = handle(MapObject(made))
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_destroy(_ map: OpaquePointer?) { unsafe giveBack(map, MapObject.self) }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_set(_ map: OpaquePointer?, _ pfn: UInt64, _ page_count: UInt64, _ frame: UInt64, _ bits: UInt32) -> Int32 {
     unsafe changing(map) { try $0.map(range(pfn, page_count), to: BusFrame(rawValue: frame), permissions(bits)) }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_set_identity(_ map: OpaquePointer?, _ pfn: UInt64, _ page_count: UInt64, _ bits: UInt32) -> Int32 {
     unsafe changing(map) { try $0.mapIdentity(range(pfn, page_count), permissions(bits)) }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_set_permissions(_ map: OpaquePointer?, _ pfn: UInt64, _ page_count: UInt64, _ bits: UInt32) -> Int32 {
     unsafe changing(map) { try $0.setPermissions(range(pfn, page_count), permissions(bits)) }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_clear(_ map: OpaquePointer?, _ pfn: UInt64, _ page_count: UInt64) -> Int32 {
     unsafe changing(map) { try $0.unmap(range(pfn, page_count)) }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_balloon_out(_ map: OpaquePointer?, _ pfn: UInt64, _ page_count: UInt64) -> Int32 {
     unsafe changing(map) { try $0.balloonOut(range(pfn, page_count)) }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_set_foreign(
     _ map: OpaquePointer?, _ pfn: UInt64, _ frames: UnsafePointer<UInt64>?, _ page_count: UInt64, _ owner: UInt16, _ bits: UInt32,
@@ -125,9 +134,11 @@ public func causeway_map_set_foreign(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_foreign_destroy(_ foreign: OpaquePointer?) { unsafe giveBack(foreign, ForeignObject.self) }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_translate(
     _ map: OpaquePointer?, _ address: UInt64, _ page_count: UInt64, _ translation: UnsafeMutablePointer<causeway_translation>?
@@ -146,8 +157,11 @@ public func causeway_map_translate(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
-public func causeway_map_reverse(_ map: OpaquePointer?, _ frame: UInt64, _ reverse: UnsafeMutablePointer<causeway_reverse>?) -> Int32 {
+public func causeway_map_reverse(_ map: OpaquePointer?, _ frame: UInt64, _ reverse: UnsafeMutablePointer<causeway_reverse>?)
+    -> Int32
+{
     answering {
         let here = unsafe try given(object(map, MapObject.self))
         let out = unsafe try given(reverse)
@@ -157,6 +171,7 @@ public func causeway_map_reverse(_ map: OpaquePointer?, _ frame: UInt64, _ rever
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_range(
     _ map: OpaquePointer?, _ pfn: UInt64, _ page_count: UInt64, _ runs: UnsafeMutablePointer<causeway_run>?, _ capacity: Int,
@@ -185,14 +200,17 @@ public func causeway_map_range(
     }
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_generation(_ map: OpaquePointer?) -> UInt64 { unsafe object(map, MapObject.self)?.map.generation ?? 0 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_is_current(_ map: OpaquePointer?, _ generation: UInt64) -> Int32 {
     unsafe object(map, MapObject.self)?.map.isCurrent(generation) == true ? 1 : 0
 }
 
+/// See causeway_translation.h.
 @c @implementation
 public func causeway_map_audit(_ map: OpaquePointer?, _ audit: UnsafeMutablePointer<causeway_audit>?) -> Int32 {
     answering {

@@ -10,6 +10,7 @@ struct Host: ParsableCommand {
         discussion: "The stock tools work against it: XENSTORED_PATH=DIR/xenstored.sock xenstore-ls")
 
     @OptionGroup var host: HostOptions
+    @Option(help: "Where machine frames are scattered to: another seed, other frames behind every page.") var machineSeed: UInt64 = 1
 
     func run() throws {
         try host.followParent()
@@ -18,6 +19,6 @@ struct Host: ParsableCommand {
             try FileManager.default.createDirectory(
                 atPath: directory.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         }
-        try Rooms.serveHost(in: directory)
+        try Rooms.serveHost(in: directory, machineSeed: machineSeed)
     }
 }

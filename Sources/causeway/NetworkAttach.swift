@@ -98,6 +98,5 @@ struct NetworkDetach: ParsableCommand {
 func parseVif(_ text: String) throws(Failure) -> VifSpecification {
     let vif: VifSpecification
     do { vif = try VifSpecification(parsing: text) } catch { throw .usage("\(error)") }
-    guard vif.script == nil else { throw Failure("vif: script: no scripts are run; give a bridge, or none and set the tap up yourself") }
     return vif
 }

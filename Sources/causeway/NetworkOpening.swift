@@ -10,10 +10,15 @@ import XenWire
 struct NetworkOpening: Sendable {
     /// Whether a tap stays when this process ends unexpectedly, so that its successor finds it in its bridge.
     let outlives: Bool
+    /// The store's socket, for scripts that are called here; nil: somebody else calls them.
+    let storeSocket: String?
     /// Cables between interfaces.
     private let links = NetworkLinks()
 
-    init(outlives: Bool) { self.outlives = outlives }
+    init(outlives: Bool, storeSocket: String?) {
+        self.outlives = outlives
+        self.storeSocket = storeSocket
+    }
 
     /// Devices without an interface, by the vif's name: `null` takes every frame and has none, `frames64` has one of 64 bytes whenever it is
     /// asked. For benchmarks.
@@ -49,7 +54,9 @@ struct NetworkOpening: Sendable {
             try Self.doing("tap \(name): bridge \(bridge)") { () throws(Errno) in try HostInterface.join(name, bridge: bridge) }
         }
         try Self.doing("tap \(name): up") { () throws(Errno) in try HostInterface.setUp(name) }
-        return tap
+        guard let socket = storeSocket, let script = VifScript(settings, storeSocket: socket) else { return tap }
+        do throws(Failure) { try script.run("online") } catch { throw NetworkOpenFailure(number: EIO, "tap \(name): \(error.message ?? "")") }
+        return ScriptedTap(tap, script)
     }
 
     private static func doing(_ what: String, _ body: () throws(Errno) -> Void) throws(NetworkOpenFailure) {

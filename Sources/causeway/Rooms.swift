@@ -18,9 +18,13 @@ import XenWire
 
 enum Rooms {
     /// Serves a loopback host until the process is asked to end.
-    static func serveHost(in directory: RunDirectory) throws(Failure) {
+    static func serveHost(in directory: RunDirectory, machineSeed: UInt64) throws(Failure) {
         Signals.block(Signals.termination)
-        let host = try refusing("host") { () throws(HypervisorError) in try LoopbackHost(runDirectory: directory.path) }
+        let host = try refusing("host") { () throws(HypervisorError) in
+            var limits = HypervisorLimits()
+            limits.machineSeed = machineSeed
+            return try LoopbackHost(runDirectory: directory.path, limits: limits)
+        }
         try refusing("host") { () throws(HypervisorError) in try host.start() }
         defer { host.stop() }
         let store = try directory.connectStore()
@@ -35,7 +39,8 @@ enum Rooms {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain)
         }
-        try serve(hypervisor, work, runDirectory: directory.path)
+        try serve(
+            hypervisor, work, runDirectory: directory.path, scriptStore: work.interfaces.waitsForScript ? nil : directory.storeSocket)
         hypervisor.disconnect()
     }
 
@@ -60,7 +65,10 @@ enum Rooms {
     }
 
     /// Disks on this thread, interfaces on another; both end together.
-    private static func serve<H: Hypervisor>(_ hypervisor: H, _ work: BackendWork, runDirectory: String) throws(Failure) {
+    /// - Parameter runDirectory: where `causeway status` and `causeway trace` look for this process.
+    private static func serve<H: Hypervisor>(
+        _ hypervisor: H, _ work: BackendWork, runDirectory: String, scriptStore: String? = nil
+    ) throws(Failure) {
         let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
         let openDisk = DiskOpening(direct: work.disks.direct)
         let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
@@ -69,7 +77,9 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
             readiness.count()
         }
-        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil)
+        let status = StatusSocket(in: runDirectory) { DiskStatus.lines(disks.status) }
+        defer { status?.close() }
+        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil, storeSocket: scriptStore)
         let interfaces = NetworkBackendService(
             hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
         ) { line in

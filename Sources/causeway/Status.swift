@@ -5,13 +5,20 @@ import HypervisorCore
 
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Shows what each domain of a host holds: grants, mappings, ports, store nodes, watches, descriptors.")
+        abstract: "Shows what each domain of a host holds: grants, mappings, ports, store nodes, watches, descriptors.",
+        discussion: """
+            Below that, for each disk of the host's backends: requests, DMA mappings live and made, pieces bounced by reason (mask, straddle,
+            alignment, segments, foreign, sub-granule, untrusted), the bounce pool's fill, the IOTLB's hits and misses, ranges unmapped but
+            still within the device's reach (deferred mode), accesses that the IOMMU refused, and transfers that could not be mapped.
+            """)
 
     @OptionGroup var host: HostOptions
     @Flag(help: "One line of JSON instead of a table.") var json = false
 
     func run() throws {
-        let usages = try Rooms.usage(of: try host.directory()).map { usage in
+        let directory = try host.directory()
+        let disks = Self.disks(StatusClient.lines(in: directory.path))
+        let usages = try Rooms.usage(of: directory).map { usage in
             (name: usage.domain.map(\.description) ?? "host", counters: Self.counters(usage))
         }
         if json {
@@ -19,12 +26,34 @@ struct Status: ParsableCommand {
                 let fields = counters.map { "\"\($0.name)\": \($0.count)" }.joined(separator: ", ")
                 return "{\"domain\": \"\(name)\", \(fields)}"
             }
-            return printLine("{\"usage\": [\(objects.joined(separator: ", "))]}")
+            let devices = disks.map { disk, numbers in
+                let fields = numbers.map { "\"\($0.name)\": \($0.value)" }.joined(separator: ", ")
+                return "{\"device\": \"\(disk)\", \(fields)}"
+            }
+            return printLine(
+                "{\"usage\": [\(objects.joined(separator: ", "))], \"devices\": [\(devices.joined(separator: ", "))]}")
         }
         let heading = ["Domain"] + (usages.first?.counters.map(\.name) ?? [])
         for line in Table.lines([heading] + usages.map { [$0.name] + $0.counters.map { "\($0.count)" } }) {
             printLine(line)
         }
+        for (disk, numbers) in disks {
+            printLine("")
+            printLine(disk)
+            // What is 0 in every healthy run is shown all the same: its absence would have to be trusted.
+            for line in Table.lines(numbers.map { ["  " + $0.name, "\($0.value)"] }) { printLine(line) }
+        }
+    }
+
+    /// By device, in the order in which they came.
+    private static func disks(_ lines: [StatusLine]) -> [(String, [StatusLine])] {
+        var order: [String] = []
+        var groups: [String: [StatusLine]] = [:]
+        for line in lines {
+            if groups[line.subject] == nil { order.append(line.subject) }
+            groups[line.subject, default: []].append(line)
+        }
+        return order.map { ($0, groups[$0] ?? []) }
     }
 
     /// Without the connections: this command is one of them.

@@ -58,7 +58,8 @@ struct Trace: ParsableCommand {
         do { connection = try TraceConnection(path: path, request) } catch .unreachable(let path, let error) {
             throw Failure("trace: \(path): no backend to be found there: \(error)")
         } catch { throw Failure("trace: \(target): \(error)") }
-        try TraceSession(connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop.reader).run()
+        try TraceSession(connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop.reader)
+            .run()
         withExtendedLifetime(stop) {}
     }
 

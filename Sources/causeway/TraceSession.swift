@@ -59,7 +59,9 @@ struct TraceSession {
         encoder.statistics(at: Self.now(), lost: connection.lost)
         _ = try flush()
         let lost = encoder.lostCount
-        complain("trace: \(encoder.packetCount) packets" + (lost > 0 ? ", \(lost) lost: written too slowly; try --buffer or --snaplen" : ""))
+        complain(
+            "trace: \(encoder.packetCount) packets"
+                + (lost > 0 ? ", \(lost) lost: written too slowly; try --buffer or --snaplen" : ""))
         if let failure { throw Failure("trace: \(failure)") }
     }
 

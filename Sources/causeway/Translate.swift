@@ -21,7 +21,8 @@ struct Translate: ParsableCommand {
     @Argument(help: ArgumentHelp("A dump file, or a PV domain's name or number.", valueName: "source")) var source: String
     @Argument(help: ArgumentHelp("`pfn RANGE` or `mfn RANGE`, any number of them.", valueName: "question"))
     var words: [String] = []
-    @Flag(help: "Checks the whole table; on this host's Xen, with --machine, against Xen's own. Exit status 1 if something is wrong.")
+    @Flag(
+        help: "Checks the whole table; on this host's Xen, with --machine, against Xen's own. Exit status 1 if something is wrong.")
     var check = false
     @Flag(help: "With --check: also against the machine-to-phys table of the Xen that this host runs on.") var machine = false
     @Option(help: ArgumentHelp("Compares with another dump or domain; exit status 1 if they differ.", valueName: "source"))
@@ -34,7 +35,9 @@ struct Translate: ParsableCommand {
     @Flag(help: "One JSON object.") var json = false
 
     func validate() throws {
-        if words.count % 2 != 0 { throw ValidationError("a question is `pfn RANGE` or `mfn RANGE`; \(words.last ?? "") has no second half") }
+        if words.count % 2 != 0 {
+            throw ValidationError("a question is `pfn RANGE` or `mfn RANGE`; \(words.last ?? "") has no second half")
+        }
         if machine && !check { throw ValidationError("--machine goes with --check") }
         if contents != nil && words.isEmpty { throw ValidationError("--contents needs a question") }
     }

@@ -62,7 +62,9 @@ import XenWire
         #expect(try queue.perform(.read, byteCount: 4096) == .okay)
         #expect(small.backend.log.contains { $0.contains("keeps 88 grants mapped a queue, not 4352: the limit is 100") })
         // Larger than what the queue may keep, and all of it comes.
-        for place in 0..<16 { #expect(try queue.perform(.read, sector: UInt64(place) * 128, bufferOffset: place << 16, byteCount: 1 << 16) == .okay) }
+        for place in 0..<16 {
+            #expect(try queue.perform(.read, sector: UInt64(place) * 128, bufferOffset: place << 16, byteCount: 1 << 16) == .okay)
+        }
         #expect(small.host.usage.mappings <= 100)
         for place in 0..<16 { #expect(queue.buffer.load(place << 16, as: UInt64.self) == UInt64(place) * 128) }
         frontend.close()

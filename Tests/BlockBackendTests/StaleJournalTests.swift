@@ -12,7 +12,9 @@ import Testing
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let stale = ["vbd-77-51712-0.journal", "vbd-77-51712-1.journal", "vbd-78-51728-0.journal"]
         // Another kind's, another program's, and this kind's lock.
-        let others = ["vbd-x-77-51712-0.journal", "vbd3-77-51712-0.journal", "vbd-77-51712.journal", "vbd-77-51712-0.journal.old", "notes"]
+        let others = [
+            "vbd-x-77-51712-0.journal", "vbd3-77-51712-0.journal", "vbd-77-51712.journal", "vbd-77-51712-0.journal.old", "notes",
+        ]
         for name in stale + others { try Data(count: 4096).write(to: URL(fileURLWithPath: "\(directory)/\(name)")) }
         var options = BlockBackendOptions()
         options.journalDirectory = directory

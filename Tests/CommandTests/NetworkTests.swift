@@ -1,98 +1,85 @@
 import Foundation
 import Testing
 
-/// A pair with one interface, between two namespaces: everything on real taps.
+/// A pair with one interface, between two namespaces: everything on real taps. The checks themselves are a script, which
+/// `make test-network` runs to its whole extent.
 extension EndToEnd {
     @Suite("Network interfaces on real taps (as root)", .enabled(if: getuid() == 0 && access("/dev/net/tun", F_OK) == 0))
     struct Network {
-        /// Addresses for both ends, in a range of this process's own.
-        static let addresses = """
-            A=10.$((\(getpid()) / 250 % 250 + 1)).$((\(getpid()) % 250 + 1))
-            ip addr add $A.1/24 dev $CAUSEWAY_TAP_BACK_0
-            ip -6 addr add fd00:$((\(getpid()) % 9999))::1/64 dev $CAUSEWAY_TAP_BACK_0 nodad
-            on() { ip netns exec $CAUSEWAY_NETNS_0 "$@"; }
-            on ip addr add $A.2/24 dev $CAUSEWAY_TAP_FRONT_0
-            on ip -6 addr add fd00:$((\(getpid()) % 9999))::2/64 dev $CAUSEWAY_TAP_FRONT_0 nodad
-            trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-            # The pair's processes of a role: its children whose second word says so. By that word alone: a script's own text may be in a
-            # command line, too.
-            role() { for pid in $(cat /proc/$PPID/task/*/children); do
-              [ "$(tr '\\0' '\\n' < /proc/$pid/cmdline 2>/dev/null | sed -n 2p)" = "$1" ] && echo $pid; done; true; }
-            ping -q -c 1 -W 5 $A.2 >/dev/null
+        static let vif = "mac=00:16:3e:01:02:03"
 
-            """
+        static var checks: String {
+            URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
+                + "/tools/network/checks.sh"
+        }
 
-        /// 8 MiB over TCP with their checksum, to the other side and back again.
-        static let transfer = """
-            cat > transfer.py <<'END'
-            import socket, sys, hashlib, os, threading
-            def take(c):
-                parts = []
-                while True:
-                    d = c.recv(1 << 20)
-                    if not d: return b''.join(parts)
-                    parts.append(d)
-            if sys.argv[1] == 'serve':
-                s = socket.create_server((sys.argv[2], 5555)); open('ready', 'w').close()
-                c, _ = s.accept(); d = take(c); c.sendall(d); c.close()
-            else:
-                d = os.urandom(8 << 20); c = socket.create_connection((sys.argv[2], 5555), 10)
-                c.settimeout(50)
-                threading.Thread(target=lambda: (c.sendall(d), c.shutdown(socket.SHUT_WR))).start()
-                sys.exit(0 if hashlib.sha256(take(c)).digest() == hashlib.sha256(d).digest() else 3)
-            END
-            rm -f ready; on python3 transfer.py serve $A.2 & SERVER=$!
-            while [ ! -e ready ]; do sleep 0.05; done
-
-            """
-
-        private func pair(_ script: String, options: [String] = [], seconds: Double = 90) throws -> Outcome {
+        /// A pair that runs `checks`; it leaves no namespace and no interface.
+        private func check(_ checks: String, vif: String = Self.vif, options: [String] = [], seconds: Double = 60) throws {
             let scratch = try Scratch()
-            let file = try scratch.makeFile("script.sh")
-            try file.write(contentsOf: Foundation.Data(("set -e; cd '\(scratch.path)'\n" + Self.addresses + script).utf8))
-            let outcome = try RunningProcess.run(
-                [Tools.causeway, "pair", "--vif", "mac=00:16:3e:01:02:03"] + options + ["--", "bash", "\(scratch.path)/script.sh"],
-                in: scratch, seconds: seconds)
-            return outcome
-        }
-
-        private static func leftovers() throws -> [String] {
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: "/run/netns")) ?? []
-            return names.filter { $0.hasPrefix("causeway-") }
-                + (try FileManager.default.contentsOfDirectory(atPath: "/sys/class/net").filter { $0.hasPrefix("cw") })
-        }
-
-        @Test("ping of every kind of size, to 65507 bytes, and 500 as fast as they go")
-        func ping() throws {
-            let outcome = try pair(
-                """
-                for size in 0 1 56 1472 1473 4054 4055 8000 30000 65507; do ping -q -c 2 -i 0.01 -W 5 -s $size $A.2 | grep ' 0% packet loss'; done
-                ping -q -c 2 -i 0.01 -W 5 -s 60000 fd00:$((\(getpid()) % 9999))::2 | grep ' 0% packet loss'
-                ping -q -f -c 500 $A.2 | grep ' 0% packet loss'
-                """)
+            let running = try RunningProcess(
+                [Tools.causeway, "pair", "--vif", vif] + options + ["--", Self.checks] + checks.split(separator: " ").map(String.init),
+                in: scratch)
+            let outcome = try #require(running.wait(seconds: seconds), "\(checks): \(running.output) \(running.errors.suffix(2000))")
             #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            #expect(try Self.leftovers() == [])
+            #expect(try Self.leftovers(of: running.pid) == [])
         }
+
+        /// Namespaces and taps that a pair made and that are still there.
+        private static func leftovers(of pair: Int32) throws -> [String] {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: "/run/netns")) ?? []
+            return names.filter { $0.hasPrefix("causeway-\(pair)-") }
+                + (try FileManager.default.contentsOfDirectory(atPath: "/sys/class/net").filter { $0.hasPrefix("cw\(pair).") })
+        }
+
+        @Test("pings of many sizes to 65507 bytes, floods, a file over HTTP", arguments: [Self.vif, Self.vif + ",mtu=9000"])
+        func packets(_ vif: String) throws { try check("sizes flood file", vif: vif) }
+
+        @Test("TCP and paced UDP, both ways, one and eight streams, IPv4 and IPv6")
+        func streams() throws { try check("streams") }
+
+        @Test("the same bytes with each of ethtool's offloads off, and with all")
+        func offloads() throws { try check("offloads") }
 
         @Test(
-            "a checksummed transfer, with each feature off in turn",
-            arguments: [[], ["--no-sg"], ["--no-gso4"], ["--no-csum4"], ["--no-csum6"], ["--no-grant-mapping"], ["--no-control-ring", "--no-split"], ["--vif-queues", "2"]])
-        func transfers(_ options: [String]) throws {
-            let outcome = try pair(Self.transfer + "python3 transfer.py ask $A.2; wait $SERVER", options: options)
-            #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
+            "the same bytes with each feature of the protocol off",
+            arguments: [
+                ["--no-sg"], ["--no-gso4"], ["--no-csum4"], ["--no-csum6"], ["--no-grant-mapping"],
+                ["--no-control-ring", "--no-split"], ["--vif-queues", "2"],
+            ])
+        func transfers(_ options: [String]) throws { try check("echo", options: options) }
+
+        @Test("kill -9 of the backend under iperf3: the stream goes on within a second")
+        func backendKilled() throws { try check("backend_killed") }
+
+        @Test("kill -9 of a frontend: every counter is where it was, no namespace or tap of its is left, the other serves on")
+        func frontendKilled() throws {
+            let scratch = try Scratch()
+            let baseline = try {
+                let pair = try PairUnderTest(disks: [], vifs: [Self.vif], in: scratch)
+                let counters = try Self.counters(pair)
+                #expect(pair.stop()?.status == 0)
+                return counters
+            }()
+            let pair = try PairUnderTest(disks: [], vifs: [Self.vif, "mac=00:16:3e:01:02:04"], in: scratch)
+            #expect(try Self.counters(pair) != baseline)
+            #expect(try Self.leftovers(of: pair.running.pid).count == 4)
+            for pid in pair.processes(role: "frontend vif 1") { kill(pid, SIGKILL) }
+            #expect(eventually { pair.running.errors.contains("vif 1: the frontend was killed by signal 9") })
+            var last = ""
+            #expect(
+                try eventually {
+                    last = try Self.counters(pair)
+                    return last == baseline
+                }, "baseline:\n\(baseline)\nnow:\n\(last)")
+            #expect(try eventually { try Self.leftovers(of: pair.running.pid).count == 2 })
+            #expect(pair.stop()?.status == 0)
+            #expect(try Self.leftovers(of: pair.running.pid) == [])
         }
 
-        @Test("kill -9 of the backend under a transfer: it goes on, with the same bytes")
-        func backendKilled() throws {
-            let outcome = try pair(
-                Self.transfer + """
-                (sleep 0.1; kill -9 $(role backend)) &
-                python3 transfer.py ask $A.2; wait $SERVER
-                ping -q -c 1 -W 5 $A.2 | grep ' 0% packet loss'
-                """)
-            #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
-            #expect(outcome.errors.contains("backend was killed by signal 9"))
-            #expect(try Self.leftovers() == [])
+        private static func counters(_ pair: PairUnderTest) throws -> String {
+            let outcome = try pair.run([Tools.causeway, "status"])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            return outcome.output
         }
 
         @Test("kill -9 of the pair itself: namespaces and taps are gone soon")
@@ -100,10 +87,62 @@ extension EndToEnd {
             let scratch = try Scratch()
             let running = try RunningProcess([Tools.causeway, "pair", "--vif", "mac=00:16:3e:01:02:04"], in: scratch)
             #expect(eventually(seconds: 20) { running.output.contains("vif 0") })
-            #expect(try Self.leftovers().count == 2)
+            #expect(try Self.leftovers(of: running.pid).count == 2)
             kill(running.pid, SIGKILL)
             _ = running.wait(seconds: 10)
-            #expect(eventually(seconds: 10) { (try? Self.leftovers().isEmpty) == true })
+            #expect(eventually(seconds: 10) { (try? Self.leftovers(of: running.pid).isEmpty) == true })
+        }
+
+        @Test("rate changes while frames flow; a script of xl's kind is called; both are undone")
+        func rateAndScript() throws {
+            let scratch = try Scratch()
+            let hook = try scratch.makeFile("hook")
+            try hook.write(
+                contentsOf: Foundation.Data(
+                    """
+                    #!/bin/sh
+                    echo "$1 $vif $XENBUS_PATH $XENBUS_TYPE $(xenstore-read "$XENBUS_PATH/mac")" >> '\(scratch.path)/calls'
+
+                    """.utf8))
+            // A file that somebody may still write is not run.
+            try hook.close()
+            chmod("\(scratch.path)/hook", 0o755)
+            let script = """
+                set -e; cd '\(scratch.path)'; A=10.76.$(($PPID % 250))
+                there() { ip netns exec $CAUSEWAY_NETNS_0 "$@"; }
+                ip addr add $A.1/24 dev $CAUSEWAY_TAP_BACK_0; there ip addr add $A.2/24 dev $CAUSEWAY_TAP_FRONT_0
+                NODE=/local/domain/0/backend/vif/1/0
+                send() { there python3 -c "
+                import socket, time
+                c = socket.create_connection(('$A.1', 5556)); c.sendall(b'x' * 3000000); c.shutdown(1); c.recv(1)"; }
+                serve() { python3 -c "
+                import socket
+                s = socket.create_server(('$A.1', 5556)); open('ready', 'w').close()
+                while True:
+                    c, _ = s.accept()
+                    while c.recv(1 << 20): pass
+                    c.close()" & }
+                serve; for i in $(seq 200); do [ -e ready ] && break; sleep 0.05; done
+                now() { date +%s%N; }
+                T0=$(now); send; T1=$(now)
+                xenstore-write $NODE/rate 100000,100000; sleep 0.3
+                T2=$(now); send; T3=$(now)
+                echo $(((T1 - T0) / 1000000)) $(((T3 - T2) / 1000000)) > times
+                """
+            let file = try scratch.makeFile("script.sh")
+            try file.write(contentsOf: Foundation.Data(script.replacingOccurrences(of: "\n                ", with: "\n").utf8))
+            let running = try RunningProcess(
+                [Tools.causeway, "pair", "--vif", Self.vif + ",script=\(scratch.path)/hook", "--", "bash", "\(scratch.path)/script.sh"],
+                in: scratch)
+            let outcome = try #require(running.wait(seconds: 60), "\(running.output) \(running.errors)")
+            #expect(outcome.status == 0, "\(outcome.output) \(outcome.errors)")
+            let times = scratch.read("times").split(whereSeparator: { $0 == " " || $0 == "\n" }).compactMap { Int($0) }
+            // 3 MB at 1 MB/s, less one burst.
+            #expect(times.count == 2 && times[1] > 2000 && times[1] > times[0], "\(times)")
+            let calls = scratch.read("calls").split(separator: "\n").map(String.init)
+            let rest = "cw\(running.pid).0 backend/vif/1/0 vif 00:16:3e:01:02:03"
+            // When it is let go its directory has gone.
+            #expect(calls.count == 2 && calls.first == "online \(rest)" && calls.last?.hasPrefix("offline \(rest.prefix(20))") == true, "\(calls)")
         }
     }
 }

@@ -7,15 +7,16 @@ final class PairUnderTest {
     let scratch: Scratch
     let runDirectory: String
 
-    init(disks: [String], options: [String] = [], in scratch: Scratch, seconds: Double = 30) throws {
+    init(disks: [String], vifs: [String] = [], options: [String] = [], in scratch: Scratch, seconds: Double = 30) throws {
         self.scratch = scratch
         runDirectory = "\(scratch.path)/run"
         let arguments =
             [Tools.causeway, "pair", "--run-dir", runDirectory] + options + disks.flatMap { ["--disk", $0] }
+            + vifs.flatMap { ["--vif", $0] }
         running = try RunningProcess(arguments, in: scratch)
         let running = running
         let isUp = eventually(seconds: seconds) {
-            running.output.split(separator: "\n").count == disks.count || !running.isRunning
+            running.output.split(separator: "\n").count == disks.count + vifs.count || !running.isRunning
         }
         guard isUp, running.isRunning else {
             throw TestFailure("the pair did not come up: \(running.output) \(running.errors)")

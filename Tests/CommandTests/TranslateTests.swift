@@ -64,7 +64,9 @@ extension EndToEnd {
             let writer = paravirtual
             let path = try write(writer)
             #expect(try translate(path, "pfn", "600-603", "pfn", "16", "--contents", "\(scratch.path)/a").status == 0)
-            #expect(try translate(path, "mfn", "9000+2", "mfn", "9003", "mfn", "9002", "mfn", "5000", "--contents", "\(scratch.path)/b").status == 0)
+            #expect(
+                try translate(path, "mfn", "9000+2", "mfn", "9003", "mfn", "9002", "mfn", "5000", "--contents", "\(scratch.path)/b")
+                    .status == 0)
             let expected = Foundation.Data([500, 501, 502, 503, 0].flatMap(writer.contents))
             #expect(FileManager.default.contents(atPath: "\(scratch.path)/a") == expected)
             #expect(FileManager.default.contents(atPath: "\(scratch.path)/b") == expected)
@@ -105,10 +107,13 @@ extension EndToEnd {
             let document = try JSONDecoder().decode(Document.self, from: Foundation.Data(outcome.output.utf8))
             #expect(document.kind == "dump" && document.model == "p2m" && document.entries == 1002 && document.used == 1000)
             #expect(document.local == 1000 && document.runs == 376 && document.holes == 84)
-            #expect(document.answers.map(\.question) == ["pfn", "mfn"] && document.answers[0].first == 514 && document.answers[0].count == 4)
-            #expect(document.answers[0].runs == [
-                .init(pfn: 514, frame: 5498, pages: 2, kind: "local"), .init(pfn: 516, frame: nil, pages: 2, kind: "none"),
-            ])
+            #expect(
+                document.answers.map(\.question) == ["pfn", "mfn"] && document.answers[0].first == 514
+                    && document.answers[0].count == 4)
+            #expect(
+                document.answers[0].runs == [
+                    .init(pfn: 514, frame: 5498, pages: 2, kind: "local"), .init(pfn: 516, frame: nil, pages: 2, kind: "none"),
+                ])
             #expect(document.answers[1].runs == [.init(pfn: 16, frame: 5000, pages: 1, kind: "local")])
             #expect(document.check?.findings == 0 && document.difference?.different == 2 && document.difference?.same == 998)
         }
@@ -153,7 +158,11 @@ extension EndToEnd {
             let svg = "\(scratch.path)/picture.svg"
             #expect(try translate(path, "--svg", svg).status == 0)
             let text = scratch.read("picture.svg")
-            let parsed = try RunningProcess.run(["python3", "-c", "import sys, xml.dom.minidom as m; d = m.parse(sys.argv[1]); print(len(d.getElementsByTagName('rect')))", svg], in: scratch)
+            let parsed = try RunningProcess.run(
+                [
+                    "python3", "-c",
+                    "import sys, xml.dom.minidom as m; d = m.parse(sys.argv[1]); print(len(d.getElementsByTagName('rect')))", svg,
+                ], in: scratch)
             #expect(parsed.status == 0, "\(parsed)")
             #expect(text.contains("1 page a cell") && text.contains("a&amp;b.core"))
             // Scattered pairs, the long run, holes.
@@ -167,18 +176,26 @@ extension EndToEnd {
             let good = try write(paravirtual)
             let broken = try write(Array(paravirtual.write().bytes.prefix(2000)), "short.core")
             for (words, status, says) in [
-                ([broken], 1, "short.core: section names, offset 0x"), (["/nowhere/x.core"], 1, "causeway: /nowhere/x.core: file, offset 0x0: cannot be opened: No such file"),
+                ([broken], 1, "short.core: section names, offset 0x"),
+                (["/nowhere/x.core"], 1, "causeway: /nowhere/x.core: file, offset 0x0: cannot be opened: No such file"),
                 (["nosuch"], 1, "causeway: nosuch: no such file, and no domain either: "), (["77"], 1, "no domain either"),
-                ([scratch.path + "/"], 1, "directory"), ([good, "pfn"], 2, "has no second half"), ([good, "gfn", "1"], 2, "begins with pfn or mfn"),
-                ([good, "pfn", "0x"], 2, "is no number"), ([good, "pfn", "12z"], 2, "`12z` is no number"), ([good, "pfn", "9-3"], 2, "below the first"),
+                ([scratch.path + "/"], 1, "directory"), ([good, "pfn"], 2, "has no second half"),
+                ([good, "gfn", "1"], 2, "begins with pfn or mfn"),
+                ([good, "pfn", "0x"], 2, "is no number"), ([good, "pfn", "12z"], 2, "`12z` is no number"),
+                ([good, "pfn", "9-3"], 2, "below the first"),
                 ([good, "pfn", "5+0"], 2, "no frames"), ([good, "pfn", "0+99999999999"], 2, "at most 16777216"),
-                ([good, "pfn", "0xfffffffffffffff0+32"], 2, "beyond the last frame"), ([good, "mfn", "99999999999999999999"], 2, "is no number"),
-                ([good, "--machine"], 2, "--machine goes with --check"), ([good, "--check", "--machine"], 1, "no Xen on this host"),
-                ([good, "--contents", "/tmp/x"], 2, "--contents needs a question"), ([good, "--svg", "/nowhere/x.svg"], 1, "/nowhere/x.svg: cannot be written"),
+                ([good, "pfn", "0xfffffffffffffff0+32"], 2, "beyond the last frame"),
+                ([good, "mfn", "99999999999999999999"], 2, "is no number"),
+                ([good, "--machine"], 2, "--machine goes with --check"),
+                ([good, "--check", "--machine"], 1, "no Xen on this host"),
+                ([good, "--contents", "/tmp/x"], 2, "--contents needs a question"),
+                ([good, "--svg", "/nowhere/x.svg"], 1, "/nowhere/x.svg: cannot be written"),
                 ([good, "--compare", "nosuch"], 1, "nosuch: no such file"),
             ] as [([String], Int32, String)] {
                 let outcome = try RunningProcess.run([Tools.causeway, "translate"] + words, in: scratch)
-                #expect(outcome.status == status && outcome.errors.contains(says) && outcome.errors.hasPrefix("causeway: "), "\(words): \(outcome)")
+                #expect(
+                    outcome.status == status && outcome.errors.contains(says) && outcome.errors.hasPrefix("causeway: "),
+                    "\(words): \(outcome)")
             }
         }
 
@@ -190,7 +207,9 @@ extension EndToEnd {
             let path = try write(Array(bytes.prefix((layout.offsets[".xen_pages"] ?? 0) + 3 * 4096)), "cut.core")
             #expect(try translate(path, "pfn", "7").output.hasPrefix("p0x7 is m0x6b\n"))
             let check = try translate(path, "--check")
-            #expect(check.status == 1 && check.output.contains("  pages 3 to 7 lie beyond the file's end, from offset 0x"), "\(check.output)")
+            #expect(
+                check.status == 1 && check.output.contains("  pages 3 to 7 lie beyond the file's end, from offset 0x"),
+                "\(check.output)")
             let contents = try translate(path, "pfn", "2-3", "--contents", "\(scratch.path)/x")
             #expect(contents.status == 1 && contents.errors.contains("section .xen_pages, offset 0x"), "\(contents)")
         }

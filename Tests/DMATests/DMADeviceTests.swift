@@ -175,7 +175,7 @@ struct DMADeviceTests {
         let handle = try device.map(piece.span, .fromDevice, into: &segments)
         #expect(throws: DMAError.wrongDirection) { try device.unmap(handle, .toDevice) }
         #expect(throws: DMAError.wrongDirection) { try device.syncForDevice(handle, offset: 0, byteCount: 1) }
-        #expect(throws: DMAError.notMapped) { try device.unmap(DMAHandle(index: 77, generation: 0), .fromDevice) }
+        #expect(throws: DMAError.notMapped) { try device.unmap(DMAHandle(index: 77, generation: 0, device: handle.device), .fromDevice) }
         #expect(device.liveMappings == 1)
         if device.frames != nil {
             #expect(throws: DMAError.outsideMapping(offset: 1, byteCount: 4096, mapped: 4096)) {

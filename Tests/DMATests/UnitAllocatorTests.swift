@@ -37,17 +37,26 @@ struct UnitAllocatorTests {
                 }
             } else {
                 let gone = live.remove(at: Int.random(in: live.indices, using: &random))
-                #expect(allocator.release(gone.start, order: gone.order))
+                let isGone = allocator.release(gone.start, order: gone.order)
+                #expect(isGone)
                 for index in gone.start..<gone.start + 1 << gone.order { taken[index] = false }
                 // A second time it is refused.
-                #expect(!allocator.release(gone.start, order: gone.order))
+                let isGoneAgain = allocator.release(gone.start, order: gone.order)
+                #expect(!isGoneAgain)
             }
-            if round % 100 == 0 { #expect(allocator.freeUnits == taken.count { !$0 }) }
+            if round % 100 == 0 {
+                let free = allocator.freeUnits
+                #expect(free == taken.count { !$0 })
+            }
         }
         for gone in live { allocator.release(gone.start, order: gone.order) }
-        #expect(allocator.freeUnits == capacity)
+        let free = allocator.freeUnits
+        #expect(free == capacity)
         // All of it is one again.
-        if let order = allocator.largestOrder { #expect(allocator.allocate(order: order) != nil) }
+        if let order = allocator.largestOrder {
+            let all = allocator.allocate(order: order)
+            #expect(all != nil)
+        }
     }
 
     @Test func theSameCallsGiveTheSamePlaces() {

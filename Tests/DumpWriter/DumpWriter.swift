@@ -2,19 +2,25 @@
 
 /// A dump to be written. What is not set is as Xen's tools write it.
 public struct DumpWriter {
+    /// How the domain's memory is known.
     public enum Kind: Sendable { case paravirtual, autoTranslated }
+    /// Of this dump.
     public var kind: Kind
     /// pfn and frame of each page, in the file's order; nil for an unused entry. Of an auto-translated domain only the pfn is written.
     public var entries: [(pfn: UInt64, frame: UInt64)?]
     /// A page's bytes, by its place in the file.
     public var contents: (Int) -> [UInt8]
+    /// The page shared with Xen; nil to leave its section out.
     public var sharedInfo: [UInt8]? = [UInt8](repeating: 0, count: 4096)
+    /// Virtual processors.
     public var processors: UInt64 = 1
+    /// ELF's number for the machine.
     public var machine: UInt16 = 62
     /// ELF's class: 64 bits or, as old tools wrote, 32.
     public var isClass64 = true
-    /// The sections in the order of their headers and of their bytes.
+    /// Sections in the order of their headers; the rest follows.
     public var headerOrder: [String] = []
+    /// Sections in the order of their bytes; the rest follows.
     public var fileOrder: [String] = []
     /// More sections: name and bytes.
     public var more: [(String, [UInt8])] = []
@@ -23,6 +29,7 @@ public struct DumpWriter {
     /// The domain's number of pages in the notes.
     public var notedPages: UInt64?
 
+    /// A dump of these entries; without `contents` each page tells its place.
     public init(_ kind: Kind, _ entries: [(pfn: UInt64, frame: UInt64)?], contents: ((Int) -> [UInt8])? = nil) {
         self.kind = kind
         self.entries = entries
@@ -38,9 +45,11 @@ public struct DumpWriter {
 
     /// Where things are in a file that was written.
     public struct Layout {
-        /// A section's header, and its bytes, by name.
+        /// Where a section's header is, by name.
         public var headers: [String: Int] = [:]
+        /// Where its bytes are.
         public var offsets: [String: Int] = [:]
+        /// How many they are.
         public var sizes: [String: Int] = [:]
         /// The notes in order: NONE, HEADER, XEN_VERSION, FORMAT_VERSION.
         public var notes: [Int] = []
@@ -132,7 +141,9 @@ public struct DumpWriter {
         for name in [".shstrtab"] + parts.map(\.name) where !headers.contains(name) { headers.append(name) }
 
         var file: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, isClass64 ? 2 : 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0]
-        func long(_ number: Int) { if isClass64 { file.append(number: UInt64(number)) } else { file.append(number: UInt32(number)) } }
+        func long(_ number: Int) {
+            if isClass64 { file.append(number: UInt64(number)) } else { file.append(number: UInt32(number)) }
+        }
         file.append(number: 4 as UInt16)
         file.append(number: machine)
         file.append(number: 1 as UInt32)
@@ -141,7 +152,9 @@ public struct DumpWriter {
         long(headerSize)
         file.append(number: 0 as UInt32)
         let index = (headers.firstIndex(of: ".shstrtab") ?? 0) + 1
-        for number in [headerSize, isClass64 ? 56 : 32, 0, sectionSize, headers.count + 1, index] { file.append(number: UInt16(number)) }
+        for number in [headerSize, isClass64 ? 56 : 32, 0, sectionSize, headers.count + 1, index] {
+            file.append(number: UInt16(number))
+        }
         file += [UInt8](repeating: 0, count: sectionSize)
         for name in headers {
             guard let part = parts.first(where: { $0.name == name }) else { continue }

@@ -2,10 +2,13 @@
 
 /// Builds the frames of a p2m.
 public struct GuestWriter {
+    /// How it is found.
     public enum Form: Sendable, CaseIterable { case linear, tree }
     /// What stands at each pfn, in the guest's width: a frame with its marks, or all ones.
     public var words: [UInt64]
+    /// Bytes in a word: 4 or 8.
     public let width: Int
+    /// How it is found.
     public let form: Form
     /// Where the linear list begins.
     public var address: UInt64
@@ -66,7 +69,9 @@ public struct GuestWriter {
 
     private func list(_ words: [UInt64]) -> [UInt8] {
         var bytes: [UInt8] = []
-        for word in words { if width == 8 { bytes.append(number: word) } else { bytes.append(number: UInt32(truncatingIfNeeded: word)) } }
+        for word in words {
+            if width == 8 { bytes.append(number: word) } else { bytes.append(number: UInt32(truncatingIfNeeded: word)) }
+        }
         return bytes
     }
 

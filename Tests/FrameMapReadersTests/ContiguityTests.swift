@@ -36,7 +36,8 @@ struct ContiguityTests {
 
     @Test func largePages() throws {
         let entries: [(pfn: UInt64, frame: UInt64)?] =
-            (0..<1100).map { (512 + $0, 5120 + $0) } + (0..<600).map { (4096 + $0, 20001 + $0) } + (0..<530).map { (8000 + $0, 32000 + $0 + 512 * 3) }
+            (0..<1100).map { (512 + $0, 5120 + $0) } + (0..<600).map { (4096 + $0, 20001 + $0) }
+            + (0..<530).map { (8000 + $0, 32000 + $0 + 512 * 3) }
         let found = Contiguity(try CoreDump(MemorySource(DumpWriter(.paravirtual, entries).write().bytes)).table.map)
         // Two in the first; none in the second, which is not aligned alike; in the third one aligned piece within 8000…8529 is 8192…8703: none.
         #expect(found.runs == 3 && found.largePages == 2)
@@ -50,12 +51,17 @@ struct ContiguityTests {
         let second = try table([(1, 10), (2, 13), (4, 14), (5, 10)])
         let difference = TableDifference(first, second)
         #expect(difference.same == 2 && difference.count == 3)
-        #expect(difference.changes.map(\.description) == ["p0x2: m0xb, then m0xd", "p0x3: m0xc, then nothing", "p0x4: nothing, then m0xe"])
+        #expect(
+            difference.changes.map(\.description) == [
+                "p0x2: m0xb, then m0xd", "p0x3: m0xc, then nothing", "p0x4: nothing, then m0xe",
+            ])
         #expect(TableDifference(first, first).count == 0)
         // Against the machine's own table.
         let wrong = first.check { frame in frame.rawValue == 11 ? 7 : frame.rawValue == 12 ? nil : 1 }
         let words = wrong.records.map(\.description)
-        #expect(words.contains("p0x2: Xen's own table says p0x7 of m0xb") && words.contains("p0x3: Xen's own table says nothing of m0xc"), "\(words)")
+        #expect(
+            words.contains("p0x2: Xen's own table says p0x7 of m0xb")
+                && words.contains("p0x3: Xen's own table says nothing of m0xc"), "\(words)")
         #expect(wrong.count == first.findings.count + 2)
     }
 }

@@ -20,10 +20,12 @@ struct DumpTests {
             let frame = entry.map { isPV ? $0.frame : $0.pfn }
             // The run: as long as the list goes on in both numbers.
             var run: UInt64 = 1
-            while let frame, run < 100, used.contains(where: { $0.pfn == number + run && (isPV ? $0.frame : $0.pfn) == frame + run }) {
+            while let frame, run < 100,
+                used.contains(where: { $0.pfn == number + run && (isPV ? $0.frame : $0.pfn) == frame + run })
+            {
                 run += 1
             }
-            let answer = dump.table.translate(pfn(number), PageOffset(7)!, pages: 100)
+            let answer = dump.table.translate(pfn(number), PageOffset(ofAddress: 7), pages: 100)
             #expect(answer?.frame.rawValue == frame && answer?.pageCount == (frame == nil ? nil : run), "\(number)")
             #expect(answer?.offset.rawValue == (frame == nil ? nil : 7))
             #expect(dump.table.map.machineFrame(of: pfn(number))?.rawValue == (isPV ? frame : nil))
@@ -53,7 +55,9 @@ struct DumpTests {
         #expect(dump.table.check().count == 0)
     }
 
-    @Test("sections in any order, of 32-bit tools, of a 32-bit guest, without a shared page", arguments: [11, 12, 13, 14, 15, 16] as [UInt64])
+    @Test(
+        "sections in any order, of 32-bit tools, of a 32-bit guest, without a shared page",
+        arguments: [11, 12, 13, 14, 15, 16] as [UInt64])
     func forms(_ seed: UInt64) throws {
         var random = SplitMix(seed)
         var writer = DumpWriter(seed % 2 == 0 ? .paravirtual : .autoTranslated, scatteredEntries(60, random: &random))
@@ -79,8 +83,8 @@ struct DumpTests {
         var random = SplitMix(21)
         let entries = scatteredEntries(500, random: &random)
         let (bytes, layout) = DumpWriter(.paravirtual, entries).write()
-        let start = layout.offsets[".xen_pages"]!
-        let source = try ForbiddenSource(bytes, forbidden: start..<start + layout.sizes[".xen_pages"]!)
+        let start = layout.offsets[".xen_pages", default: 0]
+        let source = try ForbiddenSource(bytes, forbidden: start..<start + layout.sizes[".xen_pages", default: 0])
         let dump = try CoreDump(source)
         for entry in entries {
             #expect(dump.table.translate(pfn(entry.pfn))?.frame.rawValue == entry.frame)
@@ -100,8 +104,8 @@ struct DumpTests {
         // The pages and their table stand behind each other, far beyond the rest.
         let pages = UInt64(4096 * 16), table = pages + UInt64(count) * 4096
         for (name, offset, size) in [(".xen_pages", pages, count * 4096), (".xen_pfn", table, count * 8)] {
-            bytes.put(offset, at: layout.headers[name]! + 24)
-            bytes.put(UInt64(size), at: layout.headers[name]! + 32)
+            bytes.put(offset, at: layout.headers[name, default: 0] + 24)
+            bytes.put(UInt64(size), at: layout.headers[name, default: 0] + 32)
         }
         let file = TemporaryFile()
         file.write(bytes)
@@ -140,7 +144,7 @@ struct DumpTests {
         let (bytes, layout) = DumpWriter(.paravirtual, [(1, 2), (2, 9)]).write()
         file.write(bytes)
         let dump = try CoreDump(path: file.path)
-        ftruncate(file.descriptor, off_t(layout.offsets[".xen_pages"]! + 100))
+        ftruncate(file.descriptor, off_t(layout.offsets[".xen_pages", default: 0] + 100))
         let error = #expect(throws: DumpError.self) { try dump.contents(of: pfn(1)) }
         #expect(error?.description.contains("became shorter") == true)
         // What is known stays known.

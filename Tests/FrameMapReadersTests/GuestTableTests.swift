@@ -20,7 +20,9 @@ struct GuestTableTests {
             switch Int.random(in: 0..<20, using: &random) {
             case 0...2: none
             // Identity pages lie where the domain has no memory.
-            case 3: UInt64(500_000 + index) == UInt64(index) ? none : (UInt64(index) < 1000 ? UInt64(index) | Self.identity >> shift : none)
+            case 3:
+                UInt64(500_000 + index) == UInt64(index)
+                    ? none : (UInt64(index) < 1000 ? UInt64(index) | Self.identity >> shift : none)
             case 4: UInt64(100_000 + index) | Self.foreign >> shift
             default: frames[index]
             }
@@ -33,7 +35,9 @@ struct GuestTableTests {
             var random = SplitMix(seed)
             var list = words(Int.random(in: 1...6000, using: &random), width: width, &random)
             // A large part that is empty, in shared pages.
-            if seed % 2 == 0 { list += [UInt64](repeating: width == 8 ? .max : 0xFFFF_FFFF, count: 40_000) + list.prefix(0) + [77_777] }
+            if seed % 2 == 0 {
+                list += [UInt64](repeating: width == 8 ? .max : 0xFFFF_FFFF, count: 40_000) + list.prefix(0) + [77_777]
+            }
             var writer = GuestWriter(list, width: width, form: form, unused: Array(200_000..<201_000))
             let info = SharedInfo(writer.write(), width: width)
             let table = try GuestTable(info, in: FrameMemory(frames: writer.frames))
@@ -78,7 +82,11 @@ struct GuestTableTests {
             let own = try #require(try dump.guestTable()).snapshot()
             #expect(own.findings.count == 0, "\(own.findings)")
             #expect(TableDifference(dump.table, own).count == 0)
-            if case .foreign(let answer) = own.map.entry(at: pfn(600)) { #expect(answer.frame.rawValue == 99) } else { Issue.record("not foreign") }
+            if case .foreign(let answer) = own.map.entry(at: pfn(600)) {
+                #expect(answer.frame.rawValue == 99)
+            } else {
+                Issue.record("not foreign")
+            }
             if case .identity = own.map.entry(at: pfn(700)) {} else { Issue.record("not identity") }
             #expect(own.translate(pfn(5)) == nil && dump.table.translate(pfn(600)) == nil)
         }
@@ -86,19 +94,25 @@ struct GuestTableTests {
 
     @Test("what cannot be followed has a message")
     func broken() throws {
-        func fails(_ form: GuestWriter.Form, _ says: String, width: Int = 8, _ harm: (inout [UInt8], inout [UInt64: [UInt8]]) -> Void) {
+        func fails(
+            _ form: GuestWriter.Form, _ says: String, width: Int = 8, _ harm: (inout [UInt8], inout [UInt64: [UInt8]]) -> Void
+        ) {
             var writer = GuestWriter((0..<3000).map { 5000 + $0 }, width: width, form: form, unused: Array(1000...1100))
             var page = writer.write()
             var frames = writer.frames
             harm(&page, &frames)
-            let error = #expect(throws: GuestTableError.self) { try GuestTable(SharedInfo(page, width: width), in: FrameMemory(frames: frames)) }
+            let error = #expect(throws: GuestTableError.self) {
+                try GuestTable(SharedInfo(page, width: width), in: FrameMemory(frames: frames))
+            }
             #expect(error?.description.contains(says) == true, "\(String(describing: error))")
         }
         fails(.linear, "told nobody") { page, _ in page = [UInt8](repeating: 0, count: 4096) }
         fails(.linear, "told nobody") { page, _ in page.put(0 as UInt64, at: 3112) }
         fails(.linear, "told nobody") { page, _ in page.put(0 as UInt64, at: 3088) }
         fails(.linear, "entries in its p2m") { page, _ in page.put(1 << 60 as UInt64, at: 3088) }
-        for address in [0xFFFF_8000_0000_0000, 0x0000_8000_0000_0000, 0xFFFF_C900_0020_0008, .max - 4095, 0x7FFF_FFFF_F000] as [UInt64] {
+        for address in [0xFFFF_8000_0000_0000, 0x0000_8000_0000_0000, 0xFFFF_C900_0020_0008, .max - 4095, 0x7FFF_FFFF_F000]
+            as [UInt64]
+        {
             fails(.linear, "leaves its address space") { page, _ in page.put(address, at: 3120) }
         }
         fails(.linear, "leaves its address space", width: 4) { page, _ in page.put(0xF57F_F000 as UInt32, at: 2332) }
@@ -156,7 +170,8 @@ struct GuestTableTests {
     func conflicts() throws {
         let list: [UInt64] = [10, 11, 4 | Self.identity, 10 | Self.foreign, 3 | Self.identity, .max, 12, 5000]
         var writer = GuestWriter(list, width: 8, form: .tree, unused: Array(1000...1100))
-        let snapshot = try GuestTable(SharedInfo(writer.write(), width: 8), in: FrameMemory(frames: writer.frames)).snapshot(frameLimit: 100)
+        let snapshot = try GuestTable(SharedInfo(writer.write(), width: 8), in: FrameMemory(frames: writer.frames)).snapshot(
+            frameLimit: 100)
         let words = snapshot.findings.records.map(\.description)
         #expect(words.contains("p0x3: no memory of the domain's, yet m0xa is its own at p0x0"), "\(words)")
         #expect(words.contains("p0x7: m0x1388 is beyond the machine's memory"))
@@ -166,5 +181,7 @@ struct GuestTableTests {
 }
 
 extension [UInt8] {
-    fileprivate func number(_ place: Int) -> UInt64 { (0..<8).reduce(UInt64(0)) { $0 | UInt64(self[place + $1]) << UInt64(8 * $1) } }
+    fileprivate func number(_ place: Int) -> UInt64 {
+        (0..<8).reduce(UInt64(0)) { $0 | UInt64(self[place + $1]) << UInt64(8 * $1) }
+    }
 }

@@ -41,7 +41,7 @@ final class ForbiddenSource: ByteSource, @unchecked Sendable {
             throw Errno.current
         }
         self.base = base
-        bytes.withUnsafeBytes { base.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
+        bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: base, count: bytes.count).copyMemory(from: $0) }
         if mprotect(base + forbidden.lowerBound, forbidden.count, PROT_NONE) != 0 { throw Errno.current }
     }
     deinit { munmap(base, mapped) }
@@ -68,7 +68,9 @@ final class TemporaryFile {
     func write(_ bytes: [UInt8], at offset: UInt64 = 0) {
         var done = 0
         while done < bytes.count {
-            let step = bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done)) }
+            let step = Array(bytes[done...]).withUnsafeBytes {
+                pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset) + off_t(done))
+            }
             if step <= 0 { return }
             done += step
         }

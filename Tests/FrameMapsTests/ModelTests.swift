@@ -31,7 +31,9 @@ struct ModelTests {
         var random = SplitMix(seed)
         let limit: UInt64 = 2048
         let own: UInt64 = memory == .p2m ? 0 : 900
-        let map = FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own)
+        // Tables in the window, outside it, and some of each.
+        let window: UInt64 = [0, 1024, 1 << 30][Int(seed % 3)]
+        let map = FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own, windowLimit: window)
         var model = Model(
             places: (0..<limit).map { $0 < own ? .page($0, .readWrite, foreign: false, identity: false) : .nothing },
             own: own)

@@ -41,7 +41,9 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
 @Suite struct PcapngTests {
     static let subject = TraceSubject(name: "vif1.0", description: "a test's", address: MACAddress(littleEndian: 0x0302_013E_1600))
 
-    private static func slot(_ page: UInt32, _ id: UInt16, _ size: UInt16, _ flags: TransmitFlags = [], offset: UInt16 = 0) -> TraceSlot {
+    private static func slot(_ page: UInt32, _ id: UInt16, _ size: UInt16, _ flags: TransmitFlags = [], offset: UInt16 = 0)
+        -> TraceSlot
+    {
         TraceSlot(
             TransmitSlot(TransmitRequest(reference: GrantReference(page), offset: offset, flags: flags, id: id, size: size)))
     }

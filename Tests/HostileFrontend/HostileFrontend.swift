@@ -86,7 +86,9 @@ import XenWire
             try connection.expect(.error, BlockRequest(discarding: 8, at: sector, id: 3), "discard at \(sector)")
             try connection.expect(.error, BlockRequest(discarding: sector, at: 8, id: 3), "discard of \(sector)")
         }
-        guard connection.data.region.load(51 * 4096, as: UInt8.self) == 52 else { throw Unexpected("a page that was not named was written") }
+        guard connection.data.region.load(51 * 4096, as: UInt8.self) == 52 else {
+            throw Unexpected("a page that was not named was written")
+        }
     }
 
     static func nameBadGrants(_ connection: HostileConnection) throws {
@@ -96,12 +98,16 @@ import XenWire
         let sealed = try hypervisor.offerPages(1, to: backend, access: .readOnly)
         sealed.region.fill(0, count: 4096, with: 0x5A)
         // 7 is reserved and nobody's; below it are the console's and the store's, which this guest would only break for itself.
-        let bad = [GrantReference(7), GrantReference(31_000), GrantReference(UInt32.max), foreign.references[0], sealed.references[0]]
+        let bad = [
+            GrantReference(7), GrantReference(31_000), GrantReference(UInt32.max), foreign.references[0], sealed.references[0],
+        ]
         for reference in bad {
             for count in [1, 2, 11] {
                 for place in [0, count - 1] {
                     var request = BlockRequest(.read, id: 1, sector: 0)
-                    for page in 0..<count { request.append(BlockSegment(page == place ? reference : connection.data.references[page])) }
+                    for page in 0..<count {
+                        request.append(BlockSegment(page == place ? reference : connection.data.references[page]))
+                    }
                     try connection.expect(.error, request, "grant \(reference) at place \(place) of \(count)")
                 }
             }
@@ -122,7 +128,10 @@ import XenWire
         var lost = connection.indirect(count: 8)
         for page in 0..<8 { lost.setIndirectReference(page, to: GrantReference(31_000)) }
         try connection.expect(.error, lost, "a page of descriptors that is not there")
-        for word in [BlockSegment(GrantReference(31_000)).word, BlockSegment(connection.data.references[0], first: 7, last: 8).word, UInt64.max] {
+        for word in [
+            BlockSegment(GrantReference(31_000)).word, BlockSegment(connection.data.references[0], first: 7, last: 8).word,
+            UInt64.max,
+        ] {
             region.store(word, at: 60 * 4096 + 20 * 8)
             try connection.expect(.error, connection.indirect(count: 64), "descriptor \(word)")
             try connection.expect(.okay, connection.indirect(count: 20), "the descriptors before it")

@@ -12,12 +12,17 @@ import XenWire
     init() throws { region = try SharedRegion(anonymous: 8192) }
 
     private func operation(offset: Int = 0, byteCount: Int = 512) -> GrantCopy {
-        GrantCopy(source: .grant(GrantReference(9), of: DomainID(1), offset: offset), destination: .local(region, offset: 0), byteCount: byteCount)
+        GrantCopy(
+            source: .grant(GrantReference(9), of: DomainID(1), offset: offset), destination: .local(region, offset: 0),
+            byteCount: byteCount)
     }
 
     @Test func whatIsWrongIsNeverSent_andTheOthersKeepTheirPlaces() throws {
         // Across a page's end; negative; past the region.
-        let operations = [operation(), operation(offset: 4000, byteCount: 512), operation(byteCount: -1), operation(offset: 8), operation(byteCount: 9000)]
+        let operations = [
+            operation(), operation(offset: 4000, byteCount: 512), operation(byteCount: -1), operation(offset: 8),
+            operation(byteCount: 9000),
+        ]
         var sent: [[Int]] = []
         let statuses = try CopyBatch.run(operations) { places in
             sent.append(places)
@@ -53,7 +58,10 @@ import XenWire
             }
         }
         #expect(calls == 1)
-        let nothing = try CopyBatch.run([]) { _ in [] } pause: {}
+        let nothing = try CopyBatch.run([]) { _ in
+            []
+        } pause: {
+        }
         #expect(nothing.isEmpty)
     }
 }

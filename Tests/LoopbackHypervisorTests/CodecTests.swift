@@ -25,7 +25,7 @@ import XenWire
         .retired(atOnce: true),
         .mapped(
             [MapResult(status: .okay, handle: 1, run: RunID(2), page: 3), MapResult(status: .badPage)],
-            [RunAnnouncement(run: RunID(2), pages: 8)]),
+            [RunAnnouncement(run: RunID(2), pages: 8, machine: MachineRun(start: 5, factor: 7, addend: 9))]),
         .unmapped([.okay, .badHandle]), .port(PortID(8), EventPort(9)), .domain(DomainID(1)),
         .domains([.zero, DomainID(4)]), .usage(HypervisorUsage()),
     ]
@@ -52,7 +52,7 @@ import XenWire
             .encode(sequence: 1).count <= PacketSocket.longestMessage)
         #expect(Answer.mapped(
             Array(repeating: MapResult(status: .okay), count: most),
-            Array(repeating: RunAnnouncement(run: RunID(1), pages: 1), count: PacketSocket.mostDescriptors))
+            Array(repeating: RunAnnouncement(run: RunID(1), pages: 1, machine: MachineRun(start: 0, factor: 1, addend: 0)), count: PacketSocket.mostDescriptors))
             .encode(sequence: 1).count <= PacketSocket.longestMessage)
     }
 

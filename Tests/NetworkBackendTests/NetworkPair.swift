@@ -107,7 +107,9 @@ final class RunningBackend: Sendable {
         abandonService = { service.abandon() }
         traceSubjects = service.traceSubjects
         collector = collected
-        thread = Mutex(try WorkerThread(name: "netback") { try? service.run() })
+        thread = Mutex(try WorkerThread(name: "netback") {
+                do throws(NetworkBackendError) { try service.run() } catch { collected.add("ended: \(error)") }
+            })
     }
 
     var log: [String] { collector.all }

@@ -11,9 +11,12 @@ enum TestFrames {
         frame.replaceSubrange(0..<12, with: [0, 0x16, 0x3E, 1, 2, 4, 0, 0x16, 0x3E, 1, 2, 3])
         let length = 20 + payload
         if version == 4 {
-            frame.replaceSubrange(12..<34, with: [
-                8, 0, 0x45, 0, UInt8((length + 20) >> 8), UInt8((length + 20) & 0xFF), 0x12, 0x34, 0x40, 0, 64, 6, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2,
-            ])
+            frame.replaceSubrange(
+                12..<34,
+                with: [
+                    8, 0, 0x45, 0, UInt8((length + 20) >> 8), UInt8((length + 20) & 0xFF), 0x12, 0x34, 0x40, 0, 64, 6, 0, 0, 10, 9,
+                    0, 1, 10, 9, 0, 2,
+                ])
         } else {
             frame.replaceSubrange(12..<22, with: [0x86, 0xDD, 0x60, 0, 0, 0, UInt8(length >> 8), UInt8(length & 0xFF), 6, 64])
             frame[23] = 0xFD
@@ -21,9 +24,11 @@ enum TestFrames {
             frame[53] = 2
         }
         let transport = 14 + network
-        frame.replaceSubrange(transport..<transport + 20, with: [
-            0x13, 0x88, 0x1F, 0x90, 0xFF, 0xFF, 0xFF, 0x00, 0, 0, 0, 1, 0x50, 0x19, 0x20, 0, 0, 0, 0, 0,
-        ])
+        frame.replaceSubrange(
+            transport..<transport + 20,
+            with: [
+                0x13, 0x88, 0x1F, 0x90, 0xFF, 0xFF, 0xFF, 0x00, 0, 0, 0, 1, 0x50, 0x19, 0x20, 0, 0, 0, 0, 0,
+            ])
         frame += (0..<payload).map { UInt8(truncatingIfNeeded: $0 &* 13 &+ seed &+ $0 >> 8) }
         blank(&frame, transport)
         return frame

@@ -42,7 +42,9 @@ final class Tracer {
 
     /// Waits for so many records.
     func wait(for count: Int) throws -> [TraceRecord] {
-        _ = try eventually { try read(); return records.count >= count }
+        _ = try eventually {
+            try read(); return records.count >= count
+        }
         return records
     }
 
@@ -123,7 +125,7 @@ struct TraceTests {
 
     @Test func aHostileFrontendsSlotsAreSeenAsTheyWere() throws {
         let pair = try NetworkPair()
-        let raw = try RawVif(pair)
+        let raw = try RawVif(pair, keys: ["request-multicast-control": "1"])
         try raw.wait(for: [.connected])
         let tracer = try Tracer(pair.backend)
         // Dropped: a continuation that is longer than what is left. Refused: a page that is not granted. A multicast wish.
@@ -133,18 +135,24 @@ struct TraceTests {
         bad.reference = GrantReference(31_000)
         raw.send([TransmitSlot(bad)])
         _ = try raw.answers(1)
+        // A wish that is no packet.
+        let group = MACAddress(littleEndian: 0x0100_005E_0001)
+        raw.send([raw.request(size: 0, flags: .extraInfo, id: 7), TransmitSlot(ExtraInfo(multicast: group, isAdded: true))])
+        _ = try raw.answers(2)
         // The end: a slot that crosses its page.
         raw.send([raw.request(page: 2, offset: 4000, size: 200, id: 6)])
         try raw.wait(for: [.closing])
-        let records = try tracer.wait(for: 4)
-        try #require(records.count == 4, "\(records.map { "\($0.kind) \($0.text)" })")
+        let records = try tracer.wait(for: 5)
+        try #require(records.count == 5, "\(records.map(\.comments))")
         #expect(records[0].status == .error && records[0].text == "dropped: a slot of 500 bytes where 100 are left")
         #expect(records[0].slots.map(\.request.id) == [3, 4] && records[0].slots.map(\.request.size) == [100, 500])
         #expect(records[0].bytes.isEmpty)
         #expect(records[1].status == .error && records[1].slots[0].request.reference == GrantReference(31_000))
-        #expect(records[2].text == "the ring is broken: 200 bytes from 4000 on cross a page")
-        #expect(records[2].slots.map(\.request.offset) == [4000])
-        #expect(records[3].kind == .note && records[3].text.contains("cross a page"))
+        #expect(records[2].text == "multicast \(group) wanted" && records[2].byteCount == 0 && records[2].bytes.isEmpty)
+        #expect(records[2].comments.last == "slot 1: extra mcast_add \(group)")
+        #expect(records[3].text == "the ring is broken: 200 bytes from 4000 on cross a page")
+        #expect(records[3].slots.map(\.request.offset) == [4000])
+        #expect(records[4].kind == .note && records[3].text.contains("cross a page"))
         tracer.close()
         try raw.close()
         pair.backend.stop()
@@ -174,8 +182,10 @@ struct TraceTests {
 
     @Test func aTraceOutlivesConnectionsAndEndsWithTheInterface() throws {
         let pair = try NetworkPair()
-        #expect(eventually { pair.backend.status.count == 1 }, "the backend finds its interface")
+        // A trace of an interface that the backend has not found yet is refused.
+        #expect(eventually { !pair.backend.status.isEmpty })
         let baseline = pair.host.usage
+        #expect(eventually { (try? pair.node("state")) == "2" })
         let tracer = try Tracer(pair.backend)
         for round in 1...2 {
             let frontend = try pair.connect()

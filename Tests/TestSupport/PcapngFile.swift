@@ -1,38 +1,38 @@
 // A strict reader of pcapng (draft-ietf-opsawg-pcapng): whatever the draft calls a must is one here. Shares nothing with the writer.
 
 /// A file that breaks the format: where, and what is wrong.
-public struct PcapngError: Error, CustomStringConvertible {
-    public let description: String
+package struct PcapngError: Error, CustomStringConvertible {
+    package let description: String
     init(_ offset: Int, _ what: String) { description = "byte \(offset): \(what)" }
 }
 
 /// One file with one section and one interface.
-public struct PcapngFile {
+package struct PcapngFile {
     /// An enhanced packet block.
-    public struct Packet {
-        public var nanoseconds: UInt64
-        public var bytes: [UInt8]
-        public var originalCount: Int
-        public var comments: [String]
+    package struct Packet {
+        package var nanoseconds: UInt64
+        package var bytes: [UInt8]
+        package var originalCount: Int
+        package var comments: [String]
         /// 1: in, 2: out, 0: not known.
-        public var direction: UInt32
-        public var flags: UInt32
-        public var dropped: UInt64
-        public var queue: UInt32?
+        package var direction: UInt32
+        package var flags: UInt32
+        package var dropped: UInt64
+        package var queue: UInt32?
     }
 
-    public private(set) var packets: [Packet] = []
-    public private(set) var interfaceName = ""
-    public private(set) var linkType = 0
-    public private(set) var snaplen = 0
-    public private(set) var resolution: UInt8 = 6
+    package private(set) var packets: [Packet] = []
+    package private(set) var interfaceName = ""
+    package private(set) var linkType = 0
+    package private(set) var snaplen = 0
+    package private(set) var resolution: UInt8 = 6
     /// `isb_ifrecv` and `isb_ifdrop`; nil without a statistics block.
-    public private(set) var received: UInt64?
-    public private(set) var dropped: UInt64?
+    package private(set) var received: UInt64?
+    package private(set) var dropped: UInt64?
     private var order: [UInt32] = []
 
     /// Parses a whole file, to its last byte.
-    public init(_ bytes: [UInt8]) throws {
+    package init(_ bytes: [UInt8]) throws {
         var offset = 0
         while offset < bytes.count {
             let head = try Reader(bytes, offset, min(bytes.count, offset + 8))
@@ -42,12 +42,16 @@ public struct PcapngFile {
                 throw PcapngError(offset, "a block of \(length) bytes where \(bytes.count - offset) are left")
             }
             let block = try Reader(bytes, offset, offset + length)
-            guard Int(block.u32(length - 4)) == length else { throw PcapngError(offset, "two lengths: \(length), \(block.u32(length - 4))") }
+            guard Int(block.u32(length - 4)) == length else {
+                throw PcapngError(offset, "two lengths: \(length), \(block.u32(length - 4))")
+            }
             try take(type, try Reader(bytes, offset + 8, offset + length - 4), at: offset)
             order.append(type)
             offset += length
         }
-        guard order.first == 0x0A0D_0D0A, order.dropFirst().first == 1 else { throw PcapngError(0, "no section or no interface first") }
+        guard order.first == 0x0A0D_0D0A, order.dropFirst().first == 1 else {
+            throw PcapngError(0, "no section or no interface first")
+        }
         guard !order.dropFirst(2).contains(where: { $0 == 0x0A0D_0D0A || $0 == 1 }) else { throw PcapngError(0, "several") }
         if let place = order.firstIndex(of: 5), place != order.count - 1 { throw PcapngError(0, "statistics before the end") }
     }
@@ -66,7 +70,8 @@ public struct PcapngFile {
             for option in try body.options(from: 8) {
                 switch option.code {
                 case 2: interfaceName = option.text
-                case 6: guard option.bytes.count == 6 else { throw PcapngError(offset, "an address of \(option.bytes.count) bytes") }
+                case 6:
+                    guard option.bytes.count == 6 else { throw PcapngError(offset, "an address of \(option.bytes.count) bytes") }
                 case 9:
                     guard option.bytes.count == 1 else { throw PcapngError(offset, "a resolution of \(option.bytes.count) bytes") }
                     resolution = option.bytes[0]
@@ -130,7 +135,9 @@ public struct PcapngFile {
         }
 
         func bytes(_ offset: Int, _ count: Int) -> [UInt8] { Array(data[(start + offset)..<(start + offset + count)]) }
-        private func number(_ offset: Int, _ count: Int) -> UInt64 { bytes(offset, count).reversed().reduce(0) { $0 << 8 | UInt64($1) } }
+        private func number(_ offset: Int, _ count: Int) -> UInt64 {
+            bytes(offset, count).reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        }
         func u16(_ offset: Int) -> UInt16 { UInt16(number(offset, 2)) }
         func u32(_ offset: Int) -> UInt32 { UInt32(number(offset, 4)) }
         func u64(_ offset: Int) -> UInt64 { number(offset, 8) }
@@ -149,7 +156,9 @@ public struct PcapngFile {
                     guard length == 0, offset + 4 == count else { throw PcapngError(start + offset, "an end that is none") }
                     return found
                 }
-                guard bytes(offset + 4 + length, padded - length).allSatisfy({ $0 == 0 }) else { throw PcapngError(start + offset, "padding") }
+                guard bytes(offset + 4 + length, padded - length).allSatisfy({ $0 == 0 }) else {
+                    throw PcapngError(start + offset, "padding")
+                }
                 found.append(Option(code: code, bytes: bytes(offset + 4, length)))
                 offset += 4 + padded
             }

@@ -18,6 +18,9 @@ var targets: [Target] = [
     .target(name: "FuzzSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzBlockRequest", ["SharedRing"]),
     fuzzer("FuzzRing", ["SharedRing"]),
+    // The tests' own, by a link: a package's sources may not lie outside it.
+    .target(name: "DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
+    fuzzer("FuzzDump", ["XenTranslation"], ["DumpWriter"]),
     .target(
         name: "NetworkRig",
         dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"].map { .product(name: $0, package: "causeway") },

@@ -62,6 +62,51 @@ for start in (0, 0xFFFFFFF0):
     put("a14-own-words", bytes([3]) + b"\xff" * 4 + b"\0", produced(2), TAKE * 2, PUSH * 2, PUBLISH)
     put("turns", *[produced(8 * turn) + TAKE * 8 + PUSH * 8 + event(8 * turn - 3) + PUBLISH + ARM for turn in range(1, 9)])
 
+
+def dump(kind, entries, class64=True, own=b""):
+    """A dump whose pages lie beyond its end: small, and translating needs none."""
+    words = lambda *values: struct.pack(f"<{len(values)}Q", *values)
+    note = lambda number, content: struct.pack("<III", 4, len(content), 0x2000000 + number) + b"Xen\0" + content
+    notes = note(0, b"") + note(1, words(0xF00FEBED + kind, 1, len(entries), 4096)) + note(3, words(1))
+    table = b"".join(words(*(entry if kind == 0 else entry[:1])) for entry in entries)
+    name = b".xen_pfn" if kind else b".xen_p2m"
+    names = b"\0.shstrtab\0.note.Xen\0.xen_pages\0" + name + b"\0.xen_prstatus\0"
+    at = lambda text: names.index(text)
+    head, each = (64, 64) if class64 else (52, 40)
+    start = head + each * 6
+    places = [start, start + len(names), 0, start + len(names) + len(notes), start + len(names) + len(notes) + len(table)]
+    places[2] = places[4] + 4096
+    body = names + notes + table + b"\0" * 16
+    parts = [(b".shstrtab", 3, places[0], len(names), 0), (b".note.Xen", 7, places[1], len(notes), 0),
+             (b".xen_pages", 1, places[2], 4096 * len(entries), 4096), (name, 1, places[3], len(table), 8 if kind else 16),
+             (b".xen_prstatus", 1, places[4], 16, 16)]
+    layout = "<IIQQQQIIQQ" if class64 else "<IIIIIIIIII"
+    headers = bytes(each) + b"".join(struct.pack(layout, at(n), t, 0, 0, o, s, 0, 0, 8, e) for n, t, o, s, e in parts)
+    elf = b"\x7fELF" + bytes([2 if class64 else 1, 1, 1, 0, 1]) + bytes(7)
+    elf += struct.pack("<HHIQQQIHHHHHH" if class64 else "<HHIIIIIHHHHHH", 4, 62, 1, 0, 0, head, 0, head, 56, 0, each, 6, 1)
+    return elf + headers + body
+
+
+UNUSED = (2**64 - 1, 2**64 - 1)
+for wide in (True, False):
+    for kind in (0, 1):
+        put = lambda name, entries: seed("FuzzDump", f"{name}-{kind}-{wide}", b"\0" + dump(kind, entries, wide))
+        put("runs", [(page, page + 100) for page in range(8)] + [(page + 50, 300 - page) for page in range(8)])
+        put("unused", [(1, 2), (3, 4), UNUSED, UNUSED])
+        put("meeting", [(1, 2), (3, 2), (1, 7), UNUSED, (5, 8)])
+        put("far", [(1 << 40, 1), (1, 1 << 50), (2**64 - 2, 3)])
+        put("none", [])
+seed("FuzzDump", "ancient", b"\0" + struct.pack("<I", 0xF00FEBED) + bytes(60))
+seed("FuzzDump", "table", b"\1\0" + b"\5\1\11" + b"\2" * 20 + b"\5\7\11" + b"\2" * 4 + b"\0\1" + b"\xff" * 16)
+seed("FuzzDump", "translated", b"\1\1" + b"\5\1\11" + b"\2" * 20 + b"\5\7\11\0\0")
+point = lambda frame, place, to, kind: struct.pack("<BHBBB", frame, place, 0, to, kind)
+# Four levels of tables at 0xffffc90000000000, then a page of entries; and the tree of frames.
+seed("FuzzDump", "linear", b"\2\0" + struct.pack("<BHBBQ", 0, 40, 0, 1, 0) + point(1, 402, 2, 0) + point(2, 0, 3, 0) + point(3, 0, 4, 0)
+     + point(4, 0, 5, 0) + struct.pack("<BHBBB", 5, 0, 30, 9, 3))
+seed("FuzzDump", "tree", b"\2\0" + struct.pack("<BHBBQ", 0, 40, 1, 0, 0) + point(1, 0, 2, 3) + point(2, 0, 3, 3)
+     + struct.pack("<BHBBBH", 3, 5, 3, 7, 1, 0x8000))
+
+
 # The network's targets. A transmit input: which pages are mapped (4 bytes), multicast control, then operations (see FuzzTransmit.swift).
 for mapped in (0, 0xFFFFFF):
     head = struct.pack("<IB", mapped, 1)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "Hardening.h"
+#include "Iommu.h"
 #include "Network.h"
 
 // memfd_create and its seals: Glibc's module has neither the function nor the F_SEAL_* values.
@@ -54,6 +55,13 @@ void causeway_copy_once(void *destination, const volatile void *source, size_t l
     }
     if (length > 0) *to = *from;
 }
+
+// ioctl is variadic, which Swift does not import.
+__attribute__((visibility("hidden")))
+int causeway_ioctl(int descriptor, unsigned long request, void *argument);
+// Whether this process has a capability now (capget; linux/capability.h is not in the module); 1, 0, or -1 with errno.
+__attribute__((visibility("hidden")))
+int causeway_has_capability(int capability);
 
 // A spin loop's hint to the core.
 static inline void causeway_pause(void) {

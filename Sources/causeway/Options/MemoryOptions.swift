@@ -16,7 +16,7 @@ struct MemoryOptions: ParsableArguments {
     @Option(help: "The software IOMMU before the disk: off, strict or deferred.") var iommu: Iommu = .off
     @Option(help: "Bits of address that the disk has; what lies beyond is bounced.") var dmaMask: UInt8?
     @Option(help: "Bits of the boundary that no segment crosses.") var dmaBoundary: UInt8?
-    @Option(help: "Size of each queue's bounce pool, in bytes or with K, M or G.") var bouncePool: ByteSize?
+    @Option(help: "The most that a disk's bounce pool may grow to, in bytes or with K, M or G.") var bouncePool: ByteSize?
 
     func validate() throws {
         if let dmaMask, !(13...64).contains(dmaMask) {

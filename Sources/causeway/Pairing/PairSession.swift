@@ -13,6 +13,7 @@ struct PairSession: ~Copyable {
     /// Milliseconds that a disk may take.
     let connectTimeout: Int
     let isQuiet: Bool
+    let machineSeed: UInt64
 
     var host: ChildProcess?
     var backend: ChildProcess?
@@ -23,13 +24,15 @@ struct PairSession: ~Copyable {
     private var command: ChildProcess?
 
     init(
-        directory: PairDirectory, features: BlockFeatures, vifFeatures: VifFeatures, connectTimeout: Int, isQuiet: Bool
+        directory: PairDirectory, features: BlockFeatures, vifFeatures: VifFeatures, connectTimeout: Int, isQuiet: Bool,
+        machineSeed: UInt64
     ) {
         self.vifFeatures = vifFeatures
         self.directory = directory
         self.features = features
         self.connectTimeout = connectTimeout
         self.isQuiet = isQuiet
+        self.machineSeed = machineSeed
     }
 
     /// Runs everything; the exit status.
@@ -56,7 +59,7 @@ struct PairSession: ~Copyable {
     // Starting.
 
     private mutating func startHost() throws(Failure) {
-        let host = try ChildProcess.startRole(["host"], in: directory.run)
+        let host = try ChildProcess.startRole(["host", "--machine-seed", "\(machineSeed)"], in: directory.run)
         self.host = host
         let end = ContinuousClock.now + .milliseconds(connectTimeout)
         while !UnixSocket.isListening(at: directory.run.storeSocket) {

@@ -26,10 +26,25 @@ enum UnixSocket {
     }
 
     /// Whether a server accepts on `path` right now.
-    static func accepts(at path: String) -> Bool {
+    static func accepts(at path: String) -> Bool { connected(to: path) != nil }
+
+    /// A connection to a server on `path`, if there is one.
+    static func connected(to path: String) -> Descriptor? {
         let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard raw >= 0 else { return false }
+        guard raw >= 0 else { return nil }
         let descriptor = Descriptor(owning: raw)
+        guard var address = address(path) else { return nil }
+        let isConnected = unsafe withUnsafePointer(to: &address) { pointer in
+            // SAFETY: every socket address begins as a sockaddr does.
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+                unsafe connect(descriptor.rawValue, generic, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            }
+        }
+        return isConnected ? descriptor : nil
+    }
+
+    /// `path` as a socket's address; nil if it is too long.
+    static func address(_ path: String) -> sockaddr_un? {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = Array(path.utf8)
@@ -38,12 +53,6 @@ enum UnixSocket {
             unsafe field.copyBytes(from: bytes)
             return true
         }
-        guard fits else { return false }
-        return unsafe withUnsafePointer(to: &address) { pointer in
-            // SAFETY: every socket address begins as a sockaddr does.
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-                unsafe connect(descriptor.rawValue, generic, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
-            }
-        }
+        return fits ? address : nil
     }
 }

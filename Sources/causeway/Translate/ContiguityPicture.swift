@@ -89,7 +89,8 @@ struct ContiguityPicture {
 
             """
         // The grid's paper, so that holes are seen as holes.
-        out += "<rect x=\"\(Self.left)\" y=\"\(Self.top)\" width=\"\(Self.columns * Self.cell)\" height=\"\(rows * Self.cell)\" fill=\"#eeeeee\"/>\n"
+        out +=
+            "<rect x=\"\(Self.left)\" y=\"\(Self.top)\" width=\"\(Self.columns * Self.cell)\" height=\"\(rows * Self.cell)\" fill=\"#eeeeee\"/>\n"
         for row in 0..<rows {
             let y = Self.top + row * Self.cell
             if row % 8 == 0 {
@@ -104,13 +105,17 @@ struct ContiguityPicture {
                 var next = column + 1
                 while next < end, colours[Int(next)] == colour { next += 1 }
                 let x = Self.left + column % Self.columns * Self.cell
-                out += "<rect x=\"\(x)\" y=\"\(y)\" width=\"\((next - column) * Self.cell)\" height=\"\(Self.cell)\" fill=\"\(colour)\"/>\n"
+                out +=
+                    "<rect x=\"\(x)\" y=\"\(y)\" width=\"\((next - column) * Self.cell)\" height=\"\(Self.cell)\" fill=\"\(colour)\"/>\n"
                 column = next
             }
         }
         var x = Self.left
-        for (colour, words) in Self.classes.map({ ($0.colour, $0.words) }) + [(Self.foreign, "foreign"), (Self.identity, "identity"), (Self.hole, "no frame")] {
-            out += "<rect x=\"\(x)\" y=\"\(bottom + 20)\" width=\"12\" height=\"12\" fill=\"\(colour)\" stroke=\"#999999\" stroke-width=\"0.5\"/>\n"
+        for (colour, words) in Self.classes.map({ ($0.colour, $0.words) }) + [
+            (Self.foreign, "foreign"), (Self.identity, "identity"), (Self.hole, "no frame"),
+        ] {
+            out +=
+                "<rect x=\"\(x)\" y=\"\(bottom + 20)\" width=\"12\" height=\"12\" fill=\"\(colour)\" stroke=\"#999999\" stroke-width=\"0.5\"/>\n"
             out += "<text x=\"\(x + 16)\" y=\"\(bottom + 30)\">\(words)</text>\n"
             x += 34 + UInt64(words.count) * 7
         }

@@ -18,7 +18,9 @@ struct OutputFile {
     func append(_ bytes: [UInt8]) throws(Failure) {
         var rest = bytes[...]
         while !rest.isEmpty {
-            let count = unsafe rest.withUnsafeBytes { buffer in unsafe Glibc.write(descriptor.rawValue, buffer.baseAddress, buffer.count) }
+            let count = unsafe rest.withUnsafeBytes { buffer in
+                unsafe Glibc.write(descriptor.rawValue, buffer.baseAddress, buffer.count)
+            }
             if count < 0 && errno == EINTR { continue }
             guard count > 0 else { throw Failure("\(path): cannot be written: \(Errno.current)") }
             rest = rest.dropFirst(count)

@@ -36,7 +36,9 @@ struct TranslateQuestion {
         }
         guard count > 0 else { throw bad("no frames") }
         guard count <= Self.most else { throw bad("\(count) frames; at most \(Self.most) are answered at once") }
-        guard first < frameNumberLimit, count <= frameNumberLimit - first else { throw bad("beyond the last frame of a 64-bit address space") }
+        guard first < frameNumberLimit, count <= frameNumberLimit - first else {
+            throw bad("beyond the last frame of a 64-bit address space")
+        }
     }
 
     static func number(_ text: Substring) -> UInt64? {
@@ -97,7 +99,9 @@ struct TranslateAnswer {
         func follows(_ before: UInt64?, _ count: UInt64, _ next: UInt64?) -> Bool {
             before == nil ? next == nil : before.map { $0 + count } == next
         }
-        if var last = runs.last, last.kind == run.kind, follows(last.pfn, last.count, run.pfn), follows(last.frame, last.count, run.frame) {
+        if var last = runs.last, last.kind == run.kind, follows(last.pfn, last.count, run.pfn),
+            follows(last.frame, last.count, run.frame)
+        {
             last.count += 1
             runs[runs.count - 1] = last
         } else {
@@ -118,7 +122,10 @@ struct TranslateAnswer {
                 return frame.map { "\(pfn) is \($0)\(pages)\(kind)" } ?? "\(pfn)\(pages): no frame"
             case .mfn:
                 let frame = Mfn(rawValue: run.frame ?? 0).description
-                guard let pfn else { return knowsMachine ? "\(frame)\(pages): not the domain's" : "\(frame)\(pages): not known of an auto-translated domain" }
+                guard let pfn else {
+                    return knowsMachine
+                        ? "\(frame)\(pages): not the domain's" : "\(frame)\(pages): not known of an auto-translated domain"
+                }
                 return "\(frame) is \(pfn)\(pages)\(kind)"
             }
         }

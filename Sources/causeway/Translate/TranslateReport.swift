@@ -27,8 +27,12 @@ struct TranslateReport {
     func lines(asked: Bool, summary: Bool) -> [String] {
         var lines = answers.flatMap { $0.lines(knowsMachine: knowsMachine) }
         if summary { lines += summaryLines }
-        if let findings { lines += checkLines(findings) } else if source.snapshot.findings.count > 0 {
-            lines.append("warning     \(source.snapshot.findings.count) finding\(plural(source.snapshot.findings.count)) in the table; --check names them")
+        if let findings {
+            lines += checkLines(findings)
+        } else if source.snapshot.findings.count > 0 {
+            lines.append(
+                "warning     \(source.snapshot.findings.count) finding\(plural(source.snapshot.findings.count)) in the table; --check names them"
+            )
         }
         if let difference { lines += differenceLines(difference) }
         return lines
@@ -41,7 +45,9 @@ struct TranslateReport {
         guard let first = contiguity.firstPfn, let last = contiguity.lastPfn, let lowest = contiguity.lowestFrame,
             let highest = contiguity.highestFrame, let longest = contiguity.longest
         else { return lines + ["pages       none"] }
-        let others = [(contiguity.foreign, "foreign"), (contiguity.identity, "identity")].filter { $0.0 > 0 }.map { ", \($0.0) \($0.1)" }.joined()
+        let others = [(contiguity.foreign, "foreign"), (contiguity.identity, "identity")].filter { $0.0 > 0 }.map {
+            ", \($0.0) \($0.1)"
+        }.joined()
         lines += [
             "pages       \(contiguity.pages) (\(size(contiguity.pages)))\(others), \(Pfn(rawValue: first)) to \(Pfn(rawValue: last)), "
                 + "\(contiguity.holes) without a frame in \(contiguity.gaps) gap\(plural(contiguity.gaps))",
@@ -51,19 +57,27 @@ struct TranslateReport {
                 + "\(contiguity.largePages) aligned piece\(plural(contiguity.largePages)) of 2 MiB",
         ]
         let rows = contiguity.classes.enumerated().filter { $1.runs > 0 }.map { power, entry in
-            [power == 0 ? "1" : "\(1 << power) to \((2 << power) - 1)", "\(entry.runs)", "\(entry.pages)", decimal(entry.pages * 100, contiguity.pages)]
+            [
+                power == 0 ? "1" : "\(1 << power) to \((2 << power) - 1)", "\(entry.runs)", "\(entry.pages)",
+                decimal(entry.pages * 100, contiguity.pages),
+            ]
         }
         return lines + Table.lines([["pages in a run", "runs", "pages", "%"]] + rows).map { "  " + $0 }
     }
 
     private func checkLines(_ findings: TableFindings) -> [String] {
         if findings.count == 0 {
-            let what = knowsMachine ? "each frame comes back to its pfn, none is there twice, none out of range" : "no pfn is there twice, none out of range"
+            let what =
+                knowsMachine
+                ? "each frame comes back to its pfn, none is there twice, none out of range"
+                : "no pfn is there twice, none out of range"
             return ["check       good: \(what)"]
         }
         var lines = ["check       \(findings.count) finding\(plural(findings.count))"]
         lines += findings.records.map { "  \($0)" }
-        if findings.count > UInt64(findings.records.count) { lines.append("  and \(findings.count - UInt64(findings.records.count)) more") }
+        if findings.count > UInt64(findings.records.count) {
+            lines.append("  and \(findings.count - UInt64(findings.records.count)) more")
+        }
         return lines
     }
 
@@ -71,7 +85,9 @@ struct TranslateReport {
         if difference.count == 0 { return ["compared    the same in all \(difference.same) pages"] }
         var lines = ["compared    \(difference.count) page\(plural(difference.count)) differ, \(difference.same) are the same"]
         lines += difference.changes.map { "  \($0)" }
-        if difference.count > UInt64(difference.changes.count) { lines.append("  and \(difference.count - UInt64(difference.changes.count)) more") }
+        if difference.count > UInt64(difference.changes.count) {
+            lines.append("  and \(difference.count - UInt64(difference.changes.count)) more")
+        }
         return lines
     }
 
@@ -104,8 +120,10 @@ struct TranslateReport {
     private var document: TranslateDocument {
         let table = source.snapshot
         var document = TranslateDocument(
-            source: source.name, kind: source.dump == nil ? "domain" : "dump", model: table.map.model.rawValue, entries: table.entryCount,
-            used: table.usedCount, local: contiguity.local, identity: contiguity.identity, foreign: contiguity.foreign, holes: contiguity.holes,
+            source: source.name, kind: source.dump == nil ? "domain" : "dump", model: table.map.model.rawValue,
+            entries: table.entryCount,
+            used: table.usedCount, local: contiguity.local, identity: contiguity.identity, foreign: contiguity.foreign,
+            holes: contiguity.holes,
             gaps: contiguity.gaps, runs: contiguity.runs, largePages: contiguity.largePages)
         document.xen = source.dump?.header.xenVersion
         document.processors = source.dump?.header.processors
@@ -114,7 +132,9 @@ struct TranslateReport {
         document.lowestFrame = contiguity.lowestFrame
         document.highestFrame = contiguity.highestFrame
         document.longestRun = contiguity.longest.map { .init(pfn: $0.pfn, frame: $0.frame, pages: $0.pages) }
-        document.runClasses = contiguity.classes.enumerated().filter { $1.runs > 0 }.map { .init(atLeast: 1 << $0, runs: $1.runs, pages: $1.pages) }
+        document.runClasses = contiguity.classes.enumerated().filter { $1.runs > 0 }.map {
+            .init(atLeast: 1 << $0, runs: $1.runs, pages: $1.pages)
+        }
         document.answers = answers.map { answer in
             .init(
                 question: answer.question.kind.rawValue, first: answer.question.first, count: answer.question.count,

@@ -38,7 +38,8 @@ struct TranslateSource {
     private static func ownTable(_ dump: CoreDump, _ name: String) throws(Failure) -> TableSnapshot {
         try failing(name) {
             guard let table = try dump.guestTable() else {
-                throw Failure("\(name): no table of the domain's own: it is auto-translated, or the dump has no section .xen_shared_info")
+                throw Failure(
+                    "\(name): no table of the domain's own: it is auto-translated, or the dump has no section .xen_shared_info")
             }
             return try table.snapshot()
         }
@@ -51,7 +52,9 @@ struct TranslateSource {
         let paths = ["/run/xenstored/socket", "/var/run/xenstored/socket"]
         let path = ProcessInfo.processInfo.environment["XENSTORED_PATH"] ?? paths.first { unsafe access($0, F_OK) == 0 } ?? paths[0]
         let store: StoreClient
-        do { store = try StoreClient(socketPath: path) } catch { throw Failure("\(name): the domain's number cannot be asked for: \(path): \(error)") }
+        do { store = try StoreClient(socketPath: path) } catch {
+            throw Failure("\(name): the domain's number cannot be asked for: \(path): \(error)")
+        }
         defer { store.close() }
         return (try Guests.find(name, in: store).rawValue, control)
     }
@@ -75,7 +78,8 @@ struct TranslateSource {
         if let header = dump?.header {
             let version = header.xenVersion.map { ", Xen \($0)" } ?? ""
             let plural = header.processors == 1 ? "" : "s"
-            return "dump of \(header.kind == .autoTranslated ? "an" : "a") \(header.kind.rawValue) domain, \(header.processors) processor\(plural)\(version)"
+            return
+                "dump of \(header.kind == .autoTranslated ? "an" : "a") \(header.kind.rawValue) domain, \(header.processors) processor\(plural)\(version)"
         }
         return domain?.description ?? ""
     }

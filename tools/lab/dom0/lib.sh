@@ -163,7 +163,9 @@ frontend_start() {
     fail "the frontend did not start"
 }
 frontend_stop() { guest $1 'kill $(cat /tmp/pid); for i in $(seq 300); do [ -e /proc/$(cat /tmp/pid) ] || exit 0; sleep 0.1; done; exit 1' || fail "the frontend does not end"; }
-nbd_sum() { guest $1 "nbdcopy nbd+unix:///?socket=/tmp/nbd /tmp/copy && md5sum /tmp/copy | cut -d' ' -f1"; }
+# A socket is there a moment before anybody listens.
+nbd_sum() { guest $1 "for i in \$(seq 50); do nbdcopy nbd+unix:///?socket=/tmp/nbd /tmp/copy 2>/tmp/error && break; grep -q refused /tmp/error || break; sleep 0.1; done; cat /tmp/error
+  md5sum /tmp/copy | cut -d' ' -f1"; }
 # Writes the whole disk, 16 MB, with new bytes, reads it back and compares; three times.
 nbd_verify() {
   guest $1 'for i in 1 2 3; do dd if=/dev/urandom of=/tmp/new bs=1M count=16 2>/dev/null; nbdcopy --flush /tmp/new nbd+unix:///?socket=/tmp/nbd &&
@@ -179,7 +181,7 @@ nothing_left() {
 no_journals() { ! ls /run/causeway 2>/dev/null | grep -q journal; }
 finish() { :; }
 show_logs() {
-  for file in $logs/*.log /var/log/xen/console/guest-*.log; do
+  for file in $logs/*.log /var/log/xen/console/guest-*.log /var/log/xen/qemu-*.log; do
     [ -s "$file" ] || continue
     echo "---- $file"; tail -60 "$file"
   done
@@ -191,7 +193,7 @@ clean_up() {
   if [ -e /run/backend.pid ]; then kill -9 "$(backend_pid)" 2>/dev/null; rm -f /run/backend.pid; fi
   tries=0; while [ -n "$(domains)" ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
   losetup -a | cut -d: -f1 | while read -r device; do losetup -d "$device"; done
-  rm -rf /tmp/* $logs/* /var/log/xen/console/* /run/causeway
+  rm -rf /tmp/* $logs/* /var/log/xen/console/* /var/log/xen/*.log /run/causeway
   xenstore-rm /local/domain/0/backend 2>/dev/null
   xenstore-rm /local/domain/0/error 2>/dev/null
   # The next scenario must find what this one found.

@@ -149,7 +149,7 @@ let attacks: [Attack] = [
         try expect(try raw.ask(9, 0, 31_000, 4) == .invalidParameter, "a list that is not granted")
     },
     Attack("D1 a storm of events", .served) { raw in
-        for _ in 0..<200_000 { raw.bell.notify() }
+        for _ in 0..<20_000 { raw.bell.notify() }
     },
     Attack("B16 no queues", .closed, keys: ["multi-queue-num-queues": "0"]),
     Attack("B16 more queues than there are", .closed, keys: ["multi-queue-num-queues": "4000000000"]),
@@ -178,6 +178,8 @@ struct EvilNetfront {
                 failed += 1
                 print("FAIL  \(attack.name): \(error)")
             }
+            // What came of each attack is seen even if the next one hangs.
+            _ = unsafe fflush(nil)
         }
         let raw = try Interface(hypervisor)
         try raw.wait([.connected])

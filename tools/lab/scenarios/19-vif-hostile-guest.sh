@@ -3,7 +3,7 @@
 . /lab/net.sh
 bridge_up
 netback_start
-serve 16
+serve 8
 net_guest u1 2
 image=driver memory=512 modules=xen-evtchn,xen-gntdev,xen-gntalloc more="vif=['mac=00:16:3e:09:00:66,bridge=br0']" guest_create evil
 # Somebody must ask for addresses, so that there are frames for pages that cannot be written.

@@ -6,9 +6,9 @@ modprobe brd rd_nr=3 rd_size=65536
 disk d1 64
 for n in 0 1 2; do dd if=$d1 of=/dev/ram$n bs=1M 2>/dev/null; done
 rm $d1
-# Our directory of our own, since `vbd` is the kernel's here.
+# A directory of our own, since `vbd` is the kernel's here.
 modprobe xen-blkback
-causeway backend --xen --backend-kind causeway --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
+causeway backend --xen --backend-kind causeway --vif-kind none --scripts ignore ${BACKEND_ARGUMENTS:-} >>$logs/backend.log 2>&1 &
 echo $! >/run/backend.pid
 within 60 said serving
 
@@ -16,19 +16,20 @@ memory=256 guest_create u1 "vdev=xvdb,access=w,script=block-plain,target=/dev/ra
 id=$(id_of u1)
 # What xl would write, under our own name.
 be=/local/domain/0/backend/causeway/$id/51712 fe=/local/domain/$id/device/vbd/51712
+# First who may read what, which what comes below inherits; the states last, for with them each side begins.
+xenstore-write $be "" $fe ""
+xenstore-chmod $be n0 r$id
+xenstore-chmod $fe n$id r0
 xenstore-write $be/frontend $fe $be/frontend-id $id $be/online 1 $be/removable 0 $be/bootable 1 $be/dev xvda $be/type phy $be/mode w \
   $be/device-type disk $be/discard-enable 1 $be/params /dev/ram0 $be/state 1
 xenstore-write $fe/backend $be $fe/backend-id 0 $fe/virtual-device 51712 $fe/device-type disk $fe/state 1
-# Each side may read the other, as xl has it.
-xenstore-chmod -r $be n0 r$id
-xenstore-chmod -r $fe n$id r0
 guest u1 'for d in xvda xvdb xvdc; do for i in $(seq 600); do [ -b /dev/$d ] && break; sleep 0.1; done; md5sum /dev/$d; done' >/tmp/sums
 same 1 "$(cut -d' ' -f1 /tmp/sums | sort -u | wc -l)" "different checksums: $(cat /tmp/sums)"
 
 # Clock ticks of a process (10 ms), its threads and io_uring's included: fields 14 and 15 of its stat.
 ticks_of() { sed 's/.*) //' /proc/$1/stat | awk '{print $12 + $13}'; }
-kernel_thread() { grep -l "^$1" /proc/[0-9]*/comm | head -1 | cut -d/ -f3; }
-ours=$(backend_pid) blkback=$(kernel_thread "$id.xvdb-0") qdisk=$(pidof qemu-system-i386)
+process() { grep -l "$1" /proc/[0-9]*/$2 2>/dev/null | head -1 | cut -d/ -f3; }
+ours=$(backend_pid) blkback=$(process "^$id.xvdb-0" comm) qdisk=$(process qemu-system-i386 cmdline)
 [ -n "$blkback" ] || fail "no thread of blkback's: $(cat /proc/[0-9]*/comm | grep xvd)"
 [ -n "$qdisk" ] || fail "no QEMU"
 # All of dom0's time, interrupts and the event channels' work too: seconds as Xen has them
@@ -41,7 +42,7 @@ job() {
     for each in "ours xvda $ours" "blkback xvdb $blkback" "qdisk xvdc $qdisk"; do
       set -- "$1" "$2" "$3" "$4" $each
       ticks=$(ticks_of $7) all=$(dom0_seconds)
-      guest u1 "load /dev/$6 ${LAB_JOB_SECONDS:-8} $2 $3 $4" >/tmp/result
+      guest u1 "load /dev/$6 5 $2 $3 $4" >/tmp/result
       ticks=$(($(ticks_of $7) - ticks))
       echo "$5 $(cat /tmp/result | xargs) $ticks $all $(dom0_seconds)" >>/tmp/turns
     done

@@ -1,4 +1,4 @@
-# A PV and a PVH guest dumped by `xl dump-core`: read right, by Xen's own machine table; the running PV guest's table agrees.
+# A PV guest dumped by `xl dump-core`: read right, by Xen's own machine table; the running guest's table agrees with the dump.
 
 core=/tmp/guest.core
 says() { grep -q "$1" /tmp/said || { cat /tmp/said; fail "$2: not said: $1"; }; }
@@ -51,20 +51,3 @@ bad $core --check --machine
 says "Xen's own table says" "a dump that is out of date"
 guest_destroy u1
 rm -f $core
-
-type=pvh memory=192 guest_create u2
-bad u2
-says 'auto-translated' "a PVH guest's live table"
-xl dump-core u2 $core >/dev/null
-good $core --check
-cat /tmp/said
-note "PVH: $(grep '^pages' /tmp/said)"
-says 'dump of an auto-translated domain' "the kind"
-says '^check       good' "the dump"
-good $core pfn 0x1000+0x2000 --contents /tmp/by-pfn
-grep -q 'Linux version' /tmp/by-pfn || fail "the kernel's pages"
-good $core mfn 0x1000
-says 'not known' "machine frames of an auto-translated domain"
-bad nosuch
-says 'no such file' "neither file nor domain"
-guest_destroy u2

@@ -1,0 +1,92 @@
+// Memory that the processor and a device use at the same time: rings, descriptors, status words. Never bounced; made below the
+// device's mask, in one run on the bus, cleared before it is handed out.
+
+import FrameMaps
+import SharedMemory
+
+/// What the device's record keeps of coherent memory.
+struct CoherentPlace {
+    var region: SharedRegion
+    var frame: BusFrame
+}
+
+/// Coherent memory; to be freed once by `DMADevice.freeCoherent`.
+public struct CoherentMemory: Sendable {
+    /// The processor's side.
+    public let region: SharedRegion
+    /// The device's side: one segment.
+    public let segment: BusSegment
+    let handle: DMAHandle
+}
+
+extension DMADevice {
+    /// Makes `byteCount` bytes (rounded up to pages) that the device finds in one segment.
+    public func allocateCoherent(_ byteCount: Int) throws(DMAError) -> CoherentMemory {
+        let bytes = (max(byteCount, 1) + SharedRegion.pageSize - 1) & ~(SharedRegion.pageSize - 1)
+        guard let region = try? SharedRegion(anonymous: bytes) else { throw .noMemory(byteCount: bytes) }
+        guard let frames else {
+            // The direct map: a window of the bus.
+            let address = bus.attach(region)
+            return try recorded(region, address, bytes, CoherentPlace(region: region, frame: BusFrame(rawValue: 0)))
+        }
+        let mask = iommu == nil ? options.constraints.mask : .max
+        guard let frame = frames.addOwn(region, mask: mask) else { throw .noMemory(byteCount: bytes) }
+        do throws(DMAError) {
+            let place = CoherentPlace(region: region, frame: frame)
+            guard let iommu else { return try recorded(region, BusAddress(frame, .zero), bytes, place) }
+            let pages = region.pageCount
+            let iova = try iommu.reserve(pages: pages)
+            do throws(DMAError) {
+                try iommu.link(iova, to: frame, pages: pages, .readWrite)
+                return try recorded(region, BusAddress(rawValue: iova.rawValue), bytes, place, iova, pages)
+            } catch {
+                try? iommu.release(iova, pages: pages)
+                throw error
+            }
+        } catch {
+            frames.removeOwn(frame, region)
+            throw error
+        }
+    }
+
+    private func recorded(
+        _ region: SharedRegion, _ address: BusAddress, _ byteCount: Int, _ place: CoherentPlace,
+        _ iova: Iova = Iova(rawValue: 0), _ pages: Int = 0
+    ) throws(DMAError) -> CoherentMemory {
+        // One segment is what the device was promised.
+        guard byteCount <= options.constraints.maximumSegmentSize,
+            address.rawValue | options.constraints.boundaryMask
+                == (address.rawValue + UInt64(byteCount) - 1) | options.constraints.boundaryMask
+        else { throw .needsBounce(.segments) }
+        let handle = unsafe hot.pointee.ledger.open(
+            .coherent, .bidirectional, byteCount: UInt64(byteCount), pieceCount: 1)
+        unsafe hot.pointee.ledger.fill(handle) { record in
+            record.iova = iova
+            record.iovaPages = Int32(pages)
+        }
+        unsafe hot.pointee.coherent[handle.index] = place
+        return CoherentMemory(
+            region: region, segment: BusSegment(address: address, byteCount: UInt32(byteCount)), handle: handle)
+    }
+
+    /// Gives coherent memory back: the device reaches it no more.
+    public func freeCoherent(_ memory: CoherentMemory) throws(DMAError) {
+        let record = try unsafe hot.pointee.ledger.find(memory.handle, .coherent, nil)
+        guard let place = unsafe hot.pointee.coherent[memory.handle.index], place.region === memory.region else {
+            throw unsafe hot.pointee.ledger.misuse(.notMapped)
+        }
+        if let frames {
+            if record.iovaPages > 0, let iommu {
+                try iommu.release(record.iova, pages: Int(record.iovaPages))
+                // Its frames may be anybody's next: no window stays open onto them (attacks.md PM1, PM13).
+                iommu.flush()
+            }
+            frames.removeOwn(place.frame, place.region)
+            bus.retire(place.region)
+        } else {
+            bus.detach(place.region)
+        }
+        unsafe hot.pointee.coherent[memory.handle.index] = nil
+        unsafe hot.pointee.ledger.close(memory.handle)
+    }
+}

@@ -1,0 +1,240 @@
+// How an IO address space works: what one device, behind a software IOMMU, may reach. Its page tables have pages of 4 KiB, 2 MiB
+// and 1 GiB. Used by one thread.
+//
+// Order of an unmapping: the page table entry goes, then the IOTLB forgets it, and only then may the address, and the memory, be
+// used again. In deferred mode the middle step waits for a batch; until then the device can still reach the frame through what the
+// IOTLB remembers. `staleMappings` shows that window; the address is not given out again before it is closed.
+
+import FrameMaps
+
+/// The domain's state and rules. A value without copies behind one pointer, so that the data path pays for no reference counts.
+@safe
+struct IommuCore: ~Copyable {
+    /// For faults.
+    let device: String
+    let mode: IommuMode
+    /// Unmapped ranges that one invalidation covers in deferred mode.
+    let batchLimit: Int
+    var statistics = IommuStatistics()
+    var faults = IOFaultLog()
+    var tracksDirty = false
+    private var tlb = IOTLB()
+    private(set) var staleCount = 0
+
+    private let tables: RadixTable
+    private let space: UnitAllocator
+    /// Ranges that wait for their invalidation: `batchLimit` of them.
+    private let stale: UnsafeMutablePointer<Stale>
+
+    private struct Stale {
+        var page: UInt64
+        var count: Int
+    }
+
+    /// The first IO page: address 0 is never one, and neither is what a small offset or length passed by mistake would be.
+    static let firstPage: UInt64 = 1 << 8
+    /// Bit 5 of an entry: the device has written.
+    static let dirtyBit: UInt64 = 1 << 5
+
+    /// - Parameters:
+    ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
+    ///   - tableLimit: tables of 4 KiB.
+    init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20)
+    {
+        self.device = device
+        self.mode = mode
+        self.batchLimit = max(1, batchLimit)
+        let pages = min(mask >> frameShift, (1 << 28) - 1) + 1
+        tables = RadixTable(limit: pages, tableLimit: tableLimit)
+        // Larger spaces than the most that can be mapped at once serve nothing: 16 Mi pages.
+        space = UnitAllocator(capacity: Int(min(max(pages, Self.firstPage + 1) - Self.firstPage, 1 << 24)))
+        unsafe stale = .allocate(capacity: self.batchLimit)
+    }
+
+    deinit {
+        unsafe stale.deallocate()
+    }
+
+    /// The page tables' window.
+    var view: RadixWindow { tables.view }
+
+    // MARK: The driver's side
+
+    /// Reserves `pages` consecutive IO pages.
+    mutating func reserve(pages: Int) throws(DMAError) -> Iova {
+        let order = UnitAllocator.order(pages)
+        if let place = space.allocate(order: order) {
+            return Iova(rawValue: (Self.firstPage + UInt64(place)) << frameShift)
+        }
+        // What waits for its invalidation is free in all but that.
+        flush()
+        guard let place = space.allocate(order: order) else {
+            throw .noIova(pages: pages, largest: space.largestOrder.map { 1 << $0 } ?? 0)
+        }
+        return Iova(rawValue: (Self.firstPage + UInt64(place)) << frameShift)
+    }
+
+    /// Gives a reservation back that nothing is linked into.
+    @discardableResult
+    func free(_ iova: Iova, pages: Int) -> Bool {
+        space.release(Int(iova.page &- Self.firstPage), order: UnitAllocator.order(pages))
+    }
+
+    /// Links `pages` frames from `frame` on at `iova`, inside a reservation. Large pages are used where both are aligned. Where
+    /// anything is linked already, nothing happens (`alreadyLinked`).
+    @inline(__always)
+    mutating func link(_ iova: Iova, to frame: BusFrame, pages: Int, _ permissions: FramePermissions) throws(DMAError) {
+        let page = iova.page
+        guard page < tables.limit, UInt64(pages) <= tables.limit &- page, frame.rawValue < frameNumberLimit else {
+            throw .noIova(pages: pages, largest: 0)
+        }
+        let word = EntryWord.make(EntryWord.local, frame.rawValue, permissions)
+        if pages == 1 {
+            switch tables.storeInPlace(page, word) {
+            case .done:
+                statistics.maps &+= 1
+                return
+            case .occupied: throw .alreadyLinked(iova)
+            case .needsTable: break
+            }
+        }
+        try linkRange(iova, word, pages)
+    }
+
+    private mutating func linkRange(_ iova: Iova, _ word: UInt64, _ pages: Int) throws(DMAError) {
+        let (page, count) = (iova.page, UInt64(pages))
+        if let taken = tables.firstPresent(page, count) { throw .alreadyLinked(Iova(rawValue: taken << frameShift)) }
+        do throws(RadixFull) {
+            try tables.prepareFill(page, count, frame: EntryWord.frame(word))
+        } catch { throw .tableMemory }
+        tables.fill(page, count, word)
+        statistics.maps &+= 1
+    }
+
+    /// Unlinks the pages; the device still reaches them through the IOTLB until `invalidate`. A part of a large page splits it,
+    /// which may need memory.
+    @inline(__always)
+    mutating func unlink(_ iova: Iova, pages: Int) throws(DMAError) {
+        if pages != 1 || !tables.clearInPlace(iova.page) { try unlinkRange(iova, pages) }
+        statistics.unmaps &+= 1
+    }
+
+    private mutating func unlinkRange(_ iova: Iova, _ pages: Int) throws(DMAError) {
+        do throws(RadixFull) { try tables.prepareCut(iova.page, UInt64(pages)) } catch { throw .tableMemory }
+        tables.clear(iova.page, UInt64(pages))
+    }
+
+    /// Makes the IOTLB forget these pages.
+    mutating func invalidate(_ iova: Iova, pages: Int) {
+        tlb.invalidate(iova.page, count: pages)
+        statistics.invalidations &+= 1
+    }
+
+    /// Unlinks a whole reservation and gives it back, in strict mode now, else with its batch.
+    @inline(__always)
+    mutating func release(_ iova: Iova, pages: Int) throws(DMAError) {
+        try unlink(iova, pages: pages)
+        switch mode {
+        case .strict:
+            invalidate(iova, pages: pages)
+            free(iova, pages: pages)
+        case .deferred:
+            let count = staleCount
+            unsafe stale[count] = Stale(page: iova.page, count: pages)
+            staleCount = count &+ 1
+            if count &+ 1 >= batchLimit { flush() }
+        }
+    }
+
+    /// Closes the window: the IOTLB forgets everything, and what waited for that may be used again.
+    mutating func flush() {
+        let count = staleCount
+        if count == 0 { return }
+        tlb.invalidateAll()
+        statistics.invalidations &+= 1
+        staleCount = 0
+        for index in 0..<count {
+            let range = unsafe stale[index]
+            free(Iova(rawValue: range.page << frameShift), pages: range.count)
+        }
+    }
+
+    /// Ranges that are unmapped and that the device may still reach.
+    var staleMappings: [(iova: Iova, pages: Int)] {
+        unsafe (0..<staleCount).map { index in
+            let range = unsafe stale[index]
+            return (Iova(rawValue: range.page << frameShift), range.count)
+        }
+    }
+
+    /// Hands the recorded faults out and makes room for new ones; the count stays.
+    mutating func takeFaults() -> [IOFault] { faults.take() }
+
+    /// What is at an IO address by the page tables, whatever the IOTLB remembers.
+    func lookup(_ iova: Iova) -> (frame: BusFrame, permissions: FramePermissions, isDirty: Bool)? {
+        let word = tables.load(iova.page).word
+        guard EntryWord.hasFrame(word) else { return nil }
+        return (BusFrame(rawValue: EntryWord.frame(word)), EntryWord.permissions(word), word & Self.dirtyBit != 0)
+    }
+
+    /// Reads which of the pages the device has written, and starts over.
+    mutating func takeDirty(_ iova: Iova, pages: Int) -> [Bool] {
+        let result = (0..<UInt64(pages)).map { tables.load(iova.page + $0).word & Self.dirtyBit != 0 }
+        tables.rewrite(iova.page, UInt64(pages)) { $0 & ~Self.dirtyBit }
+        // What is remembered as dirty would not be marked again.
+        tlb.invalidate(iova.page, count: pages)
+        return result
+    }
+
+    /// Memory of the page tables, bytes.
+    var tableByteCount: Int { tables.tableCount * 4096 }
+    /// IO pages that could be reserved, those that wait for an invalidation not among them.
+    var freePages: Int { space.freeUnits }
+
+    // MARK: The device's side
+
+    /// The frame behind an IO page for one access; nil, and a fault recorded, if it is refused.
+    @inline(__always)
+    mutating func translate(_ iova: Iova, writes: Bool) -> BusFrame? {
+        let page = iova.page
+        let needed: FramePermissions = writes ? .write : .read
+        let marks = unsafe writes && tracksDirty
+        if let word = tlb.find(page), !marks || word & Self.dirtyBit != 0 {
+            statistics.hits &+= 1
+            guard EntryWord.permissions(word).contains(needed) else { return refuse(iova, writes) }
+            return BusFrame(rawValue: EntryWord.frame(word))
+        }
+        return walk(iova, needed, marks)
+    }
+
+    @inline(__always)
+    private mutating func walk(_ iova: Iova, _ needed: FramePermissions, _ marks: Bool) -> BusFrame? {
+        statistics.misses &+= 1
+        var word = tables.load(iova.page).word
+        guard EntryWord.hasFrame(word) else {
+            record(iova, .notMapped)
+            return nil
+        }
+        guard EntryWord.permissions(word).contains(needed) else { return refuse(iova, needed == .write) }
+        if marks && word & Self.dirtyBit == 0 {
+            word |= Self.dirtyBit
+            // A large page is dirty as a whole.
+            tables.rewrite(iova.page, 1) { $0 | Self.dirtyBit }
+        }
+        tlb.insert(iova.page, word)
+        return BusFrame(rawValue: EntryWord.frame(word))
+    }
+
+    private mutating func refuse(_ iova: Iova, _ writes: Bool) -> BusFrame? {
+        record(iova, writes ? .writeDenied : .readDenied)
+        return nil
+    }
+
+    private mutating func record(_ iova: Iova, _ cause: IOFault.Cause) {
+        faults.record(IOFault(device: device, iova: iova, cause: cause))
+    }
+
+    /// The frame is mapped, but no memory is there any more.
+    mutating func noMemory(at iova: Iova) { record(iova, .noMemory) }
+
+}

@@ -1,0 +1,27 @@
+#!/bin/bash
+# The network's checks in full, on real taps (as root): `run.sh PATH-OF-CAUSEWAY`. Run by `make test-network`; some minutes.
+set -euo pipefail
+causeway=$1
+here=$(cd "$(dirname "$0")" && pwd)
+export CHECK_SIZE=full
+if [ "$(id -u)" -ne 0 ]; then echo "test-network: taps and namespaces need root" >&2; exit 1; fi
+
+pair() { # OPTIONS… -- CHECKS…
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    echo "== ${options[*]}"
+    timeout --kill-after=10 900 "$causeway" pair --quiet "${options[@]}" -- "$here/checks.sh" "$@"
+}
+
+mac=mac=00:16:3e:0a:0b:0c
+pair --vif $mac -- all
+pair --vif $mac,mtu=9000 -- all
+for option in --no-sg --no-gso4 --no-gso6 --no-csum4 --no-csum6 --no-grant-mapping "--no-control-ring --no-split" "--vif-queues 4" \
+    "--vif-polling sleep" "--vif-polling adaptive:50"; do
+    # shellcheck disable=SC2086 # options are words
+    CHECK_SIZE=short pair --vif $mac $option -- sizes flood streams file offloads
+done
+left=$(ip netns list | grep '^causeway-' || true)
+[ -z "$left" ] || { echo "test-network: namespaces left: $left" >&2; exit 1; }
+echo "test-network: all passed"
