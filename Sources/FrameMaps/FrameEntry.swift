@@ -3,10 +3,15 @@
 
 /// What may be done with a page.
 public struct FramePermissions: OptionSet, Hashable, Sendable, CustomStringConvertible {
+    /// The bits: 1 read, 2 write.
     public let rawValue: UInt8
+    /// Takes any bits.
     @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// May be read.
     @inlinable public static var read: FramePermissions { FramePermissions(rawValue: 1) }
+    /// May be written.
     @inlinable public static var write: FramePermissions { FramePermissions(rawValue: 2) }
+    /// Both.
     @inlinable public static var readWrite: FramePermissions { FramePermissions(rawValue: 3) }
     /// `rw`, `r-`, `-w` or `--`.
     public var description: String { (contains(.read) ? "r" : "-") + (contains(.write) ? "w" : "-") }
@@ -43,6 +48,7 @@ public struct Translation: Hashable, Sendable, CustomStringConvertible {
     /// How many pages from here on are contiguous on the bus with the same permissions and of the same kind; at least 1, and no more than
     /// asked for. It is a lower bound: what is beyond the pages asked for is not looked at.
     public var pageCount: UInt64
+    /// What may be done with it.
     public var permissions: FramePermissions
 
     /// An answer, as look-ups make it.
@@ -64,6 +70,7 @@ public struct Translation: Hashable, Sendable, CustomStringConvertible {
 
 /// Which pfn a bus frame belongs to.
 public struct ReverseTranslation: Hashable, Sendable {
+    /// The page.
     public var pfn: Pfn
     /// Whether the page is another domain's.
     public var isForeign: Bool

@@ -4,8 +4,11 @@
 public struct FrameMapAudit: Hashable, Sendable {
     /// Pages by what stands there.
     public var local: UInt64 = 0
+    /// Identity entries.
     public var identity: UInt64 = 0
+    /// Other domains' frames.
     public var foreign: UInt64 = 0
+    /// Pages given back to the hypervisor.
     public var ballooned: UInt64 = 0
     /// Runs that are contiguous on the bus.
     public var runs: UInt64 = 0

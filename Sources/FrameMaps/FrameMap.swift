@@ -20,6 +20,7 @@ public enum MemoryModel: String, Sendable, CaseIterable {
 public final class FrameMap: Sendable, CustomStringConvertible {
     /// Whose memory it is (Xen's domid).
     public let owner: UInt16
+    /// How page numbers become frames.
     public let model: MemoryModel
     /// One past the largest pfn.
     @inlinable public var pfnLimit: UInt64 { forward.limit }

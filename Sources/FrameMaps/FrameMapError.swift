@@ -19,6 +19,7 @@ public enum FrameMapError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The map's tables would need more memory than they may have; pages of 4 KiB.
     case tableMemory(limit: Int)
 
+    /// One line.
     public var description: String {
         switch self {
         case .pfnOutOfRange(let pfn, let limit): "\(pfn) is beyond the domain's \(limit) frames"

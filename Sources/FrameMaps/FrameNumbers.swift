@@ -31,32 +31,44 @@ extension FrameNumber {
 
 /// A frame as a domain numbers its memory (pseudo-physical).
 public struct Pfn: FrameNumber {
+    /// The number; a byte address shifted by 12.
     public let rawValue: UInt64
+    /// Takes any number.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// What it is printed with.
     public static var prefix: String { "p" }
 }
 
 /// A frame as a domain names it to the hypervisor: its mfn when it is paravirtual, its pfn when it is auto-translated.
 public struct Gfn: FrameNumber {
+    /// The number; a byte address shifted by 12.
     public let rawValue: UInt64
+    /// Takes any number.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// What it is printed with.
     public static var prefix: String { "g" }
 }
 
 /// A frame of the machine.
 public struct Mfn: FrameNumber {
+    /// The number; a byte address shifted by 12.
     public let rawValue: UInt64
+    /// Takes any number.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// What it is printed with.
     public static var prefix: String { "m" }
 }
 
 /// A frame as devices see it when no IOMMU stands between (Xen's dfn): the mfn where the domain knows it, else its own frame number.
 public struct BusFrame: FrameNumber {
+    /// The number; a byte address shifted by 12.
     public let rawValue: UInt64
+    /// Takes any number.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
     /// A machine frame on a bus without an IOMMU.
     @inlinable public init(_ frame: Mfn) { self.init(rawValue: frame.rawValue) }
     /// An auto-translated domain's frame, which the IOMMU or the hypervisor translates further.
     @inlinable public init(_ frame: Gfn) { self.init(rawValue: frame.rawValue) }
+    /// What it is printed with.
     public static var prefix: String { "b" }
 }

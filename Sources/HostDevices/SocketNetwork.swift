@@ -43,6 +43,7 @@ public final class SocketNetwork: NetworkDevice {
     /// What the driver said last that whoever takes its frames can do; whatever is at the other end is told by nobody, it may ask.
     public var offloads: OffloadSet { taken.withLock { $0 } }
 
+    /// Sets what frames it may be given whole; see `NetworkDevice`.
     public func setOffloads(_ offloads: OffloadSet) throws(Errno) { taken.withLock { $0 = offloads } }
 
     /// All queues share the one socket.
@@ -51,7 +52,9 @@ public final class SocketNetwork: NetworkDevice {
 
 /// A device that takes every frame and always has another one: the load of a benchmark.
 public final class EndlessNetwork: NetworkDevice {
+    /// What it is called in messages.
     public let name: String
+    /// Bytes of payload in a frame.
     public let mtu = 1500
     private let frame: SharedRegion
     private let byteCount: Int
@@ -66,7 +69,9 @@ public final class EndlessNetwork: NetworkDevice {
         frame.write([0x02, 0, 0, 0, 0, 1, 0x88, 0xB5], at: 6)
     }
 
+    /// Sets what frames it may be given whole; see `NetworkDevice`.
     public func setOffloads(_ offloads: OffloadSet) throws(Errno) {}
+    /// Opens one more queue; see `NetworkDevice`.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { NullFrameQueue(bus, frame, byteCount) }
 }
 

@@ -4,10 +4,12 @@ import XenBus
 
 /// `BYTES,MICROSECONDS`, as the `rate` node has it.
 public struct CreditRate: Hashable, Sendable {
+    /// Bytes in each interval.
     public let bytes: UInt64
     /// At least 1.
     public let microseconds: UInt64
 
+    /// Nil if either is 0 or makes no sense.
     public init?(bytes: UInt64, microseconds: UInt64) {
         guard bytes > 0, microseconds > 0, bytes < 1 << 48, microseconds < 1 << 40 else { return nil }
         self.bytes = bytes

@@ -19,6 +19,7 @@ public typealias NetworkOpener = @Sendable (NetworkSettings) throws(NetworkOpenF
 public struct NetworkOpenFailure: Error, Sendable, CustomStringConvertible {
     /// The error number for the error node.
     public let number: Int32
+    /// One line.
     public let description: String
     /// Wraps a line.
     public init(number: Int32, _ description: String) {

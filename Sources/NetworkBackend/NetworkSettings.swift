@@ -6,6 +6,7 @@ import XenWire
 
 /// An interface as the toolstack wants it served.
 public struct NetworkSettings: Equatable, Sendable {
+    /// Whose and which.
     public let device: DeviceID
     /// The frontend's address.
     public var address: MACAddress
@@ -13,6 +14,7 @@ public struct NetworkSettings: Equatable, Sendable {
     public var name: String?
     /// The bridge that it becomes a port of.
     public var bridge: String?
+    /// Bytes of payload in a frame.
     public var mtu: Int
     /// Bytes that the frontend may send in a period, and the period in microseconds (`rate`).
     public var rate: CreditRate?

@@ -47,16 +47,23 @@ public enum NetworkFrontendError: Error, Hashable, Sendable, CustomStringConvert
 public struct FrontendQueueStatistics: Sendable, Equatable {
     /// Frames given to the backend, and those of them that it answered with anything but okay.
     public var transmitted: UInt64 = 0
+    /// Their bytes.
     public var transmittedBytes: UInt64 = 0
+    /// Frames that the backend answered with an error.
     public var transmitErrors: UInt64 = 0
     /// Frames of the device's that the backend cannot take.
     public var transmitDropped: UInt64 = 0
     /// Frames from the backend that the device took, and those that it did not or that made no sense.
     public var received: UInt64 = 0
+    /// Their bytes.
     public var receivedBytes: UInt64 = 0
+    /// Frames thrown away.
     public var receiveDropped: UInt64 = 0
+    /// Notifications sent to the other side.
     public var notificationsSent: UInt64 = 0
+    /// Notifications taken from the other side.
     public var notificationsTaken: UInt64 = 0
 
+    /// Nothing yet.
     public init() {}
 }

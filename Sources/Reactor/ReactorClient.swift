@@ -24,6 +24,7 @@ public protocol ReactorClient: AnyObject {
 }
 
 extension ReactorClient {
+    /// Nothing to do.
     public func prepareToSpin() {}
 }
 

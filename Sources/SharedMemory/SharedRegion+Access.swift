@@ -39,6 +39,8 @@ extension SharedRegion {
         check(offset, count)
         precondition(count <= MemoryLayout<T>.size)
         unsafe withUnsafeBytes(of: value) { bytes in
+            // A value's bytes always have an address.
+            // swift-format-ignore: NeverForceUnwrap
             unsafe (base + offset).copyMemory(from: bytes.baseAddress!, byteCount: count)
         }
     }
@@ -49,6 +51,8 @@ extension SharedRegion {
         check(offset, count)
         precondition(count <= MemoryLayout<T>.size)
         unsafe withUnsafeMutableBytes(of: &value) { bytes in
+            // A value's bytes always have an address.
+            // swift-format-ignore: NeverForceUnwrap
             unsafe (base + offset).copyMemory(from: bytes.baseAddress!, byteCount: count)
         }
     }
