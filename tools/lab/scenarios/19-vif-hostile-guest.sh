@@ -7,7 +7,7 @@ serve 8
 net_guest u1 2
 image=driver memory=512 modules=xen-evtchn,xen-gntdev,xen-gntalloc more="vif=['mac=00:16:3e:09:00:66,bridge=br0']" guest_create evil
 # Somebody must ask for addresses, so that there are frames for pages that cannot be written.
-(while :; do arping -q -c 1 -w 1 -I br0 10.9.0.99; done) >/dev/null 2>&1 &
+(while :; do arping -q -c 1 -w 1 -I br0 10.9.0.99 || sleep 0.2; done) >/dev/null 2>&1 &
 asker=$!
 guest_start u1 "touch /tmp/on; (while [ -e /tmp/on ]; do ping -c 1 -W 5 $bridge >/dev/null && echo answered || echo lost; done) >/tmp/pings 2>&1 & for i in 1 2 3 4 5 6; do wget -q -O - http://$bridge:8080/file | md5sum | cut -d' ' -f1; done"
 fds() { ls /proc/$(backend_pid)/fd | wc -l; }
