@@ -29,13 +29,8 @@ final class RingRig {
     init(directory: PairDirectory, features: VifFeatures) throws(Failure) {
         self.directory = directory
         self.features = features
-        let host = try ChildProcess.startRole(["host"], in: directory.run)
+        let host = try ChildProcess.startHost(in: directory.run)
         do throws(Failure) {
-            let end = ContinuousClock.now + .seconds(10)
-            while !UnixSocket.accepts(at: directory.run.storeSocket) {
-                guard ContinuousClock.now < end else { throw Failure("bench: the host does not start") }
-                usleep(2000)
-            }
             backend = try ChildProcess.startRole(["backend", "--memory-vifs"] + features.arguments, in: directory.run)
             store = try directory.run.connectStore()
         } catch {
