@@ -21,7 +21,7 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     /// A pool of at most `byteCount` bytes, none of which are there yet.
     public init(name: String, byteCount: Int) {
         self.name = name
-        maximum = max(4096, (byteCount + 4095) & ~4095)
+        maximum = max(4096, min(byteCount, Int.max - 4095) + 4095 & ~4095)
     }
 
     /// Slots that there are in all areas.

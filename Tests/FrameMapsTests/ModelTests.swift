@@ -33,7 +33,7 @@ struct ModelTests {
         let own: UInt64 = memory == .p2m ? 0 : 900
         // Tables in the window, outside it, and some of each.
         let window: UInt64 = [0, 1024, 1 << 30][Int(seed % 3)]
-        let map = FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own, windowLimit: window)
+        let map = try FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own, windowLimit: window)
         var model = Model(
             places: (0..<limit).map { $0 < own ? .page($0, .readWrite, foreign: false, identity: false) : .nothing },
             own: own)

@@ -6,8 +6,8 @@ import FrameMaps
 
 enum Lookups {
     static func run(_ count: Int, _ name: String, _ target: Double) throws -> [Row] {
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 24, frameLimit: 1 << 24)
-        let domain = IommuDomain(device: "bench", mode: .strict)
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 24, frameLimit: 1 << 24)
+        let domain = try IommuDomain(device: "bench", mode: .strict)
         var random = Xorshift()
         var shuffled = (0..<UInt64(count)).map { $0 }
         shuffled.shuffle(using: &random)
