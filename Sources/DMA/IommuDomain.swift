@@ -113,11 +113,13 @@ public final class IommuDomain: CustomStringConvertible {
     @inlinable @inline(__always)
     public func lookup(_ iova: Iova) -> (frame: BusFrame, permissions: FramePermissions, isDirty: Bool)? {
         let word = tables.word(iova.page)
-        if word == 0 { return lookupLarge(iova) }
-        return (BusFrame(rawValue: EntryWord.frame(word)), EntryWord.permissions(word), word & 1 << 5 != 0)
+        if _fastPath(word != 0) {
+            return (BusFrame(rawValue: EntryWord.frame(word)), EntryWord.permissions(word), word & 1 << 5 != 0)
+        }
+        return lookupLarge(iova)
     }
 
-    @usableFromInline
+    @usableFromInline @inline(never)
     func lookupLarge(_ iova: Iova) -> (frame: BusFrame, permissions: FramePermissions, isDirty: Bool)? {
         unsafe core.pointee.lookup(iova)
     }

@@ -1,7 +1,7 @@
 // Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64
 // children to a node instead of two: each node is one word of free bits, so that a million units have four levels and the worst
 // case, the request that must fail included, is a few dozen instructions. Free space is exact: the few single units that were freed
-// last wait on a stack, counted as free, and join the others before a larger request fails. The same calls give the same places.
+// last wait on a stack, counted as free, and join the others when a larger request needs them. The same calls give the same places.
 //
 // A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit
 // of its parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
@@ -25,10 +25,10 @@ struct UnitAllocator: ~Copyable {
     private struct Hot {
         var freeUnits = 0
         /// Single units freed last.
-        var stack: InlineArray<16, UInt32> = InlineArray(repeating: 0)
+        var stack: InlineArray<32, UInt32> = InlineArray(repeating: 0)
         var depth = 0
     }
-    private static let stackLimit = 16
+    private static let stackLimit = 32
     private static let none = UInt32.max
     /// Five levels of 64: 2^30 units, 4 TiB of pages.
     private static let deepest = 5
@@ -131,7 +131,7 @@ struct UnitAllocator: ~Copyable {
         let level = order / 6
         guard level < levelCount else { return nil }
         var place = take(level, order - level * 6)
-        if place == nil, unsafe hot.pointee.depth > 0 {
+        if place == nil, stackHelps(order) {
             unstack()
             place = take(level, order - level * 6)
         }
@@ -178,6 +178,17 @@ struct UnitAllocator: ~Copyable {
         if order < 6 { return unsafe stacked[start >> 6] & (Self.ones(order) << UInt64(start & 63)) != 0 }
         for index in unsafe 0..<hot.pointee.depth where unsafe Int(hot.pointee.stack[index]) >> order == start >> order {
             return true
+        }
+        return false
+    }
+
+    /// Whether the units on the stack make room for a request that the others have none for: an aligned run within a word, or a whole word and so,
+    /// perhaps, more. Only looked at: the request that fails costs little, and the units stay at hand.
+    private func stackHelps(_ order: Int) -> Bool {
+        for index in unsafe 0..<hot.pointee.depth {
+            let word = unsafe Int(hot.pointee.stack[index]) >> 6
+            let bits = unsafe levels[0].words[word] | stacked[word]
+            if order < 6 ? Self.aligned(bits, order) != 0 : bits == .max { return true }
         }
         return false
     }

@@ -18,6 +18,7 @@
 //
 // A table whose last word goes stays for a while, listed as idle: a page mapped and unmapped again and again makes no tables.
 
+import CLinux
 import Glibc
 import Synchronization
 
@@ -116,6 +117,18 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     @inlinable @inline(__always)
     static func table(_ word: UInt64) -> Slots {
         unsafe UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: word & addressMask)).unsafelyUnwrapped
+    }
+
+    /// The word of a single page at `index`; 0: ask `load`, it may be in a large page or beyond the window.
+    @inlinable @inline(__always)
+    package func word(_ index: UInt64) -> UInt64 {
+        index < window ? unsafe flat[Int(truncatingIfNeeded: index)].load(ordering: .acquiring) : 0
+    }
+
+    /// Asks for the memory of `word(index)`; waits for nothing, and no index is wrong.
+    @inlinable @inline(__always)
+    package func prefetch(_ index: UInt64) {
+        if index < window { unsafe causeway_prefetch(flat + Int(truncatingIfNeeded: index)) }
     }
 
     /// The word at `index`. Any thread; no lock.
