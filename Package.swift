@@ -56,7 +56,7 @@ let package = Package(
         .target(name: "CLinux"),
         .target(
             name: "CXenControl",
-            linkerSettings: ["xenctrl", "xenforeignmemory", "xentoollog"].map { .linkedLibrary($0) }),
+            linkerSettings: ["xencall", "xenforeignmemory", "xentoollog"].map { .linkedLibrary($0) }),
 
         // From the bottom up.
         room("LinuxSystem", ["CLinux"]),
@@ -96,7 +96,8 @@ let package = Package(
             name: "causeway",
             dependencies: [
                 "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "FrameTrace",
-                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "Packets", "FrameMaps", "FrameMapReaders", "LiveDomains",
+                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "HostIommu", "Packets", "FrameMaps", "FrameMapReaders",
+                "LiveDomains",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

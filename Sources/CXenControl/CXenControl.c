@@ -7,14 +7,22 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <xenctrl.h>
+// The toolstack's part of the public headers.
+#define __XEN_TOOLS__ 1
+#include <xen/xen.h>
+#include <xen/domctl.h>
+#include <xen/memory.h>
+
+#include <xencall.h>
 #include <xenforeignmemory.h>
 #include <xentoollog.h>
 
 struct cxc {
     xentoollog_logger *logger;
-    xc_interface *control;
+    xencall_handle *calls;
     xenforeignmemory_handle *memory;
+    // Memory that the hypervisor may write during a call.
+    struct xen_domctl *request;
 };
 
 int cxc_open(struct cxc **connection)
@@ -28,8 +36,10 @@ int cxc_open(struct cxc **connection)
     // The libraries would print what the caller reports.
     made->logger = (xentoollog_logger *)xtl_createlogger_stdiostream(stderr, XTL_CRITICAL, 0);
     if (made->logger)
-        made->control = xc_interface_open(made->logger, made->logger, 0);
-    if (made->control)
+        made->calls = xencall_open(made->logger, 0);
+    if (made->calls)
+        made->request = xencall_alloc_buffer(made->calls, sizeof *made->request);
+    if (made->request)
         made->memory = xenforeignmemory_open(made->logger, 0);
     if (!made->memory) {
         int error = errno ? errno : ENXIO;
@@ -44,26 +54,50 @@ void cxc_close(struct cxc *connection)
 {
     if (connection->memory)
         xenforeignmemory_close(connection->memory);
-    if (connection->control)
-        xc_interface_close(connection->control);
+    if (connection->request)
+        xencall_free_buffer(connection->calls, connection->request);
+    if (connection->calls)
+        xencall_close(connection->calls);
     if (connection->logger)
         xtl_logger_destroy(connection->logger);
     free(connection);
 }
 
+uint32_t cxc_interface_version(void)
+{
+    return XEN_DOMCTL_INTERFACE_VERSION;
+}
+
+// A request of the toolstack's about one domain. Its answer is in connection->request.
+static int control(struct cxc *connection, uint32_t command, uint32_t id)
+{
+    memset(connection->request, 0, sizeof *connection->request);
+    connection->request->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+    connection->request->cmd = command;
+    connection->request->domain = id;
+    if (xencall1(connection->calls, __HYPERVISOR_domctl, (uintptr_t)connection->request) >= 0)
+        return 0;
+    // EACCES means one thing only: the hypervisor's requests have another version.
+    return errno == EACCES ? -EPROTONOSUPPORT : -errno;
+}
+
 int cxc_domain(struct cxc *connection, uint32_t id, struct cxc_domain *domain)
 {
-    xc_domaininfo_t info;
-    int found = xc_domain_getinfolist(connection->control, id, 1, &info);
-    if (found < 0)
-        return -errno;
-    // The list begins with the first domain from `id` on.
-    if (found == 0 || info.domain != id)
+    int result = control(connection, XEN_DOMCTL_getdomaininfo, id);
+    if (result != 0)
+        return result;
+    struct xen_domctl_getdomaininfo info = connection->request->u.getdomaininfo;
+    // The answer is the first domain from `id` on.
+    if (info.domain != id)
         return -ESRCH;
     unsigned width = sizeof(long);
     bool translated = info.flags & XEN_DOMINF_hvm_guest;
-    if (!translated && xc_domain_get_guest_width(connection->control, id, &width) != 0)
-        return -errno;
+    if (!translated) {
+        result = control(connection, XEN_DOMCTL_get_address_size, id);
+        if (result != 0)
+            return result;
+        width = connection->request->u.address_size.size / 8;
+    }
     *domain = (struct cxc_domain){
         .id = id,
         .is_auto_translated = translated,
@@ -78,18 +112,18 @@ int cxc_domain(struct cxc *connection, uint32_t id, struct cxc_domain *domain)
 
 int cxc_pause(struct cxc *connection, uint32_t id)
 {
-    return xc_domain_pause(connection->control, id) == 0 ? 0 : -errno;
+    return control(connection, XEN_DOMCTL_pausedomain, id);
 }
 
 int cxc_unpause(struct cxc *connection, uint32_t id)
 {
-    return xc_domain_unpause(connection->control, id) == 0 ? 0 : -errno;
+    return control(connection, XEN_DOMCTL_unpausedomain, id);
 }
 
 int cxc_maximum_frame(struct cxc *connection, uint64_t *frame)
 {
-    unsigned long most;
-    if (xc_maximum_ram_page(connection->control, &most) != 0)
+    long most = xencall2L(connection->calls, __HYPERVISOR_memory_op, XENMEM_maximum_ram_page, 0);
+    if (most < 0)
         return -errno;
     *frame = most;
     return 0;
@@ -122,14 +156,29 @@ int cxc_copy_frames(struct cxc *connection, uint32_t id, const uint64_t *frames,
 
 int cxc_machine_table(struct cxc *connection, uint64_t *extents, size_t *count)
 {
-    xen_pfn_t *list = calloc(*count ? *count : 1, sizeof *list);
-    if (!list)
-        return -ENOMEM;
-    // The library does not say how many Xen filled in; the rest stay 0, which is a hole.
-    int result = xc_machphys_mfn_list(connection->control, *count, list) == 0 ? 0 : -errno;
-    for (size_t index = 0; result == 0 && index < *count; index++)
-        extents[index] = list[index];
-    free(list);
+    size_t wanted = *count;
+    xen_pfn_t *list = xencall_alloc_buffer(connection->calls, (wanted ? wanted : 1) * sizeof *list);
+    struct xen_machphys_mfn_list *request = xencall_alloc_buffer(connection->calls, sizeof *request);
+    int result = -ENOMEM;
+    if (list && request) {
+        memset(request, 0, sizeof *request);
+        request->max_extents = wanted;
+        set_xen_guest_handle(request->extent_start, list);
+        result = 0;
+        if (xencall2L(connection->calls, __HYPERVISOR_memory_op, XENMEM_machphys_mfn_list, (uintptr_t)request) < 0)
+            result = -errno;
+    }
+    if (result == 0) {
+        // What Xen did not fill in is a hole.
+        for (size_t index = 0; index < wanted; index++)
+            extents[index] = index < request->nr_extents ? list[index] : 0;
+        if (request->nr_extents < wanted)
+            *count = request->nr_extents;
+    }
+    if (request)
+        xencall_free_buffer(connection->calls, request);
+    if (list)
+        xencall_free_buffer(connection->calls, list);
     return result;
 }
 

@@ -4,12 +4,15 @@
 import CXenControl
 import FrameMapReaders
 import FrameMaps
+import Glibc
 import LinuxSystem
 
 /// Why a running domain cannot be read.
 public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible {
     /// This host has no Xen, or this process may not ask it.
     case noXen(Errno)
+    /// This Xen's requests for toolstacks have another version than this program was built with.
+    case otherXen(built: UInt32)
     case noDomain(UInt32)
     /// Its machine frames are Xen's own business.
     case autoTranslated(UInt32)
@@ -21,6 +24,8 @@ public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible 
         switch self {
         case .noXen(let error) where error.rawValue == 6: "no Xen on this host (there is no /dev/xen/privcmd)"
         case .noXen(let error): "Xen cannot be reached: \(error) (domain 0's root can)"
+        case .otherXen(let version):
+            "this Xen's control interface is not version 0x\(String(version, radix: 16)), which causeway was built with (0x15 is Xen 4.17's)"
         case .noDomain(let id): "no domain \(id)"
         case .autoTranslated(let id):
             "domain \(id) is auto-translated (HVM or PVH): its machine frames are known to Xen alone; take a dump with xl dump-core"
@@ -59,6 +64,7 @@ public final class XenControl {
     deinit { unsafe cxc_close(connection) }
 
     private func check(_ result: Int32, _ what: String) throws(LiveDomainError) {
+        if result == -EPROTONOSUPPORT { throw .otherXen(built: cxc_interface_version()) }
         if result != 0 { throw .failed(what, Errno(-result)) }
     }
 
@@ -66,7 +72,7 @@ public final class XenControl {
     public func facts(of id: UInt16) throws(LiveDomainError) -> LiveDomainFacts {
         var domain = cxc_domain()
         let result = unsafe cxc_domain(connection, UInt32(id), &domain)
-        if result == -3 || domain.is_dying { throw .noDomain(UInt32(id)) }
+        if result == -ESRCH || domain.is_dying { throw .noDomain(UInt32(id)) }
         try check(result, "asking Xen about domain \(id)")
         return LiveDomainFacts(
             id: id, isAutoTranslated: domain.is_auto_translated, isPaused: domain.is_paused, pages: domain.pages,

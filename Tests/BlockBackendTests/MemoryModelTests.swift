@@ -73,4 +73,30 @@ struct MemoryModelTests {
         dma.frameError = 1
         #expect(try verify(dma, persistent: true).wrong > 0)
     }
+
+    /// PM22: a device that faults at every access costs a count and a line a second in the log, the first fault among its words; and it is
+    /// this device alone.
+    @Test func PM22_aFaultStormIsALineASecond() throws {
+        var options = BlockBackendOptions()
+        options.dma = DMAOptions(model: .p2m, iommu: .strict)
+        // Every frame leads to where there is no memory.
+        options.dma.frameError = 1 << 30
+        let pair = try BlockPair(backendOptions: options)
+        let frontend = try pair.connect()
+        var queue = try frontend.takeQueue(0)
+        let (begun, limit) = (ContinuousClock.now, Duration.milliseconds(2500))
+        var refused = 0
+        while begun.duration(to: .now) < limit {
+            if try queue.perform(.write, sector: 0, bufferOffset: 0, byteCount: 65536) != .okay { refused += 1 }
+        }
+        let seconds = Int(begun.duration(to: .now).components.seconds)
+        // The last requests' may not be in the status yet.
+        let faults = pair.backend.service.status.first?.queues.first?.dmaFaults ?? 0
+        frontend.close()
+        pair.backend.stop()
+        let lines = pair.backend.log.filter { $0.contains("accesses refused by the IOMMU") }
+        #expect(refused > 100 && faults + 8 >= UInt64(refused), "\(refused) requests, \(faults) faults")
+        #expect((2...seconds + 2).contains(lines.count), "\(lines)")
+        #expect(lines.first?.contains("no memory behind the frame") == true, "\(lines)")
+    }
 }

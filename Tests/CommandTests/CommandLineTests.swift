@@ -26,6 +26,27 @@ extension EndToEnd {
             #expect(lines.dropFirst().allSatisfy { $0.hasPrefix("nbd+unix:///?socket=") })
         }
 
+        @Test("starts beside any Xen: none of its libraries is one that changes its name with each release") func libraries() throws
+        {
+            let scratch = try Scratch()
+            let dynamic = try RunningProcess.run(["readelf", "-d", Tools.causeway], in: scratch)
+            let names = dynamic.output.matches(of: /NEEDED.*\[(libxen[^\]]*)\]/).map { String($0.1) }
+            #expect(names.count > 2 && names.allSatisfy { $0.hasSuffix(".so.1") }, "\(names)")
+        }
+
+        @Test("the DMA back ends by name, and why one is not here") func backEnds() throws {
+            let scratch = try Scratch()
+            let list = try RunningProcess.run([Tools.causeway, "dma-backends"], in: scratch)
+            let rows = list.output.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+            let names = ["NAME", "direct", "identity", "vp", "iommu", "vfio-type1", "iommufd"]
+            #expect(list.status == 0 && rows.map { $0[0] } == names, "\(list)")
+            #expect(rows.dropFirst().prefix(4).allSatisfy { $0.last == "yes" })
+            for (row, node) in zip(rows.suffix(2), ["/dev/vfio/vfio", "/dev/iommu"])
+            where !FileManager.default.fileExists(atPath: node) {
+                #expect(row.joined(separator: " ").contains("no: \(node): No such file"), "\(row)")
+            }
+        }
+
         @Test("a bad command line: status 2; a bad specification shows the place")
         func usage() throws {
             let scratch = try Scratch()

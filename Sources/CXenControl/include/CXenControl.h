@@ -1,6 +1,7 @@
-// The few calls of libxenctrl and libxenforeignmemory that reading a domain's p2m needs. A room of its own: xenctrl.h is an interface of the
-// toolstack that changes with each release, and its headers want other settings than the public ones in CXen. Every call that can fail
-// answers 0 or a negative errno.
+// The few requests of the toolstack's that reading a domain's p2m needs, made directly: libxenctrl, which makes them for others, has another name with
+// each release of Xen, and a program linked to it would not start beside another one. libxencall and libxenforeignmemory are stable. A room
+// of its own: the requests' headers want other settings than the public ones in CXen. Every call that can fail answers 0 or a
+// negative errno; -EPROTONOSUPPORT: the hypervisor's requests have another version than `cxc_interface_version`.
 #ifndef CAUSEWAY_CXENCONTROL_H
 #define CAUSEWAY_CXENCONTROL_H
 
@@ -22,6 +23,9 @@ struct cxc_domain {
     // Bytes in a word of the guest: 4 or 8.
     uint32_t guest_width;
 };
+
+// The version of the toolstack's requests that this was built with: 0x15 is Xen 4.17's.
+uint32_t cxc_interface_version(void);
 
 int cxc_open(struct cxc **connection);
 void cxc_close(struct cxc *connection);

@@ -11,9 +11,9 @@ struct MemoryOptions: ParsableArguments {
     /// The memory models by their names.
     enum Model: String, ExpressibleByArgument { case p2m, identity, vp }
 
-    @Option(help: "How the backend's frame map works: p2m (scattered machine frames), identity or vp.")
+    @Option(help: "How the backend's frame map works: p2m (scattered machine frames; the DMA back end `direct`), identity or vp.")
     var memoryModel: Model = .vp
-    @Option(help: "The software IOMMU before the disk: off, strict or deferred.") var iommu: Iommu = .off
+    @Option(help: "The software IOMMU before the disk (the DMA back end `iommu`): off, strict or deferred.") var iommu: Iommu = .off
     @Option(help: "Bits of address that the disk has; what lies beyond is bounced.") var dmaMask: UInt8?
     @Option(help: "Bits of the boundary that no segment crosses.") var dmaBoundary: UInt8?
     @Option(help: "The most that a disk's bounce pool may grow to, in bytes or with K, M or G.") var bouncePool: ByteSize?

@@ -1,0 +1,55 @@
+#!/bin/sh
+# Installs everything below a scratch directory and uses it from there as somebody would who has only that: the C example by pkg-config, the Python
+# example, the command, its manual page. `tools/install-check.sh`; run by `make verify-install`.
+set -eu
+cd "$(dirname "$0")/.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+root=$scratch/root
+ok() { echo "ok    $*"; }
+
+${MAKE:-make} -s install DESTDIR="$root" >"$scratch/install.log" 2>&1 || { tail -20 "$scratch/install.log"; exit 1; }
+lib=$root/usr/local/lib
+
+# The prefix in the .pc file is /usr/local; pkg-config puts the scratch directory before what it finds there.
+flags=$(PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_LIBDIR=$lib/pkgconfig pkg-config --cflags --libs causeway-translation)
+# shellcheck disable=SC2086 # words on purpose
+cc -std=c11 -Wall -Wextra -Werror -o "$scratch/example" Examples/translation/translation.c $flags
+LD_LIBRARY_PATH=$lib "$scratch/example" >"$scratch/c.out"
+grep -q '^0x104123 is frame 0x2a004 + 0x123, 12 pages in a row, rw$' "$scratch/c.out"
+ok "the C example, by pkg-config: $flags" | sed "s|$scratch|…|g"
+
+LD_LIBRARY_PATH=$lib python3 Examples/translation/translation.py >"$scratch/python.out"
+grep -q '^frame 0x2a004 is pfn 0x104$' "$scratch/python.out"
+ok "the Python example"
+
+# A program that uses the library needs no Swift, and sees nothing but the header's functions.
+if readelf -d "$lib/libcauseway-translation.so.1" | grep -q 'NEEDED.*libswift'; then
+    echo "FAIL  the library needs the Swift runtime"
+    exit 1
+fi
+others=$(nm -D --defined-only "$lib/libcauseway-translation.so.1" | awk '{ print $NF }' | grep -v -e '^causeway_' -e '@@' -e '^CAUSEWAY' || true)
+[ -z "$others" ] || { echo "FAIL  the library shows more: $others"; exit 1; }
+ok "the library: needs no Swift, shows the header's functions only"
+
+"$root/usr/local/bin/causeway" --help >"$scratch/help.out"
+grep -q '^SUBCOMMANDS:' "$scratch/help.out"
+[ -e "$lib/causeway/libCausewayNBD.so" ]
+# Libraries of Xen whose names change with each release would keep the command from starting beside another one.
+needed=$(readelf -d "$root/usr/local/bin/causeway" | sed -n 's/.*NEEDED.*\[\(libxen.*\)\]/\1/p')
+for name in $needed; do
+    case $name in
+        *.so.1) ;;
+        *) echo "FAIL  causeway needs $name"; exit 1 ;;
+    esac
+done
+ok "causeway --help; of Xen it needs $(echo "$needed" | tr '\n' ' ')"
+
+truncate -s 1M "$scratch/disk.img"
+# shellcheck disable=SC2016 # $uri is the command's
+[ "$("$root/usr/local/bin/causeway" pair --quiet --disk "$scratch/disk.img,raw,xvda,w" -- sh -c 'nbdinfo --size "$uri"')" = 1048576 ]
+ok "causeway pair, with the plugin from the same tree"
+
+sh -n "$root/etc/xen/scripts/block-causeway" 2>/dev/null || bash -n "$root/etc/xen/scripts/block-causeway"
+[ -s "$root/usr/local/share/man/man8/causeway.8" ] && [ -s "$root/usr/local/share/bash-completion/completions/causeway" ]
+ok "the manual page, the completions, the hotplug script"
