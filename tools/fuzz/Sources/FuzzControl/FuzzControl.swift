@@ -173,15 +173,15 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
         for (index, queue) in mappings.enumerated() {
             for (reference, isWritable) in model.mapped[index] {
                 let (read, written) = (
-                    queue.address(GrantReference(reference), writable: false),
-                    queue.address(GrantReference(reference), writable: true)
+                    queue.page(GrantReference(reference), writable: false),
+                    queue.page(GrantReference(reference), writable: true)
                 )
                 require(read != nil && (written != nil) == isWritable, "page \(reference) of queue \(index)")
             }
         }
         for index in mappings.indices {
             for byte in UInt8(0)..<14 where model.mapped[index][rig.reference(byte).rawValue] == nil {
-                require(mappings[index].address(rig.reference(byte), writable: false) == nil, "a page that is not mapped any more")
+                require(mappings[index].page(rig.reference(byte), writable: false) == nil, "a page that is not mapped any more")
             }
         }
         // Any hash leads to a queue that is there.
