@@ -86,8 +86,11 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             client.close()
             throw error
         }
-        for reactor in reactors { reactor.start() }
         defer { for reactor in reactors { reactor.stop() } }
+        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
+            client.close()
+            throw .system("\(error)")
+        }
         var turn = 0
         var isReady = false
         do throws(XenbusError) {

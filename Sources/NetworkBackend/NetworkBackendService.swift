@@ -96,8 +96,11 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                 throw .system("\(directory): \(error.rawValue == 11 ? "another backend serves these interfaces" : "\(error)")")
             }
         }
-        for reactor in reactors { reactor.start() }
         defer { for reactor in reactors { reactor.stop() } }
+        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
+            client.close()
+            throw .system("\(error)")
+        }
         var turn = 0
         var isReady = false
         let (server, traces, log, kept) = (server, traces, log, journals)
