@@ -75,7 +75,7 @@ extension DiskDriver {
         _ index: Int, _ agreed: Agreement, _ disk: any BlockDevice
     ) throws(DriverFailure) -> (BackendQueue, Reactor) {
         let keys = agreed.keys.queues[index]
-        guard let memory = journals?.open(path, queue: index) else {
+        guard let memory = journals?.open(path, .queue(index)) else {
             throw .refused(number: 2, "queue \(index): \(RecoveryError.noJournal)")
         }
         let identity = RingIdentity(abi: agreed.abi, keys: .init(references: keys.ring, port: keys.port))

@@ -206,7 +206,7 @@ final class DiskDriver: BackendDriver {
             // A device without a journal is served; it only does not survive this process unnoticed.
             do throws(Errno) {
                 let region = try journals.create(
-                    path, queue: index, byteCount: RingJournal.Layout.byteCount(slots: slots))
+                    path, .queue(index), byteCount: RingJournal.Layout.byteCount(slots: slots))
                 RingJournal.begin(
                     in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)),
                     slots: slots)

@@ -55,6 +55,20 @@ final class GrantMappings {
         }
     }
 
+    /// What is mapped, as it was asked for.
+    var entries: [GrantMappingEntry] {
+        grants.keys.map {
+            GrantMappingEntry(reference: GrantReference($0), isReadOnly: index.address($0, writable: true) == nil)
+        }
+    }
+
+    /// Maps what a predecessor had mapped: all of it, or nothing and false.
+    func restore(_ entries: [GrantMappingEntry]) -> Bool {
+        if add(entries).allSatisfy({ $0 == .success }) { return true }
+        removeAll()
+        return false
+    }
+
     /// Unmaps what is listed.
     func remove(_ entries: [GrantMappingEntry]) -> [ControlStatus] {
         var gone: [MappedGrant] = []
