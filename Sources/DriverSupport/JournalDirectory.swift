@@ -104,7 +104,8 @@ public struct JournalDirectory: Sendable {
             let parts = name.dropFirst("\(kind)-".utf8.count).dropLast(".journal".utf8.count).split(
                 separator: "-", omittingEmptySubsequences: false)
             // Another kind's name may begin with this one's.
-            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), Part(String(parts[2])) != nil else {
+            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), Part(String(parts[2])) != nil
+            else {
                 continue
             }
             let id = DeviceID(frontend: DomainID(frontend), number: number)

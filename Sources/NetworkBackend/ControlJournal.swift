@@ -155,7 +155,8 @@ struct ControlRecord {
             table.number, table.count, table.sum,
         ]
         for word in 0..<Self.keyWords {
-            words.append((0..<4).reduce(0) { $0 | (4 * word + $1 < key.count ? UInt32(key[4 * word + $1]) << (8 * UInt32($1)) : 0) })
+            words.append(
+                (0..<4).reduce(0) { $0 | (4 * word + $1 < key.count ? UInt32(key[4 * word + $1]) << (8 * UInt32($1)) : 0) })
         }
         for entry in 0..<Self.mostEntries { words.append(entry < spreading.mapping.count ? spreading.mapping[entry] : 0) }
         return words

@@ -136,7 +136,9 @@ struct ControlAdoptionTests {
     }
 
     /// What cannot be trusted is not gone on from: the frontend connects anew, by itself, and nothing is left mapped.
-    @Test(arguments: ["record", "table", "magic", "missing", "indices"]) func aDamagedJournalMeansAnotherConnection(_ what: String) throws {
+    @Test(arguments: ["record", "table", "magic", "missing", "indices"]) func aDamagedJournalMeansAnotherConnection(_ what: String)
+        throws
+    {
         let directory = ScratchDirectory()
         let pair = try NetworkPair(options(directory), backendDomain: 3)
         let frontend = try pair.connect()
@@ -232,7 +234,9 @@ struct ControlAdoptionTests {
             case 1:
                 let count = Int.random(in: 0...40, using: &random)
                 now.spreading.toeplitz = ToeplitzHash(key: (0..<count).map { _ in .random(in: 0...255, using: &random) })
-            case 2: now.spreading.mapping = (0..<Int.random(in: 0...128, using: &random)).map { _ in .random(in: 0..<2, using: &random) }
+            case 2:
+                now.spreading.mapping = (0..<Int.random(in: 0...128, using: &random)).map { _ in .random(in: 0..<2, using: &random)
+                }
             default:
                 changes = true
                 now.mappings = now.mappings.map { _ in
@@ -247,7 +251,8 @@ struct ControlAdoptionTests {
             let places = Mutex((stores: 0, wrong: 0, last: false))
             journal.observer = {
                 let found = try? ControlRecovery(
-                    journal: memory, of: keys, queues: queues, responseProduced: shown.rawValue).settings
+                    journal: memory, of: keys, queues: queues, responseProduced: shown.rawValue
+                ).settings
                 places.withLock {
                     $0.stores += 1
                     let isNew = found.map(sorted) == wanted.1
@@ -293,7 +298,9 @@ struct ControlAdoptionTests {
             _ = front.push(ControlRequest(id: UInt16(40 + id), rawType: request.0.rawValue, request.1))
         }
         _ = front.publish()
-        @Sendable func core(_ back: consuming BackRing<ControlRing>, _ journal: ControlJournal, _ state: InterfaceState) -> ControlCore {
+        @Sendable func core(_ back: consuming BackRing<ControlRing>, _ journal: ControlJournal, _ state: InterfaceState)
+            -> ControlCore
+        {
             ControlCore(
                 ring: back, interface: state, mappings: [], hypervisor: hypervisor, frontend: DomainID(1), journal: journal)
         }
