@@ -84,10 +84,10 @@ let package = Package(
         room(
             "BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "DMA", "SharedMemory", "LinuxSystem"]),
         room(
             "NetworkBackend",
-            ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+            ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room(
             "NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),

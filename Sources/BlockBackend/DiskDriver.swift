@@ -250,7 +250,10 @@ final class DiskDriver: BackendDriver {
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
         let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
-        if bouncePool == nil, dma.bouncePool > 0 { bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool) }
+        // Made anew with each connection: the next one may have more queues.
+        if queues.isEmpty, dma.bouncePool > 0 {
+            bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool, sharers: Int(options.queues))
+        }
         let pool = bouncePool
         let made = reactor.run { () -> Result<BackendQueue, Errno> in
             do throws(Errno) {

@@ -184,10 +184,13 @@ final class InterfaceDriver: BackendDriver {
             held.release()
             throw .refused(number: 22, "\(error)")
         }
+        let pool =
+            options.dma.bouncePool == 0
+            ? nil : BouncePool(name: device.name, byteCount: options.dma.bouncePool, sharers: keys.queues.count)
         let plan = InterfacePlan(
             keys: keys, features: features, device: device, rate: settings.rate, hypervisor: hypervisor,
             frontend: path.device.frontend,
-            options: options, held: held, starts: starts, controlStart: controlStart)
+            options: options, bouncePool: pool, held: held, starts: starts, controlStart: controlStart)
         let (reactor, report) = (reactor, report)
         let made = reactor.run { () -> Result<InterfaceEngine, InterfaceBuildFailure> in
             do throws(InterfaceBuildFailure) { return .success(try plan.build(on: reactor, report: report)) } catch {
@@ -243,6 +246,9 @@ final class InterfaceDriver: BackendDriver {
     func handle(_ news: InterfaceReport, _ store: StoreClient) throws(DriverFailure) -> Int {
         switch news {
         case .closed: return 1
+        case .trouble(let line):
+            log("vif \(path.device): \(line)")
+            return 0
         case .carrier:
             do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
             return 0

@@ -1,6 +1,7 @@
 // From what the control thread mapped and read to an engine on its reactor.
 
 import DMA
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -47,6 +48,10 @@ struct InterfaceBuildFailure: Error, Sendable {
         number = 22
         self.text = text
     }
+    init(_ error: QueueMemoryError) {
+        number = ENOMEM
+        text = "\(error)"
+    }
 }
 
 /// Everything that an engine is made of.
@@ -58,6 +63,8 @@ struct InterfacePlan: Sendable {
     let hypervisor: any Hypervisor
     let frontend: DomainID
     let options: NetworkBackendOptions
+    /// Shared by the queues; nil: there is none.
+    let bouncePool: BouncePool?
     let held: HeldResources
     /// One for each queue.
     let starts: [QueueStart]
@@ -127,14 +134,13 @@ struct InterfacePlan: Sendable {
 
     private func queue(_ index: Int, _ shared: InterfaceState) throws(InterfaceBuildFailure) -> InterfaceQueue {
         let rings = held.queues[index]
-        let bus = MemoryBus()
-        let buffers: QueueBuffers
-        let deviceQueue: any NetworkDeviceQueue
-        do throws(Errno) {
-            buffers = try QueueBuffers()
-            deviceQueue = try device.openQueue(bus: bus)
+        let memory: QueueMemory
+        do throws(QueueMemoryError) {
+            memory = try QueueMemory(name: device.name, options: options.dma, pool: bouncePool)
         } catch { throw InterfaceBuildFailure(error) }
-        let mappings = GrantMappings(limit: options.grantMappings, bus: bus, hypervisor: hypervisor, frontend: frontend)
+        let deviceQueue: any NetworkDeviceQueue
+        do throws(Errno) { deviceQueue = try device.openQueue(bus: memory.dma.bus) } catch { throw InterfaceBuildFailure(error) }
+        let mappings = GrantMappings(limit: options.grantMappings, dma: memory.dma, hypervisor: hypervisor, frontend: frontend)
         if let settings = controlStart?.recovery?.settings, !mappings.restore(settings.mappings[index]) {
             throw InterfaceBuildFailure("pages that were mapped cannot be mapped again")
         }
@@ -150,14 +156,14 @@ struct InterfacePlan: Sendable {
         let receiveRing = try ring(rings.receive.region, ReceiveRing(), recovery?.receive)
         let transmit = TransmitCore(
             ring: transmitRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
-            device: deviceQueue, bus: bus, buffers: buffers, rate: rate, journal: journal, unanswered: recovery?.unanswered ?? [])
+            device: deviceQueue, memory: memory, rate: rate, journal: journal, unanswered: recovery?.unanswered ?? [])
         let receive = ReceiveCore(
             ring: receiveRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
-            device: deviceQueue, index: index, bus: bus, buffers: buffers, journal: journal, posted: recovery?.posted ?? [])
+            device: deviceQueue, index: index, memory: memory, journal: journal, posted: recovery?.posted ?? [])
         return InterfaceQueue(
             index: index,
             .init(
-                transmit: transmit, receive: receive, mappings: mappings, device: deviceQueue,
+                transmit: transmit, receive: receive, memory: memory, mappings: mappings, device: deviceQueue,
                 rings: [rings.transmit, rings.receive], bell: rings.bell, receiveBell: rings.receiveBell),
             drainMilliseconds: keys.notifiesReceive ? options.drainMilliseconds : options.quietDrainMilliseconds)
     }

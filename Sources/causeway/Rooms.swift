@@ -78,8 +78,6 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
             readiness.count()
         }
-        let status = StatusSocket(in: runDirectory) { DiskStatus.lines(disks.status) }
-        defer { status?.close() }
         let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil, storeSocket: scriptStore)
         let interfaces = NetworkBackendService(
             hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
@@ -89,6 +87,8 @@ enum Rooms {
             complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)")
             readiness.count()
         }
+        let status = StatusSocket(in: runDirectory) { DeviceStatus.lines(disks.status) + DeviceStatus.lines(interfaces.status) }
+        defer { status?.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
         try Signals.onTermination {

@@ -9,6 +9,13 @@ import Packets
 import SharedMemory
 import XenWire
 
+/// The kinds of memory that a queue's device may have before it.
+public let fuzzedMemory: [DMAOptions] = [
+    DMAOptions(), DMAOptions(model: .p2m, iommu: .strict),
+    DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF), bouncePool: 1 << 20),
+    DMAOptions(model: .identity, iommu: .deferred, constraints: DMAConstraints(isUntrusted: true), bouncePool: 1 << 20),
+]
+
 /// A host, two domains, and pages of the frontend's.
 public final class NetworkRig {
     public let host = InProcessHost()
