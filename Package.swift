@@ -133,12 +133,13 @@ let package = Package(
         tests("HostDevices"),
         tests("FrameTrace"),
         tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
+        tests("BlockBackend", ["BlockFrontend", "DriverSupport", "InProcessHypervisor", "Toolstack", "DMA"]),
+        tests("NetworkBackend", ["NetworkFrontend", "DriverSupport", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
         .executableTarget(
             name: "frames-in-memory",
             dependencies: [
-                "NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire",
+                "DriverSupport", "NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack",
+                "XenWire",
             ],
             path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),

@@ -12,20 +12,7 @@ import XenStore
 import XenWire
 
 /// Opens the device that a directory asks for; throws one line that names it and the reason.
-public typealias NetworkOpener = @Sendable (NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice
-
-/// Why a device could not be opened: one line with its name and the reason.
-public struct NetworkOpenFailure: Error, Sendable, CustomStringConvertible {
-    /// The error number for the error node.
-    public let number: Int32
-    /// One line.
-    public let description: String
-    /// Wraps a line.
-    public init(number: Int32, _ description: String) {
-        self.number = number
-        self.description = description
-    }
-}
+public typealias NetworkOpener = @Sendable (NetworkSettings) throws(DeviceOpenFailure) -> any NetworkDevice
 
 /// The control thread's view of one vif.
 final class InterfaceDriver: BackendDriver {
@@ -61,7 +48,7 @@ final class InterfaceDriver: BackendDriver {
     }
 
     var holdsRings: Bool { engine != nil }
-    var isOpen: Bool { device != nil }
+    var isOpen: Bool { device?.readiness == .ready }
     /// What a frontend may change is its headroom for programs that look at packets first, which is not offered here: nothing to do.
     var reconfigures: Bool { true }
     var removesDirectories: Bool { options.removesDirectories }
@@ -100,12 +87,12 @@ final class InterfaceDriver: BackendDriver {
     func open(_ store: StoreClient, _ script: VifHotplug) throws(DriverFailure) {
         var wanted: NetworkSettings
         do throws(XenbusError) { wanted = try NetworkSettings.read(from: store, at: path) } catch { throw .xenbus(error) }
-        if device != nil && settings == wanted { return }
+        if device != nil && settings == wanted { return try expectReady() }
         settings = nil
         let plain = wanted
         // A script that has run runs no more: an interface that had to be made again is put in its place here.
         wanted.isPlacedByScript = script == .running
-        do throws(NetworkOpenFailure) { device = try openDevice(wanted) } catch {
+        do throws(DeviceOpenFailure) { device = try openDevice(wanted) } catch {
             device = nil
             throw .unavailable(number: error.number, error.description)
         }
@@ -113,6 +100,20 @@ final class InterfaceDriver: BackendDriver {
         let report = report
         device?.watchCarrier { report(.carrier) }
         if let device { traces.opened(path.device, plain, on: device.name) }
+        try expectReady()
+    }
+
+    /// Says so where the device that was opened takes a while, or will never be there.
+    private func expectReady() throws(DriverFailure) {
+        switch device?.readiness {
+        case .ready, nil: return
+        case .notYet: throw .later
+        case .failed(let reason):
+            device?.retire()
+            device = nil
+            settings = nil
+            throw .unavailable(number: 5, reason)
+        }
     }
 
     func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool {
