@@ -87,7 +87,10 @@ let package = Package(
         room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "DMA", "SharedMemory", "LinuxSystem"]),
         room(
             "NetworkBackend",
-            ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
+            [
+                "DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "FrameMaps", "DMA", "HostDevices",
+                "Reactor",
+            ]),
         room(
             "NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),

@@ -133,7 +133,9 @@ struct BounceCore: ~Copyable {
     /// Adds memory for a request of 1 << `order` slots.
     private mutating func grow(_ order: Int) -> Bool {
         let bytes = pool.arenaBytes
-        guard arenaCount < arenaLimit, BouncePool.slotSize << order <= bytes, pool.claim(bytes, isFirst: arenaCount == 0) else { return false }
+        guard arenaCount < arenaLimit, BouncePool.slotSize << order <= bytes, pool.claim(bytes, isFirst: arenaCount == 0) else {
+            return false
+        }
         guard let region = try? SharedRegion(anonymous: bytes), let frame = frames.addOwn(region, mask: mask) else {
             pool.unclaim(bytes)
             return false

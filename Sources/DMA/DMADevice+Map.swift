@@ -95,7 +95,9 @@ extension DMADevice {
             if record.iovaPages > 0, let iommu = unsafe hot.pointee.iommu {
                 try unsafe iommu.pointee.release(record.iova, pages: Int(record.iovaPages))
             }
-            if record.firstBounce >= 0 { endBounces(record.firstBounce, copyingBack: direction.deviceWrites ? UInt64(max(written, 0)) : 0) }
+            if record.firstBounce >= 0 {
+                endBounces(record.firstBounce, copyingBack: direction.deviceWrites ? UInt64(max(written, 0)) : 0)
+            }
             uses.end(record.pages.start, record.pages.count, writes: direction.deviceWrites)
             if record.moreRuns >= 0 { endRuns(record.moreRuns, uses, direction) }
         }

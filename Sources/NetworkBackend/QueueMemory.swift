@@ -50,7 +50,8 @@ final class QueueMemory {
         // A frame's pages are mapped before its size is known, so room for the largest is needed whatever comes.
         if let pool = dma.pool?.pool, pool.arenaBytes < Self.leastBounce {
             throw .unreachable(
-                "\(name): a bounce pool of \(pool.maximum) bytes for \(pool.sharers) queues is too small: each needs \(Self.leastBounce)")
+                "\(name): a bounce pool of \(pool.maximum) bytes for \(pool.sharers) queues is too small: each needs \(Self.leastBounce)"
+            )
         }
         self.dma = dma
         heads = try PrivatePages(TransmitCore.batch * TransmitCore.headSize, dma)
@@ -74,7 +75,9 @@ struct PrivatePages {
 
     init(_ byteCount: Int, _ dma: DMADevice) throws(QueueMemoryError) {
         do throws(Errno) { region = try SharedRegion(anonymous: byteCount) } catch { throw .system(error) }
-        guard let first = dma.attach(region) else { throw .unreachable("\(dma.name): no frame numbers left for a queue's own pages") }
+        guard let first = dma.attach(region) else {
+            throw .unreachable("\(dma.name): no frame numbers left for a queue's own pages")
+        }
         self.first = first
     }
 

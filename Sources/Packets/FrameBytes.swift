@@ -88,7 +88,8 @@ public enum FrameBytes {
         }
         // A sum of zero means "none" to UDP and is the same number as all ones.
         let value = sum.complement == 0 ? 0xFFFF : sum.complement
-        guard let high = unsafe byte(field, of: parts, byteCount, memory), let low = unsafe byte(field + 1, of: parts, byteCount, memory)
+        guard let high = unsafe byte(field, of: parts, byteCount, memory),
+            let low = unsafe byte(field + 1, of: parts, byteCount, memory)
         else { return false }
         unsafe high.storeBytes(of: UInt8(value >> 8), as: UInt8.self)
         unsafe low.storeBytes(of: UInt8(value & 0xFF), as: UInt8.self)
