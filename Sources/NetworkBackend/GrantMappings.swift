@@ -58,6 +58,20 @@ final class GrantMappings {
         }
     }
 
+    /// What is mapped, as it was asked for.
+    var entries: [GrantMappingEntry] {
+        grants.keys.map {
+            GrantMappingEntry(reference: GrantReference($0), isReadOnly: index.page($0, writable: true) == nil)
+        }
+    }
+
+    /// Maps what a predecessor had mapped: all of it, or nothing and false.
+    func restore(_ entries: [GrantMappingEntry]) -> Bool {
+        if add(entries).allSatisfy({ $0 == .success }) { return true }
+        removeAll()
+        return false
+    }
+
     /// The page's place in our frame map.
     private func attach(_ grant: MappedGrant) -> Pfn? {
         dma.attach(grant.region, machine: grant.machine?(grant.region.pageCount))?.advanced(by: UInt64(grant.offset) >> frameShift)

@@ -73,7 +73,7 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         if let count = control?.work(), count > 0 {
             worked = true
             controlBell?.foundWork()
-            if control?.ring.publish() == true { controlBell?.channel.notify() }
+            if control?.takeNotification() == true { controlBell?.channel.notify() }
         }
         if worked { for queue in queues { for line in queue.takeTrouble() { report(.trouble(line)) } } }
         if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {

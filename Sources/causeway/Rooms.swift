@@ -78,9 +78,13 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
             readiness.count()
         }
-        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil, storeSocket: scriptStore)
+        let records = work.interfaces.journalDirectory.map { TapRecords(directory: $0, kind: work.interfaces.kind) }
+        let openTap = NetworkOpening(records: records, storeSocket: scriptStore)
+        defer { openTap.finish() }
         let interfaces = NetworkBackendService(
-            hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
+            hypervisor: hypervisor, options: work.interfaces,
+            openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open,
+            removeLeftovers: openTap.removeLeftovers
         ) { line in
             complain("netback: \(line)")
         } ready: {
