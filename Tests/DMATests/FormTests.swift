@@ -227,10 +227,9 @@ struct FormTests {
         let pool = BouncePool(name: "vif-1", byteCount: 1 << 20, sharers: 4)
         #expect(pool.arenaBytes == 256 << 10)
         let options = DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 1 << 20)
-        let queues = (0..<4).map { DMADevice(name: "q\($0)", options: options, pool: pool) }
+        let queues = try (0..<4).map { try DMADevice(name: "q\($0)", options: options, pool: pool) }
         let region = try SharedRegion(anonymous: 256 * 4096)
-        for (index, queue) in queues.enumerated() {
-            let device = try #require(queue)
+        for (index, device) in queues.enumerated() {
             let first = try #require(device.attach(region))
             var segments: [BusSegment] = []
             var handles: [DMAHandle] = []

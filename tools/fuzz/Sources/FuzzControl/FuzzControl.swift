@@ -111,7 +111,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     ring.fill(0, count: 4096)
     let queue = NetworkQueueKeys(transmit: rings.front.references[0], receive: rings.front.references[0], port: EventPort(1))
     let state = InterfaceState(NetworkRequestKeys(queues: [queue, queue]), .all)
-    let devices = (0..<2).map { _ in DMADevice(name: "fuzz")! }
+    let devices = (0..<2).map { _ in try! DMADevice(name: "fuzz") }
     let mappings = devices.map { GrantMappings(limit: limit, dma: $0, hypervisor: rig.back, frontend: DomainID(1)) }
     var core = ControlCore(
         ring: BackRing(attaching: rings.back.region, ControlRing()), interface: state, mappings: mappings, hypervisor: rig.back,
