@@ -84,10 +84,13 @@ let package = Package(
         room(
             "BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
         room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "SharedMemory", "LinuxSystem"]),
+        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "DMA", "SharedMemory", "LinuxSystem"]),
         room(
             "NetworkBackend",
-            ["DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
+            [
+                "DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "FrameMaps", "DMA", "HostDevices",
+                "Reactor",
+            ]),
         room(
             "NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
         room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
@@ -104,10 +107,6 @@ let package = Package(
             swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
-        // The lab's hostile guest.
-        .executableTarget(
-            name: "evil-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "tools/lab/evil-netfront",
-            swiftSettings: strict),
 
         tests("FrameMaps"),
         .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
@@ -124,9 +123,12 @@ let package = Package(
         // A domain's process for the tests that kill, stop and attack one.
         .executableTarget(
             name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
-        // A guest's process for the lab, that lies to its backend on a real Xen (tools/lab).
+        // Guests' processes for the lab, that lie to their backends on a real Xen (tools/lab).
         .executableTarget(
             name: "hostile-frontend", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileFrontend",
+            swiftSettings: strict),
+        .executableTarget(
+            name: "hostile-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileNetfront",
             swiftSettings: strict),
         .target(name: "CRingMacros", path: "Tests/CRingMacros"),
         tests("SharedRing", ["CRingMacros"]),
@@ -134,12 +136,13 @@ let package = Package(
         tests("HostDevices"),
         tests("FrameTrace"),
         tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
+        tests("BlockBackend", ["BlockFrontend", "DriverSupport", "InProcessHypervisor", "Toolstack", "DMA"]),
+        tests("NetworkBackend", ["NetworkFrontend", "DriverSupport", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
         .executableTarget(
             name: "frames-in-memory",
             dependencies: [
-                "NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack", "XenWire",
+                "DriverSupport", "NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack",
+                "XenWire",
             ],
             path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
         tests("Toolstack"),

@@ -1,6 +1,7 @@
 // A whole network device in one process, without a tap, without privileges, without a hypervisor: a frontend in domain 1, a backend in
 // domain 0, and a port in memory at either end where a tap would be. Put your own driver in the place of one of the two.
 
+import DriverSupport
 import Foundation
 import HostDevices
 import InProcessHypervisor
@@ -19,7 +20,7 @@ let paths = try DeviceDirectories(store: store).create(
 
 // The backend, on a thread of its own, in front of one port; the frontend in front of the other.
 let wire = try FramePort(name: "wire")
-let service = NetworkBackendService(hypervisor: driverDomain, openDevice: { (_) throws(NetworkOpenFailure) in wire.device })
+let service = NetworkBackendService(hypervisor: driverDomain, openDevice: { (_) throws(DeviceOpenFailure) in wire.device })
 let served = DispatchSemaphore(value: 0)
 Thread.detachNewThread {
     do { try service.run() } catch { print("backend: \(error)") }

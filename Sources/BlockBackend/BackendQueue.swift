@@ -1,6 +1,7 @@
 // A queue on its reactor: wakes up, lets the core work, arms the doorbell, closes down. Everything here runs on the reactor's thread.
 
 import DMA
+import DriverSupport
 import Glibc
 import HostDevices
 import Hypervisor
@@ -43,9 +44,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private var hasReportedShortage = false
     private var throttle = LateEOI()
     private let snapshot = Mutex(BackendQueueStatistics())
-    /// IOMMU faults that the log has been told of, and when it was last told anything.
-    private var faultsTold: UInt64 = 0
-    private var lastTrouble: ContinuousClock.Instant?
+    private var watch = MemoryWatch()
 
     private enum Tag {
         static let doorbell: UInt32 = 0
@@ -172,7 +171,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
             report(.lostDiscard)
         }
         if worked { updateSnapshot() }
-        if core.trouble != nil || core.statistics.dmaFaults != faultsTold { tellTrouble() }
+        for line in watch.lines(&core.trouble, core.dma.iommu) { report(.trouble(line)) }
         if core.isClosing { closeIfIdle() }
         return worked
     }
@@ -180,31 +179,10 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private func updateSnapshot() {
         core.statistics.persistentGrants = core.grants.count
         core.statistics.evictions = core.grants.evictions
-        core.statistics.dma = core.dma.statistics
-        core.statistics.iommu = core.dma.iommu?.statistics
-        core.statistics.dmaFaults = core.dma.iommu?.faults.count ?? 0
-        core.statistics.staleMappings = core.dma.iommu?.staleCount ?? 0
-        core.statistics.bounceSlotsInUse = core.dma.pool?.slotsInUse ?? 0
-        core.statistics.bounceSlots = core.dma.pool?.slotCount ?? 0
+        let counted = core.statistics.memory
+        core.statistics.memory = DMACounters(core.dma, unmappable: counted.unmappable, unmapFailures: counted.unmapFailures)
         let statistics = core.statistics
         snapshot.withLock { $0 = statistics }
-    }
-
-    /// Once a second at most: a device that faults a million times a second costs one line (attacks.md PM22).
-    private func tellTrouble() {
-        let now = ContinuousClock.now
-        if let lastTrouble, lastTrouble.duration(to: now) < .seconds(1) { return }
-        lastTrouble = now
-        if let trouble = core.trouble {
-            core.trouble = nil
-            report(.trouble(trouble))
-        }
-        let faults = core.statistics.dmaFaults
-        if faults != faultsTold {
-            let first = core.dma.iommu?.takeFaults().first.map { ", the first of them: \($0)" } ?? ""
-            report(.trouble("\(faults - faultsTold) accesses refused by the IOMMU\(first)"))
-            faultsTold = faults
-        }
     }
 
     private func pause() {

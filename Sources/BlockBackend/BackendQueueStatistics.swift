@@ -34,20 +34,6 @@ public struct BackendQueueStatistics: Sendable, Equatable {
     public var persistentGrants = 0
     /// Grants given up to keep within the limit.
     public var evictions: UInt64 = 0
-    /// Transfers that could not be mapped for the disk.
-    public var unmappable: UInt64 = 0
-    /// Mappings that could not be ended: our own bookkeeping's failure.
-    public var unmapFailures: UInt64 = 0
-    /// Mappings and bounces.
-    public var dma = DMAStatistics()
-    /// The IOMMU, if there is one.
-    public var iommu: IommuStatistics?
-    /// What the IOMMU refused.
-    public var dmaFaults: UInt64 = 0
-    /// Ranges that are unmapped and still within the device's reach (deferred mode).
-    public var staleMappings = 0
-    /// Slots of the bounce pool that this queue has lent.
-    public var bounceSlotsInUse = 0
-    /// Slots of the bounce pool that this queue has.
-    public var bounceSlots = 0
+    /// How its pages reached the disk.
+    public var memory = DMACounters()
 }

@@ -1,6 +1,7 @@
 // Taking over a device that a predecessor of this process served: its frontend, which never heard that anything happened, goes on with the
 // same rings and the same port. What was agreed stands in the store; what was under way stands in the journals.
 
+import DriverSupport
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -39,7 +40,7 @@ extension DiskDriver {
             }
         } catch { throw .xenbus(error) }
         let opened: any BlockDevice
-        do throws(DiskOpenFailure) { opened = try openDisk(wanted) } catch {
+        do throws(DeviceOpenFailure) { opened = try openDisk(wanted) } catch {
             throw .unavailable(number: error.number, error.description)
         }
         disk = opened
@@ -75,7 +76,7 @@ extension DiskDriver {
         _ index: Int, _ agreed: Agreement, _ disk: any BlockDevice
     ) throws(DriverFailure) -> (BackendQueue, Reactor) {
         let keys = agreed.keys.queues[index]
-        guard let memory = journals?.open(path, queue: index) else {
+        guard let memory = journals?.open(path, .queue(index)) else {
             throw .refused(number: 2, "queue \(index): \(RecoveryError.noJournal)")
         }
         let identity = RingIdentity(abi: agreed.abi, keys: .init(references: keys.ring, port: keys.port))

@@ -14,20 +14,7 @@ import XenStore
 import XenWire
 
 /// Opens the disk that a directory names; throws one line that names it and the reason.
-public typealias DiskOpener = @Sendable (DiskSettings) throws(DiskOpenFailure) -> any BlockDevice
-
-/// Why a disk could not be opened: one line with its name and the reason.
-public struct DiskOpenFailure: Error, Sendable, CustomStringConvertible {
-    /// The error number for the error node.
-    public let number: Int32
-    /// The line.
-    public let description: String
-    /// Wraps a line.
-    public init(number: Int32, _ description: String) {
-        self.number = number
-        self.description = description
-    }
-}
+public typealias DiskOpener = @Sendable (DiskSettings) throws(DeviceOpenFailure) -> any BlockDevice
 
 /// The control thread's view of one vbd.
 final class DiskDriver: BackendDriver {
@@ -98,7 +85,7 @@ final class DiskDriver: BackendDriver {
         case .done(nil), .none, .running: break
         }
         if disk == nil || settings != wanted {
-            do throws(DiskOpenFailure) { disk = try openDisk(wanted) } catch {
+            do throws(DeviceOpenFailure) { disk = try openDisk(wanted) } catch {
                 throw .unavailable(number: error.number, error.description)
             }
             settings = wanted
@@ -206,7 +193,7 @@ final class DiskDriver: BackendDriver {
             // A device without a journal is served; it only does not survive this process unnoticed.
             do throws(Errno) {
                 let region = try journals.create(
-                    path, queue: index, byteCount: RingJournal.Layout.byteCount(slots: slots))
+                    path, .queue(index), byteCount: RingJournal.Layout.byteCount(slots: slots))
                 RingJournal.begin(
                     in: region, identity: RingIdentity(abi: abi, keys: .init(references: keys.ring, port: keys.port)),
                     slots: slots)
@@ -250,7 +237,10 @@ final class DiskDriver: BackendDriver {
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
         let limit = persistent ? min(grantsKept, options.persistentGrantLimit) : nil
         let dma = options.dma
-        if bouncePool == nil, dma.bouncePool > 0 { bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool) }
+        // Made anew with each connection: the next one may have more queues.
+        if queues.isEmpty, dma.bouncePool > 0 {
+            bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool, sharers: Int(options.queues))
+        }
         let pool = bouncePool
         let made = reactor.run { () -> Result<BackendQueue, DriverFailure> in
             do throws(DMAError) {

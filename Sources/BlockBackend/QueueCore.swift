@@ -317,7 +317,7 @@ struct QueueCore: ~Copyable {
             mappings[Int(slot)] = Mapping(handle: handle, direction: direction)
             return true
         } catch {
-            statistics.unmappable &+= 1
+            statistics.memory.unmappable &+= 1
             note("a transfer cannot be mapped: \(error)")
             return false
         }
@@ -329,7 +329,7 @@ struct QueueCore: ~Copyable {
         mappings[Int(slot)] = nil
         // Fails only for a mapping that is not ours, which our own bookkeeping rules out: worth a line whenever it happens.
         do throws(DMAError) { try dma.unmap(mapping.handle, mapping.direction) } catch {
-            statistics.unmapFailures &+= 1
+            statistics.memory.unmapFailures &+= 1
             note("a mapping of slot \(slot) cannot be ended: \(error)")
         }
     }

@@ -18,15 +18,6 @@ public enum BlockDiskError: Error, Hashable, Sendable {
     case lost
     /// The caller's mistake.
     case refused(BlockFrontendError)
-
-    init?(_ outcome: BlockOutcome) {
-        switch outcome {
-        case .okay: return nil
-        case .failed: self = .failed
-        case .unsupported: self = .unsupported
-        case .lost: self = .lost
-        }
-    }
 }
 
 /// A disk that many callers use at the same time. While its backend is away callers wait.
@@ -63,13 +54,13 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
 
     /// Fills `destination` from byte `offset` on; both must be whole sectors.
     public func read(at offset: UInt64, into destination: inout MutableRawSpan) throws(BlockDiskError) {
-        let engine = pick()
         var done = 0
         while done < destination.byteCount {
+            let engine = pick()
             let count = min(engine.largestLease, destination.byteCount - done)
             let lease = borrow(engine, count)
             defer { engine.release(lease) }
-            try perform(engine, .read, at: offset + UInt64(done), lease, count)
+            guard try perform(engine, .read, at: offset + UInt64(done), lease, count) else { continue }
             var part = destination._mutatingExtracting(done..<done + count)
             engine.buffer.read(lease.offset, into: &part)
             done += count
@@ -78,35 +69,34 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
 
     /// Writes `source` from byte `offset` on; both must be whole sectors.
     public func write(at offset: UInt64, from source: RawSpan) throws(BlockDiskError) {
-        let engine = pick()
         var done = 0
         while done < source.byteCount {
+            let engine = pick()
             let count = min(engine.largestLease, source.byteCount - done)
             let lease = borrow(engine, count)
             defer { engine.release(lease) }
             engine.buffer.write(source.extracting(done..<done + count), at: lease.offset)
-            try perform(engine, .write, at: offset + UInt64(done), lease, count)
-            done += count
+            if try perform(engine, .write, at: offset + UInt64(done), lease, count) { done += count }
         }
     }
 
     /// Puts what was written, and had ended, onto stable storage.
-    public func flush() throws(BlockDiskError) { try perform(pick(), .flush, at: 0, nil, 0) }
+    public func flush() throws(BlockDiskError) { while try !perform(pick(), .flush, at: 0, nil, 0) {} }
 
     /// Gives up the content of a range of whole sectors.
     public func discard(at offset: UInt64, byteCount: UInt64, secure: Bool = false) throws(BlockDiskError) {
-        let engine = pick()
         var done: UInt64 = 0
         // A request counts sectors in 64 bits, but callers' counts are Ints here.
         while done < byteCount {
             let count = min(byteCount - done, 1 << 40)
-            try perform(engine, secure ? .secureDiscard : .discard, at: offset + done, nil, Int(count))
-            done += count
+            if try perform(pick(), secure ? .secureDiscard : .discard, at: offset + done, nil, Int(count)) { done += count }
         }
     }
 
+    /// One of the queues that the backend takes.
     private func pick() -> QueueEngine {
-        engines[(turn.wrappingAdd(1, ordering: .relaxed).oldValue & Int.max) % engines.count]
+        let served = max(1, min(frontend.servedQueueCount, engines.count))
+        return engines[(turn.wrappingAdd(1, ordering: .relaxed).oldValue & Int.max) % served]
     }
 
     private func borrow(_ engine: QueueEngine, _ byteCount: Int) -> BufferLease {
@@ -117,9 +107,10 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
         }
     }
 
+    /// - Returns: false if the queue is left over since a backend returned that takes fewer: ask another.
     private func perform(
         _ engine: QueueEngine, _ command: BlockCommand, at offset: UInt64, _ lease: BufferLease?, _ byteCount: Int
-    ) throws(BlockDiskError) {
+    ) throws(BlockDiskError) -> Bool {
         guard offset & 511 == 0 else { throw .refused(.badRequest("offset \(offset) is not a whole sector")) }
         let ended = DispatchSemaphore(value: 0)
         let box = OutcomeBox()
@@ -133,25 +124,37 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
             {
             case .taken: break submission
             case .full: ended.wait()
+            case .refused(.displaced): return false
             case .refused(let error): throw .refused(error)
             }
         }
         ended.wait()
-        if let error = BlockDiskError(BlockOutcome(rawValue: box.outcome.load(ordering: .acquiring)) ?? .lost) { throw error }
+        return try Self.isDone(BlockOutcome(rawValue: box.outcome.load(ordering: .acquiring)) ?? .lost)
+    }
+
+    /// False for an operation that another queue must do.
+    private static func isDone(_ outcome: BlockOutcome) throws(BlockDiskError) -> Bool {
+        switch outcome {
+        case .okay: return true
+        case .displaced: return false
+        case .failed: throw .failed
+        case .unsupported: throw .unsupported
+        case .lost: throw .lost
+        }
     }
 
     // MARK: Async
 
     /// The bytes from `offset` on.
     public func read(at offset: UInt64, byteCount: Int) async throws(BlockDiskError) -> [UInt8] {
-        let engine = pick()
         var bytes: [UInt8] = []
         bytes.reserveCapacity(byteCount)
         while bytes.count < byteCount {
+            let engine = pick()
             let count = min(engine.largestLease, byteCount - bytes.count)
             let lease = await borrowAsync(engine, count)
             defer { engine.release(lease) }
-            try await performAsync(engine, .read, at: offset + UInt64(bytes.count), lease, count)
+            guard try await performAsync(engine, .read, at: offset + UInt64(bytes.count), lease, count) else { continue }
             bytes.append(contentsOf: engine.buffer.bytes(at: lease.offset, count: count))
         }
         return bytes
@@ -159,20 +162,19 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
 
     /// Writes bytes from `offset` on.
     public func write(at offset: UInt64, _ bytes: [UInt8]) async throws(BlockDiskError) {
-        let engine = pick()
         var done = 0
         while done < bytes.count {
+            let engine = pick()
             let count = min(engine.largestLease, bytes.count - done)
             let lease = await borrowAsync(engine, count)
             defer { engine.release(lease) }
             engine.buffer.write(Array(bytes[done..<done + count]), at: lease.offset)
-            try await performAsync(engine, .write, at: offset + UInt64(done), lease, count)
-            done += count
+            if try await performAsync(engine, .write, at: offset + UInt64(done), lease, count) { done += count }
         }
     }
 
     /// Puts what was written, and had ended, onto stable storage.
-    public func flushed() async throws(BlockDiskError) { try await performAsync(pick(), .flush, at: 0, nil, 0) }
+    public func flushed() async throws(BlockDiskError) { while try await !performAsync(pick(), .flush, at: 0, nil, 0) {} }
 
     private func borrowAsync(_ engine: QueueEngine, _ byteCount: Int) async -> BufferLease {
         while true {
@@ -185,9 +187,10 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
         }
     }
 
+    /// - Returns: as `perform`.
     private func performAsync(
         _ engine: QueueEngine, _ command: BlockCommand, at offset: UInt64, _ lease: BufferLease?, _ byteCount: Int
-    ) async throws(BlockDiskError) {
+    ) async throws(BlockDiskError) -> Bool {
         guard offset & 511 == 0 else { throw .refused(.badRequest("offset \(offset) is not a whole sector")) }
         while true {
             let answer = await withCheckedContinuation { (continuation: CheckedContinuation<Answer, Never>) in
@@ -202,10 +205,9 @@ public final class BlockDisk<H: Hypervisor>: Sendable {
             }
             switch answer {
             case .again: continue
+            case .refused(.displaced): return false
             case .refused(let error): throw .refused(error)
-            case .ended(let outcome):
-                if let error = BlockDiskError(outcome) { throw error }
-                return
+            case .ended(let outcome): return try Self.isDone(outcome)
             }
         }
     }

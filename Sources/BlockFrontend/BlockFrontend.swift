@@ -30,6 +30,8 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         /// Made when a backend is met first, taken by their owners.
         var mailboxes: [QueueMailbox] = []
         var blueprints: [QueueBlueprint?] = []
+        /// Queues that the backend takes; the first of `mailboxes`.
+        var servedQueues = 0
         var connections = 0
         /// A queue found the backend broken; the control thread closes the device for good.
         var broken: BlockFrontendError?
@@ -64,6 +66,8 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     public var connectionCount: Int { status.withLock { $0.connections } }
     /// Queues, known once connected.
     public var queueCount: Int { status.withLock { $0.mailboxes.count } }
+    /// Queues that the backend of this moment takes, from the first on; the others are displaced.
+    public var servedQueueCount: Int { status.withLock { $0.servedQueues } }
     /// `vbd 51712: live, 2 queues, 1 connections`.
     public var description: String {
         status.withLock { "vbd \(device): \($0.phase), \($0.mailboxes.count) queues, \($0.connections) connections" }

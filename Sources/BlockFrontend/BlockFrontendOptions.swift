@@ -37,6 +37,8 @@ public enum BlockFrontendError: Error, Hashable, Sendable, CustomStringConvertib
     case removed
     /// The request lies outside the disk, is misaligned, or does not fit the buffer.
     case badRequest(String)
+    /// The backend takes fewer queues than there are, and this one is left over: ask another.
+    case displaced
 
     /// One line.
     public var description: String {
@@ -46,6 +48,7 @@ public enum BlockFrontendError: Error, Hashable, Sendable, CustomStringConvertib
         case .backendBroken(let text): "the backend broke the protocol: \(text)"
         case .removed: "the device was removed"
         case .badRequest(let text): text
+        case .displaced: "the backend takes fewer queues, and this one is left over"
         }
     }
 }
@@ -74,6 +77,9 @@ public enum BlockOutcome: UInt8, Sendable {
     case unsupported
     /// The device is gone or broken.
     case lost
+    /// The backend takes fewer queues since it returned, and this one is left over: ask again through another. Whether it was done nobody
+    /// knows; doing it twice is harmless.
+    case displaced
 }
 
 /// One operation's end.

@@ -9,10 +9,12 @@ import XenWire
 extension BlockQueue {
     /// Acts on what the control thread left.
     mutating func takeNews() {
+        newsTaken &+= 1
         for item in mailbox.take() {
             switch item {
             case .suspended: suspend()
             case .connected(let new): use(new)
+            case .displaced: displace()
             case .resized(let sectors): properties.sectors = sectors
             case .lost(let error): fail(error)
             }
@@ -28,6 +30,7 @@ extension BlockQueue {
     private mutating func use(_ new: QueueConnection) {
         guard failure == nil else { return }
         suspend()
+        isDisplaced = false
         let unit = new.agreement.properties.sectorSize
         if inFlight > 0 && unit > properties.sectorSize {
             // What is in flight was cut for smaller sectors and cannot be asked again (attacks.md C24).
@@ -64,10 +67,22 @@ extension BlockQueue {
         failure = error
         if case .backendBroken = error { mailbox.report(error) }
         connection = nil
+        endAll(.lost)
+    }
+
+    /// There is no ring for this queue: what is in flight is for another.
+    private mutating func displace() {
+        guard failure == nil else { return }
+        suspend()
+        isDisplaced = true
+        endAll(.displaced)
+    }
+
+    private mutating func endAll(_ outcome: BlockOutcome) {
         backlog.removeAll()
         for id in requests.indices { requests[id].operation = -1 }
         for slot in operations.indices where operations[slot].outstanding >= 0 {
-            ended.append(BlockCompletion(tag: operations[slot].tag, outcome: .lost))
+            ended.append(BlockCompletion(tag: operations[slot].tag, outcome: outcome))
             operations[slot].outstanding = -1
             freeOperations.append(Int32(slot))
         }

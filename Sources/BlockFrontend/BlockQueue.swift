@@ -23,10 +23,14 @@ public struct BlockQueue: ~Copyable {
     public internal(set) var properties: BlockProperties
     /// Why the queue is of no more use.
     public internal(set) var failure: BlockFrontendError?
+    /// The backend takes fewer queues, and this one is left over: `submit` refuses until a backend takes it again.
+    public internal(set) var isDisplaced = false
     /// Requests pushed, notifications sent, and how often operations had to be asked again.
     public internal(set) var statistics = BlockQueueStatistics()
 
     let mailbox: QueueMailbox
+    /// How often news was taken: who sleeps on this queue's behalf meanwhile must look again.
+    var newsTaken: UInt32 = 0
     let pages: any OfferedPages
     let references: [GrantReference]
     /// Pages of indirect descriptors: `indirectPagesEach` for each request id.
@@ -118,10 +122,13 @@ public struct BlockQueue: ~Copyable {
     ///   - byteCount: how much, a multiple of the disk's sector size; 0 for flush. Not limited by the ring's request size.
     ///   - tag: the caller's number for it.
     /// - Returns: false if `depth` operations are in flight.
+    /// - Throws: `displaced` while the backend takes fewer queues; never the first one.
     public mutating func submit(
         _ command: BlockCommand, sector: UInt64 = 0, bufferOffset: Int = 0, byteCount: Int = 0, tag: UInt64
     ) throws(BlockFrontendError) -> Bool {
+        if isDisplaced, mailbox.hasNews { takeNews() }
         if let failure { throw failure }
+        if isDisplaced { throw .displaced }
         try check(command, sector, bufferOffset, byteCount)
         guard let slot = freeOperations.popLast() else { return false }
         sequence &+= 1

@@ -38,6 +38,8 @@ enum QueueNews: Sendable {
     case suspended
     /// Use this ring from now on, and ask again for all that is in flight.
     case connected(QueueConnection)
+    /// The backend is there, and takes fewer queues than there are: this one is left over until the next connection.
+    case displaced
     /// The disk has another size.
     case resized(UInt64)
     /// Give up.

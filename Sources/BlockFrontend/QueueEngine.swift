@@ -77,6 +77,10 @@ final class QueueEngine: Sendable {
     ) -> Submission {
         state.withLock { state in
             if state.isStopped { return .refused(.removed) }
+            let newsTaken = state.queue.newsTaken
+            // The reaper may sleep on the doorbell of a connection that was replaced here; and an operation that ends without the backend (a
+            // flush that needs none) leaves no doorbell to wake it.
+            defer { if state.queue.newsTaken != newsTaken || state.queue.hasEnded { signalPipe(wake.writer) } }
             let tag = state.nextTag
             do throws(BlockFrontendError) {
                 guard
@@ -90,8 +94,6 @@ final class QueueEngine: Sendable {
             state.nextTag &+= 1
             state.waiters[tag] = completion
             state.queue.kick()
-            // An operation that ends without the backend (a flush that needs none) leaves no doorbell to wake the reaper.
-            if state.queue.hasEnded { signalPipe(wake.writer) }
             return .taken
         }
     }

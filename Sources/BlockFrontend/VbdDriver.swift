@@ -38,11 +38,8 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
         do throws(BlockFrontendError) { try makeQueues(offer) } catch {
             throw .malformed(MalformedNode(backendPath, "\(error)"))
         }
-        let count = owner.queueCount
-        guard count <= Int(offer.queues) else {
-            throw .malformed(
-                MalformedNode(backendPath + "/multi-queue-max-queues", "is \(offer.queues); this disk already has \(count)"))
-        }
+        // A backend that returns may take fewer than the last.
+        let count = max(1, min(owner.queueCount, Int(offer.queues)))
         do throws(HypervisorError) {
             for _ in 0..<count {
                 let ring = try owner.hypervisor.offerPages(1 << Int(order), to: backend, access: .readWrite)
@@ -81,8 +78,12 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
                 .connected(
                     QueueConnection(ring: link.ring, channel: link.channel, abi: owner.options.abi, agreement: agreement)))
         }
+        for mailbox in mailboxes.dropFirst(links.count) { mailbox.post(.displaced) }
+        // Now that each has its news: who is displaced asks those that are not.
+        let served = links.count
+        owner.status.withLock { $0.servedQueues = served }
         owner.log(
-            "\(name): connected: \(properties.sectors) sectors of 512 bytes, \(links.count) queues of "
+            "\(name): connected: \(properties.sectors) sectors of 512 bytes, \(served) queues of "
                 + "\(links.first?.ring.references.count ?? 0) ring pages, \(segments) segments"
                 + (agreement.persistent ? ", persistent grants" : ""))
     }

@@ -39,12 +39,13 @@ extension DMADevice {
     }
 
     /// Gives back a list of bounces.
-    func endBounces(_ first: Int32, copyingBack: Bool) {
+    /// - Parameter written: so many of the transfer's first bytes, which the device has written, reach their pages.
+    func endBounces(_ first: Int32, copyingBack written: UInt64) {
         guard let pool = unsafe hot.pointee.pool else { return }
         var place = first
         while place >= 0 {
             let bounce = unsafe hot.pointee.bounces[place]
-            if copyingBack { copy(bounce, .fromDevice, 0..<UInt64.max) }
+            if written > 0 { copy(bounce, .fromDevice, 0..<written) }
             unsafe hot.pointee.bounces.remove(place)
             place = bounce.next
             if bounce.ownsSlot { unsafe pool.pointee.giveBack(bounce.slot) }
@@ -86,7 +87,7 @@ extension DMADevice {
 
     /// A frame's page as this process has it; nil if there is none, or it is read-only and to be written.
     @inline(__always)
-    private func memory(_ frame: UInt64, _ view: BusView, writes: Bool) -> UnsafeMutableRawPointer? {
+    func memory(_ frame: UInt64, _ view: BusView, writes: Bool) -> UnsafeMutableRawPointer? {
         var word = view.pages.word(frame)
         if word == 0 { word = frames?.word(frame) ?? 0 }
         guard EntryWord.hasFrame(word), !writes || EntryWord.permissions(word).contains(.write) else { return nil }

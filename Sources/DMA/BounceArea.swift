@@ -134,7 +134,9 @@ struct BounceCore: ~Copyable {
     /// Adds memory for a request of 1 << `order` slots.
     private mutating func grow(_ order: Int) -> Bool {
         let bytes = pool.arenaBytes
-        guard arenaCount < arenaLimit, BouncePool.slotSize << order <= bytes, pool.claim(bytes) else { return false }
+        guard arenaCount < arenaLimit, BouncePool.slotSize << order <= bytes, pool.claim(bytes, isFirst: arenaCount == 0) else {
+            return false
+        }
         do {
             let slots = try UnitAllocator(capacity: bytes / BouncePool.slotSize, of: "bounce slots", name: pool.name)
             let region = try SharedRegion(anonymous: bytes)

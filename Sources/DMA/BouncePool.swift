@@ -14,13 +14,17 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     public let name: String
     /// Bytes it may grow to.
     public let maximum: Int
+    /// Areas that there will be; each is sure of its first arena.
+    public let sharers: Int
     private let claimed = Atomic<Int>(0)
     /// Each area's count of slots in use.
     private let areas = Mutex<[AreaCount]>([])
 
     /// A pool of at most `byteCount` bytes, none of which are there yet.
-    public init(name: String, byteCount: Int) {
+    /// - Parameter sharers: queues that will have an area each. However much one of them takes, there is an arena left for each of the others.
+    public init(name: String, byteCount: Int, sharers: Int = 1) {
         self.name = name
+        self.sharers = max(1, sharers)
         maximum = max(4096, min(byteCount, Int.max - 4095) + 4095 & ~4095)
     }
 
@@ -30,14 +34,16 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     public var slotsInUse: Int { areas.withLock { $0.reduce(0) { $0 + $1.value } } }
     /// Areas with memory, one for each queue that has bounced.
     public var areaCount: Int { areas.withLock { $0.count } }
-    /// Bytes by which an area grows.
-    var arenaBytes: Int { min(maximum, Self.largestArena) }
+    /// Bytes by which an area grows; the largest transfer that each area is sure of.
+    public var arenaBytes: Int { min(max(4096, maximum / sharers & ~4095), Self.largestArena) }
 
     /// Takes bytes of the budget; false if there are no more so many.
-    func claim(_ byteCount: Int) -> Bool {
+    /// - Parameter isFirst: whether they are an area's first, which the others leave to it.
+    func claim(_ byteCount: Int, isFirst: Bool = true) -> Bool {
+        let kept = isFirst ? 0 : arenaBytes * max(0, sharers - areaCount)
         var seen = claimed.load(ordering: .relaxed)
         // No sum of the two is compared: one that wraps would pass (attacks.md PM14).
-        while byteCount > 0, byteCount <= maximum, seen <= maximum - byteCount {
+        while byteCount > 0, byteCount <= maximum - kept, seen <= maximum - kept - byteCount {
             let result = claimed.compareExchange(expected: seen, desired: seen + byteCount, ordering: .relaxed)
             if result.exchanged { return true }
             seen = result.original

@@ -86,14 +86,18 @@ extension DMADevice {
 
     /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred
     /// mode: soon).
-    public func unmap(_ handle: DMAHandle, _ direction: DMADirection) throws(DMAError) {
+    /// - Parameter written: how many of the transfer's first bytes the device has written, if fewer than all. No more are copied out of
+    ///   the pool; the other pages keep what they had.
+    public func unmap(_ handle: DMAHandle, _ direction: DMADirection, written: Int = .max) throws(DMAError) {
         let record = try unsafe hot.pointee.ledger.find(handle, .transfer, direction)
         if let uses = unsafe hot.pointee.uses {
             // A failure here leaves the mapping as it is.
             if record.iovaPages > 0, let iommu = unsafe hot.pointee.iommu {
                 try unsafe iommu.pointee.release(record.iova, pages: Int(record.iovaPages))
             }
-            if record.firstBounce >= 0 { endBounces(record.firstBounce, copyingBack: direction.deviceWrites) }
+            if record.firstBounce >= 0 {
+                endBounces(record.firstBounce, copyingBack: direction.deviceWrites ? UInt64(max(written, 0)) : 0)
+            }
             uses.end(record.pages.start, record.pages.count, writes: direction.deviceWrites)
             if record.moreRuns >= 0 { endRuns(record.moreRuns, uses, direction) }
         }

@@ -166,7 +166,7 @@ extension DMADevice {
     /// Takes back what was done so far.
     func undo(_ work: inout MappingWork, _ segments: inout [BusSegment]) {
         segments.removeSubrange(work.first...)
-        if work.firstBounce >= 0 { endBounces(work.firstBounce, copyingBack: false) }
+        if work.firstBounce >= 0 { endBounces(work.firstBounce, copyingBack: 0) }
         // A failure leaves the addresses reserved rather than reachable by others.
         if work.iovaPages > 0 { try? iommu?.release(work.iova, pages: work.iovaPages) }
         work = MappingWork(first: work.first)

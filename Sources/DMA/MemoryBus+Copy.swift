@@ -34,22 +34,6 @@ extension MemoryBus {
         }
         return true
     }
-
-    /// Stores one byte; false if the address faults.
-    public func store(_ byte: UInt8, at address: BusAddress) -> Bool {
-        guard let memory = unsafe resolve(BusSegment(address: address, byteCount: 1), .fromDevice) else { return false }
-        unsafe memory.storeBytes(of: byte, as: UInt8.self)
-        return true
-    }
-
-    /// Copies what lies in `segment` to `target`; each lies in one piece here. False if one faults.
-    public func copy(_ segment: BusSegment, to target: BusAddress) -> Bool {
-        guard let source = unsafe resolve(segment, .toDevice),
-            let destination = unsafe resolve(BusSegment(address: target, byteCount: segment.byteCount), .fromDevice)
-        else { return false }
-        unsafe destination.copyMemory(from: source, byteCount: Int(segment.byteCount))
-        return true
-    }
 }
 
 extension BusSegment {

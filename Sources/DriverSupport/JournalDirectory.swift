@@ -27,13 +27,40 @@ public struct JournalDirectory: Sendable {
         }
     }
 
-    private func file(_ device: BackendPath, _ queue: Int) -> String {
-        "\(path)/\(device.kind)-\(device.device.frontend)-\(device.device.number)-\(queue).journal"
+    /// What of a device a journal is of.
+    public enum Part: Equatable, Sendable, LosslessStringConvertible {
+        /// One queue's rings.
+        case queue(Int)
+        /// The control ring.
+        case control
+
+        /// As it is part of a file's name.
+        public var description: String {
+            switch self {
+            case .queue(let number): "\(number)"
+            case .control: "control"
+            }
+        }
+
+        /// From a part of a file's name.
+        public init?(_ name: String) {
+            if name == "control" {
+                self = .control
+            } else if let number = UInt32(name) {
+                self = .queue(Int(number))
+            } else {
+                return nil
+            }
+        }
+    }
+
+    private func file(_ device: BackendPath, _ part: Part) -> String {
+        "\(path)/\(device.kind)-\(device.device.frontend)-\(device.device.number)-\(part).journal"
     }
 
     /// Memory for a new journal: `size` bytes, whole pages.
-    public func create(_ device: BackendPath, queue: Int, byteCount size: Int) throws(Errno) -> SharedRegion {
-        let name = file(device, queue)
+    public func create(_ device: BackendPath, _ part: Part, byteCount size: Int) throws(Errno) -> SharedRegion {
+        let name = file(device, part)
         // Not the file that a queue which is still closing may have mapped.
         unsafe unlink(name)
         let descriptor = try Descriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
@@ -47,8 +74,8 @@ public struct JournalDirectory: Sendable {
     }
 
     /// A predecessor's journal; nil if there is none.
-    public func open(_ device: BackendPath, queue: Int) -> SharedRegion? {
-        guard let descriptor = try? Descriptor.open(file(device, queue), O_RDWR | O_NOFOLLOW) else { return nil }
+    public func open(_ device: BackendPath, _ part: Part) -> SharedRegion? {
+        guard let descriptor = try? Descriptor.open(file(device, part), O_RDWR | O_NOFOLLOW) else { return nil }
         var status = stat()
         guard unsafe fstat(descriptor.rawValue, &status) == 0, status.st_size >= SharedRegion.pageSize,
             status.st_size <= 1 << 24
@@ -61,7 +88,7 @@ public struct JournalDirectory: Sendable {
     }
 
     /// Whether a predecessor served this device.
-    public func has(_ device: BackendPath) -> Bool { unsafe access(file(device, 0), F_OK) == 0 }
+    public func has(_ device: BackendPath) -> Bool { unsafe access(file(device, .queue(0)), F_OK) == 0 }
 
     /// Removes what was left for devices that are no more: their guests went while no backend was there.
     /// - Returns: how many devices these were.
@@ -77,7 +104,8 @@ public struct JournalDirectory: Sendable {
             let parts = name.dropFirst("\(kind)-".utf8.count).dropLast(".journal".utf8.count).split(
                 separator: "-", omittingEmptySubsequences: false)
             // Another kind's name may begin with this one's.
-            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), UInt32(parts[2]) != nil else {
+            guard parts.count == 3, let frontend = UInt16(parts[0]), let number = UInt32(parts[1]), Part(String(parts[2])) != nil
+            else {
                 continue
             }
             let id = DeviceID(frontend: DomainID(frontend), number: number)
@@ -90,7 +118,8 @@ public struct JournalDirectory: Sendable {
 
     /// The device's connection ends, and with it what its journals were for.
     public func remove(_ device: BackendPath) {
+        unsafe unlink(file(device, .control))
         var queue = 0
-        while unsafe unlink(file(device, queue)) == 0 { queue += 1 }
+        while unsafe unlink(file(device, .queue(queue))) == 0 { queue += 1 }
     }
 }

@@ -1,11 +1,12 @@
-// A thread for the system calls that io_uring cannot make: secure discard, and discard on kernels before 6.12. One at a time, in order.
+// A thread for what takes its time: the system calls that io_uring cannot make (secure discard, and discard on kernels before 6.12), scripts.
+// One at a time, in order.
 
 import CLinux
 import Glibc
 import Synchronization
 
 /// Runs jobs on a thread that exists only while there are any.
-final class BlockingWorker: Sendable {
+public final class BlockingWorker: Sendable {
     private struct State {
         var jobs: [@Sendable (Bool) -> Void] = []
         var isRunning = false
@@ -13,10 +14,11 @@ final class BlockingWorker: Sendable {
     private let state = Mutex(State())
     private let name: String
 
-    init(name: String) { self.name = name }
+    /// A worker with nothing to do; the thread is called `name`.
+    public init(name: String) { self.name = name }
 
     /// Runs `job` with true on the thread after those before it, or with false here if no thread could be made.
-    func run(_ job: @escaping @Sendable (Bool) -> Void) {
+    public func run(_ job: @escaping @Sendable (Bool) -> Void) {
         let mustStart = state.withLock { state in
             state.jobs.append(job)
             if state.isRunning { return false }

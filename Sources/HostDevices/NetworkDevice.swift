@@ -65,6 +65,16 @@ public struct NetworkDeviceStatistics: Equatable, Sendable {
     public init() {}
 }
 
+/// Whether a device can be used yet.
+public enum DeviceReadiness: Equatable, Sendable {
+    /// It can.
+    case ready
+    /// It is being made, or put in its place.
+    case notYet
+    /// It never will: why, in one line.
+    case failed(String)
+}
+
 /// A network interface of this host.
 public protocol NetworkDevice: AnyObject, Sendable {
     /// For messages.
@@ -75,6 +85,8 @@ public protocol NetworkDevice: AnyObject, Sendable {
     func setOffloads(_ offloads: OffloadSet) throws(Errno)
     /// A queue that resolves addresses on `bus`. Several queues share the interface's traffic.
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue
+    /// Whether it can be used; asked for as long as it is not.
+    var readiness: DeviceReadiness { get }
     /// Nobody is to use the interface any more: what was made to outlive this process goes with the last queue.
     func retire()
     /// Whether the other end of the wire is there; nil for an interface that does not know.
@@ -86,6 +98,8 @@ public protocol NetworkDevice: AnyObject, Sendable {
 }
 
 extension NetworkDevice {
+    /// As soon as it is there.
+    public var readiness: DeviceReadiness { .ready }
     /// Nothing outlives this process.
     public func retire() {}
     /// It does not know.

@@ -107,7 +107,7 @@ private final class NullFrameQueue: NetworkDeviceQueue {
     /// Addresses are resolved all the same, so that a wrong one faults here too.
     func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent {
         for index in segments.indices {
-            guard unsafe bus.resolve(segments[index], .toDevice) != nil else {
+            if unsafe bus.resolve(segments[index], .toDevice) == nil, !bus.isReachable(segments[index], .toDevice) {
                 statistics.errors &+= 1
                 return .failed(.badAddress)
             }

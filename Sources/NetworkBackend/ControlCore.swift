@@ -17,12 +17,17 @@ struct ControlCore: ~Copyable {
     let frontend: DomainID
     var fault: String?
     private(set) var requests: UInt64 = 0
+    /// Where what is set is written down; nil: nowhere.
+    private var journal: ControlJournal?
+    /// The frontend is to be rung for answers that it can see.
+    private var mustNotify = false
 
     init(
         ring: consuming BackRing<ControlRing>, interface: InterfaceState, mappings: [GrantMappings], hypervisor: any Hypervisor,
-        frontend: DomainID
+        frontend: DomainID, journal: ControlJournal?
     ) {
         self.ring = ring
+        self.journal = journal
         self.interface = interface
         self.mappings = mappings
         self.hypervisor = hypervisor
@@ -37,11 +42,31 @@ struct ControlCore: ~Copyable {
             while count < 8, let request = try ring.nextRequest() {
                 count += 1
                 let (status, data) = answer(request)
-                ring.push(ControlResponse(to: request, status, data: data))
+                respond(ControlResponse(to: request, status, data: data), request.type)
             }
         } catch { fault = "control ring: \(error)" }
         requests &+= UInt64(count)
         return count
+    }
+
+    /// Whether the frontend is to be rung, once for all answers since the last call.
+    mutating func takeNotification() -> Bool {
+        defer { mustNotify = false }
+        return mustNotify
+    }
+
+    /// Written down before it can be seen, and shown before the next request is looked at: a successor finds one answer at most that the
+    /// frontend lacks.
+    private mutating func respond(_ response: ControlResponse, _ type: ControlType?) {
+        if journal != nil {
+            let changesMappings = type == .addGrantMapping || type == .deleteGrantMapping
+            let settings = ControlSettings(
+                answered: ring.nextRequestIndex, last: response, spreading: interface.spreading,
+                mappings: changesMappings ? mappings.map(\.entries) : [])
+            journal?.answered(settings, mappingsChanged: changesMappings)
+        }
+        ring.push(response)
+        if ring.publish() { mustNotify = true }
     }
 
     private func answer(_ request: ControlRequest) -> (ControlStatus, UInt32) {

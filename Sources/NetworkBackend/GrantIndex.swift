@@ -1,13 +1,14 @@
 // From a grant reference to the place of its mapped page, for every slot of every packet: an open table of plain values, for a dictionary's
 // look-up with its reference counts costs more than all else that is done for a small packet.
 
-import DMA
+import FrameMaps
 
-/// Where mapped pages lie on the bus, by reference. Its size is set by the number of pages that may stay mapped, not by the references,
+/// Mapped pages' numbers in the queue's frame map, by reference. Its size is set by the number of pages that may stay mapped, not by the references,
 /// which the frontend chooses.
 struct GrantIndex {
     private struct Entry {
-        var address: UInt64 = 0
+        /// 0: nothing is here; no page has that number.
+        var page: UInt64 = 0
         var reference: UInt32 = 0
         var isWritable = false
     }
@@ -28,14 +29,14 @@ struct GrantIndex {
 
     private func first(_ reference: UInt32) -> Int { Int(truncatingIfNeeded: ((UInt64(reference) &+ 1) &* factor) >> shift) }
 
-    /// The page's first byte; nil if it is not mapped, or not writable though it must be.
+    /// The page; nil if it is not mapped, or not writable though it must be.
     @inline(__always)
-    func address(_ reference: UInt32, writable: Bool) -> BusAddress? {
+    func page(_ reference: UInt32, writable: Bool) -> Pfn? {
         if count == 0 { return nil }
         var place = first(reference)
-        while entries[place].address != 0 {
+        while entries[place].page != 0 {
             if entries[place].reference == reference {
-                return writable && !entries[place].isWritable ? nil : BusAddress(rawValue: entries[place].address)
+                return writable && !entries[place].isWritable ? nil : Pfn(rawValue: entries[place].page)
             }
             place = (place + 1) & (entries.count - 1)
         }
@@ -43,11 +44,11 @@ struct GrantIndex {
     }
 
     /// Notes a page that is not there yet; there must be room.
-    mutating func insert(_ reference: UInt32, _ address: BusAddress, isWritable: Bool) {
-        precondition(2 * (count + 1) <= entries.count && address.rawValue != 0, "a full index, or no address")
+    mutating func insert(_ reference: UInt32, _ page: Pfn, isWritable: Bool) {
+        precondition(2 * (count + 1) <= entries.count && page.rawValue != 0, "a full index, or no page")
         var place = first(reference)
-        while entries[place].address != 0 { place = (place + 1) & (entries.count - 1) }
-        entries[place] = Entry(address: address.rawValue, reference: reference, isWritable: isWritable)
+        while entries[place].page != 0 { place = (place + 1) & (entries.count - 1) }
+        entries[place] = Entry(page: page.rawValue, reference: reference, isWritable: isWritable)
         count += 1
     }
 

@@ -2,6 +2,7 @@
 // (`XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING`). One queue's; on its reactor's thread.
 
 import DMA
+import FrameMaps
 import Hypervisor
 import SharedMemory
 import XenWire
@@ -9,7 +10,7 @@ import XenWire
 /// Mapped pages by reference.
 final class GrantMappings {
     let limit: Int
-    private let bus: MemoryBus
+    private let dma: DMADevice
     private let hypervisor: any Hypervisor
     private let frontend: DomainID
     private var grants: [UInt32: MappedGrant] = [:]
@@ -17,20 +18,20 @@ final class GrantMappings {
     /// Changes with every removal: who remembers a page must look it up again.
     private(set) var generation: UInt32 = 0
 
-    init(limit: Int, bus: MemoryBus, hypervisor: any Hypervisor, frontend: DomainID) {
+    init(limit: Int, dma: DMADevice, hypervisor: any Hypervisor, frontend: DomainID) {
         self.limit = limit
         index = GrantIndex(limit: limit)
-        self.bus = bus
+        self.dma = dma
         self.hypervisor = hypervisor
         self.frontend = frontend
     }
 
     var count: Int { grants.count }
 
-    /// The first byte of the page on the queue's bus; nil if it is not mapped, or not writable though it must be.
+    /// The page in the queue's frame map; nil if it is not mapped, or not writable though it must be.
     @inline(__always)
-    func address(_ reference: GrantReference, writable: Bool) -> BusAddress? {
-        index.address(reference.rawValue, writable: writable)
+    func page(_ reference: GrantReference, writable: Bool) -> Pfn? {
+        index.page(reference.rawValue, writable: writable)
     }
 
     /// The page itself, for a tracer; nil if it is not mapped.
@@ -44,15 +45,36 @@ final class GrantMappings {
             do throws(HypervisorError) {
                 let access: GrantAccess = entry.isReadOnly ? .readOnly : .readWrite
                 for grant in try hypervisor.mapGrants([entry.reference], of: frontend, access: access) {
-                    let window = bus.attach(grant.region)
+                    guard let page = attach(grant) else {
+                        // No number, or no table memory, is left for it.
+                        hypervisor.unmapGrants([grant])
+                        return .bufferOverflow
+                    }
                     grants[entry.reference.rawValue] = grant
-                    index.insert(
-                        entry.reference.rawValue, window.advanced(by: UInt64(grant.offset)) ?? window,
-                        isWritable: access == .readWrite)
+                    index.insert(entry.reference.rawValue, page, isWritable: access == .readWrite)
                 }
                 return .success
             } catch { return .invalidParameter }
         }
+    }
+
+    /// What is mapped, as it was asked for.
+    var entries: [GrantMappingEntry] {
+        grants.keys.map {
+            GrantMappingEntry(reference: GrantReference($0), isReadOnly: index.page($0, writable: true) == nil)
+        }
+    }
+
+    /// Maps what a predecessor had mapped: all of it, or nothing and false.
+    func restore(_ entries: [GrantMappingEntry]) -> Bool {
+        if add(entries).allSatisfy({ $0 == .success }) { return true }
+        removeAll()
+        return false
+    }
+
+    /// The page's place in our frame map.
+    private func attach(_ grant: MappedGrant) -> Pfn? {
+        dma.attach(grant.region, machine: grant.machine?(grant.region.pageCount))?.advanced(by: UInt64(grant.offset) >> frameShift)
     }
 
     /// Unmaps what is listed.
@@ -80,10 +102,10 @@ final class GrantMappings {
         let old = index
         index.removeAll()
         for reference in grants.keys {
-            if let address = old.address(reference, writable: true) {
-                index.insert(reference, address, isWritable: true)
-            } else if let address = old.address(reference, writable: false) {
-                index.insert(reference, address, isWritable: false)
+            if let page = old.page(reference, writable: true) {
+                index.insert(reference, page, isWritable: true)
+            } else if let page = old.page(reference, writable: false) {
+                index.insert(reference, page, isWritable: false)
             }
         }
     }
@@ -91,7 +113,7 @@ final class GrantMappings {
     private func release(_ grants: [MappedGrant]) {
         if grants.isEmpty { return }
         generation &+= 1
-        for grant in grants { bus.detach(grant.region) }
+        for grant in grants { dma.detachIdle(grant.region) }
         hypervisor.unmapGrants(grants)
     }
 }

@@ -7,26 +7,12 @@ import Hypervisor
 import LinuxSystem
 import Packets
 import Reactor
-import SharedRing
 import XenBus
 import XenStore
 import XenWire
 
 /// Opens the device that a directory asks for; throws one line that names it and the reason.
-public typealias NetworkOpener = @Sendable (NetworkSettings) throws(NetworkOpenFailure) -> any NetworkDevice
-
-/// Why a device could not be opened: one line with its name and the reason.
-public struct NetworkOpenFailure: Error, Sendable, CustomStringConvertible {
-    /// The error number for the error node.
-    public let number: Int32
-    /// One line.
-    public let description: String
-    /// Wraps a line.
-    public init(number: Int32, _ description: String) {
-        self.number = number
-        self.description = description
-    }
-}
+public typealias NetworkOpener = @Sendable (NetworkSettings) throws(DeviceOpenFailure) -> any NetworkDevice
 
 /// The control thread's view of one vif.
 final class InterfaceDriver: BackendDriver {
@@ -39,10 +25,10 @@ final class InterfaceDriver: BackendDriver {
     private let openDevice: NetworkOpener
     private let reactor: Reactor
     private let report: @Sendable (InterfaceReport) -> Void
-    private let traces: TraceDesk
+    let traces: TraceDesk
     let log: (String) -> Void
-    private var settings: NetworkSettings?
-    private(set) var device: (any NetworkDevice)?
+    var settings: NetworkSettings?
+    var device: (any NetworkDevice)?
     var engine: InterfaceEngine?
 
     init(
@@ -62,7 +48,7 @@ final class InterfaceDriver: BackendDriver {
     }
 
     var holdsRings: Bool { engine != nil }
-    var isOpen: Bool { device != nil }
+    var isOpen: Bool { device?.readiness == .ready }
     /// What a frontend may change is its headroom for programs that look at packets first, which is not offered here: nothing to do.
     var reconfigures: Bool { true }
     var removesDirectories: Bool { options.removesDirectories }
@@ -92,21 +78,21 @@ final class InterfaceDriver: BackendDriver {
         } catch { throw .xenbus(error) }
     }
 
-    private func hotplug(_ store: StoreClient) throws(DriverFailure) -> VifHotplug {
+    func hotplug(_ store: StoreClient) throws(DriverFailure) -> VifHotplug {
         guard options.waitsForScript else { return .none }
         do throws(XenbusError) { return try VifHotplug.read(from: store, at: path.path) } catch { throw .xenbus(error) }
     }
 
     /// Opens the device, unless it is open as it is wanted.
-    private func open(_ store: StoreClient, _ script: VifHotplug) throws(DriverFailure) {
+    func open(_ store: StoreClient, _ script: VifHotplug) throws(DriverFailure) {
         var wanted: NetworkSettings
         do throws(XenbusError) { wanted = try NetworkSettings.read(from: store, at: path) } catch { throw .xenbus(error) }
-        if device != nil && settings == wanted { return }
+        if device != nil && settings == wanted { return try expectReady() }
         settings = nil
         let plain = wanted
         // A script that has run runs no more: an interface that had to be made again is put in its place here.
         wanted.isPlacedByScript = script == .running
-        do throws(NetworkOpenFailure) { device = try openDevice(wanted) } catch {
+        do throws(DeviceOpenFailure) { device = try openDevice(wanted) } catch {
             device = nil
             throw .unavailable(number: error.number, error.description)
         }
@@ -114,6 +100,20 @@ final class InterfaceDriver: BackendDriver {
         let report = report
         device?.watchCarrier { report(.carrier) }
         if let device { traces.opened(path.device, plain, on: device.name) }
+        try expectReady()
+    }
+
+    /// Says so where the device that was opened takes a while, or will never be there.
+    private func expectReady() throws(DriverFailure) {
+        switch device?.readiness {
+        case .ready, nil: return
+        case .notYet: throw .later
+        case .failed(let reason):
+            device?.retire()
+            device = nil
+            settings = nil
+            throw .unavailable(number: 5, reason)
+        }
     }
 
     func isWaiting(_ store: StoreClient) throws(DriverFailure) -> Bool {
@@ -154,7 +154,7 @@ final class InterfaceDriver: BackendDriver {
     }
 
     /// Tells the frontend whether its wire has another end. Absent means that it has (item 44).
-    private func writeCarrier(_ store: StoreClient) throws(XenbusError) {
+    func writeCarrier(_ store: StoreClient) throws(XenbusError) {
         let directory = path.path
         guard let isUp = device?.carrier else { return }
         try store.atomically { access throws(XenbusError) in
@@ -164,7 +164,7 @@ final class InterfaceDriver: BackendDriver {
     }
 
     /// Maps the rings, binds the ports and starts the engine.
-    private func makeEngine(
+    func makeEngine(
         _ keys: NetworkRequestKeys, _ features: NetworkFeatures, _ device: any NetworkDevice, _ settings: NetworkSettings,
         _ start: InterfaceStart
     ) throws(DriverFailure) -> InterfaceEngine {
@@ -177,14 +177,21 @@ final class InterfaceDriver: BackendDriver {
             throw .refused(number: 22, "queue \(held.queues.count): \(error)")
         }
         let starts: [QueueStart]
-        do throws(InterfaceRecoveryError) { starts = try self.starts(start, keys, held) } catch {
+        let controlStart: ControlStart?
+        do throws(InterfaceRecoveryError) {
+            starts = try self.starts(start, keys, held)
+            controlStart = try self.controlStart(start, keys, held)
+        } catch {
             held.release()
             throw .refused(number: 22, "\(error)")
         }
+        let pool =
+            options.dma.bouncePool == 0
+            ? nil : BouncePool(name: device.name, byteCount: options.dma.bouncePool, sharers: keys.queues.count)
         let plan = InterfacePlan(
             keys: keys, features: features, device: device, rate: settings.rate, hypervisor: hypervisor,
             frontend: path.device.frontend,
-            options: options, held: held, starts: starts)
+            options: options, bouncePool: pool, held: held, starts: starts, controlStart: controlStart)
         let (reactor, report) = (reactor, report)
         let made = reactor.run { () -> Result<InterfaceEngine, InterfaceBuildFailure> in
             do throws(InterfaceBuildFailure) { return .success(try plan.build(on: reactor, report: report)) } catch {
@@ -237,74 +244,12 @@ final class InterfaceDriver: BackendDriver {
         traces.gone(path.device)
     }
 
-    // MARK: Adoption
-
-    /// A journal of the first queue stands for all.
-    func canAdopt() -> Bool { journals?.has(path) ?? false }
-
-    func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
-        try open(store, try hotplug(store))
-        guard let device, let settings else { throw .refused(number: 19, "no device") }
-        let keys: NetworkRequestKeys
-        var features: NetworkFeatures
-        do throws(XenbusError) {
-            // What both sides agreed on, read back: this process's own options may be others.
-            let offer = try NetworkOffer.read(from: store, at: path.path)
-            keys = try NetworkRequestKeys.read(from: store, at: frontend, offer: offer)
-            features = keys.features
-            features.formIntersection(offer.features)
-        } catch { throw .xenbus(error) }
-        features = features.consistent
-        do { try device.setOffloads(features.abilities.deviceOffloads) } catch {
-            throw .refused(number: error.rawValue, "\(device.name): setting offloads: \(error)")
-        }
-        let engine = try makeEngine(keys, features, device, settings, .adopted)
-        self.engine = engine
-        do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
-        traces.connected(path.device, engine)
-        log(
-            "vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost"
-        )
-    }
-
-    /// What each queue begins with.
-    private func starts(
-        _ start: InterfaceStart, _ keys: NetworkRequestKeys, _ held: HeldResources
-    ) throws(InterfaceRecoveryError) -> [QueueStart] {
-        var starts: [QueueStart] = []
-        for (index, queue) in keys.queues.enumerated() {
-            switch start {
-            case .fresh: starts.append(.fresh(journal(queue, index)))
-            case .adopted:
-                guard let memory = journals?.open(path, queue: index) else { throw .noJournal }
-                let rings = held.queues[index]
-                let recovery = try InterfaceRecovery(
-                    journal: memory, of: queue, transmitRing: rings.transmit.region, receiveRing: rings.receive.region)
-                starts.append(.resumed(InterfaceJournal(resuming: memory), recovery))
-            }
-        }
-        // What was set through the control ring, mappings and hashes, is not written down: with one in use a new connection is needed.
-        if start == .adopted, let control = held.control?.ring.region, control.loadRelaxed(RingHeader.responseProduced) != 0 {
-            throw .indices("its control ring is in use")
-        }
-        return starts
-    }
-
-    private func journal(_ keys: NetworkQueueKeys, _ index: Int) -> InterfaceJournal? {
-        guard let journals else { return nil }
-        // An interface without a journal is served; it only does not survive this process unnoticed.
-        do throws(Errno) {
-            let memory = try journals.create(path, queue: index, byteCount: InterfaceJournal.Layout.byteCount)
-            return InterfaceJournal(beginning: memory, of: keys)
-        } catch {
-            log("vif \(path.device): no journal in \(journals.path): \(error)")
-            return nil
-        }
-    }
-
     func handle(_ news: InterfaceReport, _ store: StoreClient) throws(DriverFailure) -> Int {
         switch news {
         case .closed: return 1
+        case .trouble(let line):
+            log("vif \(path.device): \(line)")
+            return 0
         case .carrier:
             do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
             return 0

@@ -11,6 +11,8 @@ import Reactor
 public enum InterfaceReport: Sendable {
     /// The frontend broke a ring; nothing more is taken from it.
     case broken(String)
+    /// Something went wrong with memory: a line for the log.
+    case trouble(String)
     /// Everything that was mapped is unmapped; the connection is no more.
     case closed
     /// The other end of its wire may have come or gone.
@@ -71,8 +73,9 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         if let count = control?.work(), count > 0 {
             worked = true
             controlBell?.foundWork()
-            if control?.ring.publish() == true { controlBell?.channel.notify() }
+            if control?.takeNotification() == true { controlBell?.channel.notify() }
         }
+        if worked { for queue in queues { for line in queue.takeTrouble() { report(.trouble(line)) } } }
         if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {
             isBroken = true
             queues.first?.transmit.trace?.note("the frontend broke its ring: \(fault)")
@@ -116,7 +119,7 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
         guard let slot else { return }
         self.slot = nil
         reactor.detach(slot)
-        for queue in queues { queue.close() }
+        for queue in queues { if let leak = queue.close() { report(.trouble(leak)) } }
         // The next frontend begins with a carrier.
         state.stalledQueues = 0
         controlBell?.channel.close()

@@ -85,12 +85,15 @@ enum InterfaceRecoveryError: Error, Equatable, Sendable, CustomStringConvertible
     case anotherRing
     /// The indices contradict each other: the frontend wrote where only a backend does.
     case indices(String)
+    /// A part of the journal is not what was written: which.
+    case damaged(String)
 
     var description: String {
         switch self {
         case .noJournal: "there is no complete journal"
         case .anotherRing: "the journal is of other rings"
         case .indices(let text): text
+        case .damaged(let part): "\(part) is damaged"
         }
     }
 }

@@ -1,6 +1,7 @@
 // From what the control thread mapped and read to an engine on its reactor.
 
 import DMA
+import Glibc
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -21,6 +22,16 @@ enum QueueStart: Sendable {
     case resumed(InterfaceJournal, InterfaceRecovery)
 }
 
+/// What a control ring begins with.
+enum ControlStart: Sendable {
+    /// A new ring, and its journal if one is kept.
+    case fresh(ControlJournal?)
+    /// A predecessor's ring.
+    case resumed(ControlJournal, ControlRecovery)
+
+    var recovery: ControlRecovery? { if case .resumed(_, let recovery) = self { recovery } else { nil } }
+}
+
 /// Why an engine could not be made.
 struct InterfaceBuildFailure: Error, Sendable {
     let number: Int32
@@ -31,6 +42,14 @@ struct InterfaceBuildFailure: Error, Sendable {
     }
     init(_ error: RingError) {
         number = 22
+        text = "\(error)"
+    }
+    init(_ text: String) {
+        number = 22
+        self.text = text
+    }
+    init(_ error: QueueMemoryError) {
+        number = ENOMEM
         text = "\(error)"
     }
 }
@@ -44,9 +63,13 @@ struct InterfacePlan: Sendable {
     let hypervisor: any Hypervisor
     let frontend: DomainID
     let options: NetworkBackendOptions
+    /// Shared by the queues; nil: there is none.
+    let bouncePool: BouncePool?
     let held: HeldResources
     /// One for each queue.
     let starts: [QueueStart]
+    /// Nil: there is no control ring.
+    let controlStart: ControlStart?
 
     /// Makes it, on the reactor's thread.
     func build(
@@ -57,18 +80,49 @@ struct InterfacePlan: Sendable {
         let device = device
         // A device that has none to show is no reason to stop.
         shared.setCarrier = { try? device.setCarrier($0) }
+        if let settings = controlStart?.recovery?.settings { shared.spreading = settings.spreading }
         var queues: [InterfaceQueue] = []
-        for index in starts.indices { queues.append(try queue(index, shared)) }
-        let mappings = queues.map(\.mappings)
-        let control = held.control.map { control in
-            ControlCore(
-                ring: BackRing(attaching: control.ring.region, ControlRing()), interface: shared, mappings: mappings,
-                hypervisor: hypervisor, frontend: frontend)
+        let control: ControlCore?
+        do throws(InterfaceBuildFailure) {
+            for index in starts.indices { queues.append(try queue(index, shared)) }
+            control = try makeControl(shared, queues.map(\.mappings))
+        } catch {
+            // The rings and ports are the caller's; these are not.
+            for queue in queues { queue.mappings.removeAll() }
+            throw error
         }
-        if isAdopted { for queue in queues { queue.announceSuccession() } }
+        if isAdopted {
+            for queue in queues { queue.announceSuccession() }
+            held.control?.bell.notify()
+        }
         return InterfaceEngine(
             reactor: reactor, state: shared, queues: queues, control: control, controlChannel: held.control?.bell,
             controlRing: held.control?.ring, lostSlots: lostSlots, report: report)
+    }
+
+    private func makeControl(
+        _ shared: InterfaceState, _ mappings: [GrantMappings]
+    ) throws(InterfaceBuildFailure) -> ControlCore? {
+        guard let region = held.control?.ring.region, let controlStart else { return nil }
+        var ring: BackRing<ControlRing>
+        let journal: ControlJournal?
+        switch controlStart {
+        case .fresh(let own):
+            ring = BackRing(attaching: region, ControlRing())
+            journal = own
+        case .resumed(let own, let found):
+            do throws(RingError) {
+                ring = try BackRing(
+                    resuming: region, ControlRing(), consumed: found.settings.answered, published: found.published)
+            } catch { throw InterfaceBuildFailure(error) }
+            if found.lacksAnswer {
+                ring.push(found.settings.last)
+                _ = ring.publish()
+            }
+            journal = own
+        }
+        return ControlCore(
+            ring: ring, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend, journal: journal)
     }
 
     /// Slots that a predecessor had taken and not answered.
@@ -80,14 +134,16 @@ struct InterfacePlan: Sendable {
 
     private func queue(_ index: Int, _ shared: InterfaceState) throws(InterfaceBuildFailure) -> InterfaceQueue {
         let rings = held.queues[index]
-        let bus = MemoryBus()
-        let buffers: QueueBuffers
-        let deviceQueue: any NetworkDeviceQueue
-        do throws(Errno) {
-            buffers = try QueueBuffers()
-            deviceQueue = try device.openQueue(bus: bus)
+        let memory: QueueMemory
+        do throws(QueueMemoryError) {
+            memory = try QueueMemory(name: device.name, options: options.dma, pool: bouncePool)
         } catch { throw InterfaceBuildFailure(error) }
-        let mappings = GrantMappings(limit: options.grantMappings, bus: bus, hypervisor: hypervisor, frontend: frontend)
+        let deviceQueue: any NetworkDeviceQueue
+        do throws(Errno) { deviceQueue = try device.openQueue(bus: memory.dma.bus) } catch { throw InterfaceBuildFailure(error) }
+        let mappings = GrantMappings(limit: options.grantMappings, dma: memory.dma, hypervisor: hypervisor, frontend: frontend)
+        if let settings = controlStart?.recovery?.settings, !mappings.restore(settings.mappings[index]) {
+            throw InterfaceBuildFailure("pages that were mapped cannot be mapped again")
+        }
         let journal: InterfaceJournal?
         var recovery: InterfaceRecovery?
         switch starts[index] {
@@ -100,14 +156,14 @@ struct InterfacePlan: Sendable {
         let receiveRing = try ring(rings.receive.region, ReceiveRing(), recovery?.receive)
         let transmit = TransmitCore(
             ring: transmitRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
-            device: deviceQueue, bus: bus, buffers: buffers, rate: rate, journal: journal, unanswered: recovery?.unanswered ?? [])
+            device: deviceQueue, memory: memory, rate: rate, journal: journal, unanswered: recovery?.unanswered ?? [])
         let receive = ReceiveCore(
             ring: receiveRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
-            device: deviceQueue, index: index, bus: bus, buffers: buffers, journal: journal, posted: recovery?.posted ?? [])
+            device: deviceQueue, index: index, memory: memory, journal: journal, posted: recovery?.posted ?? [])
         return InterfaceQueue(
             index: index,
             .init(
-                transmit: transmit, receive: receive, mappings: mappings, device: deviceQueue,
+                transmit: transmit, receive: receive, memory: memory, mappings: mappings, device: deviceQueue,
                 rings: [rings.transmit, rings.receive], bell: rings.bell, receiveBell: rings.receiveBell),
             drainMilliseconds: keys.notifiesReceive ? options.drainMilliseconds : options.quietDrainMilliseconds)
     }

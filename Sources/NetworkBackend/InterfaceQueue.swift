@@ -15,6 +15,7 @@ final class InterfaceQueue {
     struct Resources: ~Copyable {
         var transmit: TransmitCore
         var receive: ReceiveCore
+        let memory: QueueMemory
         let mappings: GrantMappings
         let device: any NetworkDeviceQueue
         let rings: [any ContiguousGrants]
@@ -37,6 +38,7 @@ final class InterfaceQueue {
     var transmit: TransmitCore
     var receive: ReceiveCore
     let mappings: GrantMappings
+    private let memory: QueueMemory
     private let device: any NetworkDeviceQueue
     private let rings: [any ContiguousGrants]
     private var bell: Doorbell
@@ -48,6 +50,7 @@ final class InterfaceQueue {
     private var waitsCredit = false
     private var waitsExpiry = false
     private var pauseEnds: UInt64 = 0
+    private var watch = MemoryWatch()
     private let snapshot = Mutex(NetworkQueueStatistics())
 
     /// A frontend that sends nothing but nonsense is listened to once a millisecond (item 18).
@@ -56,6 +59,7 @@ final class InterfaceQueue {
     init(index: Int, _ resources: consuming Resources, drainMilliseconds: UInt64) {
         base = UInt32(index) * 8
         mappings = resources.mappings
+        memory = resources.memory
         device = resources.device
         rings = resources.rings
         bell = Doorbell(resources.bell, bellTag: base + Tag.bell, pauseTag: base + Tag.bellPause)
@@ -150,9 +154,16 @@ final class InterfaceQueue {
                 reactor.after(microseconds: microsecondsToExpiry, slot, tag: base + Tag.expiry)
             }
         }
+        memory.dma.settle()
         bell.arm(reactor, slot)
         receiveBell?.arm(reactor, slot)
         return false
+    }
+
+    /// What went wrong with memory since the last time, for the log; once a second at most.
+    func takeTrouble() -> [String] {
+        let lines = watch.lines(&transmit.lane.trouble, memory.dma.iommu)
+        return lines.isEmpty ? watch.lines(&receive.lane.trouble, memory.dma.iommu) : lines
     }
 
     /// What is left of the time that a frame may wait for pages.
@@ -226,20 +237,23 @@ final class InterfaceQueue {
         sum.copiedFrames &+= other.copiedFrames
         sum.notificationsSent &+= other.notificationsSent
         sum.mappedPages = mappings.count
+        sum.memory = DMACounters(memory.dma, unmappable: transmit.lane.unmappable &+ receive.lane.unmappable)
         let final = sum
         snapshot.withLock { $0 = final }
     }
 
-    /// Gives everything back. Nothing is in flight: the device moves frames inside its calls.
-    func close() {
+    /// Gives everything back; what went wrong, if anything did. Nothing is in flight: the device moves frames inside its calls.
+    func close() -> String? {
         transmit.isClosing = true
         receive.isClosing = true
         publish()
         mappings.removeAll()
-        updateSnapshot()
         device.close()
+        let leak = memory.close()
+        updateSnapshot()
         bell.channel.close()
         receiveBell?.channel.close()
         for ring in rings { ring.unmap() }
+        return leak
     }
 }

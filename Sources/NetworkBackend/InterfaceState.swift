@@ -67,7 +67,7 @@ final class InterfaceState {
 }
 
 /// The control ring's settings: which hash, over what, and which queue each of its values means (xen/io/netif.h).
-struct HashSpreading {
+struct HashSpreading: Equatable, Sendable {
     var algorithm = HashAlgorithm.none
     var types: HashTypes = []
     var toeplitz = ToeplitzHash(key: [])

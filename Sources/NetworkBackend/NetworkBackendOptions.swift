@@ -1,5 +1,6 @@
 // What a network backend offers. Each feature can be switched off, for tests and for frontends that get one wrong.
 
+import DMA
 import Reactor
 import XenBus
 
@@ -26,6 +27,8 @@ public struct NetworkBackendOptions: Sendable {
     public var polling: PollingPolicy = .adaptive(microseconds: 20)
     /// Reactor threads; interfaces are dealt out to them in turn.
     public var reactors = 1
+    /// How interfaces' devices reach the frontends' pages and this process's own. The default is the process's own bus map, without limits.
+    public var dma = DMAOptions()
 
     /// The backend directory that is served.
     public var kind: DeviceKind = .network

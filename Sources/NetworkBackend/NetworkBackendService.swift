@@ -45,14 +45,17 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let openDevice: NetworkOpener
     private let log: @Sendable (String) -> Void
     private let ready: @Sendable () -> Void
+    private let removeLeftovers: @Sendable (Set<DeviceID>) -> Void
     private let server = DeviceServer<InterfaceDriver>()
     private let engines = Mutex<[(DeviceID, String, InterfaceEngine?)]>([])
     private let traces = TraceDesk()
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once, when the interfaces
-    /// that were there have been looked at.
+    /// that were there have been looked at. Before that `removeLeftovers` is told which those are: whatever a predecessor made for others is
+    /// nobody's any more.
     public init(
         hypervisor: H, options: NetworkBackendOptions = NetworkBackendOptions(), openDevice: @escaping NetworkOpener,
+        removeLeftovers: @escaping @Sendable (Set<DeviceID>) -> Void = { _ in },
         log: @escaping @Sendable (String) -> Void = { _ in }, ready: @escaping @Sendable () -> Void = {}
     ) {
         self.hypervisor = hypervisor
@@ -60,6 +63,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         self.openDevice = openDevice
         self.log = log
         self.ready = ready
+        self.removeLeftovers = removeLeftovers
     }
 
     /// Ends `run`: interfaces are disconnected, or left to a successor where there are journals.
@@ -120,7 +124,9 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                 if !isReady {
                     isReady = true
                     // What was left for interfaces that went while no backend was there.
-                    let count = journals?.removeStale(of: options.kind, but: Set(list.map(\.0))) ?? 0
+                    let living = Set(list.map(\.0))
+                    removeLeftovers(living)
+                    let count = journals?.removeStale(of: options.kind, but: living) ?? 0
                     if count > 0, let journals {
                         log("\(journals.path): what was left for \(count) interfaces that are no more is removed")
                     }

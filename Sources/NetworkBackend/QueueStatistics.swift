@@ -1,5 +1,7 @@
 // What one queue has done.
 
+import DMA
+
 /// Counters of one queue of a vif; frames and bytes from the frontend's point of view.
 public struct NetworkQueueStatistics: Sendable, Equatable {
     /// Frames that the frontend sent and the device took.
@@ -22,12 +24,14 @@ public struct NetworkQueueStatistics: Sendable, Equatable {
     public var mappedFrames: UInt64 = 0
     /// Frames that the hypervisor copied.
     public var copiedFrames: UInt64 = 0
-    /// Frames to be cut up whose checksum was not blank.
+    /// Notifications sent to the other side.
     public var notificationsSent: UInt64 = 0
     /// Notifications taken from the other side.
     public var notificationsTaken: UInt64 = 0
     /// Pages that stay mapped.
     public var mappedPages = 0
+    /// How its pages reached the device.
+    public var memory = DMACounters()
 
     /// Nothing yet.
     public init() {}

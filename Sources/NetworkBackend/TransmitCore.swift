@@ -17,7 +17,6 @@ struct TransmitCore: ~Copyable {
     let mappings: GrantMappings
     let hypervisor: any Hypervisor
     let frontend: DomainID
-    let device: any NetworkDeviceQueue
     var credit: Credit
     var fault: String?
     var isClosing = false
@@ -31,13 +30,13 @@ struct TransmitCore: ~Copyable {
     /// What is taken is written down there; nil: nowhere.
     let journal: InterfaceJournal?
 
-    private let bus: MemoryBus
+    /// The way to the device.
+    var lane: DeviceLane
+    private let dma: DMADevice
     /// First bytes of each packet of a batch: private, parsed, and sent instead of the original (B12).
-    private let heads: SharedRegion
-    private let headsAddress: BusAddress
+    private let heads: PrivatePages
     /// Packets whose pages are not mapped, whole.
-    private let bounce: SharedRegion
-    private let bounceAddress: BusAddress
+    private let bounce: PrivatePages
     private var bounceUsed = 0
 
     private var packet = TransmitPacket()
@@ -46,7 +45,8 @@ struct TransmitCore: ~Copyable {
     private var outgoing: [Outgoing] = []
     private var nextOutgoing = 0
     private var ids: [UInt16] = []
-    private var segments: [BusSegment] = []
+    /// Where the packets' bytes are.
+    private var pieces: [PagePiece] = []
     private var copies: [GrantCopy] = []
     private var copyOwners: [Int32] = []
 
@@ -58,8 +58,8 @@ struct TransmitCore: ~Copyable {
         var firstID: Int
         var idCount: Int
         var extraCount: Int
-        var firstSegment: Int
-        var segmentCount: Int
+        var firstPiece: Int
+        var pieceCount: Int
         var byteCount: Int
         var marks: FrameMarks
         /// Where the head is: in `heads`, or at the packet's start in `bounce`.
@@ -71,21 +71,19 @@ struct TransmitCore: ~Copyable {
 
     init(
         ring: consuming BackRing<TransmitRing>, interface: InterfaceState, mappings: GrantMappings, hypervisor: any Hypervisor,
-        frontend: DomainID, device: any NetworkDeviceQueue, bus: MemoryBus, buffers: QueueBuffers, rate: CreditRate?,
+        frontend: DomainID, device: any NetworkDeviceQueue, memory: QueueMemory, rate: CreditRate?,
         journal: InterfaceJournal? = nil, unanswered: [TransmitResponse] = []
     ) {
         self.journal = journal
-        self.bus = bus
-        heads = buffers.heads
-        bounce = buffers.bounce
-        headsAddress = bus.attach(heads)
-        bounceAddress = bus.attach(bounce)
+        lane = DeviceLane(memory, device)
+        dma = memory.dma
+        heads = memory.heads
+        bounce = memory.bounce
         self.ring = ring
         self.interface = interface
         self.mappings = mappings
         self.hypervisor = hypervisor
         self.frontend = frontend
-        self.device = device
         credit = Credit(rate, now: monotonicNanoseconds() / 1000)
         // What a predecessor took is lost.
         for response in unanswered { self.ring.push(response) }
@@ -100,7 +98,7 @@ struct TransmitCore: ~Copyable {
         var rejected = 0
         bounceUsed = 0
         do throws(RingError) {
-            while taken < Self.batch, outgoing.count < Self.batch, isOpen, bounceUsed + 0x1_0000 <= bounce.byteCount {
+            while taken < Self.batch, outgoing.count < Self.batch, isOpen, bounceUsed + 0x1_0000 <= bounce.region.byteCount {
                 if !holdsPacket {
                     let index = ring.nextRequestIndex
                     guard let slot = try ring.nextRequest() else { break }
@@ -148,8 +146,8 @@ struct TransmitCore: ~Copyable {
         for part in packet.parts { ids.append(part.id) }
         outgoing.append(
             Outgoing(
-                firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
-                segmentCount: 0, byteCount: 0, marks: FrameMarks(), isCopied: false, head: 0, headCount: 0, status: status))
+                firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstPiece: pieces.count,
+                pieceCount: 0, byteCount: 0, marks: FrameMarks(), isCopied: false, head: 0, headCount: 0, status: status))
     }
 
     private mutating func answerExtras(_ count: Int) {
@@ -167,8 +165,8 @@ struct TransmitCore: ~Copyable {
         let firstID = ids.count
         for part in packet.parts { ids.append(part.id) }
         var entry = Outgoing(
-            firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstSegment: segments.count,
-            segmentCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
+            firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstPiece: pieces.count,
+            pieceCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
         if !refer(&entry) { copy(&entry) }
         if let trace { trace.assembled(packet, .packet, at: outgoing.count) }
         outgoing.append(entry)
@@ -179,41 +177,28 @@ struct TransmitCore: ~Copyable {
         entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
         entry.head = (outgoing.count % Self.batch) * Self.headSize
         var copied = 0
-        if let address = headsAddress.advanced(by: UInt64(entry.head)) {
-            segments.append(BusSegment(address: address, byteCount: UInt32(entry.headCount)))
-        }
+        pieces.append(heads.piece(entry.head, entry.headCount))
         for part in packet.parts {
-            guard let page = mappings.address(part.reference, writable: false),
-                var address = page.advanced(by: UInt64(part.offset))
-            else {
-                segments.removeLast(segments.count - entry.firstSegment)
+            guard let page = mappings.page(part.reference, writable: false) else {
+                pieces.removeLast(pieces.count - entry.firstPiece)
                 return false
             }
-            var count = Int(part.byteCount)
-            let skip = min(entry.headCount - copied, count)
+            var rest = PagePiece(pfn: page, offset: UInt32(part.offset), byteCount: UInt32(part.byteCount))
+            let skip = min(entry.headCount - copied, Int(rest.byteCount))
             if skip > 0 {
                 // Copied before anything is decided on it; what faults here faults in the device, too.
-                _ = bus.read(BusSegment(address: address, byteCount: UInt32(skip)), into: heads, at: entry.head + copied)
+                let head = PagePiece(pfn: page, offset: rest.offset, byteCount: UInt32(skip))
+                _ = dma.read(head, into: heads.region, at: entry.head + copied)
                 copied += skip
-                count -= skip
-                guard count > 0, let next = address.advanced(by: UInt64(skip)) else { continue }
-                address = next
+                rest.offset += UInt32(skip)
+                rest.byteCount -= UInt32(skip)
+                if rest.byteCount == 0 { continue }
             }
-            append(BusSegment(address: address, byteCount: UInt32(count)), behind: entry.firstSegment)
+            pieces.append(rest)
         }
-        entry.segmentCount = segments.count - entry.firstSegment
+        entry.pieceCount = pieces.count - entry.firstPiece
         statistics.mappedFrames &+= 1
         return true
-    }
-
-    /// Neighbours on the bus become one segment; never with the head, which is ours.
-    private mutating func append(_ segment: BusSegment, behind head: Int) {
-        let last = segments.count - 1
-        if last > head, segments[last].address.advanced(by: UInt64(segments[last].byteCount)) == segment.address {
-            segments[last].byteCount += segment.byteCount
-        } else {
-            segments.append(segment)
-        }
     }
 
     /// Lets the hypervisor copy the packet; no copy crosses a page on either side (B14).
@@ -230,16 +215,14 @@ struct TransmitCore: ~Copyable {
                 copies.append(
                     GrantCopy(
                         source: .grant(part.reference, of: frontend, offset: Int(part.offset) + done),
-                        destination: .local(bounce, offset: bounceUsed), byteCount: count))
+                        destination: .local(bounce.region, offset: bounceUsed), byteCount: count))
                 copyOwners.append(owner)
                 bounceUsed += count
                 done += count
             }
         }
-        if let address = bounceAddress.advanced(by: UInt64(entry.head)) {
-            segments.append(BusSegment(address: address, byteCount: UInt32(packet.byteCount)))
-            entry.segmentCount = 1
-        }
+        bounce.append(entry.head, packet.byteCount, to: &pieces)
+        entry.pieceCount = pieces.count - entry.firstPiece
         statistics.copiedFrames &+= 1
     }
 
@@ -264,7 +247,7 @@ struct TransmitCore: ~Copyable {
         while nextOutgoing < outgoing.count {
             let entry = outgoing[nextOutgoing]
             var status = entry.status
-            if status == .okay, entry.segmentCount > 0 {
+            if status == .okay, entry.pieceCount > 0 {
                 switch send(entry) {
                 case .sent:
                     statistics.transmitted &+= 1
@@ -289,7 +272,7 @@ struct TransmitCore: ~Copyable {
         if nextOutgoing > 0 {
             outgoing.removeAll(keepingCapacity: true)
             ids.removeAll(keepingCapacity: true)
-            segments.removeAll(keepingCapacity: true)
+            pieces.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
     }
@@ -303,17 +286,18 @@ struct TransmitCore: ~Copyable {
     private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {
         trace.answered(
             nextOutgoing, status, byteCount: entry.byteCount,
-            head: (entry.isCopied ? bounce : heads, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
+            head: (entry.isCopied ? bounce.region : heads.region, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
     }
 
     /// Sends one packet; nil if its marks do not fit it.
-    private func send(_ entry: Outgoing) -> FrameSent? {
-        let region = entry.isCopied ? bounce : heads
+    private mutating func send(_ entry: Outgoing) -> FrameSent? {
+        let range = entry.firstPiece..<entry.firstPiece + entry.pieceCount
+        if let finished = entry.marks.finished { return lane.send(finished, pieces, range) }
+        let region = entry.isCopied ? bounce.region : heads.region
         guard
             let offload = FrameOffload(
                 entry.marks, in: region, head: entry.head, headCount: entry.headCount, byteCount: entry.byteCount)
         else { return nil }
-        return device.send(
-            offload, segments: segments.span.extracting(entry.firstSegment..<entry.firstSegment + entry.segmentCount))
+        return lane.send(offload, pieces, range)
     }
 }

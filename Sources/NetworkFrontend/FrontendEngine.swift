@@ -18,13 +18,23 @@ final class FrontendEngine: ReactorClient, @unchecked Sendable {
     private var slot: ReactorSlot?
 
     /// Opens the device's queues.
+    /// - Parameter earlier: counters to go on from; those of queues that are no more go on in the last.
     init(
-        reactor: Reactor, device: any NetworkDevice, pages: [QueuePages], broke: @escaping @Sendable (String) -> Void
+        reactor: Reactor, device: any NetworkDevice, pages: [QueuePages], earlier: [FrontendQueueStatistics],
+        broke: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
         self.reactor = reactor
         self.broke = broke
         var queues: [FrontendQueue] = []
-        for (index, pages) in pages.enumerated() { queues.append(try FrontendQueue(index: index, device, pages)) }
+        for (index, part) in pages.enumerated() {
+            let counted = index + 1 < pages.count ? earlier.dropFirst(index).prefix(1) : earlier.dropFirst(index)
+            do throws(Errno) {
+                queues.append(try FrontendQueue(index: index, device, part, earlier: counted.reduce(FrontendQueueStatistics(), +)))
+            } catch {
+                for queue in queues { queue.close() }
+                throw error
+            }
+        }
         self.queues = queues
         slot = reactor.attach(self)
     }
@@ -108,11 +118,13 @@ private final class FrontendQueue {
     private var connection: Connection?
     private var waitsReadable = false
     private var waitsWritable = false
-    private var earlier = FrontendQueueStatistics()
+    private var earlier: FrontendQueueStatistics
     private let snapshot = Mutex(FrontendQueueStatistics())
 
-    init(index: Int, _ device: any NetworkDevice, _ pages: QueuePages) throws(Errno) {
+    init(index: Int, _ device: any NetworkDevice, _ pages: QueuePages, earlier: FrontendQueueStatistics) throws(Errno) {
         base = UInt32(index) * 8
+        self.earlier = earlier
+        snapshot.withLock { $0 = earlier }
         self.pages = pages
         scratch = try SharedRegion(anonymous: 2 * SharedRegion.pageSize)
         self.device = try device.openQueue(bus: bus)
@@ -233,17 +245,6 @@ private final class FrontendQueue {
     }
 
     private func sum(_ now: borrowing Connection) -> FrontendQueueStatistics {
-        let (out, into) = (now.transmit.statistics, now.receive.statistics)
-        var sum = earlier
-        sum.transmitted &+= out.transmitted
-        sum.transmittedBytes &+= out.transmittedBytes
-        sum.transmitErrors &+= out.transmitErrors
-        sum.transmitDropped &+= out.transmitDropped
-        sum.received &+= into.received
-        sum.receivedBytes &+= into.receivedBytes
-        sum.receiveDropped &+= into.receiveDropped
-        sum.notificationsSent &+= out.notificationsSent &+ into.notificationsSent
-        sum.notificationsTaken &+= into.notificationsTaken
-        return sum
+        earlier + now.transmit.statistics + now.receive.statistics
     }
 }

@@ -31,6 +31,8 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         var connections = 0
         var failure: NetworkFrontendError?
         var engine: FrontendEngine?
+        /// What queues counted that are no more.
+        var earlier: [FrontendQueueStatistics] = []
         var mappedPages = 0
         var features: NetworkFeatures = []
         var hasCarrier = true

@@ -66,4 +66,19 @@ public struct FrontendQueueStatistics: Sendable, Equatable {
 
     /// Nothing yet.
     public init() {}
+
+    /// What two have counted together.
+    public static func + (first: Self, second: Self) -> Self {
+        var sum = first
+        sum.transmitted &+= second.transmitted
+        sum.transmittedBytes &+= second.transmittedBytes
+        sum.transmitErrors &+= second.transmitErrors
+        sum.transmitDropped &+= second.transmitDropped
+        sum.received &+= second.received
+        sum.receivedBytes &+= second.receivedBytes
+        sum.receiveDropped &+= second.receiveDropped
+        sum.notificationsSent &+= second.notificationsSent
+        sum.notificationsTaken &+= second.notificationsTaken
+        return sum
+    }
 }

@@ -150,8 +150,8 @@ struct ReceiveSide: ~Copyable {
         guard !isSpoilt, firstCount >= NetworkProtocol.headerSize, byteCount <= NetworkProtocol.maximumPacketSize else {
             return drop()
         }
-        let headCount = BusFrame.copyHead(
-            parts.span, min(byteCount, FrameHeaders.mostBytes), on: bus, to: scratch, at: Self.page)
+        let headCount = FrameBytes.copyHead(
+            parts.span, min(byteCount, FrameHeaders.mostBytes), in: bus, to: scratch, at: Self.page)
         guard let offload = FrameOffload(marks, in: scratch, head: Self.page, headCount: headCount, byteCount: byteCount) else {
             return drop()
         }

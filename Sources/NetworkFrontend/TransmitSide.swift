@@ -145,11 +145,11 @@ struct TransmitSide: ~Copyable {
         var marks = FrameMarks()
         marks.isValidated = offload.isValidated
         if offload.checksum != nil || offload.segmentation != nil {
-            let count = BusFrame.copyHead(
-                segments.span, min(byteCount, FrameHeaders.mostBytes), on: bus, to: scratch, at: 0)
+            let count = FrameBytes.copyHead(
+                segments.span, min(byteCount, FrameHeaders.mostBytes), in: bus, to: scratch, at: 0)
             guard let found = offload.marks(for: abilities, FrameHeaders(in: scratch, at: 0, count: count)) else { return drop() }
             if let unfinished = found.unfinished,
-                !BusFrame.complete(unfinished, segments.span, byteCount: byteCount, on: bus)
+                !FrameBytes.complete(unfinished, segments.span, byteCount: byteCount, in: bus)
             {
                 return drop()
             }

@@ -33,11 +33,11 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
         self.backend = backend
         let options = owner.options
         let offer = try NetworkOffer.read(from: store, at: backendPath)
-        if pages.isEmpty { try makeEngine(max(1, min(options.queues, Int(offer.queues)))) }
-        guard pages.count <= Int(offer.queues) else {
-            throw .malformed(
-                MalformedNode(
-                    backendPath + "/multi-queue-max-queues", "is \(offer.queues); this interface already has \(pages.count)"))
+        // As many as this backend takes, which may be others than the last one took.
+        let count = max(1, min(options.queues, Int(offer.queues)))
+        if pages.count != count {
+            releaseEngine()
+            try makeEngine(count)
         }
         var features = options.features
         features.formIntersection(offer.features)
@@ -81,7 +81,8 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
             receiveBell: split ? try owner.hypervisor.allocateChannel(for: backend) : nil, features: features)
     }
 
-    /// Memory and device queues, once; their number stays, whatever backends come later.
+    /// Memory and device queues, for as many connections as have this number of queues: a device spreads frames over all that are open, so
+    /// there may be no more than are served.
     private func makeEngine(_ count: Int) throws(XenbusError) {
         let (device, owner, reactor) = (owner.device, owner, reactor)
         do throws(HypervisorError) {
@@ -94,11 +95,13 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
             list = try owner.hypervisor.offerPages(1, to: backend, access: .readWrite)
         } catch { throw .malformed(MalformedNode(name, "no memory could be offered: \(error)")) }
         let pages = pages
+        let earlier = owner.status.withLock { $0.earlier }
         let made = reactor.run { () -> Result<FrontendEngine, Errno> in
             do throws(Errno) {
                 // Weak: the owner has the engine, and would never go away.
                 let broke: @Sendable (String) -> Void = { [weak owner] in owner?.quarantine($0) }
-                return .success(try FrontendEngine(reactor: reactor, device: device, pages: pages, broke: broke))
+                return .success(
+                    try FrontendEngine(reactor: reactor, device: device, pages: pages, earlier: earlier, broke: broke))
             } catch { return .failure(error) }
         }
         switch made {
@@ -164,17 +167,24 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
         control = nil
     }
 
-    func giveUp(_ reason: String?) {
-        let engine = owner.status.withLock { status in
-            status.failure = reason.map { .negotiation($0) } ?? .removed
-            return status.engine
+    /// Ends the device's queues and takes their memory back; what they have counted stays.
+    private func releaseEngine() {
+        if let engine = owner.status.withLock({ $0.engine }) {
+            reactor.run { engine.close() }
+            owner.status.withLock { $0.earlier = engine.statistics }
         }
-        if let engine { reactor.run { engine.close() } }
         for pages in pages {
             pages.transmit.withdraw()
             pages.receive.withdraw()
         }
+        pages = []
         list?.withdraw()
+        list = nil
+    }
+
+    func giveUp(_ reason: String?) {
+        owner.status.withLock { $0.failure = reason.map { .negotiation($0) } ?? .removed }
+        releaseEngine()
         if let reason { owner.log("\(name): \(reason)") }
     }
 

@@ -87,19 +87,37 @@ extension Reactor {
             }
             spin()
         case .sleep: sleep()
-        case .adaptive(let microseconds):
-            if idleTurns == 0 {
-                idleSince = monotonicNanoseconds()
-                for seat in seats { seat.client?.prepareToSpin() }
-            }
-            idleTurns &+= 1
-            // The clock costs more than a turn, so it is read in every 16th.
-            if idleTurns & 15 == 0, monotonicNanoseconds() &- idleSince >= UInt64(microseconds) * 1000 {
-                idleTurns = 0
-                sleep()
+        case .adaptive(let microseconds): adapt(limit: UInt64(microseconds) * 1000)
+        }
+    }
+
+    /// Spins as long as that has paid lately, then sleeps.
+    private func adapt(limit: UInt64) {
+        if idleTurns == 0 {
+            idleSince = monotonicNanoseconds()
+            if window.length > 0 { for seat in seats { seat.client?.prepareToSpin() } }
+        }
+        idleTurns &+= 1
+        if window.length > 0 {
+            spins &+= 1
+            if spins & 127 == 0 {
+                let before = monotonicNanoseconds()
+                sched_yield()
+                let now = monotonicNanoseconds()
+                // Whatever came while another ran is found before sleeping.
+                if window.yielded(now &- before, now: now) { return }
             } else {
-                spin()
+                causeway_pause()
             }
+            // The clock costs more than a turn, so it is read in every 16th.
+            if idleTurns & 15 != 0 || monotonicNanoseconds() &- idleSince < min(window.length, limit) { return }
+        }
+        idleTurns = 0
+        let sleeps = statistics.sleeps
+        sleep()
+        if statistics.sleeps != sleeps {
+            let now = monotonicNanoseconds()
+            window.waited(now &- idleSince, now: now, limit: limit)
         }
     }
 

@@ -32,6 +32,7 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
     var idleTurns: UInt32 = 0
     var idleSince: UInt64 = 0
     var spins: UInt32 = 0
+    var window = SpinWindow()
     var hasEntered = false
     var isStopping = false
     var hasStopped = false

@@ -4,7 +4,8 @@
 public enum PollingPolicy: Sendable, Equatable {
     /// Sleeps in the kernel as soon as there is nothing to do.
     case sleep
-    /// Spins for at most so many microseconds after the last work, then sleeps.
+    /// Spins for at most so many microseconds after the last work, then sleeps; less where that has not paid lately, and not at all while
+    /// others want the processor.
     case adaptive(microseconds: UInt32)
     /// Never sleeps.
     case always

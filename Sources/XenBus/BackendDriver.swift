@@ -11,6 +11,8 @@ public enum DriverFailure: Error, Sendable {
     case refused(number: Int32, String)
     /// What the device is backed by is not to be had now; tried again after a pause that grows.
     case unavailable(number: Int32, String)
+    /// Nothing is wrong, it takes a while: tried again in a moment.
+    case later
 }
 
 /// One device of one kind, on the control thread.

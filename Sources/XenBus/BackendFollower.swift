@@ -19,6 +19,8 @@ public final class BackendFollower<Driver: BackendDriver> {
     /// When to try again what could not be had (monotonic milliseconds; 0: nothing to try), and how long the last pause was.
     private var retryAt: Int64 = 0
     private var retryPause: Int64 = 0
+    /// The driver is at it: what it opens may be there meanwhile.
+    private var takesAWhile = false
     private var lastMessage = ""
     /// Queues that have been told to close and have not reported it.
     private var draining = 0
@@ -34,12 +36,13 @@ public final class BackendFollower<Driver: BackendDriver> {
     }
 
     /// When `follow` should be called again although nothing changed; nil: never.
-    var followAgainAt: Int64? { retryAt > 0 && !driver.isOpen ? retryAt : nil }
+    var followAgainAt: Int64? { retryAt > 0 && (takesAWhile || !driver.isOpen) ? retryAt : nil }
 
     /// Whether it is time to `follow` although nothing changed; once for each pause.
     func takeRetry() -> Bool {
         guard let due = followAgainAt, due <= monotonicMilliseconds() else { return false }
         retryAt = 0
+        takesAWhile = false
         return true
     }
 
@@ -152,6 +155,7 @@ public final class BackendFollower<Driver: BackendDriver> {
                 // The guest waits; a device that comes back late is better for it than one that is gone.
                 pause()
                 return log("\(path.kind) \(path.device): cannot take over yet: \(message)")
+            case .later: return lookAgainSoon()
             case .xenbus(let error) where error.isDisconnected: throw .xenbus(error)
             case .xenbus(let error): reason = "\(error)"
             case .refused(_, let message): reason = message
@@ -165,6 +169,11 @@ public final class BackendFollower<Driver: BackendDriver> {
     private func pause() {
         retryPause = min(max(retryPause * 2, 250), 10_000)
         retryAt = monotonicMilliseconds() + retryPause
+    }
+
+    private func lookAgainSoon() {
+        retryAt = monotonicMilliseconds() + 20
+        takesAWhile = true
     }
 
     private func switchState(_ store: StoreClient, _ state: XenbusState) throws(DriverFailure) {
@@ -238,6 +247,7 @@ public final class BackendFollower<Driver: BackendDriver> {
         case .unavailable(let number, let message):
             pause()
             try fail(store, number, message)
+        case .later: lookAgainSoon()
         }
     }
 

@@ -55,6 +55,7 @@ struct Backend: ParsableCommand {
     func run() throws {
         try host.followParent()
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
+        work.interfaces.dma = features.memory.options
         work.disks.direct = direct
         work.disks.kind = backendKind == "vbd" ? .block : .named(backendKind)
         work.interfaces.kind = vifKind == "vif" ? .network : .named(vifKind)

@@ -12,7 +12,8 @@ struct BenchNetwork: ParsableCommand {
         discussion: """
             Each figure is the median of its runs; ours and the reference take turns. Everything happens in namespaces that end with the
             run. TCP is iperf3's, one and eight streams; packets are whole Ethernet frames, sent as fast as the queue takes them and counted
-            where they arrive. "Without taps": a backend and a frontend process, nothing on either side but memory.
+            where they arrive. The reference is a veth pair; "bare taps" are two taps and one process that copies frames from the one to the
+            other, and does nothing else. "Without taps": a backend and a frontend process, nothing on either side but memory.
             """)
 
     @OptionGroup var features: VifFeatures
@@ -55,6 +56,7 @@ struct BenchNetwork: ParsableCommand {
         let links = try BenchLinks(
             tap: environment.required("CAUSEWAY_TAP_BACK_0"), peer: environment.required("CAUSEWAY_TAP_FRONT_0"),
             namespace: environment.required("CAUSEWAY_NETNS_0"))
+        defer { links.close() }
         var report = BenchReport()
         try measureStreams(links, &report)
         try measurePackets(links, &report)
@@ -71,12 +73,15 @@ struct BenchNetwork: ParsableCommand {
             for isReverse in [false, true] {
                 let name = "TCP \(isReverse ? "from" : "to") the frontend, \(streams == 1 ? "1 stream" : "\(streams) streams")"
                 var result = BenchResult(name: name, unit: "Gb/s", ours: [], reference: [])
+                var bare = BenchResult(name: "the same beside bare taps", unit: "Gb/s", ours: [], reference: [])
                 for _ in 0..<runs {
                     let job = StreamJob(streams: streams, isReverse: isReverse, seconds: seconds, congestion: congestion)
                     result.ours.append(try links.run(job, on: links.pair))
                     result.reference.append(try links.run(job, on: links.veth))
+                    bare.reference.append(try links.run(job, on: links.bare))
                 }
-                report.results.append(result)
+                bare.ours = result.ours
+                report.results += [result, bare]
             }
         }
     }

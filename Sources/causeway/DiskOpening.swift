@@ -1,6 +1,7 @@
 // What the backend drives, from what the toolstack wrote.
 
 import BlockBackend
+import DriverSupport
 import Glibc
 import HostDevices
 
@@ -9,14 +10,14 @@ struct DiskOpening: Sendable {
     let direct: Bool
 
     /// Opens a disk. Blocks while a backend that was killed still lets go of it: its last requests end before its lock does.
-    func open(_ settings: DiskSettings) throws(DiskOpenFailure) -> any BlockDevice {
-        if settings.target.isEmpty { throw DiskOpenFailure(number: ENOMEDIUM, "no medium: the disk has no target") }
+    func open(_ settings: DiskSettings) throws(DeviceOpenFailure) -> any BlockDevice {
+        if settings.target.isEmpty { throw DeviceOpenFailure(number: ENOMEDIUM, "no medium: the disk has no target") }
         var attempts = 100
         while true {
             do throws(DeviceError) { return try device(settings) } catch {
                 attempts -= 1
                 guard case .busy = error, attempts > 0 else {
-                    throw DiskOpenFailure(number: Self.number(of: error), "\(error)")
+                    throw DeviceOpenFailure(number: Self.number(of: error), "\(error)")
                 }
                 usleep(20_000)
             }

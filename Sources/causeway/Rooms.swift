@@ -78,17 +78,21 @@ enum Rooms {
             complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)")
             readiness.count()
         }
-        let status = StatusSocket(in: runDirectory) { DiskStatus.lines(disks.status) }
-        defer { status?.close() }
-        let openTap = NetworkOpening(outlives: work.interfaces.journalDirectory != nil, storeSocket: scriptStore)
+        let records = work.interfaces.journalDirectory.map { TapRecords(directory: $0, kind: work.interfaces.kind) }
+        let openTap = NetworkOpening(records: records, storeSocket: scriptStore)
+        defer { openTap.finish() }
         let interfaces = NetworkBackendService(
-            hypervisor: hypervisor, options: work.interfaces, openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open
+            hypervisor: hypervisor, options: work.interfaces,
+            openDevice: work.memoryVifs ? NetworkOpening.openMemory : openTap.open,
+            removeLeftovers: openTap.removeLeftovers
         ) { line in
             complain("netback: \(line)")
         } ready: {
             complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)")
             readiness.count()
         }
+        let status = StatusSocket(in: runDirectory) { DeviceStatus.lines(disks.status) + DeviceStatus.lines(interfaces.status) }
+        defer { status?.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
         try Signals.onTermination {

@@ -7,7 +7,7 @@ struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows what each domain of a host holds: grants, mappings, ports, store nodes, watches, descriptors.",
         discussion: """
-            Below that, for each disk of the host's backends: requests, DMA mappings live and made, pieces bounced by reason (mask, straddle,
+            Below that, for each disk and interface: requests or frames, DMA mappings live and made, pieces bounced by reason (mask, straddle,
             alignment, segments, foreign, sub-granule, untrusted), the bounce pool's fill, the IOTLB's hits and misses, ranges unmapped but
             still within the device's reach (deferred mode), accesses that the IOMMU refused, and transfers that could not be mapped.
             """)
@@ -17,7 +17,7 @@ struct Status: ParsableCommand {
 
     func run() throws {
         let directory = try host.directory()
-        let disks = Self.disks(StatusClient.lines(in: directory.path))
+        let devices = Self.devices(StatusClient.lines(in: directory.path))
         let usages = try Rooms.usage(of: directory).map { usage in
             (name: usage.domain.map(\.description) ?? "host", counters: Self.counters(usage))
         }
@@ -26,27 +26,27 @@ struct Status: ParsableCommand {
                 let fields = counters.map { "\"\($0.name)\": \($0.count)" }.joined(separator: ", ")
                 return "{\"domain\": \"\(name)\", \(fields)}"
             }
-            let devices = disks.map { disk, numbers in
+            let objectsOfDevices = devices.map { device, numbers in
                 let fields = numbers.map { "\"\($0.name)\": \($0.value)" }.joined(separator: ", ")
-                return "{\"device\": \"\(disk)\", \(fields)}"
+                return "{\"device\": \"\(device)\", \(fields)}"
             }
             return printLine(
-                "{\"usage\": [\(objects.joined(separator: ", "))], \"devices\": [\(devices.joined(separator: ", "))]}")
+                "{\"usage\": [\(objects.joined(separator: ", "))], \"devices\": [\(objectsOfDevices.joined(separator: ", "))]}")
         }
         let heading = ["Domain"] + (usages.first?.counters.map(\.name) ?? [])
         for line in Table.lines([heading] + usages.map { [$0.name] + $0.counters.map { "\($0.count)" } }) {
             printLine(line)
         }
-        for (disk, numbers) in disks {
+        for (device, numbers) in devices {
             printLine("")
-            printLine(disk)
+            printLine(device)
             // What is 0 in every healthy run is shown all the same: its absence would have to be trusted.
             for line in Table.lines(numbers.map { ["  " + $0.name, "\($0.value)"] }) { printLine(line) }
         }
     }
 
     /// By device, in the order in which they came.
-    private static func disks(_ lines: [StatusLine]) -> [(String, [StatusLine])] {
+    private static func devices(_ lines: [StatusLine]) -> [(String, [StatusLine])] {
         var order: [String] = []
         var groups: [String: [StatusLine]] = [:]
         for line in lines {

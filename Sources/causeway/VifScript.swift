@@ -1,12 +1,9 @@
 // Scripts of xl's kind for interfaces: called with `online` when a tap is there and with `offline` when it is let go, told of the rest by
 // variables and the store (Xen's docs/misc/vif-common.sh). On a loopback host the backend calls them, as xl does on Xen.
 
-import DMA
 import Glibc
-import HostDevices
-import LinuxSystem
 import NetworkBackend
-import Packets
+import XenBus
 import XenWire
 
 /// How to call one interface's script.
@@ -18,23 +15,30 @@ struct VifScript: Sendable {
     let storeSocket: String
     static let seconds = 10
 
+    /// The script at `path` for an interface of this name.
+    init(_ path: String, for interface: String, of device: DeviceID, storeSocket: String) {
+        self.path = path
+        self.interface = interface
+        self.storeSocket = storeSocket
+        busPath = "backend/vif/\(device)"
+    }
+
     /// The script that `settings` names; nil for none, and for vif-bridge, which is built in.
     init?(_ settings: NetworkSettings, storeSocket: String) {
         guard let path = settings.script, path.split(separator: "/").last != "vif-bridge" else { return nil }
-        self.path = path
-        self.storeSocket = storeSocket
-        interface = settings.interface
-        busPath = "backend/vif/\(settings.device)"
+        self.init(path, for: settings.interface, of: settings.device, storeSocket: storeSocket)
     }
 
     /// Calls it and waits for its end; what it prints goes to our stderr.
     func run(_ action: String) throws(Failure) {
+        let errors = dup(2)
+        defer { close(errors) }
         let child = try ChildProcess.start(
             [path, action, "type_if=vif"],
             adding: [
                 "vif": interface, "netdev": interface, "script": path, "XENBUS_TYPE": "vif", "XENBUS_PATH": busPath,
                 "XENBUS_BASE_PATH": "backend", "XENSTORED_PATH": storeSocket,
-            ], ownGroup: true, output: dup(2))
+            ], ownGroup: true, output: errors)
         let end = ContinuousClock.now + .seconds(Self.seconds)
         while true {
             if let status = child.reap() {
@@ -47,27 +51,5 @@ struct VifScript: Sendable {
             }
             usleep(2000)
         }
-    }
-}
-
-/// A tap whose script is to be called once more when nobody is to use it any more.
-final class ScriptedTap: NetworkDevice {
-    private let tap: TapDevice
-    private let script: VifScript
-
-    init(_ tap: TapDevice, _ script: VifScript) {
-        self.tap = tap
-        self.script = script
-    }
-
-    var name: String { tap.name }
-    var mtu: Int { tap.mtu }
-    func setOffloads(_ offloads: OffloadSet) throws(Errno) { try tap.setOffloads(offloads) }
-    func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try tap.openQueue(bus: bus) }
-    func setCarrier(_ isUp: Bool) throws(Errno) { try tap.setCarrier(isUp) }
-
-    func retire() {
-        do throws(Failure) { try script.run("offline") } catch { complain("netback: tap \(name): \(error.message ?? "")") }
-        tap.retire()
     }
 }

@@ -2,6 +2,7 @@
 
 import BlockBackend
 import BlockFrontend
+import DriverSupport
 import Foundation
 import HostDevices
 import Hypervisor
@@ -36,11 +37,11 @@ final class ScratchDirectory: Sendable {
 }
 
 /// Opens a plain file.
-@Sendable func openFile(_ settings: DiskSettings) throws(DiskOpenFailure) -> any BlockDevice {
+@Sendable func openFile(_ settings: DiskSettings) throws(DeviceOpenFailure) -> any BlockDevice {
     do throws(DeviceError) {
         // Shared: a killed backend's locks end with its process, which here is the test's own.
         return try FileDisk(path: settings.target, readOnly: !settings.isWritable, sharing: .shared)
-    } catch { throw DiskOpenFailure(number: 2, error.description) }
+    } catch { throw DeviceOpenFailure(number: 2, error.description) }
 }
 
 /// A backend that runs until it is stopped.

@@ -2,6 +2,7 @@
 
 import BlockBackend
 import BlockFrontend
+import DriverSupport
 import Foundation
 import HostDevices
 import InProcessHypervisor
@@ -15,7 +16,7 @@ import XenWire
 @Suite(.timeLimit(.minutes(1)))
 struct OrderingTests {
     private func pair(_ disk: ScriptedDisk) throws -> BlockPair {
-        try BlockPair(opener: { _ throws(DiskOpenFailure) in disk })
+        try BlockPair(opener: { _ throws(DeviceOpenFailure) in disk })
     }
 
     @Test func item8_answersInAnyOrder() throws {

@@ -221,4 +221,25 @@ struct FormTests {
         }
         #expect(pool.slotCount == 2 * 512)
     }
+
+    /// However much of a shared pool one queue takes, each of the others finds an arena (without that, a queue that came late never bounced).
+    @Test func eachQueueIsSureOfItsShare() throws {
+        let pool = BouncePool(name: "vif-1", byteCount: 1 << 20, sharers: 4)
+        #expect(pool.arenaBytes == 256 << 10)
+        let options = DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 1 << 20)
+        let queues = try (0..<4).map { try DMADevice(name: "q\($0)", options: options, pool: pool) }
+        let region = try SharedRegion(anonymous: 256 * 4096)
+        for (index, device) in queues.enumerated() {
+            let first = try #require(device.attach(region))
+            var segments: [BusSegment] = []
+            var handles: [DMAHandle] = []
+            // The first takes all that it can get.
+            for page in 0..<(index == 0 ? 256 : 64) {
+                guard let pfn = first.advanced(by: UInt64(page)) else { break }
+                let piece = PagePiece(pfn: pfn, offset: 0, byteCount: 4096)
+                do throws(DMAError) { handles.append(try device.map([piece].span, .toDevice, into: &segments)) } catch { break }
+            }
+            #expect(handles.count == 64, "queue \(index)")
+        }
+    }
 }

@@ -152,22 +152,6 @@ struct AdoptionTests {
         last.stop()
     }
 
-    /// Mappings made through the control ring are not written down: such a frontend connects again instead, by itself.
-    @Test func aControlRingInUseMeansAnotherConnection() throws {
-        let directory = ScratchDirectory()
-        let pair = try NetworkPair(options(directory), backendDomain: 3)
-        let frontend = try pair.connect()
-        #expect(frontend.mappedPages > 0)
-        pair.backend.killAtOnce()
-        let next = try RunningBackend(pair.host, domain: 3, options(directory), device: pair.backWire.network)
-        #expect(eventually(5000) { frontend.connectionCount == 2 && frontend.isLive })
-        #expect(next.log.contains { $0.contains("control ring is in use") })
-        try pair.frontWire.send(plainFrame(100))
-        #expect(try pair.backWire.receive()?.frame == plainFrame(100))
-        frontend.close()
-        next.stop()
-    }
-
     /// A frontend that writes where only a backend does, while nobody is there: refused, closed, nothing left.
     @Test(arguments: [UInt32(1) << 31, 300, 600]) func indicesThatLieMeanwhile(_ lie: UInt32) throws {
         let directory = ScratchDirectory()

@@ -1,5 +1,6 @@
 // Frontends that connect badly, and connections that fail half way: everything is given back each time, and the next good one is served.
 
+import DriverSupport
 import Foundation
 import HostDevices
 import DMA
@@ -27,7 +28,7 @@ struct HostileConnectTests {
                 let inner = host.domain(0)
                 let outer = FaultyHypervisor(inner)
                 faults.value = outer
-                return try RunningBackend(inner, through: outer, options, opener: { (_) throws(NetworkOpenFailure) in device })
+                return try RunningBackend(inner, through: outer, options, opener: { (_) throws(DeviceOpenFailure) in device })
             })
         return (pair, try #require(faults.value))
     }
@@ -223,7 +224,7 @@ struct HostileConnectTests {
             let hypervisor = host.domain(0)
             return try RunningBackend(
                 hypervisor, through: hypervisor,
-                opener: { (settings) throws(NetworkOpenFailure) in
+                opener: { (settings) throws(DeviceOpenFailure) in
                     seen.withLock { $0.append(settings) }
                     return device
                 })

@@ -2,6 +2,7 @@
 // whole, and whoever behaves again is served again.
 
 import CLinux
+import DriverSupport
 import Foundation
 import HostDevices
 import Hypervisor
@@ -307,7 +308,7 @@ struct HostileReceiveTests {
             let hypervisor = host.domain(0)
             return try RunningBackend(
                 hypervisor, through: hypervisor,
-                opener: { (settings) throws(NetworkOpenFailure) in
+                opener: { (settings) throws(DeviceOpenFailure) in
                     let device: any NetworkDevice = settings.device.number == 0 ? tap : port.device
                     return device
                 })

@@ -1,5 +1,6 @@
 // Packets that make no sense, on their way from a frontend: an error for the packet or the end of the interface, and nothing left behind.
 
+import DriverSupport
 import Foundation
 import HypervisorCore
 import Hypervisor
@@ -65,7 +66,7 @@ struct HostileTransmitTests {
             let hypervisor = host.domain(0)
             return try RunningBackend(
                 hypervisor, through: hypervisor,
-                opener: { (settings) throws(NetworkOpenFailure) in
+                opener: { (settings) throws(DeviceOpenFailure) in
                     if settings.device.number == 2 {
                         entered.signal()
                         gate.wait()
@@ -160,7 +161,7 @@ struct HostileTransmitTests {
             let inner = host.domain(0)
             let outer = FaultyHypervisor(inner)
             faults.value = outer
-            return try RunningBackend(inner, through: outer, opener: { (_) throws(NetworkOpenFailure) in device })
+            return try RunningBackend(inner, through: outer, opener: { (_) throws(DeviceOpenFailure) in device })
         })
         let raw = try RawVif(pair)
         try raw.wait(for: [.connected])

@@ -1,6 +1,7 @@
 // Two frontends back to back: what one sends the other receives, whatever either of them can take, and neither's end is the other's.
 
 import DMA
+import DriverSupport
 import Glibc
 @testable import HostDevices
 import Hypervisor
@@ -38,10 +39,10 @@ final class Cable {
         toolstack = DeviceDirectories(store: client)
         wires = [try Wire("first"), try Wire("second")]
         let links = NetworkLinks()
-        let opener: NetworkOpener = { (settings) throws(NetworkOpenFailure) in
-            guard let peer = settings.peer else { throw NetworkOpenFailure(number: 22, "no peer") }
+        let opener: NetworkOpener = { (settings) throws(DeviceOpenFailure) in
+            guard let peer = settings.peer else { throw DeviceOpenFailure(number: 22, "no peer") }
             do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
-                throw NetworkOpenFailure(number: error.rawValue, "\(error)")
+                throw DeviceOpenFailure(number: error.rawValue, "\(error)")
             }
         }
         let collector = collector

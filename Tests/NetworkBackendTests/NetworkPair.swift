@@ -1,6 +1,7 @@
 // A whole pair in one process: a host, a toolstack, a backend on its threads and a frontend, with a socket at each end where a tap would
 // be. Real rings, real io_uring.
 
+import DriverSupport
 import Foundation
 import FrameTrace
 import HostDevices
@@ -90,7 +91,7 @@ final class RunningBackend: Sendable {
         _ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice
     ) throws {
         let hypervisor = host.domain(domain)
-        let opener: NetworkOpener = { (_) throws(NetworkOpenFailure) in device }
+        let opener: NetworkOpener = { (_) throws(DeviceOpenFailure) in device }
         try self.init(hypervisor, through: hypervisor, options, opener: opener)
     }
 

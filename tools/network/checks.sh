@@ -7,6 +7,8 @@ full() { [ "${CHECK_SIZE:-short}" = full ]; }
 near=$CAUSEWAY_TAP_BACK_0
 far=$CAUSEWAY_TAP_FRONT_0
 there() { ip netns exec "$CAUSEWAY_NETNS_0" "$@"; }
+# A server there, as job 1: `exec`, so that what is killed is the server and not a shell that waits for it.
+serve() { (exec ip netns exec "$CAUSEWAY_NETNS_0" "$@") & }
 # This pair's own networks, so that pairs beside it are not in the way.
 number=$((PPID % 62500))
 net4=10.$((number / 250 + 1)).$((number % 250 + 1))
@@ -29,6 +31,9 @@ role() {
 }
 
 fail() { echo "$check: $*" >&2; exit 1; }
+
+# What is being done, where it takes a while: with CHECK_SIZE=full a line each, else nothing.
+say() { if full; then echo "$check: $*"; fi; }
 
 # Echo requests of many sizes; every answer must hold the same bytes.
 cat >"$work/sizes.py" <<'PY'
@@ -64,6 +69,7 @@ PY
 
 check_sizes() {
     if full; then
+        say "65508 over IPv4, every seventh over IPv6"
         python3 "$work/sizes.py" "$net4.2" 'range(0, 65508)'
         python3 "$work/sizes.py" "$net6::2" 'range(0, 65488, 7)'
     else
@@ -81,13 +87,14 @@ flood() {
 
 check_flood() {
     local count=1000; full && count=20000
+    say "$count over IPv4 and over IPv6, as many of 1400 bytes back"
     flood ping -q -f -c $count "$net4.2"
     flood ping -q -f -c $count "$net6::2"
     flood there ping -q -f -s 1400 -c $count "$net4.1"
 }
 
 serve_iperf() {
-    there iperf3 -s >/dev/null 2>&1 &
+    serve iperf3 -s >/dev/null 2>&1
     for _ in $(seq 100); do there ss -tln | grep -q :5201 && return; sleep 0.05; done
 }
 
@@ -112,6 +119,7 @@ check_streams() {
     for address in "$net4.2" "$net6::2"; do
         for direction in "" -R; do
             for streams in 1 8; do
+                say "$streams over $address ${direction:+back}"
                 # shellcheck disable=SC2086 # words, or none
                 iperf -c "$address" $tcp -P $streams $direction
                 # Paced, and with a buffer that holds what comes while the reader waits for its turn.
@@ -125,8 +133,9 @@ check_streams() {
 
 check_file() {
     local megabytes=64; full && megabytes=1024
+    say "$megabytes MiB"
     head -c "${megabytes}M" /dev/urandom >"$work/file"
-    there python3 -m http.server --directory "$work" --bind "$net4.2" 8000 >/dev/null 2>&1 &
+    serve python3 -m http.server --directory "$work" --bind "$net4.2" 8000 >/dev/null 2>&1
     for _ in $(seq 100); do there ss -tln | grep -q :8000 && break; sleep 0.05; done
     local wanted got
     wanted=$(sha256sum <"$work/file")
@@ -156,7 +165,7 @@ for address in sys.argv[3:]:
 PY
 
 serve_echo() {
-    there python3 "$work/echo.py" serve &
+    serve python3 "$work/echo.py" serve
     for _ in $(seq 200); do there ss -tln | grep -q :5555 && return; sleep 0.05; done
 }
 
@@ -175,6 +184,7 @@ check_offloads() {
     for ((combination = 0; combination < count; combination++)); do
         # The short version: all on, all off, each alone, each alone missing.
         if ! full; then case $combination in 0 | 1 | 2 | 4 | 8 | 16 | 32 | 63 | 62 | 61 | 59 | 55 | 47 | 31) ;; *) continue ;; esac; fi
+        if ((combination % 16 == 0)); then say "combination $combination of $count"; fi
         local words="" bit=1
         for feature in rx tx sg tso gso gro; do
             if ((combination & bit)); then words+=" $feature on"; else words+=" $feature off"; fi
@@ -192,9 +202,9 @@ check_offloads() {
 # kill -9 of the backend under iperf3: bytes arrive again within a second. Intervals are iperf3's, a tenth of a second each.
 check_backend_killed() {
     serve_iperf
+    say "iperf3 for 5 s, a kill in the middle"
     (sleep 1.5; kill -9 "$(role backend)") &
     iperf3 -J -c "$net4.2" -t 5 -i 0.1 >"$work/iperf.json" || fail "iperf3: $(head -c 300 "$work/iperf.json")"
-    there true
     python3 - "$work/iperf.json" <<'PY' || fail "the stream stopped for too long"
 import json, sys
 report = json.load(open(sys.argv[1]))

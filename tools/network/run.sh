@@ -6,11 +6,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 export CHECK_SIZE=full
 if [ "$(id -u)" -ne 0 ]; then echo "test-network: taps and namespaces need root" >&2; exit 1; fi
 
+begun=$SECONDS
 pair() { # OPTIONS… -- CHECKS…
     local options=()
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
-    echo "== ${options[*]}"
+    echo "== ${options[*]} (after $((SECONDS - begun)) s)"
     timeout --kill-after=10 900 "$causeway" pair --quiet "${options[@]}" -- "$here/checks.sh" "$@"
 }
 
@@ -24,4 +25,4 @@ for option in --no-sg --no-gso4 --no-gso6 --no-csum4 --no-csum6 --no-grant-mappi
 done
 left=$(ip netns list | grep '^causeway-' || true)
 [ -z "$left" ] || { echo "test-network: namespaces left: $left" >&2; exit 1; }
-echo "test-network: all passed"
+echo "test-network: all passed in $((SECONDS - begun)) s"

@@ -1,4 +1,5 @@
-// The two links of `bench network`: the pair's taps, and a pair of veth interfaces between the same two namespaces.
+// The links of `bench network`: the pair's taps, a pair of veth interfaces between the same two namespaces, and two taps with nothing but a copying
+// loop between them.
 
 import FoundationEssentials
 import Glibc
@@ -22,6 +23,8 @@ struct BenchLinks {
 
     let pair: Link
     let veth: Link
+    let bare: Link
+    private let forwarder: ChildProcess
     private let namespace: String
 
     /// Makes the veth pair and gives every interface its address.
@@ -29,8 +32,13 @@ struct BenchLinks {
         self.namespace = namespace
         pair = Link(near: tap, far: peer, address: "10.99.0.2")
         veth = Link(near: "veth-here", far: "veth-there", address: "10.99.1.2")
+        bare = Link(near: "bare-here", far: "bare-there", address: "10.99.2.2")
+        forwarder = try ChildProcess.start(
+            [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace], ownGroup: true)
         try Self.ip(["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
-        for (link, network) in [(pair, "10.99.0"), (veth, "10.99.1")] {
+        for (link, network) in [(pair, "10.99.0"), (veth, "10.99.1"), (bare, "10.99.2")] {
+            try Self.await(link.near, nil)
+            try Self.await(link.far, namespace)
             try Self.ip(["addr", "add", "\(network).1/24", "dev", link.near])
             try Self.ip(["link", "set", link.near, "up"])
             try Self.ip(["-n", namespace, "addr", "add", "\(network).2/24", "dev", link.far])
@@ -38,6 +46,20 @@ struct BenchLinks {
         }
         _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", pair.address])
         _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", veth.address])
+        _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", bare.address])
+    }
+
+    /// Ends the loop between the bare taps, which go with it.
+    func close() { forwarder.stop(milliseconds: 2000) }
+
+    /// Waits until an interface is there: another process may be about to make it.
+    private static func await(_ name: String, _ namespace: String?) throws(Failure) {
+        let words = ["link", "show", "dev", name]
+        for _ in 0..<100 {
+            if (try? ip(namespace.map { ["-n", $0] + words } ?? words)) != nil { return }
+            usleep(20_000)
+        }
+        throw Failure("bench: no interface \(name)")
     }
 
     private static func ip(_ words: [String]) throws(Failure) { _ = try Capture.run(["ip"] + words) }
@@ -46,7 +68,7 @@ struct BenchLinks {
 
     func startServer() throws(Failure) -> ChildProcess {
         let nowhere = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
-        defer { close(nowhere) }
+        defer { Glibc.close(nowhere) }
         return try ChildProcess.start(there(["iperf3", "-s"]), ownGroup: true, output: nowhere)
     }
 

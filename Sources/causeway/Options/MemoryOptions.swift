@@ -1,4 +1,4 @@
-// How a backend's disks reach the frontends' pages: the memory model, an IOMMU, the device's limits, a bounce pool.
+// How a backend's disks and interfaces reach the frontends' pages: the memory model, an IOMMU, the device's limits, a bounce pool.
 
 import ArgumentParser
 import DMA
@@ -13,10 +13,11 @@ struct MemoryOptions: ParsableArguments {
 
     @Option(help: "How the backend's frame map works: p2m (scattered machine frames; the DMA back end `direct`), identity or vp.")
     var memoryModel: Model = .vp
-    @Option(help: "The software IOMMU before the disk (the DMA back end `iommu`): off, strict or deferred.") var iommu: Iommu = .off
-    @Option(help: "Bits of address that the disk has; what lies beyond is bounced.") var dmaMask: UInt8?
+    @Option(help: "The software IOMMU before each device (the DMA back end `iommu`): off, strict or deferred.")
+    var iommu: Iommu = .off
+    @Option(help: "Bits of address that a device has; what lies beyond is bounced.") var dmaMask: UInt8?
     @Option(help: "Bits of the boundary that no segment crosses.") var dmaBoundary: UInt8?
-    @Option(help: "The most that a disk's bounce pool may grow to, in bytes or with K, M or G.") var bouncePool: ByteSize?
+    @Option(help: "The most that a device's bounce pool may grow to, in bytes or with K, M or G.") var bouncePool: ByteSize?
 
     func validate() throws {
         if let dmaMask, !(13...64).contains(dmaMask) {

@@ -4,6 +4,7 @@
 
 import BlockBackend
 import BlockFrontend
+import DriverSupport
 import Foundation
 import HostDevices
 import Hypervisor
@@ -45,10 +46,10 @@ import XenWire
         exit(0)
     }
 
-    @Sendable static func open(_ settings: DiskSettings) throws(DiskOpenFailure) -> any BlockDevice {
+    @Sendable static func open(_ settings: DiskSettings) throws(DeviceOpenFailure) -> any BlockDevice {
         if settings.target.hasPrefix("null:") { return NullDisk(byteCount: 1 << 30) }
         do throws(DeviceError) { return try FileDisk(path: settings.target, readOnly: !settings.isWritable) } catch {
-            throw DiskOpenFailure(number: 2, error.description)
+            throw DeviceOpenFailure(number: 2, error.description)
         }
     }
 }

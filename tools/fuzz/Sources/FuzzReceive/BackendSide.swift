@@ -15,7 +15,7 @@ import XenWire
 
 nonisolated(unsafe) private let rig = try! NetworkRig(writable: 40, readable: 3)
 nonisolated(unsafe) private let rings = try! rig.ring()
-nonisolated(unsafe) private let buffers = try! QueueBuffers()
+nonisolated(unsafe) private let memories = fuzzedMemory.map { try! QueueMemory(name: "fuzz", options: $0) }
 nonisolated(unsafe) private let baseline = rig.host.usage
 
 /// A frame that the device gave, and what may become of its checksum.
@@ -28,15 +28,15 @@ func fuzzBackend(_ input: inout ByteReader) {
     let features = NetworkFeatures(rawValue: UInt32(input.byte()) & 31).consistent
     let ring = rings.front.region
     ring.fill(0, count: 4096)
-    let bus = MemoryBus()
-    let device = ScriptedQueue(bus)
+    let memory = memories[Int(input.last) % memories.count]
+    let device = ScriptedQueue(memory.dma.bus)
     let key = NetworkQueueKeys(transmit: rings.front.references[0], receive: rings.front.references[0], port: EventPort(1))
     let state = InterfaceState(
         NetworkRequestKeys(queues: [key], features: features, multicastControl: input.byte() & 1 != 0), features)
-    let mappings = GrantMappings(limit: 64, bus: bus, hypervisor: rig.back, frontend: DomainID(1))
+    let mappings = GrantMappings(limit: 64, dma: memory.dma, hypervisor: rig.back, frontend: DomainID(1))
     var core = ReceiveCore(
         ring: BackRing(attaching: rings.back.region, ReceiveRing()), interface: state, mappings: mappings, hypervisor: rig.back,
-        frontend: DomainID(1), device: device, index: 0, bus: bus, buffers: buffers)
+        frontend: DomainID(1), device: device, index: 0, memory: memory)
     var posted: [ReceiveRequest] = []
     var answered = 0
     var given: [Given] = []

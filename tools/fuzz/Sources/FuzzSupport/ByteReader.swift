@@ -10,6 +10,9 @@ public struct ByteReader {
         bytes = Array(UnsafeBufferPointer(start: start, count: start == nil ? 0 : count))
     }
 
+    /// The last byte, wherever the reader is: a choice that does not move what the others mean.
+    public var last: UInt8 { bytes.last ?? 0 }
+
     /// Whether all was taken.
     public var isAtEnd: Bool { place >= bytes.count }
 

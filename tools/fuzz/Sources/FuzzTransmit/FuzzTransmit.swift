@@ -16,7 +16,7 @@ import XenWire
 
 nonisolated(unsafe) private let rig = try! NetworkRig(writable: 12, readable: 12)
 nonisolated(unsafe) private let rings = try! rig.ring()
-nonisolated(unsafe) private let buffers = try! QueueBuffers()
+nonisolated(unsafe) private let memories = fuzzedMemory.map { try! QueueMemory(name: "fuzz", options: $0) }
 nonisolated(unsafe) private let baseline = rig.host.usage
 
 /// The frontend's end, byte by byte.
@@ -66,13 +66,13 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     rig.writable.region.fill(0, count: rig.writable.region.byteCount, with: 0x11)
     rig.readable.region.fill(0, count: rig.readable.region.byteCount, with: 0x22)
     var frontend = Frontend(rings.front.region)
-    let bus = MemoryBus()
-    let device = ScriptedQueue(bus)
+    let memory = memories[Int(input.last) % memories.count]
+    let device = ScriptedQueue(memory.dma.bus)
     let keys = NetworkRequestKeys(
         queues: [NetworkQueueKeys(transmit: rings.front.references[0], receive: rings.front.references[0], port: EventPort(1))],
         multicastControl: isControlled)
     let state = InterfaceState(keys, .all)
-    let mappings = GrantMappings(limit: 24, bus: bus, hypervisor: rig.back, frontend: DomainID(1))
+    let mappings = GrantMappings(limit: 24, dma: memory.dma, hypervisor: rig.back, frontend: DomainID(1))
     for index in 0..<24 where mask >> UInt32(index) & 1 != 0 {
         let reference = index < 12 ? rig.writable.references[index] : rig.readable.references[index - 12]
         require(
@@ -80,7 +80,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     }
     var core = TransmitCore(
         ring: BackRing(attaching: rings.back.region, TransmitRing()), interface: state, mappings: mappings, hypervisor: rig.back,
-        frontend: DomainID(1), device: device, bus: bus, buffers: buffers, rate: nil)
+        frontend: DomainID(1), device: device, memory: memory, rate: nil)
     var wanted = Set<UInt64>()
     var isDead = false
     while !input.isAtEnd, !isDead {

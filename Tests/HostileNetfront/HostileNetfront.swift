@@ -23,7 +23,10 @@ struct Attack: Sendable {
     let outcome: Outcome
     let run: @Sendable (Interface) throws -> Void
 
-    init(_ name: String, _ outcome: Outcome, keys: [String: String] = [:], _ run: @escaping @Sendable (Interface) throws -> Void = { _ in }) {
+    init(
+        _ name: String, _ outcome: Outcome, keys: [String: String] = [:],
+        _ run: @escaping @Sendable (Interface) throws -> Void = { _ in }
+    ) {
         self.name = name
         self.outcome = outcome
         self.keys = keys
@@ -64,11 +67,12 @@ let attacks: [Attack] = [
         // 0 and 1 are granted to dom0 in every guest: the console's and the store's pages (xen/grant_table.h, GNTTAB_RESERVED_CONSOLE).
         for bad: UInt32 in [7, 31_000, .max] {
             for place in 0..<3 {
-                raw.send((0..<3).map { index in
-                    raw.request(
-                        page: index, reference: index == place ? bad : nil, size: index == 0 ? 300 : 100,
-                        flags: index < 2 ? .moreData : [], id: index)
-                })
+                raw.send(
+                    (0..<3).map { index in
+                        raw.request(
+                            page: index, reference: index == place ? bad : nil, size: index == 0 ? 300 : 100,
+                            flags: index < 2 ? .moreData : [], id: index)
+                    })
                 let answers = try raw.answers(3)
                 try expect(answers == [.error, .error, .error], "\(answers) to reference \(bad)")
             }
@@ -89,9 +93,11 @@ let attacks: [Attack] = [
     },
     Attack("B22 slot counts", .served) { raw in
         for count in [1, 18, 19, 20, 21] {
-            raw.send((0..<count).map { index in
-                raw.request(page: index, size: index == 0 ? 100 * count : 100, flags: index + 1 < count ? .moreData : [], id: index)
-            })
+            raw.send(
+                (0..<count).map { index in
+                    raw.request(
+                        page: index, size: index == 0 ? 100 * count : 100, flags: index + 1 < count ? .moreData : [], id: index)
+                })
             let answers = try raw.answers(count)
             let wanted: NetworkStatus = count <= 19 ? .okay : .error
             try expect(answers.count == count && answers.allSatisfy { $0 == wanted }, "\(answers) to \(count) slots")
@@ -160,7 +166,7 @@ let attacks: [Attack] = [
 ]
 
 @main
-struct EvilNetfront {
+struct HostileNetfront {
     static func main() throws {
         let hypervisor = try LibxenHypervisor()
         var failed = 0

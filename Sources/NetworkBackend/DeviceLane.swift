@@ -1,0 +1,86 @@
+// Between a queue's pages and its device: each frame's pages are mapped for the one call in which the device moves the frame, and unmapped when it
+// returns. What the device is given are bus segments, as its limits and its IOMMU have them.
+
+import DMA
+import Glibc
+import HostDevices
+import LinuxSystem
+import Packets
+
+/// One direction's way to the queue's device.
+struct DeviceLane {
+    let dma: DMADevice
+    let device: any NetworkDeviceQueue
+    private let isDirect: Bool
+    private var segments: [BusSegment] = []
+    /// Frames that could not be mapped for the device, and are lost.
+    private(set) var unmappable: UInt64 = 0
+    /// Why the last of them could not be mapped, or a mapping not be ended: to be logged.
+    var trouble: String?
+
+    init(_ memory: QueueMemory, _ device: any NetworkDeviceQueue) {
+        dma = memory.dma
+        isDirect = memory.dma.isDirect
+        self.device = device
+        segments.reserveCapacity(QueueMemory.pagesPerFrame + 1)
+    }
+
+    /// Sends the frame that lies in those of `pieces` that `range` names.
+    @inline(__always)
+    mutating func send(_ offload: FrameOffload, _ pieces: [PagePiece], _ range: Range<Int>) -> FrameSent {
+        let span = pieces.span.extracting(range)
+        if isDirect {
+            layDirectly(span)
+            return device.send(offload, segments: segments.span)
+        }
+        guard let handle = map(span, .toDevice) else { return .failed(Errno(ENOMEM)) }
+        let result = device.send(offload, segments: segments.span)
+        unmap(handle, .toDevice, .max)
+        return result
+    }
+
+    /// Takes a frame into `pieces`, from the first on. Where these cannot be mapped the frame is lost, so that it does not stand in the way.
+    @inline(__always)
+    mutating func receive(into pieces: [PagePiece]) -> FrameReceived {
+        if isDirect {
+            layDirectly(pieces.span)
+            return device.receive(into: segments.span)
+        }
+        guard let handle = map(pieces.span, .fromDevice) else {
+            segments.removeAll(keepingCapacity: true)
+            let lost = device.receive(into: segments.span)
+            if case .frame = lost { return .spoilt }
+            return lost
+        }
+        let result = device.receive(into: segments.span)
+        var written = 0
+        if case .frame(let byteCount, _) = result { written = byteCount }
+        unmap(handle, .fromDevice, written)
+        return result
+    }
+
+    @inline(__always)
+    private mutating func layDirectly(_ pieces: Span<PagePiece>) {
+        segments.removeAll(keepingCapacity: true)
+        for index in pieces.indices {
+            let piece = pieces[index]
+            segments.appendDirect(piece.pfn, offset: Int(piece.offset), byteCount: Int(piece.byteCount))
+        }
+    }
+
+    private mutating func map(_ pieces: Span<PagePiece>, _ direction: DMADirection) -> DMAHandle? {
+        segments.removeAll(keepingCapacity: true)
+        do throws(DMAError) { return try dma.map(pieces, direction, into: &segments) } catch {
+            unmappable &+= 1
+            if trouble == nil { trouble = "a frame cannot be mapped: \(error)" }
+            return nil
+        }
+    }
+
+    private mutating func unmap(_ handle: DMAHandle, _ direction: DMADirection, _ written: Int) {
+        // Fails only for a mapping that is not ours, which this file rules out: worth a line if it ever happens.
+        do throws(DMAError) { try dma.unmap(handle, direction, written: written) } catch {
+            if trouble == nil { trouble = "a frame's mapping cannot be ended: \(error)" }
+        }
+    }
+}

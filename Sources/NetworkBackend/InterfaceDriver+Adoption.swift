@@ -1,0 +1,99 @@
+// Taking over an interface that a predecessor of this process served: its frontend, which never heard that anything happened, goes on with
+// the same rings and the same ports. What was agreed stands in the store; what was under way, and what was set, in the journals.
+
+import DriverSupport
+import HostDevices
+import Hypervisor
+import LinuxSystem
+import SharedMemory
+import SharedRing
+import XenBus
+import XenStore
+import XenWire
+
+extension InterfaceDriver {
+    /// A journal of the first queue stands for all.
+    func canAdopt() -> Bool { journals?.has(path) ?? false }
+
+    func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        try open(store, try hotplug(store))
+        guard let device, let settings else { throw .refused(number: 19, "no device") }
+        let keys: NetworkRequestKeys
+        var features: NetworkFeatures
+        do throws(XenbusError) {
+            // What both sides agreed on, read back: this process's own options may be others.
+            let offer = try NetworkOffer.read(from: store, at: path.path)
+            keys = try NetworkRequestKeys.read(from: store, at: frontend, offer: offer)
+            features = keys.features
+            features.formIntersection(offer.features)
+        } catch { throw .xenbus(error) }
+        features = features.consistent
+        do { try device.setOffloads(features.abilities.deviceOffloads) } catch {
+            throw .refused(number: error.rawValue, "\(device.name): setting offloads: \(error)")
+        }
+        let engine = try makeEngine(keys, features, device, settings, .adopted)
+        self.engine = engine
+        do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
+        traces.connected(path.device, engine)
+        log(
+            "vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost"
+        )
+    }
+
+    /// What each queue begins with.
+    func starts(
+        _ start: InterfaceStart, _ keys: NetworkRequestKeys, _ held: HeldResources
+    ) throws(InterfaceRecoveryError) -> [QueueStart] {
+        var starts: [QueueStart] = []
+        for (index, queue) in keys.queues.enumerated() {
+            switch start {
+            case .fresh: starts.append(.fresh(journal(queue, index)))
+            case .adopted:
+                guard let memory = journals?.open(path, .queue(index)) else { throw .noJournal }
+                let rings = held.queues[index]
+                let recovery = try InterfaceRecovery(
+                    journal: memory, of: queue, transmitRing: rings.transmit.region, receiveRing: rings.receive.region)
+                starts.append(.resumed(InterfaceJournal(resuming: memory), recovery))
+            }
+        }
+        return starts
+    }
+
+    /// What the control ring begins with.
+    func controlStart(
+        _ start: InterfaceStart, _ keys: NetworkRequestKeys, _ held: HeldResources
+    ) throws(InterfaceRecoveryError) -> ControlStart? {
+        guard let control = keys.control, let ring = held.control?.ring.region else { return nil }
+        if start == .adopted {
+            let published = ring.loadAcquiring(RingHeader.responseProduced)
+            if let memory = journals?.open(path, .control) {
+                let recovery = try ControlRecovery(
+                    journal: memory, of: control, queues: keys.queues.count, responseProduced: published)
+                return .resumed(ControlJournal(resuming: memory, from: recovery), recovery)
+            }
+            // Nothing was set yet; else nobody knows what.
+            guard published == 0 else { throw .noJournal }
+        }
+        return .fresh(controlJournal(control, queues: keys.queues.count))
+    }
+
+    private func controlJournal(_ keys: ControlKeys, queues: Int) -> ControlJournal? {
+        let capacity = queues * options.grantMappings
+        return region(.control, byteCount: ControlJournal.Layout.byteCount(capacity: capacity)).map {
+            ControlJournal(beginning: $0, of: keys, queues: queues, capacity: capacity)
+        }
+    }
+
+    private func journal(_ keys: NetworkQueueKeys, _ index: Int) -> InterfaceJournal? {
+        region(.queue(index), byteCount: InterfaceJournal.Layout.byteCount).map { InterfaceJournal(beginning: $0, of: keys) }
+    }
+
+    /// Memory for a journal. An interface without one is served; it only does not survive this process unnoticed.
+    private func region(_ part: JournalDirectory.Part, byteCount: Int) -> SharedRegion? {
+        guard let journals else { return nil }
+        do throws(Errno) { return try journals.create(path, part, byteCount: byteCount) } catch {
+            log("vif \(path.device): no journal in \(journals.path): \(error)")
+            return nil
+        }
+    }
+}
