@@ -91,7 +91,7 @@ struct MemoryModelTests {
         }
         let seconds = Int(begun.duration(to: .now).components.seconds)
         // The last requests' may not be in the status yet.
-        let faults = pair.backend.service.status.first?.queues.first?.dmaFaults ?? 0
+        let faults = pair.backend.service.status.first?.queues.first?.memory.faults ?? 0
         frontend.close()
         pair.backend.stop()
         let lines = pair.backend.log.filter { $0.contains("accesses refused by the IOMMU") }

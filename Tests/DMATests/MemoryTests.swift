@@ -26,9 +26,12 @@ private enum ProcessSizes {
     }
 }
 
+/// Whether this is built for ThreadSanitizer, whose own memory comes out of the same addresses.
+private let isSanitized = dlsym(nil, "__tsan_init") != nil
+
 @Suite(.timeLimit(.minutes(1)))
 struct MemoryTests {
-    @Test func aDeviceWithoutMemoryForItsTablesIsAnError() async {
+    @Test(.enabled(if: !isSanitized)) func aDeviceWithoutMemoryForItsTablesIsAnError() async {
         await #expect(processExitsWith: .success) {
             // What a device has in tables besides windows, which it can do without: 68 MiB of page counts are the largest.
             leaveAddresses(40 << 20)
@@ -42,7 +45,7 @@ struct MemoryTests {
         }
     }
 
-    @Test func anIommuWithoutMemoryIsAnError() async {
+    @Test(.enabled(if: !isSanitized)) func anIommuWithoutMemoryIsAnError() async {
         await #expect(processExitsWith: .success) {
             leaveAddresses(160 << 20)
             do {
@@ -59,7 +62,7 @@ struct MemoryTests {
         #expect(throws: expected) { _ = try IommuDomain(device: "d", mode: .deferred, batchLimit: .max) }
     }
 
-    @Test func aFrameMapWithoutMemoryIsAnError() async {
+    @Test(.enabled(if: !isSanitized)) func aFrameMapWithoutMemoryIsAnError() async {
         await #expect(processExitsWith: .success) {
             leaveAddresses(16 << 20)
             do throws(FrameMapError) {
@@ -72,7 +75,7 @@ struct MemoryTests {
     }
 
     /// Tables without a window: everything works, by walks.
-    @Test func withoutAddressesForAWindow() async {
+    @Test(.enabled(if: !isSanitized)) func withoutAddressesForAWindow() async {
         await #expect(processExitsWith: .success) {
             leaveAddresses(120 << 20)
             guard let device = try? DMADevice(name: "d", options: DMAOptions(model: .p2m, iommu: .strict)) else { exit(2) }
