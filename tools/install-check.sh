@@ -47,7 +47,7 @@ ok "causeway --help; of Xen it needs $(echo "$needed" | tr '\n' ' ')"
 
 truncate -s 1M "$scratch/disk.img"
 # shellcheck disable=SC2016 # $uri is the command's
-[ "$("$root/usr/local/bin/causeway" pair --quiet --disk "$scratch/disk.img,raw,xvda,w" -- sh -c 'nbdinfo --size "$uri"')" = 1048576 ]
+[ "$("$root/usr/local/bin/causeway" pair --quiet --disk "$scratch/disk.img,raw,xvda,w" -- sh -c 'nbdinfo --size "$uri"' 2>"$scratch/pair.log")" = 1048576 ]
 ok "causeway pair, with the plugin from the same tree"
 
 sh -n "$root/etc/xen/scripts/block-causeway" 2>/dev/null || bash -n "$root/etc/xen/scripts/block-causeway"
