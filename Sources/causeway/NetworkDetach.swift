@@ -14,6 +14,8 @@ struct NetworkDetach: ParsableCommand {
 
     func run() throws {
         guard words.count <= 2, let name = words.last else { throw Failure.usage("network-detach: [DOMAIN] NUMBER|MAC") }
-        try options.detach(words, on: host, called: "network-detach", as: "vif \(name)") { try $0.findInterface(name, of: $1).paths }
+        try options.detach(words, on: host, called: "network-detach", as: "vif \(name)") {
+            try $0.findInterface(name, of: $1).paths
+        }
     }
 }
