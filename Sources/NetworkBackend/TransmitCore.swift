@@ -32,29 +32,29 @@ struct TransmitCore: ~Copyable {
 
     /// The way to the device.
     var lane: DeviceLane
-    private let dma: DMADevice
+    let dma: DMADevice
     /// First bytes of each packet of a batch: private, parsed, and sent instead of the original (B12).
-    private let heads: PrivatePages
+    let heads: PrivatePages
     /// Packets whose pages are not mapped, whole.
-    private let bounce: PrivatePages
-    private var bounceUsed = 0
+    let bounce: PrivatePages
+    var bounceUsed = 0
 
-    private var packet = TransmitPacket()
+    var packet = TransmitPacket()
     /// `packet` is assembled and waits for credit.
-    private var holdsPacket = false
-    private var outgoing: [Outgoing] = []
-    private var nextOutgoing = 0
-    private var ids: [UInt16] = []
+    var holdsPacket = false
+    var outgoing: [Outgoing] = []
+    var nextOutgoing = 0
+    var ids: [UInt16] = []
     /// Where the packets' bytes are.
-    private var pieces: [PagePiece] = []
-    private var copies: [GrantCopy] = []
-    private var copyOwners: [Int32] = []
+    var pieces: [PagePiece] = []
+    var copies: [GrantCopy] = []
+    var copyOwners: [Int32] = []
 
     /// Packets of one turn at most, so that one busy frontend leaves room for the others on this thread.
     static let batch = 64
     static let headSize = 256
 
-    private struct Outgoing {
+    struct Outgoing {
         var firstID: Int
         var idCount: Int
         var extraCount: Int
@@ -148,156 +148,5 @@ struct TransmitCore: ~Copyable {
             Outgoing(
                 firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstPiece: pieces.count,
                 pieceCount: 0, byteCount: 0, marks: FrameMarks(), isCopied: false, head: 0, headCount: 0, status: status))
-    }
-
-    private mutating func answerExtras(_ count: Int) {
-        for _ in 0..<count { ring.push(TransmitResponse(id: 0, status: .null)) }
-    }
-
-    // MARK: Preparing
-
-    /// Finds where the packet's bytes are.
-    private mutating func prepare() {
-        var marks = FrameMarks()
-        marks.isBlank = packet.flags.contains(.checksumBlank)
-        marks.isValidated = packet.flags.contains(.dataValidated)
-        marks.segmentation = packet.segmentation
-        let firstID = ids.count
-        for part in packet.parts { ids.append(part.id) }
-        var entry = Outgoing(
-            firstID: firstID, idCount: packet.parts.count, extraCount: packet.extraCount, firstPiece: pieces.count,
-            pieceCount: 0, byteCount: packet.byteCount, marks: marks, isCopied: false, head: 0, headCount: 0)
-        if !refer(&entry) { copy(&entry) }
-        if let trace { trace.assembled(packet, .packet, at: outgoing.count) }
-        outgoing.append(entry)
-    }
-
-    /// Names the packet's mapped pages; false if one is not mapped.
-    private mutating func refer(_ entry: inout Outgoing) -> Bool {
-        entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
-        entry.head = (outgoing.count % Self.batch) * Self.headSize
-        var copied = 0
-        pieces.append(heads.piece(entry.head, entry.headCount))
-        for part in packet.parts {
-            guard let page = mappings.page(part.reference, writable: false) else {
-                pieces.removeLast(pieces.count - entry.firstPiece)
-                return false
-            }
-            var rest = PagePiece(pfn: page, offset: UInt32(part.offset), byteCount: UInt32(part.byteCount))
-            let skip = min(entry.headCount - copied, Int(rest.byteCount))
-            if skip > 0 {
-                // Copied before anything is decided on it; what faults here faults in the device, too.
-                let head = PagePiece(pfn: page, offset: rest.offset, byteCount: UInt32(skip))
-                _ = dma.read(head, into: heads.region, at: entry.head + copied)
-                copied += skip
-                rest.offset += UInt32(skip)
-                rest.byteCount -= UInt32(skip)
-                if rest.byteCount == 0 { continue }
-            }
-            pieces.append(rest)
-        }
-        entry.pieceCount = pieces.count - entry.firstPiece
-        statistics.mappedFrames &+= 1
-        return true
-    }
-
-    /// Lets the hypervisor copy the packet; no copy crosses a page on either side (B14).
-    private mutating func copy(_ entry: inout Outgoing) {
-        entry.isCopied = true
-        entry.head = bounceUsed
-        entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
-        let owner = Int32(outgoing.count)
-        for part in packet.parts {
-            var done = 0
-            while done < Int(part.byteCount) {
-                let room = SharedRegion.pageSize - bounceUsed % SharedRegion.pageSize
-                let count = min(room, Int(part.byteCount) - done)
-                copies.append(
-                    GrantCopy(
-                        source: .grant(part.reference, of: frontend, offset: Int(part.offset) + done),
-                        destination: .local(bounce.region, offset: bounceUsed), byteCount: count))
-                copyOwners.append(owner)
-                bounceUsed += count
-                done += count
-            }
-        }
-        bounce.append(entry.head, packet.byteCount, to: &pieces)
-        entry.pieceCount = pieces.count - entry.firstPiece
-        statistics.copiedFrames &+= 1
-    }
-
-    /// A packet of which a part could not be had is answered with an error (B8).
-    private mutating func copyAll() {
-        do throws(HypervisorError) {
-            let statuses = try hypervisor.copyGrants(copies)
-            for index in copyOwners.indices where index >= statuses.count || statuses[index] != .okay {
-                outgoing[Int(copyOwners[index])].status = .error
-            }
-        } catch {
-            for owner in copyOwners { outgoing[Int(owner)].status = .error }
-        }
-        copies.removeAll(keepingCapacity: true)
-        copyOwners.removeAll(keepingCapacity: true)
-    }
-
-    // MARK: Sending
-
-    /// Sends what is prepared, in order, until the device is full.
-    mutating func sendAll() {
-        while nextOutgoing < outgoing.count {
-            let entry = outgoing[nextOutgoing]
-            var status = entry.status
-            if status == .okay, entry.pieceCount > 0 {
-                switch send(entry) {
-                case .sent:
-                    statistics.transmitted &+= 1
-                    statistics.transmittedBytes &+= UInt64(entry.byteCount)
-                case .full:
-                    isBlocked = true
-                    return
-                case .failed:
-                    statistics.transmitDropped &+= 1
-                    status = .dropped
-                case nil: status = .error
-                }
-            }
-            if status == .error { statistics.transmitErrors &+= 1 }
-            if let trace { tell(trace, entry, status) }
-            ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
-            answerExtras(entry.extraCount)
-            for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
-            nextOutgoing += 1
-        }
-        isBlocked = false
-        if nextOutgoing > 0 {
-            outgoing.removeAll(keepingCapacity: true)
-            ids.removeAll(keepingCapacity: true)
-            pieces.removeAll(keepingCapacity: true)
-            nextOutgoing = 0
-        }
-    }
-
-    /// From now on the frontend may send so much.
-    mutating func setRate(_ rate: CreditRate?) {
-        credit = Credit(rate, now: monotonicNanoseconds() / 1000)
-        creditWait = nil
-    }
-
-    private func tell(_ trace: QueueTrace, _ entry: Outgoing, _ status: NetworkStatus) {
-        trace.answered(
-            nextOutgoing, status, byteCount: entry.byteCount,
-            head: (entry.isCopied ? bounce.region : heads.region, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
-    }
-
-    /// Sends one packet; nil if its marks do not fit it.
-    private mutating func send(_ entry: Outgoing) -> FrameSent? {
-        let range = entry.firstPiece..<entry.firstPiece + entry.pieceCount
-        if let finished = entry.marks.finished { return lane.send(finished, pieces, range) }
-        let region = entry.isCopied ? bounce.region : heads.region
-        guard
-            let offload = FrameOffload(
-                entry.marks, in: region, head: entry.head, headCount: entry.headCount, byteCount: entry.byteCount)
-        else { return nil }
-        return lane.send(offload, pieces, range)
     }
 }

@@ -34,7 +34,8 @@ struct BenchLinks {
         veth = Link(near: "veth-here", far: "veth-there", address: "10.99.1.2")
         bare = Link(near: "bare-here", far: "bare-there", address: "10.99.2.2")
         forwarder = try ChildProcess.start(
-            [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace], ownGroup: true)
+            [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace],
+            ownGroup: true)
         try Self.ip(["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
         for (link, network) in [(pair, "10.99.0"), (veth, "10.99.1"), (bare, "10.99.2")] {
             try Self.await(link.near, nil)
