@@ -26,6 +26,7 @@ extension DiskDriver {
     func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
         let disk = try openForAdoption(store)
         let agreed = try agreement(store, frontend)
+        connecting = agreed.keys.queues.count
         for index in agreed.keys.queues.indices { queues.append(try resume(index, agreed, disk)) }
         log("vbd \(path.device): taken over: \(disk.name), \(queues.count) queues; \(takenOver) requests are done again")
     }

@@ -41,6 +41,8 @@ final class DiskDriver: BackendDriver {
     var disk: (any BlockDevice)?
     /// One for all queues of the disk; each has an area in it.
     private var bouncePool: BouncePool?
+    /// Queues of the connection that is being made: those that share the pool.
+    var connecting = 1
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, journals: JournalDirectory?,
@@ -114,6 +116,7 @@ final class DiskDriver: BackendDriver {
         publishedSectors = properties.sectors
         let validator = makeValidator(properties, indirectSegments: options.offer.indirectSegments)
         try reserveGrants(keys, properties.persistent)
+        connecting = keys.queues.count
         for (index, queue) in keys.queues.enumerated() {
             queues.append(try open(queue, index, abi, disk, validator, properties.persistent))
         }
@@ -239,7 +242,7 @@ final class DiskDriver: BackendDriver {
         let dma = options.dma
         // Made anew with each connection: the next one may have more queues.
         if queues.isEmpty, dma.bouncePool > 0 {
-            bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool, sharers: Int(options.queues))
+            bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool, sharers: connecting)
         }
         let pool = bouncePool
         let made = reactor.run { () -> Result<BackendQueue, DriverFailure> in

@@ -74,6 +74,23 @@ struct MemoryModelTests {
         #expect(try verify(dma, persistent: true).wrong > 0)
     }
 
+    /// The pool is shared by the queues that are connected, not by those that were offered: one queue has all of it.
+    @Test func oneQueueHasTheWholePool() throws {
+        var options = BlockBackendOptions()
+        options.queues = 4
+        options.dma = DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 1_400_000)
+        let pair = try BlockPair(backendOptions: options)
+        let frontend = try pair.connect()
+        var queue = try frontend.takeQueue(0)
+        // Of 256 pages, each bounced.
+        let bytes = pattern(1 << 20, seed: 3)
+        queue.buffer.write(bytes, at: 0)
+        #expect(try queue.perform(.write, sector: 0, bufferOffset: 0, byteCount: bytes.count) == .okay)
+        frontend.close()
+        pair.backend.stop()
+        #expect(pair.backend.log.filter { $0.contains("cannot be mapped") }.isEmpty)
+    }
+
     /// PM22: a device that faults at every access costs a count and a line a second in the log, the first fault among its words; and it is
     /// this device alone.
     @Test func PM22_aFaultStormIsALineASecond() throws {
