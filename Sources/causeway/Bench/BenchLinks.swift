@@ -1,4 +1,4 @@
-// The two links of `bench network`: the pair's taps, and a pair of veth interfaces between the same two namespaces.
+// Two links of `bench network` between the same two namespaces: one through the pair, and a pair of veth interfaces.
 
 import FoundationEssentials
 import Glibc
@@ -6,7 +6,7 @@ import Glibc
 /// One job of iperf3.
 struct StreamJob {
     var streams: Int
-    /// From the frontend's side to ours.
+    /// From the far side to the near one.
     var isReverse: Bool
     var seconds: Double
     var congestion: String
@@ -14,7 +14,7 @@ struct StreamJob {
 
 struct BenchLinks {
     struct Link {
-        /// Interfaces here and there, and the address there.
+        /// Interfaces on the near and on the far side, and the address on the far one.
         let near: String
         let far: String
         let address: String
@@ -22,26 +22,36 @@ struct BenchLinks {
 
     let pair: Link
     let veth: Link
+    /// Nil: this process's own.
+    private let nearNamespace: String?
     private let namespace: String
 
     /// Makes the veth pair and gives every interface its address.
-    init(tap: String, peer: String, namespace: String) throws(Failure) {
+    /// - Parameters:
+    ///   - near: the pair's interface on the near side, in `nearNamespace` or here.
+    ///   - far: its other end, in `namespace`.
+    ///   - net: two numbers; the networks are 10.net.0 and 10.net.1.
+    init(near: String, nearNamespace: String? = nil, far: String, namespace: String, net: Int = 99) throws(Failure) {
+        self.nearNamespace = nearNamespace
         self.namespace = namespace
-        pair = Link(near: tap, far: peer, address: "10.99.0.2")
-        veth = Link(near: "veth-here", far: "veth-there", address: "10.99.1.2")
-        try Self.ip(["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
-        for (link, network) in [(pair, "10.99.0"), (veth, "10.99.1")] {
-            try Self.ip(["addr", "add", "\(network).1/24", "dev", link.near])
-            try Self.ip(["link", "set", link.near, "up"])
-            try Self.ip(["-n", namespace, "addr", "add", "\(network).2/24", "dev", link.far])
-            try Self.ip(["-n", namespace, "link", "set", link.far, "up"])
+        pair = Link(near: near, far: far, address: "10.\(net).0.2")
+        veth = Link(near: "veth-here", far: "veth-there", address: "10.\(net).1.2")
+        try ip(isFar: false, ["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
+        for (index, link) in [pair, veth].enumerated() {
+            try ip(isFar: false, ["addr", "add", "10.\(net).\(index).1/24", "dev", link.near])
+            try ip(isFar: false, ["link", "set", link.near, "up"])
+            try ip(isFar: true, ["addr", "add", "\(link.address)/24", "dev", link.far])
+            try ip(isFar: true, ["link", "set", link.far, "up"])
         }
-        _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", pair.address])
-        _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", veth.address])
+        for link in [pair, veth] { _ = try Capture.run(here(["ping", "-q", "-c", "1", "-W", "5", link.address])) }
     }
 
-    private static func ip(_ words: [String]) throws(Failure) { _ = try Capture.run(["ip"] + words) }
+    private func ip(isFar: Bool, _ words: [String]) throws(Failure) {
+        let chosen = isFar ? namespace : nearNamespace
+        _ = try Capture.run(["ip"] + (chosen.map { ["-n", $0] } ?? []) + words)
+    }
 
+    private func here(_ words: [String]) -> [String] { nearNamespace.map { ["ip", "netns", "exec", $0] + words } ?? words }
     private func there(_ words: [String]) -> [String] { ["ip", "netns", "exec", namespace] + words }
 
     func startServer() throws(Failure) -> ChildProcess {
@@ -67,7 +77,7 @@ struct BenchLinks {
         var last: Failure?
         for _ in 0..<20 {
             do throws(Failure) {
-                let text = try Capture.run(words)
+                let text = try Capture.run(here(words))
                 guard let report = try? JSONDecoder().decode(Report.self, from: Data(text.utf8)) else {
                     throw Failure("bench: iperf3's report cannot be read: \(text.prefix(200))")
                 }
@@ -92,7 +102,7 @@ struct BenchLinks {
         ]
         let before = try received(link, isReverse: isReverse)
         let start = ContinuousClock.now
-        _ = try Capture.run(isReverse ? there(words) : words)
+        _ = try Capture.run(isReverse ? there(words) : here(words))
         let after = try received(link, isReverse: isReverse)
         let time = (ContinuousClock.now - start) / .seconds(1)
         return Packets(packets: after - before, perSecond: (after - before) / time)
@@ -100,7 +110,8 @@ struct BenchLinks {
 
     /// The interface's counter of packets that came in.
     private func received(_ link: Link, isReverse: Bool) throws(Failure) -> Double {
-        let text = try Capture.run(isReverse ? ["cat", "/proc/self/net/dev"] : there(["cat", "/proc/self/net/dev"]))
+        let words = ["cat", "/proc/self/net/dev"]
+        let text = try Capture.run(isReverse ? here(words) : there(words))
         let name = isReverse ? link.near : link.far
         for line in text.split(separator: "\n") {
             let parts = line.split(separator: ":", maxSplits: 1)
@@ -113,7 +124,7 @@ struct BenchLinks {
 
     /// The median round trip of 300 pings, in microseconds.
     func ping(_ link: Link) throws(Failure) -> Double {
-        let text = try Capture.run(["ping", "-n", "-c", "300", "-i", "0.002", "-W", "2", link.address])
+        let text = try Capture.run(here(["ping", "-n", "-c", "300", "-i", "0.002", "-W", "2", link.address]))
         let times = text.split(separator: "\n").compactMap { line -> Double? in
             line.split(separator: " ").first { $0.hasPrefix("time=") }.flatMap { Double($0.dropFirst("time=".count)) }
         }
