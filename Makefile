@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build library demo test test-network bench bench-translate verify-memory lab fuzz lint docs install clean
+.PHONY: all setup build library demo test test-network bench bench-translate verify-memory verify-vfio lab fuzz lint docs install clean
 
 all: build
 
@@ -43,6 +43,10 @@ bench-translate: setup ## The translation library's figures beside their referen
 
 verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
 	@tools/verify-memory.sh $(BUILD)/causeway
+
+verify-vfio: setup ## The VFIO and iommufd back ends on real kernels, with a device that uses them (see tools/vfio/README.md)
+	@tools/vfio/run
+	@VFIO_TESTS=$$($(SWIFT) build --show-bin-path)/causewayPackageTests.xctest tools/vfio/run --iommufd
 
 lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
 	@tools/lab/run

@@ -62,7 +62,7 @@ let package = Package(
         room("LinuxSystem", ["CLinux"]),
         room("SharedMemory", ["LinuxSystem", "CLinux"]),
         room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
-        room("FrameMaps"),
+        room("FrameMaps", ["CLinux"]),
         room("DMA", ["FrameMaps", "SharedMemory"]),
         room("HostIommu", ["DMA", "FrameMaps", "SharedMemory", "LinuxSystem", "CLinux"]),
         room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),

@@ -58,7 +58,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     init(
         reactor: Reactor, channel: any EventChannel, rings: any ContiguousGrants, abi: BlockABI,
         device: any BlockDevice,
-        validator: BlockRequestValidator, persistentGrants: Int?, dma options: DMAOptions, pool: BouncePool? = nil,
+        validator: BlockRequestValidator, persistentGrants: Int?, dma: DMADevice,
         frontend: DomainID,
         hypervisor: any Hypervisor, start: QueueStart = .fresh(journal: nil),
         report: @escaping @Sendable (QueueReport) -> Void
@@ -67,7 +67,6 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         self.channel = channel
         self.rings = rings
         self.report = report
-        guard let dma = DMADevice(name: device.name, options: options, pool: pool) else { throw Errno(ENOMEM) }
         let ring: JournaledRing
         let isResumed: Bool
         switch start {

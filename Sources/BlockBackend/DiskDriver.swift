@@ -242,21 +242,24 @@ final class DiskDriver: BackendDriver {
             bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool, sharers: Int(options.queues))
         }
         let pool = bouncePool
-        let made = reactor.run { () -> Result<BackendQueue, Errno> in
-            do throws(Errno) {
-                return .success(
-                    try BackendQueue(
-                        reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
-                        persistentGrants: limit, dma: dma, pool: pool, frontend: frontend, hypervisor: hypervisor, start: start,
-                        report: report))
-            } catch { return .failure(error) }
+        let made = reactor.run { () -> Result<BackendQueue, DriverFailure> in
+            do throws(DMAError) {
+                let device = try DMADevice(name: disk.name, options: dma, pool: pool)
+                do throws(Errno) {
+                    return .success(
+                        try BackendQueue(
+                            reactor: reactor, channel: channel, rings: rings, abi: abi, device: disk, validator: validator,
+                            persistentGrants: limit, dma: device, frontend: frontend, hypervisor: hypervisor, start: start,
+                            report: report))
+                } catch { return .failure(.refused(number: error.rawValue, "queue \(index): \(disk.name): \(error)")) }
+            } catch { return .failure(.refused(number: ENOMEM, "queue \(index): \(error)")) }
         }
         switch made {
         case .success(let queue): return (queue, reactor)
         case .failure(let error):
             channel.close()
             rings.unmap()
-            throw .refused(number: error.rawValue, "queue \(index): \(disk.name): \(error)")
+            throw error
         }
     }
 

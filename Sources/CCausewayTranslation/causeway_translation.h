@@ -82,7 +82,7 @@ struct causeway_audit {
 };
 
 /* An empty map of a domain (Xen's number). pfn_limit and frame_limit: one past the largest number, at most 2^40; holes cost nothing.
- * own_frames: pages from 0 on that are the domain's memory under `identity` and `vp` (0 under `p2m`). */
+ * own_frames: pages from 0 on that are the domain's memory under `identity` and `vp` (0 under `p2m`). -ENOMEM: no memory for the top level. */
 int causeway_map_create(uint16_t owner, uint32_t model, uint64_t pfn_limit, uint64_t frame_limit, uint64_t own_frames,
                         causeway_map **map);
 void causeway_map_destroy(causeway_map *map);
@@ -164,7 +164,7 @@ struct causeway_dma_statistics {
     uint64_t pool_slots, pool_slots_in_use, pool_largest_request;
 };
 
-/* -ENOMEM: the pool's memory cannot be had below the mask. `name` is for messages. */
+/* -ENOMEM: the tables' memory cannot be had, or the pool's below the mask. `name` is for messages. */
 int causeway_dma_create(const char *name, const struct causeway_dma_options *options, causeway_dma **dma);
 void causeway_dma_destroy(causeway_dma *dma);
 
@@ -208,7 +208,7 @@ struct causeway_fault {
     uint32_t reserved;
 };
 
-/* mode: strict or deferred. mask: the largest address that the device can send. */
+/* mode: strict or deferred. mask: the largest address that the device can send. -ENOMEM: no memory for the tables. */
 int causeway_iommu_create(const char *name, uint32_t mode, uint64_t mask, causeway_iommu **iommu);
 void causeway_iommu_destroy(causeway_iommu *iommu);
 /* Maps frames in a row, at most 2^24, at an address that is chosen. -ENOSPC: no room. -ENOMEM: no tables. */

@@ -35,7 +35,8 @@ struct BounceCore: ~Copyable {
         var frame: BusFrame
         var slots: UnitAllocator
     }
-    private let arenas: UnsafeMutablePointer<Arena>
+    private var arenas: UnsafeMutablePointer<Arena>
+    private var arenaRoom = 1
     private let arenaLimit: Int
     private var arenaCount = 0
     private(set) var slotsInUse = 0
@@ -51,7 +52,7 @@ struct BounceCore: ~Copyable {
         counter = AreaCount()
         unsafe inUse = counter.count
         arenaLimit = max(1, pool.maximum / pool.arenaBytes)
-        unsafe arenas = .allocate(capacity: arenaLimit)
+        unsafe arenas = .allocate(capacity: arenaRoom)
     }
 
     deinit {
@@ -136,17 +137,28 @@ struct BounceCore: ~Copyable {
         guard arenaCount < arenaLimit, BouncePool.slotSize << order <= bytes, pool.claim(bytes, isFirst: arenaCount == 0) else {
             return false
         }
-        guard let region = try? SharedRegion(anonymous: bytes), let frame = frames.addOwn(region, mask: mask) else {
+        do {
+            let slots = try UnitAllocator(capacity: bytes / BouncePool.slotSize, of: "bounce slots", name: pool.name)
+            let region = try SharedRegion(anonymous: bytes)
+            guard let frame = frames.addOwn(region, mask: mask) else { throw DMAError.noMemory(byteCount: bytes) }
+            if arenaCount == arenaRoom { makeRoom() }
+            unsafe (arenas + arenaCount).initialize(
+                to: Arena(region: region, base: region.unsafeBase, frame: frame, slots: slots))
+        } catch {
             pool.unclaim(bytes)
             return false
         }
-        unsafe (arenas + arenaCount).initialize(
-            to: Arena(
-                region: region, base: region.unsafeBase, frame: frame,
-                slots: UnitAllocator(capacity: bytes / BouncePool.slotSize)))
         if arenaCount == 0 { pool.add(counter) }
         arenaCount += 1
         return true
+    }
+
+    private mutating func makeRoom() {
+        arenaRoom *= 2
+        let larger = UnsafeMutablePointer<Arena>.allocate(capacity: arenaRoom)
+        unsafe larger.moveInitialize(from: arenas, count: arenaCount)
+        unsafe arenas.deallocate()
+        unsafe arenas = larger
     }
 
     /// Where the device finds it.

@@ -25,7 +25,7 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     public init(name: String, byteCount: Int, sharers: Int = 1) {
         self.name = name
         self.sharers = max(1, sharers)
-        maximum = max(4096, (byteCount + 4095) & ~4095)
+        maximum = max(4096, min(byteCount, Int.max - 4095) + 4095 & ~4095)
     }
 
     /// Slots that there are in all areas.

@@ -14,14 +14,14 @@ final class BusFrames {
     let iommu: IommuDomain?
     /// Bus frame to page of this process.
     private let pages: RadixTable
-    private let own = UnitAllocator(capacity: Int(BusFrames.firstForeign))
-    private let foreign = UnitAllocator(capacity: Int(BusFrames.foreignCount))
+    private let own: UnitAllocator
+    private let foreign: UnitAllocator
     private var places: [ObjectIdentifier: Place] = [:]
     /// Machine frames that came by more than one region (a run mapped for reading and, apart from it, for writing): each one's
     /// word.
     private var shared: [UInt64: [UInt64]] = [:]
     /// Which pages transfers have.
-    let uses = PageUses(limit: BusFrames.firstForeign + BusFrames.foreignCount)
+    let uses: PageUses
     /// Regions taken away while a device still had pages of them.
     private(set) var detachedInUse: UInt64 = 0
     /// See `DMAOptions`.
@@ -54,13 +54,27 @@ final class BusFrames {
         }
     }
 
-    init(model: MemoryModel, iommu: IommuDomain?, seed: UInt64, frameError: UInt64 = 0) {
+    /// - Parameter name: the device, for errors. Throws `noTables`.
+    init(model: MemoryModel, iommu: IommuDomain?, seed: UInt64, frameError: UInt64 = 0, name: String) throws(DMAError) {
         self.frameError = frameError
-        // Frame 0 is never given out; whole arenas begin at multiples of their size.
-        _ = own.allocate(order: 0)
         let limit = Self.firstForeign + Self.foreignCount
-        map = FrameMap(owner: 0, model: model, pfnLimit: limit, frameLimit: limit, ownFrames: 0)
-        pages = RadixTable(limit: limit, tableLimit: 1 << 20)
+        // All that can fail first: members without copies cannot be half made.
+        let own = try UnitAllocator(capacity: Int(Self.firstForeign), of: "own frames", name: name)
+        let foreign = try UnitAllocator(capacity: Int(Self.foreignCount), of: "foreign frames", name: name)
+        let uses = try PageUses(limit: limit, name: name)
+        let map = try tables(of: limit, name) { () throws(FrameMapError) in
+            try FrameMap(owner: 0, model: model, pfnLimit: limit, frameLimit: limit, ownFrames: 0)
+        }
+        let pages = try tables(of: limit, name) { () throws(FrameMapError) in
+            try RadixTable(limit: limit, tableLimit: 1 << 20)
+        }
+        self.own = own
+        self.foreign = foreign
+        self.uses = uses
+        self.map = map
+        self.pages = pages
+        // Frame 0 is never given out; whole arenas begin at multiples of their size.
+        _ = self.own.allocate(order: 0)
         self.iommu = iommu
         // An odd factor makes `i * factor + addend` a permutation of 2^24 numbers; a large one sends neighbours far apart.
         multiplier = (seed &* 0x9E37_79B9_7F4A_7C15) >> 40 | 0x40_0001
@@ -214,4 +228,13 @@ final class BusFrames {
 
     /// The word of a bus frame's page, also where there is no window.
     func word(_ frame: UInt64) -> UInt64 { pages.load(frame).word }
+}
+
+/// Makes a frame map's tables; what is missing is told of the device.
+private func tables<Made: ~Copyable>(
+    of frames: UInt64, _ name: String, _ make: () throws(FrameMapError) -> Made
+) throws(DMAError) -> Made {
+    do throws(FrameMapError) { return try make() } catch {
+        throw .noTables(name: name, of: "a map of \(frames) frames", byteCount: error.byteCount)
+    }
 }

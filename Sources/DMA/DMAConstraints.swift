@@ -70,6 +70,10 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
     case alreadyLinked(Iova)
     /// No memory, or no bus addresses below the device's mask.
     case noMemory(byteCount: Int)
+    /// Memory for something's own tables cannot be had: whose, of what, and how many bytes were asked for.
+    case noTables(name: String, of: String, byteCount: Int)
+    /// A bounce pool of so many bytes has no place below the device's mask.
+    case noPool(name: String, byteCount: Int, mask: UInt64)
     /// A driver left with mappings that it had not ended.
     case leaked(DMALeak)
     /// Beyond the mapping's bytes.
@@ -92,6 +96,9 @@ public enum DMAError: Error, Hashable, Sendable, CustomStringConvertible {
         case .wrongKind: "mapped as something else"
         case .alreadyLinked(let iova): "\(iova) is linked already"
         case .noMemory(let count): "no memory of \(count) bytes that the device can reach"
+        case .noTables(let name, let what, let count): "\(name): no memory of \(count) bytes for \(what)"
+        case .noPool(let name, let count, let mask):
+            "bounce pool \(name): no place for \(count) bytes below the device's mask of 0x\(String(mask, radix: 16))"
         case .leaked(let leak): "\(leak)"
         case .outsideMapping(let offset, let count, let mapped): "\(count) bytes at \(offset) of a mapping of \(mapped)"
         }

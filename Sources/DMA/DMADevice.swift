@@ -144,30 +144,34 @@ public final class DMADevice: CustomStringConvertible {
         }
     }
 
-    /// nil if the bounce pool could have no memory below the device's mask.
+    /// Throws `noTables` if its tables have no memory, `noPool` if the bounce pool could have none below the device's mask.
     /// - Parameter pool: where bounces are taken from, shared with the device's other queues; made from the options if there is none.
-    public init?(name: String, options: DMAOptions = DMAOptions(), pool shared: BouncePool? = nil) {
+    public init(name: String, options: DMAOptions = DMAOptions(), pool shared: BouncePool? = nil) throws(DMAError) {
+        // Behind an IOMMU the pool's own frames may lie anywhere.
+        let poolMask = options.iommu == nil ? options.constraints.mask : .max
+        let budget = shared ?? (options.bouncePool > 0 ? BouncePool(name: name, byteCount: options.bouncePool) : nil)
+        // An arena stands at a multiple of its size, and not at 0.
+        if let budget, poolMask < UInt64(2 * budget.arenaBytes - 1) {
+            throw .noPool(name: budget.name, byteCount: budget.maximum, mask: poolMask)
+        }
         self.name = name
         self.options = options
         if options.isDirect && shared == nil {
             bus = MemoryBus()
             iommu = nil
         } else {
-            let domain = options.iommu.map { IommuDomain(device: name, mode: $0, mask: options.constraints.mask) }
+            var domain: IommuDomain?
+            if let mode = options.iommu {
+                domain = try IommuDomain(device: name, mode: mode, mask: options.constraints.mask)
+            }
             iommu = domain
             bus = MemoryBus(
-                frames: BusFrames(
-                    model: options.model, iommu: domain, seed: options.seed, frameError: options.frameError))
+                frames: try BusFrames(
+                    model: options.model, iommu: domain, seed: options.seed, frameError: options.frameError, name: name))
         }
         frames = bus.frames
-        if let frames, options.bouncePool > 0 || shared != nil {
-            // Behind an IOMMU the pool's own frames may lie anywhere.
-            let mask = options.iommu == nil ? options.constraints.mask : .max
-            let budget = shared ?? BouncePool(name: name, byteCount: options.bouncePool)
-            // An arena stands at a multiple of its size, and not at 0.
-            guard mask >= UInt64(2 * budget.arenaBytes - 1) else { return nil }
-            pool = BounceArea(
-                pool: budget, frames: frames, mask: mask)
+        if let frames, let budget {
+            pool = BounceArea(pool: budget, frames: frames, mask: poolMask)
         } else {
             pool = nil
         }
@@ -180,11 +184,11 @@ public final class DMADevice: CustomStringConvertible {
         unsafe hot.deallocate()
     }
 
-    /// Makes a region's pages reachable; returns the first one's number. nil if numbers or table memory have run out. Counted.
+    /// Makes a region's pages reachable; returns the first one's number. nil if numbers, windows or table memory have run out. Counted.
     /// - Parameter machine: the machine frame of each page, where the hypervisor says; asked for only when it is needed.
     public func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
         if let frames { return frames.attach(region, machine: machine()) }
-        return Pfn(rawValue: bus.attach(region).rawValue >> frameShift)
+        return bus.hasRoom(for: region) ? Pfn(rawValue: bus.attach(region).rawValue >> frameShift) : nil
     }
 
     /// The reverse; the memory stays until what the device has begun has ended.

@@ -6,6 +6,7 @@
 // IOTLB remembers. `staleMappings` shows that window; the address is not given out again before it is closed.
 
 import FrameMaps
+import Glibc
 
 /// The domain's state and rules. A value without copies behind one pointer, so that the data path pays for no reference counts.
 @safe
@@ -39,19 +40,37 @@ struct IommuCore: ~Copyable {
     /// - Parameters:
     ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
     ///   - tableLimit: tables of 4 KiB.
-    init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20) {
+    /// Throws `noTables`.
+    init(
+        device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20
+    ) throws(DMAError) {
+        let pages = min(mask >> frameShift, (1 << 28) - 1) + 1
+        // All that can fail first: a value without copies cannot be half made.
+        let tables = try Self.pageTables(pages, tableLimit, device)
+        // Larger spaces than the most that can be mapped at once serve nothing: 16 Mi pages.
+        let space = try UnitAllocator(
+            capacity: Int(min(max(pages, Self.firstPage + 1) - Self.firstPage, 1 << 24)), of: "IO pages", name: device)
+        let batch = max(1, batchLimit)
+        let size = batch.multipliedReportingOverflow(by: MemoryLayout<Stale>.stride)
+        guard !size.overflow, let memory = unsafe malloc(size.partialValue) else {
+            throw .noTables(name: device, of: "batches of \(batch) ranges", byteCount: size.overflow ? .max : size.partialValue)
+        }
         self.device = device
         self.mode = mode
-        self.batchLimit = max(1, batchLimit)
-        let pages = min(mask >> frameShift, (1 << 28) - 1) + 1
-        tables = RadixTable(limit: pages, tableLimit: tableLimit)
-        // Larger spaces than the most that can be mapped at once serve nothing: 16 Mi pages.
-        space = UnitAllocator(capacity: Int(min(max(pages, Self.firstPage + 1) - Self.firstPage, 1 << 24)))
-        unsafe stale = .allocate(capacity: self.batchLimit)
+        self.batchLimit = batch
+        self.tables = tables
+        self.space = space
+        unsafe stale = memory.bindMemory(to: Stale.self, capacity: batch)
+    }
+
+    private static func pageTables(_ pages: UInt64, _ limit: Int, _ device: String) throws(DMAError) -> RadixTable {
+        do throws(FrameMapError) { return try RadixTable(limit: pages, tableLimit: limit) } catch {
+            throw .noTables(name: device, of: "the page tables of \(pages) IO pages", byteCount: error.byteCount)
+        }
     }
 
     deinit {
-        unsafe stale.deallocate()
+        unsafe Glibc.free(stale)
     }
 
     /// The page tables' window.

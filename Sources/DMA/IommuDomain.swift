@@ -54,13 +54,16 @@ public final class IommuDomain: CustomStringConvertible {
     /// - Parameters:
     ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
     ///   - tableLimit: tables of 4 KiB.
-    public init(device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20) {
+    /// Throws `noTables`.
+    public init(
+        device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20
+    ) throws(DMAError) {
+        let made = try IommuCore(device: device, mode: mode, mask: mask, batchLimit: batchLimit, tableLimit: tableLimit)
         self.device = device
         self.mode = mode
         self.batchLimit = max(1, batchLimit)
         unsafe core = .allocate(capacity: 1)
-        unsafe core.initialize(
-            to: IommuCore(device: device, mode: mode, mask: mask, batchLimit: batchLimit, tableLimit: tableLimit))
+        unsafe core.initialize(to: made)
         tables = unsafe core.pointee.view
     }
 
@@ -110,11 +113,13 @@ public final class IommuDomain: CustomStringConvertible {
     @inlinable @inline(__always)
     public func lookup(_ iova: Iova) -> (frame: BusFrame, permissions: FramePermissions, isDirty: Bool)? {
         let word = tables.word(iova.page)
-        if word == 0 { return lookupLarge(iova) }
-        return (BusFrame(rawValue: EntryWord.frame(word)), EntryWord.permissions(word), word & 1 << 5 != 0)
+        if _fastPath(word != 0) {
+            return (BusFrame(rawValue: EntryWord.frame(word)), EntryWord.permissions(word), word & 1 << 5 != 0)
+        }
+        return lookupLarge(iova)
     }
 
-    @usableFromInline
+    @usableFromInline @inline(never)
     func lookupLarge(_ iova: Iova) -> (frame: BusFrame, permissions: FramePermissions, isDirty: Bool)? {
         unsafe core.pointee.lookup(iova)
     }

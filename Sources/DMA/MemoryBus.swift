@@ -61,8 +61,9 @@ public final class MemoryBus: CustomStringConvertible {
     public convenience init() { self.init(frames: nil) }
 
     /// An empty bus whose addresses are frames of a memory model, behind an IOMMU if there is one.
-    public convenience init(model: MemoryModel, iommu: IommuDomain? = nil, seed: UInt64 = 1) {
-        self.init(frames: BusFrames(model: model, iommu: iommu, seed: seed))
+    /// Throws `noTables`.
+    public convenience init(model: MemoryModel, iommu: IommuDomain? = nil, seed: UInt64 = 1) throws(DMAError) {
+        self.init(frames: try BusFrames(model: model, iommu: iommu, seed: seed, name: iommu?.device ?? "bus"))
     }
 
     init(frames: BusFrames?) {
@@ -164,6 +165,12 @@ public final class MemoryBus: CustomStringConvertible {
             unsafe direction == .toDevice || window.pointee.isWritable
         else { return nil }
         return unsafe window.pointee.base.unsafelyUnwrapped + Int(offset)
+    }
+
+    /// Whether there is a window left for another region of so many bytes.
+    func hasRoom(for region: SharedRegion) -> Bool {
+        UInt64(region.byteCount) < 1 << Self.offsetBits
+            && (slots[ObjectIdentifier(region)] != nil || !free.isEmpty || UInt64(used) <= Self.slotMask / 2)
     }
 
     private func newSlot() -> Int {

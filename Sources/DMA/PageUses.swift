@@ -10,9 +10,12 @@ struct PageUses: ~Copyable {
     private let counts: UnsafeMutablePointer<UInt32>
     private let limit: UInt64
 
-    init(limit: UInt64) {
+    /// Throws `noTables`.
+    init(limit: UInt64, name: String) throws(DMAError) {
         self.limit = limit
-        guard let memory = unsafe calloc(Int(limit), 4) else { preconditionFailure("no addresses for \(limit) page counts") }
+        guard let memory = unsafe calloc(Int(limit), 4) else {
+            throw .noTables(name: name, of: "counts of \(limit) pages", byteCount: Int(limit) * 4)
+        }
         unsafe counts = memory.bindMemory(to: UInt32.self, capacity: Int(limit))
     }
 

@@ -1,7 +1,7 @@
 // Powers of two of units out of a fixed number of them: IO virtual pages, bounce slots, frame numbers. A buddy system with 64
 // children to a node instead of two: each node is one word of free bits, so that a million units have four levels and the worst
 // case, the request that must fail included, is a few dozen instructions. Free space is exact: the few single units that were freed
-// last wait on a stack, counted as free, and join the others before a larger request fails. The same calls give the same places.
+// last wait on a stack, counted as free, and join the others when a larger request needs them. The same calls give the same places.
 //
 // A word's bit is set when its unit is free as a whole and its parent is split. A unit whose 64 children are all free is one unit
 // of its parent again, at once. Words with free bits stand in lists by the largest aligned power of two that they hold.
@@ -15,7 +15,7 @@ struct UnitAllocator: ~Copyable {
     @safe
     private struct Level {
         var words: UnsafeMutablePointer<UInt64>
-        /// Class of each word: largest order (0 to 5) it can give, or 255.
+        /// Class of each word: one more than the largest order (0 to 5) it can give, or 0.
         var classes: UnsafeMutablePointer<UInt8>
         var next: UnsafeMutablePointer<UInt32>
         var previous: UnsafeMutablePointer<UInt32>
@@ -25,10 +25,10 @@ struct UnitAllocator: ~Copyable {
     private struct Hot {
         var freeUnits = 0
         /// Single units freed last.
-        var stack: InlineArray<16, UInt32> = InlineArray(repeating: 0)
+        var stack: InlineArray<32, UInt32> = InlineArray(repeating: 0)
         var depth = 0
     }
-    private static let stackLimit = 16
+    private static let stackLimit = 32
     private static let none = UInt32.max
     /// Five levels of 64: 2^30 units, 4 TiB of pages.
     private static let deepest = 5
@@ -46,48 +46,67 @@ struct UnitAllocator: ~Copyable {
     /// Which of a level's lists have words, a bit for each.
     private let stocked: UnsafeMutablePointer<UInt8>
 
-    /// `capacity` free units, 1 to 2^30.
-    init(capacity: Int) {
+    /// `capacity` free units, 1 to 2^30, of what `units` says. All of its memory is one block. Throws `noTables`.
+    init(capacity: Int, of units: String, name: String) throws(DMAError) {
         precondition(capacity > 0 && capacity <= 1 << 30, "units out of range")
         self.capacity = capacity
         var counts: [Int] = []
-        var units = capacity
+        var count = capacity
         repeat {
-            units = (units + 63) / 64
-            counts.append(units)
-        } while units > 1 && counts.count < Self.deepest
+            count = (count + 63) / 64
+            counts.append(count)
+        } while count > 1 && counts.count < Self.deepest
         levelCount = counts.count
-        unsafe levels = .allocate(capacity: levelCount)
+        // Not touched until used: a large, mostly empty space costs no memory.
+        let parts = Parts(counts)
+        guard let block = unsafe calloc(1, parts.byteCount) else {
+            throw .noTables(name: name, of: "the allocator of \(capacity) \(units)", byteCount: parts.byteCount)
+        }
+        unsafe hot = block.bindMemory(to: Hot.self, capacity: 1)
+        unsafe hot.initialize(to: Hot())
+        unsafe levels = (block + parts.levels).bindMemory(to: Level.self, capacity: levelCount)
+        unsafe heads = (block + parts.heads).bindMemory(to: UInt32.self, capacity: 6 * levelCount)
+        unsafe heads.initialize(repeating: Self.none, count: 6 * levelCount)
+        unsafe stocked = (block + parts.stocked).bindMemory(to: UInt8.self, capacity: levelCount)
+        unsafe stacked = (block + parts.stacked).bindMemory(to: UInt64.self, capacity: counts[0])
         for (index, count) in counts.enumerated() {
+            let words = unsafe block + parts.words[index]
+            let links = unsafe words + count * 8
             unsafe (levels + index).initialize(
                 to: Level(
-                    words: zeroed(count), classes: .allocate(capacity: count), next: .allocate(capacity: count),
-                    previous: .allocate(capacity: count), wordCount: count))
-            unsafe levels[index].classes.initialize(repeating: 255, count: count)
+                    words: words.bindMemory(to: UInt64.self, capacity: count),
+                    classes: (links + count * 8).bindMemory(to: UInt8.self, capacity: count),
+                    next: links.bindMemory(to: UInt32.self, capacity: count),
+                    previous: (links + count * 4).bindMemory(to: UInt32.self, capacity: count), wordCount: count))
         }
-        unsafe heads = .allocate(capacity: 6 * levelCount)
-        unsafe heads.initialize(repeating: Self.none, count: 6 * levelCount)
-        unsafe stocked = .allocate(capacity: levelCount)
-        unsafe stocked.initialize(repeating: 0, count: levelCount)
-        unsafe hot = .allocate(capacity: 1)
-        unsafe hot.initialize(to: Hot())
-        unsafe stacked = zeroed(counts[0])
         addAll()
     }
 
-    deinit {
-        for index in 0..<levelCount {
-            let level = unsafe levels[index]
-            unsafe free(level.words)
-            unsafe level.classes.deallocate()
-            unsafe level.next.deallocate()
-            unsafe level.previous.deallocate()
+    deinit { unsafe free(hot) }
+
+    /// Where in the block each part starts, all at multiples of a cache line.
+    private struct Parts {
+        var levels = 0
+        var heads = 0
+        var stocked = 0
+        var stacked = 0
+        var words: [Int] = []
+        private(set) var byteCount = 0
+
+        init(_ counts: [Int]) {
+            _ = add(MemoryLayout<Hot>.stride)
+            levels = add(counts.count * MemoryLayout<Level>.stride)
+            heads = add(counts.count * 6 * 4)
+            stocked = add(counts.count)
+            stacked = add(counts[0] * 8)
+            // A word, its two links and its class.
+            words = counts.map { add($0 * 17) }
         }
-        unsafe levels.deallocate()
-        unsafe heads.deallocate()
-        unsafe stocked.deallocate()
-        unsafe hot.deallocate()
-        unsafe free(stacked)
+
+        private mutating func add(_ size: Int) -> Int {
+            defer { byteCount += (size + 63) & ~63 }
+            return byteCount
+        }
     }
 
     /// The order of a request: the smallest power of two that holds `count` units.
@@ -112,7 +131,7 @@ struct UnitAllocator: ~Copyable {
         let level = order / 6
         guard level < levelCount else { return nil }
         var place = take(level, order - level * 6)
-        if place == nil, unsafe hot.pointee.depth > 0 {
+        if place == nil, stackHelps(order) {
             unstack()
             place = take(level, order - level * 6)
         }
@@ -163,6 +182,17 @@ struct UnitAllocator: ~Copyable {
         return false
     }
 
+    /// Whether the units on the stack make room for a request that the others have none for: an aligned run within a word, or a whole word and so,
+    /// perhaps, more. Only looked at: the request that fails costs little, and the units stay at hand.
+    private func stackHelps(_ order: Int) -> Bool {
+        for index in unsafe 0..<hot.pointee.depth {
+            let word = unsafe Int(hot.pointee.stack[index]) >> 6
+            let bits = unsafe levels[0].words[word] | stacked[word]
+            if order < 6 ? Self.aligned(bits, order) != 0 : bits == .max { return true }
+        }
+        return false
+    }
+
     /// The units on the stack join the others.
     private func unstack() {
         while unsafe hot.pointee.depth > 0 {
@@ -205,7 +235,7 @@ struct UnitAllocator: ~Copyable {
             if order == 0 && lists & 1 != 0 {
                 // A word of single units has nothing larger after it, either.
                 let left = bits & (bits &- 1)
-                store(level, word, left, left == 0 ? 255 : 0)
+                store(level, word, left, left == 0 ? 0 : 1)
                 return word << 6 + bits.trailingZeroBitCount
             }
             let place = Self.aligned(bits, order).trailingZeroBitCount
@@ -229,7 +259,7 @@ struct UnitAllocator: ~Copyable {
         }
         if order == 0 && bits >> UInt64(place & 63 ^ 1) & 1 == 0 {
             // Its neighbour is taken: nothing larger comes of it.
-            unsafe store(level, word, bits | mask, bits == 0 ? 0 : levels[level].classes[word])
+            unsafe store(level, word, bits | mask, bits == 0 ? 1 : levels[level].classes[word])
         } else {
             store(level, word, bits | mask)
         }
@@ -259,8 +289,8 @@ struct UnitAllocator: ~Copyable {
         let old = unsafe at.pointee.classes[word]
         if old == new { return }
         unsafe at.pointee.classes[word] = new
-        if old != 255 { unlink(level, word, Int(old)) }
-        if new != 255 { link(level, word, Int(new)) }
+        if old != 0 { unlink(level, word, Int(old) &- 1) }
+        if new != 0 { link(level, word, Int(new) &- 1) }
     }
 
     private func link(_ level: Int, _ word: Int, _ list: Int) {
@@ -299,26 +329,18 @@ struct UnitAllocator: ~Copyable {
         return bits
     }
 
-    /// The largest order that the word can give, or 255.
+    /// A word's class: one more than the largest order that it can give, or 0.
     @inline(__always)
     private static func largest(_ bits: UInt64) -> UInt8 {
-        if bits == 0 { return 255 }
-        var bits = bits & bits >> 1 & 0x5555_5555_5555_5555
         if bits == 0 { return 0 }
-        bits &= bits >> 2 & 0x1111_1111_1111_1111
+        var bits = bits & bits >> 1 & 0x5555_5555_5555_5555
         if bits == 0 { return 1 }
-        bits &= bits >> 4 & 0x0101_0101_0101_0101
+        bits &= bits >> 2 & 0x1111_1111_1111_1111
         if bits == 0 { return 2 }
-        bits &= bits >> 8 & 0x0001_0001_0001_0001
+        bits &= bits >> 4 & 0x0101_0101_0101_0101
         if bits == 0 { return 3 }
-        return bits & bits >> 16 & 0x0000_0001_0000_0001 == 0 ? 4 : 5
+        bits &= bits >> 8 & 0x0001_0001_0001_0001
+        if bits == 0 { return 4 }
+        return bits & bits >> 16 & 0x0000_0001_0000_0001 == 0 ? 5 : 6
     }
-}
-
-private func zeroed(_ count: Int) -> UnsafeMutablePointer<UInt64> {
-    // Not touched until used: a large, mostly empty space costs no memory.
-    guard let memory = unsafe calloc(count, 8) else {
-        preconditionFailure("no memory for an allocator of \(count) words")
-    }
-    return unsafe memory.bindMemory(to: UInt64.self, capacity: count)
 }

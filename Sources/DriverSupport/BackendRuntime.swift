@@ -51,7 +51,11 @@ public struct BackendRuntime {
             store.close()
             throw error
         }
-        for reactor in reactors { reactor.start() }
+        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
+            stop()
+            store.close()
+            throw .system("\(error)")
+        }
     }
 
     private static func openJournals(_ path: String, _ kind: DeviceKind) throws(BackendError) -> JournalDirectory {

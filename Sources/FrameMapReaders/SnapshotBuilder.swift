@@ -54,7 +54,9 @@ struct SnapshotBuilder {
             pfnEnd = max(pfnEnd, entry.pfn + 1)
             frameEnd = max(frameEnd, entry.frame + 1)
         }
-        let map = FrameMap(owner: owner, model: model, pfnLimit: pfnEnd, frameLimit: frameEnd)
+        guard let map = try? FrameMap(owner: owner, model: model, pfnLimit: pfnEnd, frameLimit: frameEnd) else {
+            return .failure(.tableMemory)
+        }
         var run: Run?
         var last: UInt64?
         var skipped: UInt64 = 0

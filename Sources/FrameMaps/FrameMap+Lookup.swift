@@ -14,6 +14,15 @@ extension FrameMap {
     /// The bus frame at `pfn`, or nil if there is none.
     @inlinable @inline(__always)
     public func frame(of pfn: Pfn) -> BusFrame? {
+        // As few instructions as there can be: the more look-ups the processor holds, the more of them wait for memory at the same time.
+        let word = forward.word(pfn.rawValue)
+        if _fastPath(EntryWord.hasFrame(word)) { return BusFrame(rawValue: EntryWord.frame(word)) }
+        return frameElsewhere(pfn)
+    }
+
+    /// The same where the window does not say.
+    @usableFromInline @inline(never)
+    func frameElsewhere(_ pfn: Pfn) -> BusFrame? {
         let word = leaf(pfn.rawValue).word
         return EntryWord.hasFrame(word) ? BusFrame(rawValue: EntryWord.frame(word)) : nil
     }
@@ -71,6 +80,22 @@ extension FrameMap {
     /// change under way) is no answer. Foreign frames come back to their local pfn; with several, to one of them.
     @inlinable @inline(__always)
     public func pfn(of frame: BusFrame) -> ReverseTranslation? {
+        let now = generation
+        let found = reverse.word(frame.rawValue)
+        if _fastPath(found != 0) {
+            let pfn = EntryWord.frame(found)
+            let word = forward.word(pfn)
+            if _fastPath(EntryWord.hasFrame(word) && EntryWord.frame(word) == frame.rawValue) {
+                return ReverseTranslation(
+                    pfn: Pfn(rawValue: pfn), isForeign: EntryWord.kind(word) == EntryWord.foreign, generation: now)
+            }
+        }
+        return pfnElsewhere(frame)
+    }
+
+    /// The same where the windows do not say.
+    @usableFromInline @inline(never)
+    func pfnElsewhere(_ frame: BusFrame) -> ReverseTranslation? {
         let now = generation
         let found = reverse.load(frame.rawValue).word
         let pfn = found == 0 ? frame.rawValue : EntryWord.frame(found)

@@ -41,7 +41,7 @@ public final class FrameMap: Sendable, CustomStringConvertible {
         var foreignPages: UInt64 = 0
     }
 
-    /// An empty map.
+    /// An empty map. Throws `noMemory`.
     /// - Parameters:
     ///   - pfnLimit: one past the largest pfn; 2^28 for a domain of 1 TiB. At most 2^40. Holes cost nothing.
     ///   - frameLimit: one past the largest bus frame, at most 2^40.
@@ -50,8 +50,8 @@ public final class FrameMap: Sendable, CustomStringConvertible {
     public convenience init(
         owner: UInt16, model: MemoryModel, pfnLimit: UInt64, frameLimit: UInt64, ownFrames: UInt64 = 0,
         tableLimit: Int = 1 << 20
-    ) {
-        self.init(
+    ) throws(FrameMapError) {
+        try self.init(
             owner: owner, model: model, pfnLimit: pfnLimit, frameLimit: frameLimit, ownFrames: ownFrames, tableLimit: tableLimit,
             windowLimit: RadixTable.widestWindow)
     }
@@ -60,11 +60,11 @@ public final class FrameMap: Sendable, CustomStringConvertible {
     package init(
         owner: UInt16, model: MemoryModel, pfnLimit: UInt64, frameLimit: UInt64, ownFrames: UInt64 = 0,
         tableLimit: Int = 1 << 20, windowLimit: UInt64
-    ) {
+    ) throws(FrameMapError) {
         self.owner = owner
         self.model = model
-        forward = RadixTable(limit: pfnLimit, tableLimit: tableLimit, windowLimit: windowLimit)
-        reverse = RadixTable(limit: frameLimit, tableLimit: tableLimit, windowLimit: windowLimit)
+        forward = try RadixTable(limit: pfnLimit, tableLimit: tableLimit, windowLimit: windowLimit)
+        reverse = try RadixTable(limit: frameLimit, tableLimit: tableLimit, windowLimit: windowLimit)
         self.ownFrames = model == .p2m ? 0 : min(ownFrames, min(forward.limit, reverse.limit))
         writer = Mutex(Writer())
     }

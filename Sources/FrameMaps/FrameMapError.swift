@@ -18,6 +18,13 @@ public enum FrameMapError: Error, Hashable, Sendable, CustomStringConvertible {
     case isForeign(Pfn)
     /// The map's tables would need more memory than they may have; pages of 4 KiB.
     case tableMemory(limit: Int)
+    /// A map of so many pages or frames needs so many bytes for its top level, and they cannot be had.
+    case noMemory(frames: UInt64, byteCount: Int)
+
+    /// Bytes of memory that could not be had; 0 with the other errors.
+    package var byteCount: Int {
+        if case .noMemory(_, let count) = self { count } else { 0 }
+    }
 
     /// One line.
     public var description: String {
@@ -30,6 +37,7 @@ public enum FrameMapError: Error, Hashable, Sendable, CustomStringConvertible {
         case .notBallooned(let pfn): "\(pfn) is not free for a foreign frame"
         case .isForeign(let pfn): "\(pfn) holds a foreign frame"
         case .tableMemory(let limit): "the tables may have \(limit) pages and no more"
+        case .noMemory(let frames, let count): "no memory of \(count) bytes for the tables of \(frames) frames"
         }
     }
 }

@@ -18,6 +18,7 @@
 //
 // A table whose last word goes stays for a while, listed as idle: a page mapped and unmapped again and again makes no tables.
 
+import CLinux
 import Glibc
 import Synchronization
 
@@ -80,10 +81,10 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     package static let widestWindow: UInt64 = 1 << 30
 
     /// Room for indices below `limit` (at most `widest`), with up to `tableLimit` tables. Indices below `windowLimit` have a
-    /// window, unless there are no addresses for it.
-    package init(limit: UInt64, tableLimit: Int, windowLimit: UInt64 = RadixTable.widestWindow) {
+    /// window, unless there are no addresses for it. Throws `noMemory`.
+    package init(limit: UInt64, tableLimit: Int, windowLimit: UInt64 = RadixTable.widestWindow) throws(FrameMapError) {
         self.limit = min(limit, Self.widest)
-        unsafe root = zeroedSlots(rootCount(self.limit))
+        unsafe root = try zeroedSlots(self.limit)
         structure = Atomic(0)
         nodes = RadixNodes(limit: tableLimit)
         // Whole tables, so that no table is partly in it.
@@ -98,7 +99,7 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     }
 
     deinit {
-        unsafe root.deallocate()
+        unsafe free(root)
         if window > 0 { _ = unsafe munmap(flat, windowByteCount(window)) }
     }
 
@@ -116,6 +117,18 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     @inlinable @inline(__always)
     static func table(_ word: UInt64) -> Slots {
         unsafe UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: word & addressMask)).unsafelyUnwrapped
+    }
+
+    /// The word of a single page at `index`; 0: ask `load`, it may be in a large page or beyond the window.
+    @inlinable @inline(__always)
+    package func word(_ index: UInt64) -> UInt64 {
+        index < window ? unsafe flat[Int(truncatingIfNeeded: index)].load(ordering: .acquiring) : 0
+    }
+
+    /// Asks for the memory of `word(index)`; waits for nothing, and no index is wrong.
+    @inlinable @inline(__always)
+    package func prefetch(_ index: UInt64) {
+        if index < window { unsafe causeway_prefetch(flat + Int(truncatingIfNeeded: index)) }
     }
 
     /// The word at `index`. Any thread; no lock.
@@ -153,12 +166,10 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     }
 }
 
-/// Slots of the top level.
-private func rootCount(_ limit: UInt64) -> Int { Int(max(1, (limit + (1 << 18) - 1) >> 18)) }
-
-private func zeroedSlots(_ count: Int) -> RadixTable.Slots {
-    let raw = UnsafeMutableRawPointer.allocate(byteCount: count * 8, alignment: 4096)
-    unsafe raw.initializeMemory(as: UInt64.self, repeating: 0, count: count)
+/// The top level's slots. Not touched until used: a wide, empty table costs no memory.
+private func zeroedSlots(_ limit: UInt64) throws(FrameMapError) -> RadixTable.Slots {
+    let count = Int(max(1, (limit + (1 << 18) - 1) >> 18))
+    guard let raw = unsafe calloc(count, 8) else { throw .noMemory(frames: limit, byteCount: count * 8) }
     // SAFETY: an atomic of a 64-bit word has that word's layout.
     return unsafe raw.assumingMemoryBound(to: Atomic<UInt64>.self)
 }

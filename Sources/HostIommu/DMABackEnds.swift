@@ -84,11 +84,9 @@ public enum DMABackEnds: String, CaseIterable, Sendable {
         default: break
         }
         options.iommu = self == .iommu ? options.iommu ?? .strict : nil
-        guard let device = DMADevice(name: settings.device, options: options) else {
-            throw .unavailable(
-                name: rawValue, what: settings.device, why: "no memory for a bounce pool below its address mask")
-        }
-        return ModelBackEnd(name: rawValue, device: device)
+        do throws(DMAError) {
+            return ModelBackEnd(name: rawValue, device: try DMADevice(name: settings.device, options: options))
+        } catch { throw .unavailable(name: rawValue, what: settings.device, why: "\(error)") }
     }
 
     /// Why this one cannot be had here, or nil if it can: whether its node opens.

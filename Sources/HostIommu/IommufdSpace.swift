@@ -206,8 +206,9 @@ public final class IommufdSpace: DMABackEnd {
     // MARK: Devices
 
     /// Binds a VFIO device (its character device, `/dev/vfio/devices/vfio0`) and gives it this address space. Its restrictions narrow
-    /// `usableAddresses`; what is mapped outside of them makes this fail.
-    public func attach(_ path: String) throws(DMABackEndError) {
+    /// `usableAddresses`; what is mapped outside of them makes this fail. Returns the device, for the driver: its registers, its interrupts.
+    @discardableResult
+    public func attach(_ path: String) throws(DMABackEndError) -> Descriptor {
         let device: Descriptor
         do throws(Errno) { device = try iommufd.kernel.open(path) } catch {
             throw .unavailable(name: Self.name, what: path, why: "\(error)")
@@ -225,6 +226,7 @@ public final class IommufdSpace: DMABackEnd {
             _ = try iommufd.kernel.call(device, Int(CAUSEWAY_VFIO_DEVICE_ATTACH_IOMMUFD_PT), &request)
         } catch { throw .kernel("VFIO_DEVICE_ATTACH_IOMMUFD_PT of \(path)", error) }
         attached.append(device)
+        return device
     }
 
     private func detachFromKernel(_ device: Descriptor) {

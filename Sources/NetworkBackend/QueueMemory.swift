@@ -10,12 +10,15 @@ import SharedMemory
 enum QueueMemoryError: Error, CustomStringConvertible {
     /// The system has none.
     case system(Errno)
+    /// The device cannot be made.
+    case dma(String, DMAError)
     /// The device's limits leave no room for it.
     case unreachable(String)
 
     var description: String {
         switch self {
         case .system(let error): "\(error)"
+        case .dma(let name, let error): "\(name): \(error)"
         case .unreachable(let text): text
         }
     }
@@ -44,9 +47,8 @@ final class QueueMemory {
     ///   - name: the device's, for messages.
     ///   - pool: the bounce pool that the interface's queues share; nil: none, or one of this queue's own.
     init(name: String, options: DMAOptions = DMAOptions(), pool: BouncePool? = nil) throws(QueueMemoryError) {
-        guard let dma = DMADevice(name: name, options: options, pool: pool) else {
-            throw .unreachable("\(name): no bounce pool fits below the device's mask")
-        }
+        let dma: DMADevice
+        do throws(DMAError) { dma = try DMADevice(name: name, options: options, pool: pool) } catch { throw .dma(name, error) }
         // A frame's pages are mapped before its size is known, so room for the largest is needed whatever comes.
         if let pool = dma.pool?.pool, pool.arenaBytes < Self.leastBounce {
             throw .unreachable(

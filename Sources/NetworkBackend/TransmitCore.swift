@@ -291,11 +291,13 @@ struct TransmitCore: ~Copyable {
 
     /// Sends one packet; nil if its marks do not fit it.
     private mutating func send(_ entry: Outgoing) -> FrameSent? {
+        let range = entry.firstPiece..<entry.firstPiece + entry.pieceCount
+        if let finished = entry.marks.finished { return lane.send(finished, pieces, range) }
         let region = entry.isCopied ? bounce.region : heads.region
         guard
             let offload = FrameOffload(
                 entry.marks, in: region, head: entry.head, headCount: entry.headCount, byteCount: entry.byteCount)
         else { return nil }
-        return lane.send(offload, pieces, entry.firstPiece..<entry.firstPiece + entry.pieceCount)
+        return lane.send(offload, pieces, range)
     }
 }

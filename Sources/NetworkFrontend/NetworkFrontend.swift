@@ -89,7 +89,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
 
     /// Starts without waiting.
     public func start() throws(NetworkFrontendError) {
-        reactor.start()
+        do throws(ReactorError) { try reactor.start() } catch { throw .negotiation("vif \(number): \(error)") }
         do throws(Errno) {
             let thread = try WorkerThread(name: "vif-\(number)-bus") { [self] in
                 let driver = VifDriver(self, reactor)

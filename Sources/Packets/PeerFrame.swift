@@ -54,6 +54,17 @@ public struct PeerAbilities: OptionSet, Hashable, Sendable {
     }
 }
 
+extension FrameMarks {
+    /// For a frame in which nothing is left to be done: all that a device is told of it, without a look at its bytes. Else nil.
+    @inlinable
+    public var finished: FrameOffload? {
+        guard !isBlank, segmentation == nil else { return nil }
+        var offload = FrameOffload()
+        offload.isValidated = isValidated
+        return offload
+    }
+}
+
 extension FrameOffload {
     /// What a device must do with a frame that came marked so from a peer. The frame's head is in `region` at `head`, a copy that is
     /// sent instead of the original; the checksum of a frame to be cut up is made fit in it.
@@ -61,7 +72,7 @@ extension FrameOffload {
     public init?(_ marks: FrameMarks, in region: SharedRegion, head: Int, headCount: Int, byteCount: Int) {
         self.init()
         isValidated = marks.isValidated
-        guard marks.isBlank || marks.segmentation != nil else { return }
+        if marks.finished != nil { return }
         guard let headers = FrameHeaders(in: region, at: head, count: headCount), headers.transport != nil else { return nil }
         let field = headers.checksumField
         guard headers.transportOffset + field + 2 <= byteCount, headers.byteCount <= byteCount else { return nil }

@@ -10,21 +10,26 @@ import Synchronization
 extension Reactor {
     /// Runs turns on the calling thread until `done` says so after one of them. The first caller's thread becomes the reactor's
     /// for good. For benchmarks, tests and single-threaded tools.
-    public func runLoop(until done: () -> Bool) {
-        enter()
+    public func runLoop(until done: () -> Bool) throws(ReactorError) {
+        try enter()
         while !done() { turn(mayWait: true) }
     }
 
     /// One turn on the calling thread; true if there was work. Sleeps, if the policy does, only when `mayWait`.
     @discardableResult
-    public func runOnce(mayWait: Bool = true) -> Bool {
-        enter()
+    public func runOnce(mayWait: Bool = true) throws(ReactorError) -> Bool {
+        try enter()
         return turn(mayWait: mayWait)
     }
 
-    /// The body of the reactor's own thread.
-    func loop() {
-        enter()
+    /// The body of the reactor's own thread. Tells `outcome` first how it began.
+    func loop(_ outcome: Handoff<ReactorError?>) {
+        do throws(ReactorError) { try enter() } catch {
+            closeInbox()
+            threadIdentity.store(0, ordering: .relaxed)
+            return outcome.deliver(error)
+        }
+        outcome.deliver(nil)
         uring.enterThread()
         while !hasStopped { turn(mayWait: true) }
         closeInbox()
@@ -32,11 +37,11 @@ extension Reactor {
         uring.leaveThread()
     }
 
-    private func enter() {
+    private func enter() throws(ReactorError) {
         if hasEntered { return }
+        do throws(Errno) { try uring.enable() } catch { throw .noRing(reactor: name, error) }
         hasEntered = true
         threadIdentity.store(UInt(pthread_self()), ordering: .relaxed)
-        do throws(Errno) { try uring.enable() } catch { preconditionFailure("io_uring of \(name): \(error)") }
         fixedFiles.register(uring)
         armWake()
     }

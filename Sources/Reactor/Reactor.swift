@@ -70,16 +70,32 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
         "reactor \(name): \(occupied) clients, \(inFlightTotal) in flight, \(statistics.turns) turns"
     }
 
-    /// Starts the thread.
-    public func start() {
-        thread.withLock { thread in
+    /// Starts the thread, and returns when it has its ring. Once only. After an error the reactor is stopped.
+    public func start() throws(ReactorError) {
+        try thread.withLock { thread throws(ReactorError) in
             precondition(thread == nil, "a reactor is started once")
             var identity = pthread_t()
-            let context = unsafe Unmanaged.passRetained(self).toOpaque()
+            let launch = Launch(reactor: self)
+            let context = unsafe Unmanaged.passRetained(launch).toOpaque()
             let result = unsafe pthread_create(&identity, nil, reactorThread, context)
-            precondition(result == 0, "no thread could be made for reactor \(name): \(Errno(result))")
+            if result != 0 {
+                unsafe Unmanaged<Launch>.fromOpaque(context).release()
+                closeInbox()
+                throw .noThread(reactor: name, Errno(result))
+            }
+            if let error = launch.outcome.wait() {
+                _ = pthread_join(identity, nil)
+                throw error
+            }
             thread = identity
         }
+    }
+
+    /// What a new thread gets, and what it says when it has begun.
+    fileprivate final class Launch: Sendable {
+        let reactor: Reactor
+        let outcome = Handoff<ReactorError?>()
+        init(reactor: Reactor) { self.reactor = reactor }
     }
 
     /// Ends the thread after the operations in flight have ended, and joins it; from another thread. Waits and timers are dropped.
@@ -157,8 +173,14 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
 /// A function, not a closure: see style notes on `pthread_create`.
 private func reactorThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
     guard let context = unsafe context else { return nil }
-    let reactor = unsafe Unmanaged<Reactor>.fromOpaque(context).takeRetainedValue()
+    let (reactor, outcome) = unsafe begin(context)
     _ = unsafe causeway_set_thread_name(reactor.name)
-    reactor.loop()
+    reactor.loop(outcome)
     return nil
+}
+
+/// Takes a launch apart, so that nothing of it is kept as long as the thread lives.
+private func begin(_ context: UnsafeMutableRawPointer) -> (Reactor, Handoff<ReactorError?>) {
+    let launch = unsafe Unmanaged<Reactor.Launch>.fromOpaque(context).takeRetainedValue()
+    return (launch.reactor, launch.outcome)
 }

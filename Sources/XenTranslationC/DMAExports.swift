@@ -54,8 +54,7 @@ public func causeway_dma_create(
         let all = DMAOptions(
             model: try memoryModel(options.model), iommu: try iommuMode(options.iommu), constraints: try constraints(options),
             bouncePool: Int(options.bounce_pool_bytes), seed: options.seed)
-        guard let device = DMADevice(name: name, options: all) else { throw Refusal(ENOMEM) }
-        unsafe out.pointee = handle(DMAObject(device))
+        unsafe out.pointee = handle(DMAObject(try DMADevice(name: name, options: all)))
     }
 }
 

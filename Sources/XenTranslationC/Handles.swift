@@ -62,7 +62,7 @@ private func number(_ error: FrameMapError) -> Int32 {
     case .notMapped: ENOENT
     case .frameInUse, .notBallooned: EBUSY
     case .isForeign: EPERM
-    case .tableMemory: ENOMEM
+    case .tableMemory, .noMemory: ENOMEM
     }
 }
 
@@ -72,7 +72,7 @@ private func number(_ error: DMAError) -> Int32 {
     case .notWritable: EACCES
     case .needsBounce: EOPNOTSUPP
     case .poolFull, .noIova: ENOSPC
-    case .tableMemory: ENOMEM
+    case .tableMemory, .noMemory, .noTables, .noPool: ENOMEM
     case .outsideMapping: ERANGE
     default: EINVAL
     }

@@ -34,7 +34,7 @@ public func causeway_iommu_create(
         let name = unsafe String(cString: try given(name))
         let out = unsafe try given(iommu)
         guard let mode = try iommuMode(mode), mask & (mask &+ 1) == 0, mask >= 1 << 21 - 1 else { throw Refusal(EINVAL) }
-        unsafe out.pointee = handle(IommuObject(IommuDomain(device: name, mode: mode, mask: mask)))
+        unsafe out.pointee = handle(IommuObject(try IommuDomain(device: name, mode: mode, mask: mask)))
     }
 }
 

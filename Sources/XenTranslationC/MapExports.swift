@@ -80,7 +80,7 @@ public func causeway_map_create(
         guard pfn_limit <= widest, frame_limit <= widest, own_frames <= min(pfn_limit, frame_limit),
             model != .p2m || own_frames == 0
         else { throw Refusal(EINVAL) }
-        let made = FrameMap(owner: owner, model: model, pfnLimit: pfn_limit, frameLimit: frame_limit, ownFrames: own_frames)
+        let made = try FrameMap(owner: owner, model: model, pfnLimit: pfn_limit, frameLimit: frame_limit, ownFrames: own_frames)
         unsafe out.pointee = handle(MapObject(made))
     }
 }

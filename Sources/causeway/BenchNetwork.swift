@@ -12,8 +12,9 @@ struct BenchNetwork: ParsableCommand {
         discussion: """
             Each figure is the median of its runs; ours and the reference take turns. Everything happens in namespaces that end with the
             run. TCP is iperf3's, one and eight streams; packets are whole Ethernet frames, sent as fast as the queue takes them and counted
-            where they arrive. "Cable": two frontends, each with a tap in a namespace of its own, joined through one backend (peer=).
-            "Without taps": a backend and a frontend process, nothing on either side but memory.
+            where they arrive. The reference is a veth pair; "bare taps" are two taps and one process that copies frames from the one to the
+            other, and does nothing else. "Cable": two frontends, each with a tap in a namespace of its own, joined through one backend
+            (peer=). "Without taps": a backend and a frontend process, nothing on either side but memory.
             """)
 
     @OptionGroup var features: VifFeatures
@@ -58,7 +59,8 @@ struct BenchNetwork: ParsableCommand {
         let environment = ProcessEnvironment()
         let links = try BenchLinks(
             near: environment.required("CAUSEWAY_TAP_BACK_0"), far: environment.required("CAUSEWAY_TAP_FRONT_0"),
-            namespace: environment.required("CAUSEWAY_NETNS_0"))
+            namespace: environment.required("CAUSEWAY_NETNS_0"), hasBareTaps: true)
+        defer { links.close() }
         let cable = try BenchLinks(
             near: environment.required("CAUSEWAY_TAP_FRONT_1"), nearNamespace: environment.required("CAUSEWAY_NETNS_1"),
             far: environment.required("CAUSEWAY_TAP_FRONT_2"), namespace: environment.required("CAUSEWAY_NETNS_2"), net: 98)
@@ -83,12 +85,15 @@ struct BenchNetwork: ParsableCommand {
                 let isReverse = index > 0
                 let name = "\(direction), \(streams == 1 ? "1 stream" : "\(streams) streams")"
                 var result = BenchResult(name: name, unit: "Gb/s", ours: [], reference: [])
+                var bare = BenchResult(name: "the same beside bare taps", unit: "Gb/s", ours: [], reference: [])
                 for _ in 0..<runs {
                     let job = StreamJob(streams: streams, isReverse: isReverse, seconds: seconds, congestion: congestion)
                     result.ours.append(try links.run(job, on: links.pair))
                     result.reference.append(try links.run(job, on: links.veth))
+                    if let link = links.bare { bare.reference.append(try links.run(job, on: link)) }
                 }
-                report.results.append(result)
+                bare.ours = result.ours
+                report.results += links.bare == nil ? [result] : [result, bare]
             }
         }
     }

@@ -28,7 +28,7 @@ struct AttackTests {
         let secret = try region(1, 0xAA)
         var kept: [BusSegment] = []
         do {
-            let before = try #require(DMADevice(name: "d", options: options))
+            let before = try DMADevice(name: "d", options: options)
             let piece = [PagePiece(pfn: try #require(before.attach(secret)), offset: 0, byteCount: 4096)]
             let handle = try before.map(piece.span, .toDevice, into: &kept)
             #expect(byte(before, kept[0]) == 0xAA)
@@ -38,7 +38,7 @@ struct AttackTests {
             #expect(byte(before, kept[0]) == nil)
             try before.close()
         }
-        let after = try #require(DMADevice(name: "d", options: options))
+        let after = try DMADevice(name: "d", options: options)
         #expect(byte(after, kept[0]) == nil)
         let own = try region(1, 0xBB)
         var segments: [BusSegment] = []
@@ -50,7 +50,7 @@ struct AttackTests {
 
     /// PM7: an entry is removed whatever state it is in: read-only, write-only, marked dirty, remembered, part of a large page, a bounce slot's.
     @Test func pm7EveryEntryIsRemoved() throws {
-        let domain = IommuDomain(device: "d", mode: .strict)
+        let domain = try IommuDomain(device: "d", mode: .strict)
         domain.tracksDirty = true
         for permissions in [FramePermissions.read, .write, .readWrite] {
             for isRemembered in [false, true] {
@@ -72,11 +72,9 @@ struct AttackTests {
             }
         }
         #expect(domain.tableByteCount == 0)
-        let device = try #require(
-            DMADevice(
-                name: "d",
-                options: DMAOptions(model: .p2m, iommu: .strict, constraints: DMAConstraints(isUntrusted: true), bouncePool: 65536))
-        )
+        let device = try DMADevice(
+            name: "d",
+            options: DMAOptions(model: .p2m, iommu: .strict, constraints: DMAConstraints(isUntrusted: true), bouncePool: 65536))
         let memory = try region(1, 1)
         var segments: [BusSegment] = []
         let piece = [PagePiece(pfn: try #require(device.attach(memory)), offset: 100, byteCount: 100)]
@@ -88,7 +86,7 @@ struct AttackTests {
 
     /// PM9: what is there stays: no mapping is laid over another, over the bounce pool's frames, or over another region's.
     @Test func pm9NothingIsOverlaid() throws {
-        let domain = IommuDomain(device: "d", mode: .strict)
+        let domain = try IommuDomain(device: "d", mode: .strict)
         let start = Iova(rawValue: 1 << 32)
         try domain.link(start, to: bus(7), pages: 600, .read)
         for (page, pages) in [(0, 1), (599, 1), (0, 600), (300, 900), (511, 2)] {
@@ -103,9 +101,8 @@ struct AttackTests {
         #expect(domain.lookup(start)?.frame == bus(7) && domain.lookup(start)?.permissions == .read)
 
         // A hypervisor that names the pool's frames, or too few, or frames beyond the machine, is not believed.
-        let device = try #require(
-            DMADevice(
-                name: "d", options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536)))
+        let device = try DMADevice(
+            name: "d", options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536))
         let memory = try region(2, 1)
         for frames in [[1, 2], [1 << 20], [(1 << 20) - 1, 1 << 20], [1 << 20, 1 << 40]] as [[UInt64]] {
             #expect(device.attach(memory, machine: frames) == nil)
@@ -123,7 +120,7 @@ struct AttackTests {
     /// A run seen by two regions, read-only and writable: a device writes through the one, whichever came first, and what is left serves on.
     @Test(arguments: [true, false])
     func sharedMachineFrames(_ readOnlyFirst: Bool) throws {
-        let device = try #require(DMADevice(name: "d", options: DMAOptions(model: .p2m)))
+        let device = try DMADevice(name: "d", options: DMAOptions(model: .p2m))
         let memory = try region(1, 1)
         let sealed = unsafe SharedRegion(adopting: memory.unsafeBase, byteCount: 4096, writable: false) { _, _ in }
         let order = readOnlyFirst ? [sealed, memory] : [memory, sealed]
@@ -144,7 +141,7 @@ struct AttackTests {
 
     /// PM11: a teardown is in slices that cost no more than their pages, so that nobody waits for ten million of them.
     @Test func pm11TeardownIsSliced() throws {
-        let domain = IommuDomain(device: "d", mode: .strict, tableLimit: 1 << 16)
+        let domain = try IommuDomain(device: "d", mode: .strict, tableLimit: 1 << 16)
         let start = Iova(rawValue: 1 << 36)
         let pages = 1 << 22
         try domain.link(start, to: bus(7), pages: pages, .readWrite)
@@ -171,7 +168,7 @@ struct AttackTests {
     /// PM13: memory is handed on clean, and only after the last who could still reach it: owner A's bytes are seen by nobody.
     @Test(arguments: [IommuMode?.none, .strict, .deferred])
     func pm13PagesAreHandedOnClean(_ mode: IommuMode?) throws {
-        let device = try #require(DMADevice(name: "d", options: DMAOptions(model: .p2m, iommu: mode)))
+        let device = try DMADevice(name: "d", options: DMAOptions(model: .p2m, iommu: mode))
         let first = try device.allocateCoherent(4096)
         first.region.fill(0, count: 4096, with: 0xAA)
         #expect(byte(device, first.segment) == 0xAA)
@@ -192,7 +189,7 @@ struct AttackTests {
 
         // The pool's slots: what an untrusted device is shown beyond the bytes that are meant is cleared.
         let options = DMAOptions(model: .p2m, iommu: mode, constraints: DMAConstraints(isUntrusted: true), bouncePool: 4096)
-        let untrusted = try #require(DMADevice(name: "u", options: options))
+        let untrusted = try DMADevice(name: "u", options: options)
         let memory = try region(1, 0x55)
         let pfn = try #require(untrusted.attach(memory))
         for count in [2048, 100] as [UInt32] {
@@ -238,9 +235,8 @@ struct AttackTests {
             let limits = DMAConstraints(
                 mask: 0xFFFF_FFFF, boundaryMask: boundary, minimumAlignment: [1, 4, 512, 4096].randomElement(using: &random)!)
             let iommu: IommuMode? = [nil, .strict].randomElement(using: &random)!
-            let device = try #require(
-                DMADevice(
-                    name: "d", options: DMAOptions(model: .p2m, iommu: iommu, constraints: limits, bouncePool: 1 << 19)))
+            let device = try DMADevice(
+                name: "d", options: DMAOptions(model: .p2m, iommu: iommu, constraints: limits, bouncePool: 1 << 19))
             let memory = try region(8, 1)
             let base = try #require(device.attach(memory))
             var live: [(handle: DMAHandle, ranges: [Range<UInt64>])] = []

@@ -56,7 +56,7 @@ struct DMADeviceTests {
     @Test(arguments: models)
     func transfers(_ options: DMAOptions) throws {
         var random = SplitMix(11)
-        let device = try #require(DMADevice(name: "d", options: options))
+        let device = try DMADevice(name: "d", options: options)
         let memory = try region(16, &random)
         var reference = memory.bytes(at: 0, count: 16 * 4096)
         let base = try #require(device.attach(memory))
@@ -119,8 +119,7 @@ struct DMADeviceTests {
     @Test func merging() throws {
         var random = SplitMix(1)
         for (model, count) in [(MemoryModel.p2m, 8), (.identity, 1), (.vp, 1)] {
-            let device = try #require(
-                DMADevice(name: "d", options: DMAOptions(model: model, constraints: DMAConstraints(mask: .max >> 1))))
+            let device = try DMADevice(name: "d", options: DMAOptions(model: model, constraints: DMAConstraints(mask: .max >> 1)))
             let base = try #require(device.attach(try region(8, &random)))
             var segments: [BusSegment] = []
             let pieces = (0..<8 as Range<UInt64>).map {
@@ -136,11 +135,9 @@ struct DMADeviceTests {
     @Test func tooManySegments() throws {
         var random = SplitMix(1)
         for pool in [0, 1 << 16] {
-            let device = try #require(
-                DMADevice(
-                    name: "d",
-                    options: DMAOptions(model: .p2m, constraints: DMAConstraints(maximumSegments: 2), bouncePool: pool))
-            )
+            let device = try DMADevice(
+                name: "d",
+                options: DMAOptions(model: .p2m, constraints: DMAConstraints(maximumSegments: 2), bouncePool: pool))
             let memory = try region(4, &random)
             let base = try #require(device.attach(memory))
             var segments: [BusSegment] = []
@@ -168,7 +165,7 @@ struct DMADeviceTests {
     @Test(arguments: [DMAOptions(), DMAOptions(model: .p2m, iommu: .strict)])
     func misuse(_ options: DMAOptions) throws {
         var random = SplitMix(1)
-        let device = try #require(DMADevice(name: "d", options: options))
+        let device = try DMADevice(name: "d", options: options)
         let base = try #require(device.attach(try region(2, &random)))
         var segments: [BusSegment] = []
         let piece = [PagePiece(pfn: base, offset: 0, byteCount: 4096)]
@@ -206,10 +203,9 @@ struct DMADeviceTests {
     /// attacks.md PM19: a full pool says what it is, how full, and what would still fit; later it serves again.
     @Test func fullPool() throws {
         var random = SplitMix(1)
-        let device = try #require(
-            DMADevice(
-                name: "vbd-51712",
-                options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 16384)))
+        let device = try DMADevice(
+            name: "vbd-51712",
+            options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 16384))
         let base = try #require(device.attach(try region(8, &random)))
         var segments: [BusSegment] = []
         var handles: [DMAHandle] = []
@@ -235,10 +231,9 @@ struct DMADeviceTests {
     /// A mapping synchronized in part: only those bytes move.
     @Test func partialSync() throws {
         var random = SplitMix(5)
-        let device = try #require(
-            DMADevice(
-                name: "d",
-                options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536)))
+        let device = try DMADevice(
+            name: "d",
+            options: DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 65536))
         let memory = try region(2, &random)
         var reference = memory.bytes(at: 0, count: 8192)
         let base = try #require(device.attach(memory))
@@ -259,7 +254,7 @@ struct DMADeviceTests {
     @Test(arguments: [IommuMode.strict, .deferred])
     func staleAddresses(_ mode: IommuMode) throws {
         var random = SplitMix(1)
-        let device = try #require(DMADevice(name: "d", options: DMAOptions(model: .p2m, iommu: mode)))
+        let device = try DMADevice(name: "d", options: DMAOptions(model: .p2m, iommu: mode))
         let first = try region(1, &random)
         let base = try #require(device.attach(first))
         var segments: [BusSegment] = []
@@ -277,7 +272,7 @@ struct DMADeviceTests {
     @Test func readOnlyPages() throws {
         let memory = try SharedRegion(anonymous: 4096)
         let sealed = unsafe SharedRegion(adopting: memory.unsafeBase, byteCount: 4096, writable: false) { _, _ in }
-        let device = try #require(DMADevice(name: "d", options: DMAOptions(model: .identity, iommu: .strict)))
+        let device = try DMADevice(name: "d", options: DMAOptions(model: .identity, iommu: .strict))
         let base = try #require(device.attach(sealed))
         var segments: [BusSegment] = []
         let piece = [PagePiece(pfn: base, offset: 0, byteCount: 512)]

@@ -11,7 +11,7 @@ private let low = DMAConstraints(mask: 0xFFFF_FFFF)
 @Suite(.timeLimit(.minutes(1)))
 struct FormTests {
     private func setUp(_ options: DMAOptions, pages: Int = 4) throws -> (DMADevice, SharedRegion, Pfn) {
-        let device = try #require(DMADevice(name: "d", options: options))
+        let device = try DMADevice(name: "d", options: options)
         let region = try SharedRegion(anonymous: pages * 4096)
         for page in 0..<pages { region.fill(page * 4096, count: 4096, with: UInt8(page + 1)) }
         return (device, region, try #require(device.attach(region)))
@@ -101,7 +101,7 @@ struct FormTests {
         DMAOptions(model: .p2m, iommu: .deferred, constraints: low),
     ])
     func coherentMemory(_ options: DMAOptions) throws {
-        let device = try #require(DMADevice(name: "d", options: options))
+        let device = try DMADevice(name: "d", options: options)
         let memory = try device.allocateCoherent(5000)
         #expect(memory.region.byteCount == 8192 && memory.segment.byteCount == 8192)
         #expect(memory.region.bytes(at: 0, count: 8192).allSatisfy { $0 == 0 })
@@ -124,7 +124,7 @@ struct FormTests {
     /// Linux's classes of misuse that are left at run time (translation.md 2.7): each an error or a count, and nothing changed.
     @Test func misuses() throws {
         let (device, region, base) = try setUp(DMAOptions(model: .p2m, iommu: .strict))
-        let other = try #require(DMADevice(name: "e", options: DMAOptions(model: .p2m, iommu: .strict)))
+        let other = try DMADevice(name: "e", options: DMAOptions(model: .p2m, iommu: .strict))
         let list = pieces(base, 2)
         var segments: [BusSegment] = []
         let handle = try device.map(list.span, .toDevice, into: &segments)
@@ -188,7 +188,7 @@ struct FormTests {
     @Test func areasShareAPool() throws {
         let pool = BouncePool(name: "vbd-1", byteCount: 4 << 20)
         let options = DMAOptions(model: .p2m, constraints: low)
-        let devices = try (0..<3).map { try #require(DMADevice(name: "q\($0)", options: options, pool: pool)) }
+        let devices = try (0..<3).map { try DMADevice(name: "q\($0)", options: options, pool: pool) }
         #expect(pool.areaCount == 0 && pool.slotCount == 0)
         var held: [(DMADevice, DMAHandle)] = []
         var regions: [SharedRegion] = []
@@ -227,10 +227,9 @@ struct FormTests {
         let pool = BouncePool(name: "vif-1", byteCount: 1 << 20, sharers: 4)
         #expect(pool.arenaBytes == 256 << 10)
         let options = DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 1 << 20)
-        let queues = (0..<4).map { DMADevice(name: "q\($0)", options: options, pool: pool) }
+        let queues = try (0..<4).map { try DMADevice(name: "q\($0)", options: options, pool: pool) }
         let region = try SharedRegion(anonymous: 256 * 4096)
-        for (index, queue) in queues.enumerated() {
-            let device = try #require(queue)
+        for (index, device) in queues.enumerated() {
             let first = try #require(device.attach(region))
             var segments: [BusSegment] = []
             var handles: [DMAHandle] = []

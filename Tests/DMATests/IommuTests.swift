@@ -12,7 +12,7 @@ struct IommuTests {
     }
 
     @Test func strictForgetsAtOnce() throws {
-        let domain = IommuDomain(device: "d", mode: .strict)
+        let domain = try IommuDomain(device: "d", mode: .strict)
         let iova = try domain.reserve(pages: 4)
         try domain.link(iova, to: bus(100), pages: 4, .readWrite)
         #expect(frame(domain, iova) == 100 && frame(domain, iova.advanced(by: 3 * 4096)!) == 103)
@@ -24,7 +24,7 @@ struct IommuTests {
     /// Batches of 0, 1, limit - 1, limit and limit + 1.
     @Test(arguments: [0, 1, 7, 8, 9])
     func deferredForgetsInBatches(_ count: Int) throws {
-        let domain = IommuDomain(device: "d", mode: .deferred, batchLimit: 8)
+        let domain = try IommuDomain(device: "d", mode: .deferred, batchLimit: 8)
         let free = domain.freePages
         var iovas: [Iova] = []
         for index in 0..<count {
@@ -52,7 +52,7 @@ struct IommuTests {
     }
 
     @Test func largePagesAndPermissions() throws {
-        let domain = IommuDomain(device: "d", mode: .strict)
+        let domain = try IommuDomain(device: "d", mode: .strict)
         let pages = 1 << 18
         let iova = Iova(rawValue: 1 << 30)
         try domain.link(iova, to: bus(1 << 18), pages: pages, .read)
@@ -71,7 +71,7 @@ struct IommuTests {
     }
 
     @Test func dirtyPages() throws {
-        let domain = IommuDomain(device: "d", mode: .strict)
+        let domain = try IommuDomain(device: "d", mode: .strict)
         domain.tracksDirty = true
         let iova = try domain.reserve(pages: 4)
         try domain.link(iova, to: bus(8), pages: 4, .readWrite)
@@ -85,8 +85,8 @@ struct IommuTests {
     }
 
     /// A million faults are a counter and a few records.
-    @Test func faultStorm() {
-        let domain = IommuDomain(device: "d", mode: .strict)
+    @Test func faultStorm() throws {
+        let domain = try IommuDomain(device: "d", mode: .strict)
         let reached = (0..<100_000 as Range<UInt64>).count {
             domain.translate(Iova(rawValue: $0 << 12), writes: true) != nil
         }
@@ -96,7 +96,7 @@ struct IommuTests {
     }
 
     @Test func exhaustion() throws {
-        let domain = IommuDomain(device: "d", mode: .deferred, mask: (512 << 12) - 1)
+        let domain = try IommuDomain(device: "d", mode: .deferred, mask: (512 << 12) - 1)
         #expect(domain.freePages == 256)
         let all = try domain.reserve(pages: 256)
         #expect(throws: DMAError.noIova(pages: 1, largest: 0)) { _ = try domain.reserve(pages: 1) }

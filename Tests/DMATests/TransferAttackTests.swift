@@ -17,8 +17,8 @@ struct TransferAttackTests {
     @Test(arguments: [nil, IommuMode.strict, .deferred])
     func PM17_aFailureHalfWayLeaksNothing(_ mode: IommuMode?) throws {
         let constraints = DMAConstraints(mask: mode == nil ? 0xFFFF_FFFF : .max, minimumAlignment: 512, isUntrusted: true)
-        let device = try #require(
-            DMADevice(name: "d", options: DMAOptions(model: .p2m, iommu: mode, constraints: constraints, bouncePool: 1 << 16)))
+        let options = DMAOptions(model: .p2m, iommu: mode, constraints: constraints, bouncePool: 1 << 16)
+        let device = try DMADevice(name: "d", options: options)
         let base = try #require(device.attach(try SharedRegion(anonymous: 8 * 4096)))
         let memory = try SharedRegion(anonymous: 4096)
         let sealed = unsafe SharedRegion(adopting: memory.unsafeBase, byteCount: 4096, writable: false) { _, _ in }
@@ -54,7 +54,7 @@ struct TransferAttackTests {
     /// PM18: synchronizing beyond the mapping, the wrong way, with a handle of before; each is refused and no byte of memory changes.
     @Test func PM18_wrongSyncsCopyNothing() throws {
         let options = DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF), bouncePool: 1 << 16)
-        let device = try #require(DMADevice(name: "d", options: options))
+        let device = try DMADevice(name: "d", options: options)
         let region = try SharedRegion(anonymous: 3 * 4096)
         region.write((0..<3 * 4096).map { UInt8(truncatingIfNeeded: $0 &* 7) }, at: 0)
         let before = region.bytes(at: 0, count: 3 * 4096)
@@ -86,7 +86,7 @@ struct TransferAttackTests {
     func PM20_scatterListsAreCutRight(_ model: MemoryModel, _ boundary: UInt64) throws {
         var random = SplitMix(20)
         let constraints = DMAConstraints(mask: .max >> 8, boundaryMask: boundary - 1, maximumSegmentSize: 3 << 11)
-        let device = try #require(DMADevice(name: "d", options: DMAOptions(model: model, constraints: constraints)))
+        let device = try DMADevice(name: "d", options: DMAOptions(model: model, constraints: constraints))
         let pages = 600
         let region = try SharedRegion(anonymous: pages * 4096)
         for page in 0..<pages { region.write([UInt8(page & 255), UInt8(page >> 8)], at: page * 4096 + 2046) }

@@ -29,7 +29,7 @@ struct EdgeTests {
     @Test(arguments: MemoryModel.allCases)
     func lookUpsAtTheTop(_ model: MemoryModel) throws {
         let limit: UInt64 = 1000
-        let map = FrameMap(owner: 0, model: model, pfnLimit: limit, frameLimit: limit)
+        let map = try FrameMap(owner: 0, model: model, pfnLimit: limit, frameLimit: limit)
         try map.map(pfns(limit - 1), to: bus(limit - 1))
         for value in [limit, limit + 1, 1 << 18, 1 << 40, 1 << 52, (1 << 52) + 999, .max, .max - 1] as [UInt64] {
             #expect(map.translate(pfn(value), pages: 3) == nil)
@@ -45,7 +45,7 @@ struct EdgeTests {
 
     /// A domain of 1 TiB with memory at both ends: tables are paid for what is mapped.
     @Test func sparse() throws {
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 28, frameLimit: 1 << 28)
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 28, frameLimit: 1 << 28)
         try map.map(pfns(0), to: bus((1 << 28) - 1))
         try map.map(pfns((1 << 28) - 1), to: bus(0))
         #expect(map.tableByteCount == 8 * 4096)
@@ -62,7 +62,7 @@ struct EdgeTests {
 
     /// attacks.md PM3, PM6: parts of superpages change and nothing else does; both directions agree at every step.
     @Test func superpagesSplit() throws {
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 20)
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 20)
         try map.map(pfns(1 << 18, 1 << 18), to: bus(0))
         try map.setPermissions(pfns((1 << 18) + 700, 3), .read)
         #expect(map.translate(pfn((1 << 18) + 699), pages: 10)?.pageCount == 1)
@@ -82,7 +82,7 @@ struct EdgeTests {
     /// attacks.md PM5, PM10: table memory runs out at each possible place; nothing is changed, and nothing is lost.
     @Test func tableMemoryRunsOut() throws {
         for limit in 0..<9 {
-            let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 28, frameLimit: 1 << 28, tableLimit: limit)
+            let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 28, frameLimit: 1 << 28, tableLimit: limit)
             let did = (try? map.map(pfns((1 << 18) - 300, 600), to: bus((1 << 20) + 5))) != nil
             #expect(did == (limit >= 4))
             if !did { #expect(map.tableByteCount == 0) }
@@ -95,7 +95,7 @@ struct EdgeTests {
             #expect(map.audit().local == (1 << 18) - (cut ? 1 : 0))
             #expect(map.audit().inconsistent.isEmpty)
         }
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 40, frameLimit: 1 << 40, tableLimit: 100)
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 40, frameLimit: 1 << 40, tableLimit: 100)
         var mapped: UInt64 = 0
         #expect(throws: FrameMapError.tableMemory(limit: 100)) {
             for step in 0..<1000 as Range<UInt64> {
@@ -109,7 +109,7 @@ struct EdgeTests {
 
     /// attacks.md PM12: a mapping that fails leaves the old one as it was.
     @Test func failedMapKeepsTheOld() throws {
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 20)
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 20)
         try map.map(pfns(100, 10), to: bus(500), .read)
         #expect(throws: FrameMapError.alreadyMapped(pfn(100))) { try map.map(pfns(95, 10), to: bus(700)) }
         #expect(throws: FrameMapError.frameInUse(bus(505), by: pfn(105))) { try map.map(pfns(200, 10), to: bus(505)) }
@@ -122,7 +122,7 @@ struct EdgeTests {
     }
 
     @Test func tokensRestore() throws {
-        let map = FrameMap(owner: 0, model: .identity, pfnLimit: 2000, frameLimit: 1 << 20, ownFrames: 1000)
+        let map = try FrameMap(owner: 0, model: .identity, pfnLimit: 2000, frameLimit: 1 << 20, ownFrames: 1000)
         try map.balloonOut(pfns(10, 4))
         do {
             let token = try map.mapForeign(pfns(10, 2), to: [bus(5000), bus(5000)], of: 3, .read)
@@ -146,8 +146,8 @@ struct EdgeTests {
 
     /// attacks.md PM2: readers without a lock while ranges come and go, their tables with them. Each pfn is only ever mapped to two frames, so
     /// any third answer is a torn or stale table. Run under ThreadSanitizer, it is silent.
-    @Test func readersAndAWriter() async {
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 22)
+    @Test func readersAndAWriter() async throws {
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 22)
         let tally = Tally()
         await withTaskGroup(of: Void.self) { group in
             for reader in 0..<3 as Range<UInt64> {
@@ -196,9 +196,10 @@ struct EdgeTests {
     /// One table changes hands between two pfns as fast as it can; a reader of the one must never see the other's frame. This is the test
     /// that fails when a reader does not look at the structure's number again.
     @Test(arguments: [0, 1 << 30] as [UInt64])
-    func tablesChangeHands(_ windowLimit: UInt64) async {
+    func tablesChangeHands(_ windowLimit: UInt64) async throws {
         // Three tables: an idle one has to go whenever the other place needs its own.
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 22, tableLimit: 3, windowLimit: windowLimit)
+        let map = try FrameMap(
+            owner: 0, model: .p2m, pfnLimit: 1 << 20, frameLimit: 1 << 22, tableLimit: 3, windowLimit: windowLimit)
         let tally = Tally()
         await withTaskGroup(of: Void.self) { group in
             group.addTask {

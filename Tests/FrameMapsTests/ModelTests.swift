@@ -33,7 +33,7 @@ struct ModelTests {
         let own: UInt64 = memory == .p2m ? 0 : 900
         // Tables in the window, outside it, and some of each.
         let window: UInt64 = [0, 1024, 1 << 30][Int(seed % 3)]
-        let map = FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own, windowLimit: window)
+        let map = try FrameMap(owner: 1, model: memory, pfnLimit: limit, frameLimit: limit, ownFrames: own, windowLimit: window)
         var model = Model(
             places: (0..<limit).map { $0 < own ? .page($0, .readWrite, foreign: false, identity: false) : .nothing },
             own: own)
@@ -140,7 +140,27 @@ struct ModelTests {
         #expect(map.audit().inconsistent.isEmpty)
     }
 
+    /// Many at once are what each is alone, in order, and beyond the limits too.
+    private func compareMany(_ map: FrameMap, _ limit: UInt64) {
+        for count in [0, 1, 11, 12, 13, 23, 24, 25, limit + 9] {
+            let numbers = (0..<count).map { $0 &* 1031 % (limit + 10) }
+            let (pfns, frames) = (numbers.map { Pfn(rawValue: $0) }, numbers.map { BusFrame(rawValue: $0) })
+            var (forward, back): ([BusFrame?], [ReverseTranslation?]) = ([], [])
+            var inOrder = true
+            map.forEachFrame(of: pfns.span) { place, frame in
+                inOrder = inOrder && place == forward.count
+                forward.append(frame)
+            }
+            map.forEachPfn(of: frames.span) { place, pfn in
+                inOrder = inOrder && place == back.count
+                back.append(pfn)
+            }
+            #expect(inOrder && forward == pfns.map { map.frame(of: $0) } && back == frames.map { map.pfn(of: $0) })
+        }
+    }
+
     private func compare(_ map: FrameMap, _ model: Model, _ limit: UInt64) {
+        compareMany(map, limit)
         var wrong = 0
         let holders = model.holders()
         for index in 0..<limit {

@@ -29,7 +29,7 @@ final class DiskHarness: BlockQueueOwner, @unchecked Sendable {
         reactor = try Reactor(name: "test")
         region = try SharedRegion(anonymous: pages * 4096)
         base = bus.attach(region)
-        reactor.start()
+        try reactor.start()
         let failure: Errno? = reactor.run {
             do throws(Errno) {
                 self.queue = try disk.openQueue(on: self.reactor, bus: self.bus, depth: depth, owner: self)

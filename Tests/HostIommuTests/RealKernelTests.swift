@@ -1,5 +1,6 @@
 // The kernel that we run on, where it has the interface. An address space of iommufd maps memory without any device; a VFIO container needs a
-// group, which CAUSEWAY_VFIO_GROUP names.
+// group, which CAUSEWAY_VFIO_GROUP names. Where CAUSEWAY_EDU_DEVICE names one of QEMU's edu devices in that group (and CAUSEWAY_VFIO_CDEV its node for
+// iommufd), the device itself reads and writes through the mappings. `make verify-vfio` makes all of this.
 
 import CLinux
 import DMA
@@ -7,6 +8,7 @@ import FrameMaps
 import Glibc
 import LinuxSystem
 import SharedMemory
+import TestSupport
 import Testing
 
 @testable import HostIommu
@@ -72,5 +74,47 @@ struct RealKernelTests {
         for mapping in mappings { try back.unmap(mapping) }
         #expect(back.liveMappings == 0)
         print("VFIO on the real kernel: \(back.limits)")
+    }
+
+    @Test(.enabled(if: getenv("CAUSEWAY_EDU_DEVICE") != nil, "no edu device"))
+    func deviceThroughVFIO() throws {
+        let back = try VFIOContainer(group: String(cString: getenv("CAUSEWAY_VFIO_GROUP")))
+        let device = try EduDevice(try back.device(String(cString: getenv("CAUSEWAY_EDU_DEVICE"))))
+        try useDevice(device, back) { (run, direction, iova) throws in try back.map(run, direction, at: iova) }
+    }
+
+    @Test(.enabled(if: getenv("CAUSEWAY_VFIO_CDEV") != nil, "no edu device for iommufd"))
+    func deviceThroughIommufd() throws {
+        let space = try Iommufd().makeSpace()
+        let device = try EduDevice(try space.attach(String(cString: getenv("CAUSEWAY_VFIO_CDEV"))))
+        print("iommufd on the real kernel: \(space.limits)")
+        try useDevice(device, space) { (run, direction, iova) throws in try space.map(run, direction, at: iova) }
+    }
+
+    /// The device moves bytes from one mapping to another, and cannot where it must not.
+    private func useDevice(
+        _ device: EduDevice, _ back: any DMABackEnd, _ map: (MemoryRun, DMADirection, Iova) throws -> BackEndMapping
+    ) throws {
+        let (source, target) = (try SharedRegion(anonymous: 4096), try SharedRegion(anonymous: 4096))
+        let pattern = (0..<2048).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8) }
+        let zeros = [UInt8](repeating: 0, count: 2048)
+        source.write(pattern, at: 0)
+        let from = try map(try #require(MemoryRun(source)), .toDevice, Iova(rawValue: 0x100_0000))
+        let to = try map(try #require(MemoryRun(target)), .fromDevice, Iova(rawValue: 0x200_0000))
+        try device.fetch(0x100_0000)
+        try device.store(0x200_0000)
+        expectSame(target.bytes(at: 0, count: 2048), pattern)
+        // A page that the device may only read stays as it is, and nothing happens to an address that nobody mapped.
+        source.fill(0, count: 4096, with: 0x11)
+        try device.store(0x100_0000)
+        expectSame(source.bytes(at: 0, count: 2048), [UInt8](repeating: 0x11, count: 2048))
+        try device.store(0x300_0000)
+        // What is unmapped is out of its reach at once: it had the address in use a moment ago.
+        target.fill(0, count: 4096)
+        try back.unmap(to)
+        try device.store(0x200_0000)
+        expectSame(target.bytes(at: 0, count: 2048), zeros)
+        try back.unmap(from)
+        #expect(back.liveMappings == 0)
     }
 }

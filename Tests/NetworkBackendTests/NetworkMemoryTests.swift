@@ -125,8 +125,7 @@ struct NetworkMemoryTests {
         let memory = try QueueMemory(name: "test", options: DMAOptions(model: .p2m, constraints: constraints))
         let (device, wire) = try SocketNetwork.pair("test")
         var lane = DeviceLane(memory, try device.openQueue(bus: memory.dma.bus))
-        let other = DMADevice(name: "wire")
-        let bus = try #require(other?.bus)
+        let bus = try DMADevice(name: "wire").bus
         let far = try wire.openQueue(bus: bus)
         let region = try SharedRegion(anonymous: 17 * 4096)
         let segment = BusSegment(address: bus.attach(region), byteCount: 17 * 4096)

@@ -21,9 +21,11 @@ import XenBus
         options.journalDirectory = scratch.path
         let pair = try NetworkPair(options, backendDomain: 3)
         let frontend = try pair.connect()
+        // Beside the connection, in no order.
+        #expect(
+            eventually { pair.backend.log.contains("\(scratch.path): what was left for 2 devices that are no more is removed") })
         let left = try Set(FileManager.default.contentsOfDirectory(atPath: scratch.path))
         #expect(left == Set(others + ["vif-1-0-0.journal", "vif-1-0-control.journal", "vif.lock"]))
-        #expect(pair.backend.log.contains("\(scratch.path): what was left for 2 devices that are no more is removed"))
         // Those that are in use stay when a successor starts.
         pair.backend.killAtOnce()
         let next = try RunningBackend(pair.host, domain: 3, options, device: pair.backWire.network)

@@ -27,7 +27,7 @@ struct ReactorTests {
     @Test func startsAndStops() throws {
         for _ in 0..<20 {
             let reactor = try Reactor(name: "start-stop")
-            reactor.start()
+            try reactor.start()
             #expect(reactor.run { reactor.isOnThread })
             #expect(!reactor.isOnThread)
             reactor.stop()
@@ -39,7 +39,7 @@ struct ReactorTests {
         do {
             let reactor = try Reactor(name: "ended")
             watched = reactor
-            reactor.start()
+            try reactor.start()
             let slot = reactor.run { reactor.attach(Recorder()) }
             reactor.stop()
             reactor.notify(slot, tag: 1, result: 0)
@@ -52,7 +52,7 @@ struct ReactorTests {
     @Test func postsFromManyThreadsAllRun() async throws {
         for polling in [PollingPolicy.sleep, .adaptive(microseconds: 20), .always] {
             let reactor = try Reactor(name: "posts", polling: polling)
-            reactor.start()
+            try reactor.start()
             let total = 4 * 5000
             let counter = Counter()
             await withTaskGroup(of: Void.self) { group in
@@ -79,7 +79,7 @@ struct ReactorTests {
         reactor.after(microseconds: 1_000, slot, tag: 1)
         reactor.after(microseconds: 10_000, slot, tag: 2)
         reactor.after(microseconds: .max, slot, tag: 4)
-        reactor.runLoop(until: { recorder.completions.count >= 3 })
+        try reactor.runLoop(until: { recorder.completions.count >= 3 })
         #expect(monotonicNanoseconds() - start >= 30_000_000)
         #expect(recorder.completions.map(\.tag) == [1, 2, 3])
         #expect(recorder.completions.allSatisfy { $0.result == 0 })
@@ -91,13 +91,13 @@ struct ReactorTests {
         let slot = reactor.attach(recorder)
         let pipe = try WakePipe()
         reactor.whenReadable(pipe.reader, slot, tag: 7)
-        reactor.runOnce(mayWait: false)
+        try reactor.runOnce(mayWait: false)
         #expect(recorder.completions.isEmpty)
         #expect(reactor.inFlight(slot) == 0)
         signalPipe(pipe.writer)
-        reactor.runLoop(until: { !recorder.completions.isEmpty })
+        try reactor.runLoop(until: { !recorder.completions.isEmpty })
         signalPipe(pipe.writer)
-        for _ in 0..<3 { reactor.runOnce(mayWait: false) }
+        for _ in 0..<3 { try reactor.runOnce(mayWait: false) }
         #expect(recorder.completions.map(\.tag) == [7])
         #expect((recorder.completions.first?.result ?? 0) & Int32(POLLIN) != 0)
     }
@@ -109,7 +109,7 @@ struct ReactorTests {
         let file = reactor.addFile(try Descriptor.open("/dev/zero", O_RDWR))
         for tag in 0..<1000 { reactor.beginSync(file, dataOnly: true, slot, tag: UInt32(tag)) }
         #expect(reactor.inFlight(slot) == 1000)
-        reactor.runLoop(until: { recorder.completions.count == 1000 })
+        try reactor.runLoop(until: { recorder.completions.count == 1000 })
         #expect(Set(recorder.completions.map(\.tag)).count == 1000)
         // /dev/zero cannot be synchronized: the error reaches each tag.
         #expect(recorder.completions.allSatisfy { $0.result == -EINVAL })
@@ -120,7 +120,7 @@ struct ReactorTests {
     @Test func stopWaitsForWhatIsInFlight() throws {
         let reactor = try Reactor(name: "stopping")
         let recorder = Recorder()
-        reactor.start()
+        try reactor.start()
         let counter = Counter()
         reactor.post {
             let slot = reactor.attach(recorder)
@@ -134,7 +134,7 @@ struct ReactorTests {
             reactor.finishExternal(slot, tag: 5, result: 42)
         }
         let start = monotonicNanoseconds()
-        finisher.start()
+        try finisher.start()
         reactor.stop()
         #expect(monotonicNanoseconds() - start >= 90_000_000)
         #expect(recorder.completions.map(\.tag) == [5] && recorder.completions.first?.result == 42)
@@ -149,14 +149,14 @@ struct ReactorTests {
         reactor.whenReadable(pipe.reader, slot, tag: 1)
         reactor.after(microseconds: 1000, slot, tag: 2)
         reactor.beginExternal(slot)
-        reactor.runOnce(mayWait: false)
+        try reactor.runOnce(mayWait: false)
         reactor.detach(slot)
         let next = reactor.attach(second)
         #expect(next != slot)
         reactor.finishExternal(slot, tag: 3, result: 0)
         signalPipe(pipe.writer)
         usleep(2000)
-        for _ in 0..<5 { reactor.runOnce(mayWait: false) }
+        for _ in 0..<5 { try reactor.runOnce(mayWait: false) }
         #expect(first.completions.isEmpty && second.completions.isEmpty)
         // The place is free again now that nothing of its first tenant is left.
         let third = reactor.attach(Recorder())
@@ -166,7 +166,7 @@ struct ReactorTests {
 
     @Test func anIdleReactorSleeps() throws {
         let reactor = try Reactor(name: "idle")
-        reactor.start()
+        try reactor.start()
         let before = reactor.run { reactor.statistics.turns }
         usleep(300_000)
         let after = reactor.run { reactor.statistics.turns }
@@ -180,4 +180,39 @@ struct ReactorTests {
 final class Counter: @unchecked Sendable {
     var value = 0
     var slot: ReactorSlot?
+}
+
+/// A reactor that cannot start says so, and is a stopped one.
+@Suite(.timeLimit(.minutes(1)))
+struct StartTests {
+    @Test func withoutAThread() async {
+        await #expect(processExitsWith: .success) {
+            guard let reactor = try? Reactor(name: "blkback-0") else { exit(2) }
+            // The limit does not bind root.
+            if geteuid() == 0 { setuid(65534) }
+            var limit = rlimit(rlim_cur: 0, rlim_max: 0)
+            setrlimit(__rlimit_resource_t(__RLIMIT_NPROC.rawValue), &limit)
+            do {
+                try reactor.start()
+                exit(3)
+            } catch {
+                // Nothing hangs afterwards.
+                reactor.stop()
+                guard reactor.run({ 5 }) == 5 else { exit(4) }
+                exit("\(error)".hasPrefix("no thread for reactor blkback-0: ") ? 0 : 5)
+            }
+        }
+    }
+
+    @Test func withoutARing() throws {
+        let reactor = try Reactor(name: "blkback-0")
+        let descriptor = unsafe reactor.uring.raw.pointee.ring_fd
+        // Nobody's: the call fails as the kernel's would.
+        unsafe reactor.uring.raw.pointee.ring_fd = 1 << 24
+        #expect(throws: ReactorError.noRing(reactor: "blkback-0", Errno(EBADF))) { try reactor.start() }
+        #expect(throws: ReactorError.noRing(reactor: "blkback-0", Errno(EBADF))) { _ = try reactor.runOnce(mayWait: false) }
+        unsafe reactor.uring.raw.pointee.ring_fd = descriptor
+        reactor.stop()
+        #expect(reactor.run { 5 } == 5)
+    }
 }

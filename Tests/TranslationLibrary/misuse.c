@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static int failures;
 
@@ -250,6 +251,27 @@ static void dumps(const char *good, const char *broken)
     causeway_map_destroy(map);
 }
 
+/* The last: from here on there are few addresses left. */
+static void memory(void)
+{
+    struct causeway_dma_options options = { .model = CAUSEWAY_MODEL_P2M };
+    struct rlimit limit;
+    unsigned long pages = 0;
+    causeway_dma *dma = NULL;
+    causeway_map *map = NULL;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    check(__LINE__, file && fscanf(file, "%lu", &pages) == 1, 1);
+    fclose(file);
+    limit.rlim_cur = limit.rlim_max = pages * 4096 + (20 << 20);
+    check(__LINE__, setrlimit(RLIMIT_AS, &limit), 0);
+    IS(-ENOMEM, causeway_dma_create("d", &options, &dma));
+    IS(-ENOMEM, causeway_map_create(0, CAUSEWAY_MODEL_P2M, 1ull << 40, 1ull << 40, 0, &map));
+    check(__LINE__, dma == NULL && map == NULL, 1);
+    IS(0, causeway_map_create(0, CAUSEWAY_MODEL_P2M, 1 << 20, 1 << 20, 0, &map));
+    causeway_map_destroy(map);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
@@ -258,5 +280,6 @@ int main(int argc, char **argv)
     dma();
     iommu();
     dumps(argv[1], argv[2]);
+    memory();
     return failures != 0;
 }

@@ -63,6 +63,9 @@ int causeway_ioctl(int descriptor, unsigned long request, void *argument);
 __attribute__((visibility("hidden")))
 int causeway_has_capability(int capability);
 
+// Memory that will be read soon; any address.
+static inline void causeway_prefetch(const void *address) { __builtin_prefetch(address); }
+
 // A spin loop's hint to the core.
 static inline void causeway_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)

@@ -1,4 +1,5 @@
-// Two links of `bench network` between the same two namespaces: one through the pair, and a pair of veth interfaces.
+// The links of `bench network` between the same two namespaces: one through the pair, a pair of veth interfaces, and two taps with nothing but a
+// copying loop between them.
 
 import FoundationEssentials
 import Glibc
@@ -22,28 +23,57 @@ struct BenchLinks {
 
     let pair: Link
     let veth: Link
+    /// Nil where it was not asked for.
+    let bare: Link?
+    private let forwarder: ChildProcess?
     /// Nil: this process's own.
     private let nearNamespace: String?
     private let namespace: String
 
-    /// Makes the veth pair and gives every interface its address.
+    /// Makes the links beside the pair's, and gives every interface its address.
     /// - Parameters:
     ///   - near: the pair's interface on the near side, in `nearNamespace` or here.
     ///   - far: its other end, in `namespace`.
-    ///   - net: two numbers; the networks are 10.net.0 and 10.net.1.
-    init(near: String, nearNamespace: String? = nil, far: String, namespace: String, net: Int = 99) throws(Failure) {
+    ///   - net: the networks are 10.net.0, 10.net.1, …
+    ///   - hasBareTaps: whether there are to be bare taps, too; the near one is here.
+    init(
+        near: String, nearNamespace: String? = nil, far: String, namespace: String, net: Int = 99, hasBareTaps: Bool = false
+    ) throws(Failure) {
         self.nearNamespace = nearNamespace
         self.namespace = namespace
         pair = Link(near: near, far: far, address: "10.\(net).0.2")
         veth = Link(near: "veth-here", far: "veth-there", address: "10.\(net).1.2")
+        bare = hasBareTaps ? Link(near: "bare-here", far: "bare-there", address: "10.\(net).2.2") : nil
+        if let bare {
+            forwarder = try ChildProcess.start(
+                [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace],
+                ownGroup: true)
+        } else {
+            forwarder = nil
+        }
         try ip(isFar: false, ["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
-        for (index, link) in [pair, veth].enumerated() {
+        let links = [pair, veth] + (bare.map { [$0] } ?? [])
+        for (index, link) in links.enumerated() {
+            try expect(link.near, isFar: false)
+            try expect(link.far, isFar: true)
             try ip(isFar: false, ["addr", "add", "10.\(net).\(index).1/24", "dev", link.near])
             try ip(isFar: false, ["link", "set", link.near, "up"])
             try ip(isFar: true, ["addr", "add", "\(link.address)/24", "dev", link.far])
             try ip(isFar: true, ["link", "set", link.far, "up"])
         }
-        for link in [pair, veth] { _ = try Capture.run(here(["ping", "-q", "-c", "1", "-W", "5", link.address])) }
+        for link in links { _ = try Capture.run(here(["ping", "-q", "-c", "1", "-W", "5", link.address])) }
+    }
+
+    /// Ends the loop between the bare taps, which go with it.
+    func close() { forwarder?.stop(milliseconds: 2000) }
+
+    /// Waits until an interface is there: another process may be about to make it.
+    private func expect(_ name: String, isFar: Bool) throws(Failure) {
+        for _ in 0..<100 {
+            if (try? ip(isFar: isFar, ["link", "show", "dev", name])) != nil { return }
+            usleep(20_000)
+        }
+        throw Failure("bench: no interface \(name)")
     }
 
     private func ip(isFar: Bool, _ words: [String]) throws(Failure) {
@@ -56,7 +86,7 @@ struct BenchLinks {
 
     func startServer() throws(Failure) -> ChildProcess {
         let nowhere = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
-        defer { close(nowhere) }
+        defer { Glibc.close(nowhere) }
         return try ChildProcess.start(there(["iperf3", "-s"]), ownGroup: true, output: nowhere)
     }
 

@@ -90,14 +90,14 @@ struct BenchDevices {
         for tag in 0..<depth { load.submit(UInt32(tag)) }
         if load.queue.inFlight == 0 { load.isOver = true }
         var turns = 0
-        reactor.runLoop(until: {
+        try reactor.runLoop(until: {
             turns += 1
             return load.isOver || turns & 15 == 0 && monotonic() >= limit
         })
         let elapsed = monotonic() - start
         let done = load.finished
         load.isOver = true
-        reactor.runLoop(until: { load.queue.inFlight == 0 })
+        try reactor.runLoop(until: { load.queue.inFlight == 0 })
         load.queue.close()
         let rate = Double(done) / elapsed
         print(

@@ -6,8 +6,8 @@ import FrameMaps
 
 enum Lookups {
     static func run(_ count: Int, _ name: String, _ target: Double) throws -> [Row] {
-        let map = FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 24, frameLimit: 1 << 24)
-        let domain = IommuDomain(device: "bench", mode: .strict)
+        let map = try FrameMap(owner: 0, model: .p2m, pfnLimit: 1 << 24, frameLimit: 1 << 24)
+        let domain = try IommuDomain(device: "bench", mode: .strict)
         var random = Xorshift()
         var shuffled = (0..<UInt64(count)).map { $0 }
         shuffled.shuffle(using: &random)
@@ -84,6 +84,18 @@ enum Lookups {
                     for i in 0..<loops / 8 { sum &+= cmap_find(keys[i]) }
                     Measure.keep(sum)
                 },
+                { round in
+                    let pfns = UnsafeRawPointer(keys + round * loops).assumingMemoryBound(to: Pfn.self)
+                    var sum: UInt64 = 0
+                    map.forEachFrame(of: Span(_unsafeStart: pfns, count: loops)) { _, frame in sum &+= frame?.rawValue ?? 0 }
+                    Measure.keep(sum)
+                },
+                { round in
+                    let frames = UnsafeRawPointer(keys + round * loops).assumingMemoryBound(to: BusFrame.self)
+                    var sum: UInt64 = 0
+                    map.forEachPfn(of: Span(_unsafeStart: frames, count: loops)) { _, found in sum &+= found?.pfn.rawValue ?? 0 }
+                    Measure.keep(sum)
+                },
             ])
         let dependent = Measure.medians(
             loops,
@@ -116,6 +128,10 @@ enum Lookups {
             Row(name: "  beside a tree", ours: times[0], reference: ("tsearch", times[5] * 8)),
             Row(name: "  beside a tree", ours: times[0], reference: ("std::map", times[6] * 8)),
             Row(name: "frame to pfn, checked, \(name)", ours: times[1], reference: ("two flat arrays", times[4]), target: target),
+            Row(name: "pfn to frame, \(name), many at once", ours: times[7], reference: ("flat array", times[3]), target: target),
+            Row(
+                name: "frame to pfn, checked, \(name), many at once", ours: times[8], reference: ("two flat arrays", times[4]),
+                target: target),
             Row(name: "IO address to frame, \(name)", ours: times[2], reference: ("flat array", times[3]), target: target),
             Row(name: "pfn to frame, \(name), dependent", ours: dependent[0], reference: ("flat array", dependent[2])),
             Row(name: "frame to pfn, checked, \(name), dependent", ours: dependent[1], reference: ("flat array", dependent[2])),

@@ -6,7 +6,7 @@ import FrameMaps
 enum Spaces {
     /// A million pages taken, then steady use, and the request that must fail.
     static func addresses() throws -> [Row] {
-        let domain = IommuDomain(device: "bench", mode: .strict)
+        let domain = try IommuDomain(device: "bench", mode: .strict)
         var random = Xorshift()
         var taken: [Iova] = []
         for _ in 0..<1 << 20 { taken.append(try domain.reserve(pages: 1)) }
@@ -57,7 +57,7 @@ enum Spaces {
     }
 
     static func tables() throws -> [Row] {
-        let domain = IommuDomain(device: "bench", mode: .strict)
+        let domain = try IommuDomain(device: "bench", mode: .strict)
         var random = Xorshift()
         let loops = 1 << 14
         var pages = (0..<UInt64(1 << 16)).map { Iova(rawValue: (1 << 18 + $0) << 12) }

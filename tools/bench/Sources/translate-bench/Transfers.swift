@@ -14,7 +14,7 @@ enum Transfers {
         let pieces: [PagePiece]
 
         init(_ options: DMAOptions) throws {
-            device = DMADevice(name: "bench", options: options)!
+            device = try DMADevice(name: "bench", options: options)
             region = try SharedRegion(anonymous: 64 << 12)
             region.fill(0, count: 64 << 12, with: 1)
             let base = device.attach(region)!

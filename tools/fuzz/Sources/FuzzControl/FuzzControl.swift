@@ -111,7 +111,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     ring.fill(0, count: 4096)
     let queue = NetworkQueueKeys(transmit: rings.front.references[0], receive: rings.front.references[0], port: EventPort(1))
     let state = InterfaceState(NetworkRequestKeys(queues: [queue, queue]), .all)
-    let devices = (0..<2).map { _ in DMADevice(name: "fuzz")! }
+    let devices = (0..<2).map { _ in try! DMADevice(name: "fuzz") }
     let mappings = devices.map { GrantMappings(limit: limit, dma: $0, hypervisor: rig.back, frontend: DomainID(1)) }
     var core = ControlCore(
         ring: BackRing(attaching: rings.back.region, ControlRing()), interface: state, mappings: mappings, hypervisor: rig.back,
@@ -173,15 +173,15 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
         for (index, queue) in mappings.enumerated() {
             for (reference, isWritable) in model.mapped[index] {
                 let (read, written) = (
-                    queue.address(GrantReference(reference), writable: false),
-                    queue.address(GrantReference(reference), writable: true)
+                    queue.page(GrantReference(reference), writable: false),
+                    queue.page(GrantReference(reference), writable: true)
                 )
                 require(read != nil && (written != nil) == isWritable, "page \(reference) of queue \(index)")
             }
         }
         for index in mappings.indices {
             for byte in UInt8(0)..<14 where model.mapped[index][rig.reference(byte).rawValue] == nil {
-                require(mappings[index].address(rig.reference(byte), writable: false) == nil, "a page that is not mapped any more")
+                require(mappings[index].page(rig.reference(byte), writable: false) == nil, "a page that is not mapped any more")
             }
         }
         // Any hash leads to a queue that is there.

@@ -80,10 +80,7 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         }
         var bytes: [UInt8] = []
         for index in segments.indices {
-            guard let memory = unsafe bus.resolve(segments[index], .toDevice) else {
-                fatalError("a segment that is not there: \(segments[index])")
-            }
-            unsafe bytes += UnsafeRawBufferPointer(start: memory, count: Int(segments[index].byteCount))
+            for run in runs(segments[index], .toDevice) { unsafe bytes += UnsafeRawBufferPointer(run) }
         }
         sent.append((bytes, offload))
         return .sent
@@ -98,16 +95,27 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         guard frame.bytes.count <= room else { return .spoilt }
         var done = 0
         for index in segments.indices {
-            guard let memory = unsafe bus.resolve(segments[index], .fromDevice) else {
-                fatalError("a segment that is not there: \(segments[index])")
+            for run in runs(segments[index], .fromDevice) {
+                let count = min(run.count, frame.bytes.count - done)
+                for place in 0..<max(0, count) { unsafe run[place] = frame.bytes[done + place] }
+                done += max(0, count)
             }
-            let count = min(Int(segments[index].byteCount), frame.bytes.count - done)
-            for place in 0..<max(0, count) {
-                unsafe memory.storeBytes(of: frame.bytes[done + place], toByteOffset: place, as: UInt8.self)
-            }
-            done += max(0, count)
         }
         return .frame(byteCount: frame.bytes.count, frame.offload)
+    }
+
+    /// A segment as it lies here. It must be there, all of it.
+    private func runs(_ segment: BusSegment, _ direction: DMADirection) -> [UnsafeMutableRawBufferPointer] {
+        var rest = segment
+        var list: [UnsafeMutableRawBufferPointer] = []
+        while rest.byteCount > 0 {
+            guard let run = unsafe bus.resolveRun(rest, direction), let next = rest.address.advanced(by: UInt64(run.byteCount)) else {
+                fatalError("a segment that is not there: \(segment)")
+            }
+            unsafe list.append(UnsafeMutableRawBufferPointer(start: run.memory, count: Int(run.byteCount)))
+            rest = unsafe BusSegment(address: next, byteCount: rest.byteCount - run.byteCount)
+        }
+        return list
     }
 
     public func clearSent() { sent.removeAll(keepingCapacity: true) }
