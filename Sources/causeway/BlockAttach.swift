@@ -23,15 +23,7 @@ struct BlockAttach: ParsableCommand {
         let directory = try host.directory()
         let store = try directory.connectStore()
         defer { store.close() }
-        let guest: DomainID
-        if text.count < words.count {
-            guest = try Guests.find(words[0], in: store)
-        } else if try Guests.all(in: store).isEmpty {
-            guest = try GuestDomain.create(name: "guest", in: directory, store: store)
-            printLine("domain \(guest): made for the disk")
-        } else {
-            guest = try Guests.only(in: store)
-        }
+        let guest = try Guests.forAttaching("disk", named: text.count < words.count ? words[0] : nil, in: directory, store)
         let devices = DeviceDirectories(store: store)
         try failing("block-attach") {
             let backend = try disk.backend.map { try Guests.find($0, in: store) } ?? .zero

@@ -13,9 +13,8 @@ struct BlockList: ParsableCommand {
     func run() throws {
         let store = try host.directory().connectStore()
         defer { store.close() }
-        let chosen = try domains.isEmpty ? Guests.all(in: store) : domains.map { try Guests.find($0, in: store) }
         printLine(BlockListing.heading)
-        for domain in chosen {
+        for domain in try Guests.named(domains, in: store) {
             for listing in try failing("block-list", { try DeviceDirectories(store: store).list(of: domain) }) {
                 printLine(listing.row)
             }

@@ -1,4 +1,4 @@
-// causeway network-attach, network-list, network-detach: as xl's.
+// causeway network-attach: puts an interface before a guest, as xl does.
 
 import ArgumentParser
 import Toolstack
@@ -25,15 +25,7 @@ struct NetworkAttach: ParsableCommand {
         let directory = try host.directory()
         let store = try directory.connectStore()
         defer { store.close() }
-        let guest: DomainID
-        if let name = names.first {
-            guest = try Guests.find(name, in: store)
-        } else if try Guests.all(in: store).isEmpty {
-            guest = try GuestDomain.create(name: "guest", in: directory, store: store)
-            printLine("domain \(guest): made for the interface")
-        } else {
-            guest = try Guests.only(in: store)
-        }
+        let guest = try Guests.forAttaching("interface", named: names.first, in: directory, store)
         switch vif.peer {
         case .address: throw Failure.usage("network-attach: peer: DOMAIN/NUMBER, not an address; attach the other end likewise")
         case .device(let name, let number): vif.peer = .device(domain: "\(try Guests.find(name, in: store))", number: number)
@@ -47,50 +39,6 @@ struct NetworkAttach: ParsableCommand {
             return paths.device
         }
         printLine("vif \(number): attached to domain \(guest)")
-    }
-}
-
-struct NetworkList: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "network-list", abstract: "Lists the network interfaces of guests, of all if none is named.")
-
-    @OptionGroup var host: HostOptions
-    @Argument(help: "Domains, by name or number.") var domains: [String] = []
-
-    func run() throws {
-        let store = try host.directory().connectStore()
-        defer { store.close() }
-        let chosen = try domains.isEmpty ? Guests.all(in: store) : domains.map { try Guests.find($0, in: store) }
-        printLine(VifListing.heading)
-        for domain in chosen {
-            for listing in try failing("network-list", { try DeviceDirectories(store: store).listInterfaces(of: domain) }) {
-                printLine(listing.row)
-            }
-        }
-    }
-}
-
-struct NetworkDetach: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "network-detach", abstract: "Takes a network interface away from a guest.",
-        usage: "causeway network-detach [--force] [DOMAIN] NUMBER|MAC")
-
-    @OptionGroup var host: HostOptions
-    @Flag(name: .shortAndLong, help: "Removes the guest's side at once, without asking.") var force = false
-    @Option(help: "How long the backend may take to close, in seconds.") var timeout = 10
-    @Argument(help: "A domain, if there are several, then the interface's number or address.") var words: [String]
-
-    func run() throws {
-        guard words.count <= 2, let name = words.last else { throw Failure.usage("network-detach: [DOMAIN] NUMBER|MAC") }
-        let store = try host.directory().connectStore()
-        defer { store.close() }
-        let guest = try words.count == 2 ? Guests.find(words[0], in: store) : Guests.only(in: store)
-        let devices = DeviceDirectories(store: store)
-        try failing("network-detach: \(name)") {
-            let found = try devices.findInterface(name, of: guest)
-            try devices.remove(found.paths, force: force, milliseconds: timeout * 1000)
-        }
-        printLine("vif \(name): detached from domain \(guest)")
     }
 }
 

@@ -222,6 +222,51 @@ struct FormTests {
         #expect(pool.slotCount == 2 * 512)
     }
 
+    /// What a device did not write, by its own word, stays as it was, bounced or not; a word that makes no sense is no more than all.
+    @Test(arguments: [(0, 0), (100, 100), (4097, 4097), (8192, 8192), (.max, 8192), (-1, 0)])
+    func aShortTransferLeavesTheRest(_ written: Int, _ expected: Int) throws {
+        let device = try DMADevice(name: "d", options: DMAOptions(model: .p2m, constraints: low, bouncePool: 1 << 20))
+        let region = try SharedRegion(anonymous: 2 * 4096)
+        region.fill(0, count: 8192, with: 0x11)
+        let base = try #require(device.attach(region))
+        var segments: [BusSegment] = []
+        let handle = try device.map(pieces(base, 2).span, .fromDevice, into: &segments)
+        for segment in segments {
+            let run = try #require(device.bus.resolveRun(segment, .fromDevice))
+            #expect(run.byteCount == segment.byteCount)
+            unsafe run.memory.initializeMemory(as: UInt8.self, repeating: 0x22, count: Int(run.byteCount))
+        }
+        try device.unmap(handle, .fromDevice, written: written)
+        #expect(region.bytes(at: 0, count: 8192).firstIndex(of: 0x11) ?? 8192 == expected)
+        #expect(device.pool?.slotsInUse == 0)
+    }
+
+    /// The driver's own look at its pages goes by their numbers, whatever stands before the device, and stops at what may not be written.
+    @Test(arguments: [DMAOptions(), DMAOptions(model: .p2m), DMAOptions(model: .p2m, iommu: .strict)])
+    func theDriverSeesItsPages(_ options: DMAOptions) throws {
+        let device = try DMADevice(name: "d", options: options)
+        let (pages, own) = (try SharedRegion(anonymous: 3 * 4096), try SharedRegion(anonymous: 4096))
+        let base = try #require(device.attach(pages))
+        let second = try #require(base.advanced(by: 1))
+        pages.write([1, 2, 3, 4], at: 4096 + 10)
+        let piece = PagePiece(pfn: second, offset: 10, byteCount: 4)
+        let isRead = device.read(piece, into: own, at: 5)
+        #expect(isRead && own.bytes(at: 5, count: 4) == [1, 2, 3, 4])
+        own.write([9, 8], at: 0)
+        let isWritten = device.write(PagePiece(pfn: second, offset: 0, byteCount: 2), from: own, at: 0)
+        #expect(isWritten && pages.bytes(at: 4096, count: 2) == [9, 8])
+        let third = try #require(base.advanced(by: 2))
+        let isCopied = device.copy(piece, to: third)
+        #expect(isCopied && pages.bytes(at: 8192, count: 4) == [1, 2, 3, 4])
+        // Nothing is there.
+        let beyond = try #require(base.advanced(by: 3))
+        let isNowhere = device.read(PagePiece(pfn: beyond, offset: 0, byteCount: 1), into: own, at: 0)
+        #expect(!isNowhere)
+        device.detach(pages)
+        let isGone = device.read(piece, into: own, at: 0)
+        #expect(!isGone)
+    }
+
     /// However much of a shared pool one queue takes, each of the others finds an arena (without that, a queue that came late never bounced).
     @Test func eachQueueIsSureOfItsShare() throws {
         let pool = BouncePool(name: "vif-1", byteCount: 1 << 20, sharers: 4)
