@@ -16,7 +16,6 @@ import XenWire
 struct InterfaceJournal {
     /// Byte offsets in the file.
     enum Layout {
-        static let magic = 0
         /// Behind the magic number: both rings' references and ports.
         static let transmitConsumed = 20
         static let receiveConsumed = 24
