@@ -12,22 +12,6 @@ import XenBus
 import XenStore
 import XenWire
 
-/// Why the service ended or did not start.
-public enum BlockBackendError: Error, Sendable, CustomStringConvertible {
-    /// The store or the hypervisor is gone, or refused.
-    case store(XenbusError)
-    /// A thread or ring could not be made.
-    case system(String)
-
-    /// One line.
-    public var description: String {
-        switch self {
-        case .store(let error): "\(error)"
-        case .system(let text): text
-        }
-    }
-}
-
 /// One device, for status.
 public struct BackendDeviceStatus: Sendable {
     /// Whose and which.
@@ -75,66 +59,30 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     }
 
     /// Serves until `stop` or until the store is gone.
-    public func run() throws(BlockBackendError) {
-        let client: StoreClient
-        do { client = try hypervisor.connectStore() } catch { throw .store(.store(.disconnected("\(error)"))) }
-        let (reactors, journals): ([Reactor], JournalDirectory?)
-        do throws(BlockBackendError) {
-            journals = try openJournals()
-            reactors = try makeReactors()
-        } catch {
-            client.close()
-            throw error
-        }
-        defer { for reactor in reactors { reactor.stop() } }
-        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
-            client.close()
-            throw .system("\(error)")
-        }
+    public func run() throws(BackendError) {
+        let runtime = try BackendRuntime(
+            hypervisor, name: "blkback", kind: options.kind, reactors: options.reactors, polling: options.polling,
+            journalDirectory: options.journalDirectory)
+        defer { runtime.stop() }
         var turn = 0
         var isReady = false
         do throws(XenbusError) {
             try server.run(
-                client, domain: hypervisor.domain, kind: options.kind, period: options.resizePollMilliseconds
+                runtime.store, domain: hypervisor.domain, kind: options.kind, period: options.resizePollMilliseconds
             ) { path in
                 // Each device begins at the next reactor, so that one-queue devices spread, too.
                 defer { turn += 1 }
-                return follower(path, reactors, from: turn, journals)
+                return follower(path, runtime.reactors, from: turn, runtime.journals)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
                 devices.withLock { $0 = list }
                 if !isReady {
-                    removeStale(journals, but: followers.map(\.path.device))
+                    runtime.removeStaleJournals(but: Set(list.map(\.0)), log: log)
                     ready()
                 }
                 isReady = true
             }
         } catch { throw .store(error) }
-    }
-
-    private func openJournals() throws(BlockBackendError) -> JournalDirectory? {
-        guard let directory = options.journalDirectory else { return nil }
-        do throws(Errno) { return try JournalDirectory(directory, kind: options.kind) } catch {
-            let reason = error.rawValue == EAGAIN ? "another backend serves these disks" : "\(error)"
-            throw .system("\(directory): \(reason)")
-        }
-    }
-
-    /// Removes what was left for devices that went while no backend was there.
-    private func removeStale(_ journals: JournalDirectory?, but devices: [DeviceID]) {
-        guard let journals else { return }
-        let count = journals.removeStale(of: options.kind, but: Set(devices))
-        if count > 0 { log("\(journals.path): what was left for \(count) devices that are no more is removed") }
-    }
-
-    private func makeReactors() throws(BlockBackendError) -> [Reactor] {
-        var reactors: [Reactor] = []
-        do throws(Errno) {
-            for index in 0..<max(1, options.reactors) {
-                reactors.append(try Reactor(name: "blkback-\(index)", polling: options.polling))
-            }
-        } catch { throw .system("io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?") }
-        return reactors
     }
 
     private func follower(

@@ -9,6 +9,7 @@
 // RingRecovery.swift reads it the other way round. A kill needs no fences, only this order in the program; the power going takes the
 // guest with it.
 
+import DriverSupport
 import SharedMemory
 import SharedRing
 import XenWire
@@ -18,14 +19,11 @@ struct RingJournal {
     /// Byte offsets in the file.
     enum Layout {
         static let magic = 0
-        static let slotCount = 4
-        static let abi = 8
-        static let ringPages = 12
-        static let port = 16
-        static let consumed = 20
-        static let published = 24
-        static let publishing = 28
-        static let references = 64
+        /// Behind the magic number: slots, layout, number of pages, port, and of each page the reference.
+        static let references = 20
+        static let consumed = 192
+        static let published = 196
+        static let publishing = 200
         static let entries = 256
         static let entrySize = 128
         /// In an entry.
@@ -35,7 +33,7 @@ struct RingJournal {
         static let request = 16
         static let requestSize = 112
         /// `CWJ` and the layout's version.
-        static let magicValue: UInt32 = 0x0143_5743
+        static let magicValue: UInt32 = 0x0243_5743
         static let mostRingPages = 32
 
         static func byteCount(slots: UInt32) -> Int {
@@ -59,14 +57,9 @@ struct RingJournal {
     static func begin(
         in region: SharedRegion, identity: RingIdentity, slots: UInt32, startingAt start: RingIndex = RingIndex(0)
     ) {
-        region.fill(0, count: region.byteCount)
-        region.storeRelaxed(slots, at: Layout.slotCount)
-        identity.store(in: region)
-        for place in [Layout.consumed, Layout.published, Layout.publishing] {
-            region.storeRelaxed(start.rawValue, at: place)
+        identity.header(slots: slots).begin(in: region) {
+            for place in [Layout.consumed, Layout.published, Layout.publishing] { region.storeRelaxed(start.rawValue, at: place) }
         }
-        // Last: a file without it is no journal.
-        region.storeReleasing(Layout.magicValue, at: Layout.magic)
     }
 
     /// The journal that was begun in `region`.
@@ -149,24 +142,11 @@ struct RingIdentity: Equatable {
         var port: EventPort
     }
 
-    private var abiCode: UInt32 { abi == .x86_32 ? 32 : 64 }
-
-    func store(in region: SharedRegion) {
-        region.storeRelaxed(abiCode, at: RingJournal.Layout.abi)
-        region.storeRelaxed(UInt32(keys.references.count), at: RingJournal.Layout.ringPages)
-        region.storeRelaxed(keys.port.rawValue, at: RingJournal.Layout.port)
-        for (index, reference) in keys.references.prefix(RingJournal.Layout.mostRingPages).enumerated() {
-            region.storeRelaxed(reference.rawValue, at: RingJournal.Layout.references + 4 * index)
-        }
-    }
-
-    /// Whether the journal in `region` is of this ring.
-    func matches(_ region: SharedRegion) -> Bool {
-        region.loadRelaxed(RingJournal.Layout.abi) == abiCode
-            && region.loadRelaxed(RingJournal.Layout.ringPages) == UInt32(keys.references.count)
-            && region.loadRelaxed(RingJournal.Layout.port) == keys.port.rawValue
-            && keys.references.prefix(RingJournal.Layout.mostRingPages).enumerated().allSatisfy { index, reference in
-                region.loadRelaxed(RingJournal.Layout.references + 4 * index) == reference.rawValue
-            }
+    /// How the journal of this ring begins.
+    func header(slots: UInt32) -> JournalHeader {
+        let pages = keys.references.prefix(RingJournal.Layout.mostRingPages).map(\.rawValue)
+        return JournalHeader(
+            magic: RingJournal.Layout.magicValue,
+            identity: [slots, abi == .x86_32 ? 32 : 64, UInt32(keys.references.count), keys.port.rawValue] + pages)
     }
 }

@@ -52,11 +52,11 @@ struct RingRecovery {
         throws(RecoveryError)
     {
         typealias Layout = RingJournal.Layout
-        guard region.byteCount >= Layout.byteCount(slots: slots),
-            region.loadAcquiring(Layout.magic) == Layout.magicValue,
-            region.loadRelaxed(Layout.slotCount) == slots
-        else { throw .noJournal }
-        guard identity.matches(region) else { throw .anotherRing }
+        switch identity.header(slots: slots).find(in: region, byteCount: Layout.byteCount(slots: slots)) {
+        case .noJournal: throw .noJournal
+        case .another: throw .anotherRing
+        case .these: break
+        }
         let was = region.loadRelaxed(Layout.published)
         let willBe = region.loadRelaxed(Layout.publishing)
         // Anything else is the frontend's doing: it can write there. Its choice between these two only cheats itself.

@@ -6,6 +6,7 @@
 // under which the request was not taken yet; its slot in the ring still has it, for a response goes there only after its record is
 // complete. So a successor goes on from the newest whole record: at most one answer of it is not shown yet.
 
+import DriverSupport
 import Packets
 import SharedMemory
 import SharedRing
@@ -28,10 +29,7 @@ struct ControlJournal: Sendable {
     /// Byte offsets in the file.
     enum Layout {
         static let magic = 0
-        static let ring = 4
-        static let port = 8
-        static let queues = 12
-        /// Entries that a table has room for.
+        /// Behind the magic number: the ring's reference, its port, and how many queues there are. Then entries that a table has room for.
         static let capacity = 16
         static let records = 1024
         static let recordSize = 1024
@@ -63,14 +61,15 @@ struct ControlJournal: Sendable {
         self.capacity = capacity
         sequence = 0
         table = ControlTable()
-        region.fill(0, count: region.byteCount)
-        region.storeRelaxed(keys.ring.rawValue, at: Layout.ring)
-        region.storeRelaxed(keys.port.rawValue, at: Layout.port)
-        region.storeRelaxed(UInt32(queues), at: Layout.queues)
-        region.storeRelaxed(UInt32(capacity), at: Layout.capacity)
-        write(ControlSettings(mappings: []))
-        // Last: a file without it is no journal.
-        region.storeReleasing(Layout.magicValue, at: Layout.magic)
+        Self.header(keys, queues: queues).begin(in: region) {
+            region.storeRelaxed(UInt32(capacity), at: Layout.capacity)
+            write(ControlSettings(mappings: []))
+        }
+    }
+
+    /// How the journal of this ring begins.
+    static func header(_ keys: ControlKeys, queues: Int) -> JournalHeader {
+        JournalHeader(magic: Layout.magicValue, identity: [keys.ring.rawValue, keys.port.rawValue, UInt32(queues)])
     }
 
     /// Goes on with a predecessor's.
@@ -206,10 +205,8 @@ struct ControlRecovery: Sendable {
         journal region: SharedRegion, of keys: ControlKeys, queues: Int, responseProduced: UInt32
     ) throws(InterfaceRecoveryError) {
         typealias Layout = ControlJournal.Layout
-        guard region.byteCount >= Layout.tables, region.loadAcquiring(Layout.magic) == Layout.magicValue else { throw .noJournal }
-        guard region.loadRelaxed(Layout.ring) == keys.ring.rawValue, region.loadRelaxed(Layout.port) == keys.port.rawValue,
-            region.loadRelaxed(Layout.queues) == UInt32(queues)
-        else { throw .anotherRing }
+        try InterfaceRecovery.expectJournal(
+            ControlJournal.header(keys, queues: queues).find(in: region, byteCount: Layout.tables))
         let capacity = Int(region.loadRelaxed(Layout.capacity))
         let records = [0, 1].compactMap { Self.record($0, in: region) }
         guard let newest = records.max(by: { Int32(bitPattern: $1.sequence &- $0.sequence) > 0 }) else {

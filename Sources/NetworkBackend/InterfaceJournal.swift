@@ -6,6 +6,7 @@
 // The order of stores: what a slot held, then the index behind it; only then may a response overwrite the slot. A kill needs no fences,
 // only this order in the program; the power going takes the guest with it.
 
+import DriverSupport
 import SharedMemory
 import SharedRing
 import XenBus
@@ -15,11 +16,7 @@ import XenWire
 struct InterfaceJournal {
     /// Byte offsets in the file.
     enum Layout {
-        static let magic = 0
-        static let transmitRing = 4
-        static let receiveRing = 8
-        static let port = 12
-        static let receivePort = 16
+        /// Behind the magic number: both rings' references and ports.
         static let transmitConsumed = 20
         static let receiveConsumed = 24
         /// Four bytes for each slot: the id, and bit 16 for extra information, which has none.
@@ -38,13 +35,14 @@ struct InterfaceJournal {
     /// Begins the journal of rings that nothing was taken from.
     init(beginning region: SharedRegion, of keys: NetworkQueueKeys) {
         self.region = region
-        region.fill(0, count: Layout.byteCount)
-        region.storeRelaxed(keys.transmit.rawValue, at: Layout.transmitRing)
-        region.storeRelaxed(keys.receive.rawValue, at: Layout.receiveRing)
-        region.storeRelaxed(keys.port.rawValue, at: Layout.port)
-        region.storeRelaxed(keys.receivePort?.rawValue ?? 0, at: Layout.receivePort)
-        // Last: a file without it is no journal.
-        region.storeReleasing(Layout.magicValue, at: Layout.magic)
+        Self.header(keys).begin(in: region)
+    }
+
+    /// How the journal of these rings begins.
+    static func header(_ keys: NetworkQueueKeys) -> JournalHeader {
+        JournalHeader(
+            magic: Layout.magicValue,
+            identity: [keys.transmit.rawValue, keys.receive.rawValue, keys.port.rawValue, keys.receivePort?.rawValue ?? 0])
     }
 
     /// Goes on with a predecessor's, in which everything already stands.
@@ -114,19 +112,20 @@ struct InterfaceRecovery: Sendable {
     /// Pages that were taken and hold nothing that the frontend knows of, in order.
     let posted: [ReceiveRequest]
 
+    static func expectJournal(_ finding: JournalHeader.Finding) throws(InterfaceRecoveryError) {
+        switch finding {
+        case .noJournal: throw .noJournal
+        case .another: throw .anotherRing
+        case .these: break
+        }
+    }
+
     /// Reads the journal of a queue; the rings tell how far it was answered. A frontend that lies there cheats itself, within these bounds.
     init(
         journal region: SharedRegion, of keys: NetworkQueueKeys, transmitRing: SharedRegion, receiveRing: SharedRegion
     ) throws(InterfaceRecoveryError) {
         typealias Layout = InterfaceJournal.Layout
-        guard region.byteCount >= Layout.byteCount, region.loadAcquiring(Layout.magic) == Layout.magicValue else {
-            throw .noJournal
-        }
-        guard region.loadRelaxed(Layout.transmitRing) == keys.transmit.rawValue,
-            region.loadRelaxed(Layout.receiveRing) == keys.receive.rawValue,
-            region.loadRelaxed(Layout.port) == keys.port.rawValue,
-            region.loadRelaxed(Layout.receivePort) == keys.receivePort?.rawValue ?? 0
-        else { throw .anotherRing }
+        try Self.expectJournal(InterfaceJournal.header(keys).find(in: region, byteCount: Layout.byteCount))
         func bounds(_ name: String, _ ring: SharedRegion, _ consumedAt: Int) throws(InterfaceRecoveryError) -> Place {
             let consumed = RingIndex(region.loadRelaxed(consumedAt))
             let published = RingIndex(ring.loadAcquiring(RingHeader.responseProduced))

@@ -12,22 +12,6 @@ import XenBus
 import XenStore
 import XenWire
 
-/// Why the service ended or did not start.
-public enum NetworkBackendError: Error, Sendable, CustomStringConvertible {
-    /// The store or the hypervisor is gone, or refused.
-    case store(XenbusError)
-    /// A thread or ring could not be made.
-    case system(String)
-
-    /// One line.
-    public var description: String {
-        switch self {
-        case .store(let error): "\(error)"
-        case .system(let text): text
-        }
-    }
-}
-
 /// One interface, for status.
 public struct InterfaceStatus: Sendable {
     /// Whose and which.
@@ -81,58 +65,40 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     }
 
     /// Serves until `stop` or until the store is gone.
-    public func run() throws(NetworkBackendError) {
-        let client: StoreClient
-        do { client = try hypervisor.connectStore() } catch { throw .store(.store(.disconnected("\(error)"))) }
-        var reactors: [Reactor] = []
-        do throws(Errno) {
-            for index in 0..<max(1, options.reactors) {
-                reactors.append(try Reactor(name: "netback-\(index)", polling: options.polling))
-            }
-        } catch {
-            client.close()
-            throw .system("io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?")
-        }
-        var journals: JournalDirectory?
-        if let directory = options.journalDirectory {
-            do throws(Errno) { journals = try JournalDirectory(directory, kind: options.kind) } catch {
-                client.close()
-                throw .system("\(directory): \(error.rawValue == 11 ? "another backend serves these interfaces" : "\(error)")")
-            }
-        }
-        defer { for reactor in reactors { reactor.stop() } }
-        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
-            client.close()
-            throw .system("\(error)")
-        }
+    public func run() throws(BackendError) {
+        let runtime = try BackendRuntime(
+            hypervisor, name: "netback", kind: options.kind, reactors: options.reactors, polling: options.polling,
+            journalDirectory: options.journalDirectory)
+        defer { runtime.stop() }
         var turn = 0
         var isReady = false
-        let (server, traces, log, kept) = (server, traces, log, journals)
         do throws(XenbusError) {
-            try server.run(client, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
-                turn += 1
-                let id = path.device
-                return BackendFollower(
-                    path: path,
-                    driver: InterfaceDriver(
-                        path: path, hypervisor: hypervisor, options: options, journals: kept, openDevice: openDevice,
-                        reactor: reactors[(turn - 1) % reactors.count], report: { server.post(id, $0) }, traces: traces, log: log),
-                    log: log)
+            try server.run(runtime.store, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
+                defer { turn += 1 }
+                return follower(path, runtime.reactors[turn % runtime.reactors.count], runtime.journals)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
                 engines.withLock { $0 = list }
                 if !isReady {
-                    isReady = true
-                    // What was left for interfaces that went while no backend was there.
                     let living = Set(list.map(\.0))
                     removeLeftovers(living)
-                    let count = journals?.removeStale(of: options.kind, but: living) ?? 0
-                    if count > 0, let journals {
-                        log("\(journals.path): what was left for \(count) interfaces that are no more is removed")
-                    }
+                    runtime.removeStaleJournals(but: living, log: log)
                     ready()
                 }
+                isReady = true
             }
         } catch { throw .store(error) }
+    }
+
+    private func follower(
+        _ path: BackendPath, _ reactor: Reactor, _ journals: JournalDirectory?
+    ) -> BackendFollower<InterfaceDriver> {
+        let (server, id) = (server, path.device)
+        return BackendFollower(
+            path: path,
+            driver: InterfaceDriver(
+                path: path, hypervisor: hypervisor, options: options, journals: journals, openDevice: openDevice, reactor: reactor,
+                report: { server.post(id, $0) }, traces: traces, log: log),
+            log: log)
     }
 }

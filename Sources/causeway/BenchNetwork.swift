@@ -1,5 +1,5 @@
-// causeway bench network: TCP, packets and pings through a pair of taps, beside a pair of veth interfaces in the same run; and packets
-// through the rings alone, without taps.
+// causeway bench network: TCP, packets and pings through a pair of taps, and over a cable between two frontends, each beside a pair of veth
+// interfaces in the same run; and packets through the rings alone, without taps.
 
 import ArgumentParser
 import CLinux
@@ -13,7 +13,8 @@ struct BenchNetwork: ParsableCommand {
             Each figure is the median of its runs; ours and the reference take turns. Everything happens in namespaces that end with the
             run. TCP is iperf3's, one and eight streams; packets are whole Ethernet frames, sent as fast as the queue takes them and counted
             where they arrive. The reference is a veth pair; "bare taps" are two taps and one process that copies frames from the one to the
-            other, and does nothing else. "Without taps": a backend and a frontend process, nothing on either side but memory.
+            other, and does nothing else. "Cable": two frontends, each with a tap in a namespace of its own, joined through one backend
+            (peer=). "Without taps": a backend and a frontend process, nothing on either side but memory.
             """)
 
     @OptionGroup var features: VifFeatures
@@ -42,7 +43,10 @@ struct BenchNetwork: ParsableCommand {
             [own, "bench", "network", "--inside", "--seconds", "\(seconds)", "--runs", "\(runs)", "--congestion", congestion]
             + features.arguments + (json ? ["--json"] : [])
         let pair = try ChildProcess.start(
-            [own, "pair", "--quiet", "--vif", "mac=00:16:3e:be:0c:01"] + features.arguments + ["--"] + command, ownGroup: false)
+            [
+                own, "pair", "--quiet", "--vif", "mac=00:16:3e:be:0c:01", "--vif",
+                "mac=00:16:3e:be:0c:02,peer=00:16:3e:be:0c:03",
+            ] + features.arguments + ["--"] + command, ownGroup: false)
         while true {
             if let status = pair.reap() { throw Failure.silent(status.shellStatus) }
             if let signal = Signals.wait(for: Signals.termination + [SIGCHLD], milliseconds: 1000), signal != SIGCHLD {
@@ -54,44 +58,53 @@ struct BenchNetwork: ParsableCommand {
     private func measure() throws {
         let environment = ProcessEnvironment()
         let links = try BenchLinks(
-            tap: environment.required("CAUSEWAY_TAP_BACK_0"), peer: environment.required("CAUSEWAY_TAP_FRONT_0"),
-            namespace: environment.required("CAUSEWAY_NETNS_0"))
+            near: environment.required("CAUSEWAY_TAP_BACK_0"), far: environment.required("CAUSEWAY_TAP_FRONT_0"),
+            namespace: environment.required("CAUSEWAY_NETNS_0"), hasBareTaps: true)
         defer { links.close() }
+        let cable = try BenchLinks(
+            near: environment.required("CAUSEWAY_TAP_FRONT_1"), nearNamespace: environment.required("CAUSEWAY_NETNS_1"),
+            far: environment.required("CAUSEWAY_TAP_FRONT_2"), namespace: environment.required("CAUSEWAY_NETNS_2"), net: 98)
         var report = BenchReport()
-        try measureStreams(links, &report)
-        try measurePackets(links, &report)
-        try measurePings(links, &report)
+        try measureStreams(links, ["TCP to the frontend", "TCP from the frontend"], &report)
+        try measurePackets(links, ["packets to the frontend", "packets from the frontend"], &report)
+        try measurePings(links, "ping, median", &report)
+        try measureStreams(cable, ["cable, TCP"], &report)
+        try measurePackets(cable, ["cable, packets"], &report)
+        try measurePings(cable, "cable, ping, median", &report)
         try measureRings(&report)
         if json { printLine(report.json) } else { for line in report.table { printLine(line) } }
     }
 
     /// TCP, in Gb/s.
-    private func measureStreams(_ links: BenchLinks, _ report: inout BenchReport) throws(Failure) {
+    /// - Parameter names: of the way there, and of the way back if that is to be measured, too.
+    private func measureStreams(_ links: BenchLinks, _ names: [String], _ report: inout BenchReport) throws(Failure) {
         let server = try links.startServer()
         defer { server.stop(milliseconds: 2000) }
         for streams in [1, 8] {
-            for isReverse in [false, true] {
-                let name = "TCP \(isReverse ? "from" : "to") the frontend, \(streams == 1 ? "1 stream" : "\(streams) streams")"
+            for (index, direction) in names.enumerated() {
+                let isReverse = index > 0
+                let name = "\(direction), \(streams == 1 ? "1 stream" : "\(streams) streams")"
                 var result = BenchResult(name: name, unit: "Gb/s", ours: [], reference: [])
                 var bare = BenchResult(name: "the same beside bare taps", unit: "Gb/s", ours: [], reference: [])
                 for _ in 0..<runs {
                     let job = StreamJob(streams: streams, isReverse: isReverse, seconds: seconds, congestion: congestion)
                     result.ours.append(try links.run(job, on: links.pair))
                     result.reference.append(try links.run(job, on: links.veth))
-                    bare.reference.append(try links.run(job, on: links.bare))
+                    if let link = links.bare { bare.reference.append(try links.run(job, on: link)) }
                 }
                 bare.ours = result.ours
-                report.results += [result, bare]
+                report.results += links.bare == nil ? [result] : [result, bare]
             }
         }
     }
 
-    /// Frames through both taps and the pair's one queue.
-    private func measurePackets(_ links: BenchLinks, _ report: inout BenchReport) throws(Failure) {
+    /// Frames through both taps and one queue.
+    private func measurePackets(_ links: BenchLinks, _ names: [String], _ report: inout BenchReport) throws(Failure) {
         let drivers = ProcessorTime.roles(["backend", "frontend"])
         for size in [64, 1500] {
-            for isReverse in [false, true] {
-                let name = "packets \(isReverse ? "from" : "to") the frontend, \(size) bytes"
+            for (index, direction) in names.enumerated() {
+                let isReverse = index > 0
+                let name = "\(direction), \(size) bytes"
                 var rate = BenchResult(name: name, unit: "packets/s", ours: [], reference: [])
                 var time = BenchResult(
                     name: "processor time, \(name)", unit: "ns/packet", ours: [], reference: [], moreIsBetter: false)
@@ -108,8 +121,8 @@ struct BenchNetwork: ParsableCommand {
         }
     }
 
-    private func measurePings(_ links: BenchLinks, _ report: inout BenchReport) throws(Failure) {
-        var result = BenchResult(name: "ping, median", unit: "µs", ours: [], reference: [], moreIsBetter: false)
+    private func measurePings(_ links: BenchLinks, _ name: String, _ report: inout BenchReport) throws(Failure) {
+        var result = BenchResult(name: name, unit: "µs", ours: [], reference: [], moreIsBetter: false)
         for _ in 0..<runs {
             result.ours.append(try links.ping(links.pair))
             result.reference.append(try links.ping(links.veth))

@@ -23,6 +23,8 @@ struct Pair: ParsableCommand {
     @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
     @Option(name: .customLong("disk"), help: ArgumentHelp("A disk.", valueName: "spec")) var disks: [String] = []
     @Option(help: "Where the host's machine frames are scattered to.") var machineSeed: UInt64 = 1
+    @Flag(help: "Keeps journals: a backend that was killed goes on with the same rings, and no frontend notices.") var journal =
+        false
     @Option(help: "How long a disk may take to connect, in seconds.") var timeout = 15
     @Flag(name: .shortAndLong, help: "Prints nothing but errors.") var quiet = false
     @Argument(parsing: .postTerminator, help: "What to run, after --.") var command: [String] = []
@@ -53,7 +55,7 @@ struct Pair: ParsableCommand {
         let session = PairSession(
             directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features,
             vifFeatures: vifFeatures,
-            connectTimeout: timeout * 1000, isQuiet: quiet, machineSeed: machineSeed)
+            connectTimeout: timeout * 1000, isQuiet: quiet, machineSeed: machineSeed, keepsJournals: journal)
         throw Failure.silent(session.run(specifications, interfaces, command: command))
     }
 }

@@ -1,6 +1,7 @@
 // Where the command calls into the rooms below: each call in one place, with its errors made messages.
 
 import BlockBackend
+import DriverSupport
 import FrameTrace
 import Glibc
 import HostDevices
@@ -108,7 +109,7 @@ enum Rooms {
         if work.servesInterfaces {
             do {
                 thread = try WorkerThread(name: "netback") {
-                    do throws(NetworkBackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
+                    do throws(BackendError) { try interfaces.run() } catch { complain("netback: \(error)") }
                 }
             } catch { throw Failure("netback: cannot start a thread: \(error)") }
         }

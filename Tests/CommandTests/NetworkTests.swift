@@ -53,6 +53,11 @@ extension EndToEnd {
         @Test("kill -9 of the backend under iperf3: the stream goes on within a second")
         func backendKilled() throws { try check("backend_killed") }
 
+        @Test("the same with journals, three times: rings and mapped pages are taken over", arguments: ["1", "3"])
+        func backendTakenOver(queues: String) throws {
+            try check("backend_taken_over", options: ["--journal", "--vif-queues", queues])
+        }
+
         @Test("kill -9 of a frontend: every counter is where it was, no namespace or tap of its is left, the other serves on")
         func frontendKilled() throws {
             let scratch = try Scratch()

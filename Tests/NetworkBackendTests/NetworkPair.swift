@@ -110,7 +110,7 @@ final class RunningBackend: Sendable {
         collector = collected
         thread = Mutex(
             try WorkerThread(name: "netback") {
-                do throws(NetworkBackendError) { try service.run() } catch { collected.add("ended: \(error)") }
+                do throws(BackendError) { try service.run() } catch { collected.add("ended: \(error)") }
             })
     }
 

@@ -22,7 +22,8 @@ import XenBus
         let pair = try NetworkPair(options, backendDomain: 3)
         let frontend = try pair.connect()
         // Beside the connection, in no order.
-        #expect(eventually { pair.backend.log.contains("\(scratch.path): what was left for 2 interfaces that are no more is removed") })
+        #expect(
+            eventually { pair.backend.log.contains("\(scratch.path): what was left for 2 devices that are no more is removed") })
         let left = try Set(FileManager.default.contentsOfDirectory(atPath: scratch.path))
         #expect(left == Set(others + ["vif-1-0-0.journal", "vif-1-0-control.journal", "vif.lock"]))
         // Those that are in use stay when a successor starts.

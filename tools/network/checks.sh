@@ -7,8 +7,8 @@ full() { [ "${CHECK_SIZE:-short}" = full ]; }
 near=$CAUSEWAY_TAP_BACK_0
 far=$CAUSEWAY_TAP_FRONT_0
 there() { ip netns exec "$CAUSEWAY_NETNS_0" "$@"; }
-# A server there, as job 1: `exec`, so that what is killed is the server and not a shell that waits for it.
-serve() { (exec ip netns exec "$CAUSEWAY_NETNS_0" "$@") & }
+# A server there, of the number `$server`: `exec`, so that what is killed is the server and not a shell that waits for it.
+serve() { (exec ip netns exec "$CAUSEWAY_NETNS_0" "$@") & server=$!; }
 # This pair's own networks, so that pairs beside it are not in the way.
 number=$((PPID % 62500))
 net4=10.$((number / 250 + 1)).$((number % 250 + 1))
@@ -128,7 +128,7 @@ check_streams() {
             done
         done
     done
-    kill %1; wait %1 2>/dev/null || true
+    kill "$server"; wait "$server" 2>/dev/null || true
 }
 
 check_file() {
@@ -142,7 +142,7 @@ check_file() {
     got=$(python3 -c "
 import shutil, sys, urllib.request
 shutil.copyfileobj(urllib.request.urlopen('http://$net4.2:8000/file', timeout=60), sys.stdout.buffer, 1 << 20)" | sha256sum)
-    kill %1; wait %1 2>/dev/null || true
+    kill "$server"; wait "$server" 2>/dev/null || true
     [ "$wanted" = "$got" ] || fail "the file's checksum differs"
 }
 
@@ -173,7 +173,7 @@ check_echo() {
     serve_echo
     local bytes=4000000; full && bytes=100000000
     python3 "$work/echo.py" ask $bytes "$net4.2" "$net6::2" || fail "not the same bytes"
-    kill %1; wait %1 2>/dev/null || true
+    kill "$server"; wait "$server" 2>/dev/null || true
 }
 
 # Every combination of offloads, on both sides: the same bytes.
@@ -196,7 +196,7 @@ check_offloads() {
         python3 "$work/echo.py" ask $bytes "$net4.2" "$net6::2" || fail "with$words"
     done
     { ethtool -K "$near" rx on tx on sg on tso on gso on gro on; there ethtool -K "$far" rx on tx on sg on tso on gso on gro on; } >/dev/null 2>&1 || true
-    kill %1; wait %1 2>/dev/null || true
+    kill "$server"; wait "$server" 2>/dev/null || true
 }
 
 # kill -9 of the backend under iperf3: bytes arrive again within a second. Intervals are iperf3's, a tenth of a second each.
@@ -217,7 +217,19 @@ for interval in report["intervals"]:
 print("longest pause %.1f s" % longest)
 sys.exit(longest > 1.05)
 PY
-    kill %1; wait 2>/dev/null || true
+    kill "$server"; wait 2>/dev/null || true
+}
+
+# The same with journals, again and again: the successor goes on with the same rings and mapped pages, and the frontend's state stays 4.
+check_backend_taken_over() {
+    local before after i
+    frontend=$(xenstore-list /local/domain | tail -1)
+    frontend=/local/domain/$frontend/device/vif/0
+    before=$(xenstore-read "$frontend/tx-ring-ref" 2>/dev/null || xenstore-read "$frontend/queue-0/tx-ring-ref")
+    for i in 1 2 3; do check_backend_killed; done
+    after=$(xenstore-read "$frontend/tx-ring-ref" 2>/dev/null || xenstore-read "$frontend/queue-0/tx-ring-ref")
+    [ "$before" = "$after" ] || fail "the frontend has other rings than before: $after, not $before"
+    [ "$(xenstore-read "$frontend/state")" = 4 ] || fail "the frontend's state is $(xenstore-read "$frontend/state")"
 }
 
 checks="$*"

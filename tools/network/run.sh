@@ -18,6 +18,8 @@ pair() { # OPTIONS… -- CHECKS…
 mac=mac=00:16:3e:0a:0b:0c
 pair --vif $mac -- all
 pair --vif $mac,mtu=9000 -- all
+pair --vif $mac --journal -- backend_taken_over
+pair --vif $mac --vif-queues 4 --journal -- backend_taken_over
 for option in --no-sg --no-gso4 --no-gso6 --no-csum4 --no-csum6 --no-grant-mapping "--no-control-ring --no-split" "--vif-queues 4" \
     "--vif-polling sleep" "--vif-polling adaptive:50"; do
     # shellcheck disable=SC2086 # options are words

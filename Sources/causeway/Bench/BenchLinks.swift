@@ -1,5 +1,5 @@
-// The links of `bench network`: the pair's taps, a pair of veth interfaces between the same two namespaces, and two taps with nothing but a copying
-// loop between them.
+// The links of `bench network` between the same two namespaces: one through the pair, a pair of veth interfaces, and two taps with nothing but a
+// copying loop between them.
 
 import FoundationEssentials
 import Glibc
@@ -7,7 +7,7 @@ import Glibc
 /// One job of iperf3.
 struct StreamJob {
     var streams: Int
-    /// From the frontend's side to ours.
+    /// From the far side to the near one.
     var isReverse: Bool
     var seconds: Double
     var congestion: String
@@ -15,7 +15,7 @@ struct StreamJob {
 
 struct BenchLinks {
     struct Link {
-        /// Interfaces here and there, and the address there.
+        /// Interfaces on the near and on the far side, and the address on the far one.
         let near: String
         let far: String
         let address: String
@@ -23,48 +23,65 @@ struct BenchLinks {
 
     let pair: Link
     let veth: Link
-    let bare: Link
-    private let forwarder: ChildProcess
+    /// Nil where it was not asked for.
+    let bare: Link?
+    private let forwarder: ChildProcess?
+    /// Nil: this process's own.
+    private let nearNamespace: String?
     private let namespace: String
 
-    /// Makes the veth pair and gives every interface its address.
-    init(tap: String, peer: String, namespace: String) throws(Failure) {
+    /// Makes the links beside the pair's, and gives every interface its address.
+    /// - Parameters:
+    ///   - near: the pair's interface on the near side, in `nearNamespace` or here.
+    ///   - far: its other end, in `namespace`.
+    ///   - net: the networks are 10.net.0, 10.net.1, …
+    ///   - hasBareTaps: whether there are to be bare taps, too; the near one is here.
+    init(
+        near: String, nearNamespace: String? = nil, far: String, namespace: String, net: Int = 99, hasBareTaps: Bool = false
+    ) throws(Failure) {
+        self.nearNamespace = nearNamespace
         self.namespace = namespace
-        pair = Link(near: tap, far: peer, address: "10.99.0.2")
-        veth = Link(near: "veth-here", far: "veth-there", address: "10.99.1.2")
-        bare = Link(near: "bare-here", far: "bare-there", address: "10.99.2.2")
-        forwarder = try ChildProcess.start(
-            [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace],
-            ownGroup: true)
-        try Self.ip(["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
-        for (link, network) in [(pair, "10.99.0"), (veth, "10.99.1"), (bare, "10.99.2")] {
-            try Self.await(link.near, nil)
-            try Self.await(link.far, namespace)
-            try Self.ip(["addr", "add", "\(network).1/24", "dev", link.near])
-            try Self.ip(["link", "set", link.near, "up"])
-            try Self.ip(["-n", namespace, "addr", "add", "\(network).2/24", "dev", link.far])
-            try Self.ip(["-n", namespace, "link", "set", link.far, "up"])
+        pair = Link(near: near, far: far, address: "10.\(net).0.2")
+        veth = Link(near: "veth-here", far: "veth-there", address: "10.\(net).1.2")
+        bare = hasBareTaps ? Link(near: "bare-here", far: "bare-there", address: "10.\(net).2.2") : nil
+        if let bare {
+            forwarder = try ChildProcess.start(
+                [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace],
+                ownGroup: true)
+        } else {
+            forwarder = nil
         }
-        _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", pair.address])
-        _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", veth.address])
-        _ = try Capture.run(["ping", "-q", "-c", "1", "-W", "5", bare.address])
+        try ip(isFar: false, ["link", "add", veth.near, "type", "veth", "peer", "name", veth.far, "netns", namespace])
+        let links = [pair, veth] + (bare.map { [$0] } ?? [])
+        for (index, link) in links.enumerated() {
+            try expect(link.near, isFar: false)
+            try expect(link.far, isFar: true)
+            try ip(isFar: false, ["addr", "add", "10.\(net).\(index).1/24", "dev", link.near])
+            try ip(isFar: false, ["link", "set", link.near, "up"])
+            try ip(isFar: true, ["addr", "add", "\(link.address)/24", "dev", link.far])
+            try ip(isFar: true, ["link", "set", link.far, "up"])
+        }
+        for link in links { _ = try Capture.run(here(["ping", "-q", "-c", "1", "-W", "5", link.address])) }
     }
 
     /// Ends the loop between the bare taps, which go with it.
-    func close() { forwarder.stop(milliseconds: 2000) }
+    func close() { forwarder?.stop(milliseconds: 2000) }
 
     /// Waits until an interface is there: another process may be about to make it.
-    private static func await(_ name: String, _ namespace: String?) throws(Failure) {
-        let words = ["link", "show", "dev", name]
+    private func expect(_ name: String, isFar: Bool) throws(Failure) {
         for _ in 0..<100 {
-            if (try? ip(namespace.map { ["-n", $0] + words } ?? words)) != nil { return }
+            if (try? ip(isFar: isFar, ["link", "show", "dev", name])) != nil { return }
             usleep(20_000)
         }
         throw Failure("bench: no interface \(name)")
     }
 
-    private static func ip(_ words: [String]) throws(Failure) { _ = try Capture.run(["ip"] + words) }
+    private func ip(isFar: Bool, _ words: [String]) throws(Failure) {
+        let chosen = isFar ? namespace : nearNamespace
+        _ = try Capture.run(["ip"] + (chosen.map { ["-n", $0] } ?? []) + words)
+    }
 
+    private func here(_ words: [String]) -> [String] { nearNamespace.map { ["ip", "netns", "exec", $0] + words } ?? words }
     private func there(_ words: [String]) -> [String] { ["ip", "netns", "exec", namespace] + words }
 
     func startServer() throws(Failure) -> ChildProcess {
@@ -90,7 +107,7 @@ struct BenchLinks {
         var last: Failure?
         for _ in 0..<20 {
             do throws(Failure) {
-                let text = try Capture.run(words)
+                let text = try Capture.run(here(words))
                 guard let report = try? JSONDecoder().decode(Report.self, from: Data(text.utf8)) else {
                     throw Failure("bench: iperf3's report cannot be read: \(text.prefix(200))")
                 }
@@ -115,7 +132,7 @@ struct BenchLinks {
         ]
         let before = try received(link, isReverse: isReverse)
         let start = ContinuousClock.now
-        _ = try Capture.run(isReverse ? there(words) : words)
+        _ = try Capture.run(isReverse ? there(words) : here(words))
         let after = try received(link, isReverse: isReverse)
         let time = (ContinuousClock.now - start) / .seconds(1)
         return Packets(packets: after - before, perSecond: (after - before) / time)
@@ -123,7 +140,8 @@ struct BenchLinks {
 
     /// The interface's counter of packets that came in.
     private func received(_ link: Link, isReverse: Bool) throws(Failure) -> Double {
-        let text = try Capture.run(isReverse ? ["cat", "/proc/self/net/dev"] : there(["cat", "/proc/self/net/dev"]))
+        let words = ["cat", "/proc/self/net/dev"]
+        let text = try Capture.run(isReverse ? here(words) : there(words))
         let name = isReverse ? link.near : link.far
         for line in text.split(separator: "\n") {
             let parts = line.split(separator: ":", maxSplits: 1)
@@ -136,7 +154,7 @@ struct BenchLinks {
 
     /// The median round trip of 300 pings, in microseconds.
     func ping(_ link: Link) throws(Failure) -> Double {
-        let text = try Capture.run(["ping", "-n", "-c", "300", "-i", "0.002", "-W", "2", link.address])
+        let text = try Capture.run(here(["ping", "-n", "-c", "300", "-i", "0.002", "-W", "2", link.address]))
         let times = text.split(separator: "\n").compactMap { line -> Double? in
             line.split(separator: " ").first { $0.hasPrefix("time=") }.flatMap { Double($0.dropFirst("time=".count)) }
         }

@@ -6,7 +6,6 @@ import LinuxSystem
 import LoopbackHypervisor
 import NetworkFrontend
 import Toolstack
-import XenStore
 import XenWire
 
 final class RingRig {
@@ -20,35 +19,23 @@ final class RingRig {
         var events: Double
     }
 
-    private let directory: PairDirectory
     private let features: VifFeatures
-    private let host: ChildProcess
-    private let backend: ChildProcess
-    private let store: StoreClient
+    private let host: BenchHost
 
     init(directory: PairDirectory, features: VifFeatures) throws(Failure) {
-        self.directory = directory
         self.features = features
-        let host = try ChildProcess.startHost(in: directory.run)
-        do throws(Failure) {
-            backend = try ChildProcess.startRole(["backend", "--memory-vifs"] + features.arguments, in: directory.run)
-            store = try directory.run.connectStore()
-        } catch {
-            host.stop(milliseconds: 1000)
-            throw error
-        }
-        self.host = host
+        host = try BenchHost(in: directory, backend: ["--memory-vifs"] + features.arguments)
     }
 
     /// One interface for so long: frames of `byteCount` bytes go one way as fast as they can.
     func run(byteCount: Int, fromFrontend: Bool, seconds: Double) throws(Failure) -> Load {
-        let domain = try GuestDomain.create(name: "bench", in: directory.run, store: store)
-        defer { try? GuestDomain.destroy(domain, in: directory.run, store: store) }
+        let domain = try GuestDomain.create(name: "bench", in: host.run, store: host.store)
+        defer { try? GuestDomain.destroy(domain, in: host.run, store: host.store) }
         do {
             var vif = VifSpecification()
             vif.name = fromFrontend ? "null" : "frames\(byteCount)"
-            _ = try DeviceDirectories(store: store).create(vif, frontend: domain)
-            let hypervisor = try LoopbackHypervisor.connect(runDirectory: directory.run.path, domain: domain)
+            _ = try DeviceDirectories(store: host.store).create(vif, frontend: domain)
+            let hypervisor = try LoopbackHypervisor.connect(runDirectory: host.run.path, domain: domain)
             defer { hypervisor.disconnect() }
             let device: any NetworkDevice = fromFrontend ? try EndlessNetwork(byteCount: byteCount) : NullNetwork()
             let frontend = try NetworkFrontend(hypervisor: hypervisor, number: 0, device: device, options: features.frontendOptions)
@@ -56,7 +43,7 @@ final class RingRig {
             defer { frontend.close() }
             // The first frames find cold caches.
             usleep(50_000)
-            let processes = [getpid(), backend.process]
+            let processes = [getpid(), host.backend.process]
             let (before, used, start) = (
                 Self.total(frontend.statistics), ProcessorTime.nanoseconds(of: processes), ContinuousClock.now
             )
@@ -73,20 +60,9 @@ final class RingRig {
     }
 
     private static func total(_ queues: [FrontendQueueStatistics]) -> FrontendQueueStatistics {
-        var sum = FrontendQueueStatistics()
-        for queue in queues {
-            sum.transmitted += queue.transmitted
-            sum.received += queue.received
-            sum.notificationsSent += queue.notificationsSent
-            sum.notificationsTaken += queue.notificationsTaken
-        }
-        return sum
+        queues.reduce(FrontendQueueStatistics(), +)
     }
 
     /// Ends both processes.
-    func end() {
-        store.close()
-        backend.stop(milliseconds: 5000)
-        host.stop(milliseconds: 5000)
-    }
+    func end() { host.end() }
 }

@@ -27,6 +27,9 @@ struct PairDirectory {
     /// The NBD socket of a disk.
     func socket(of vdev: String) -> String { "\(run)/\(vdev).sock" }
 
+    /// Where the backend leaves what its successor needs.
+    var journal: String { "\(run)/journal" }
+
     func remove() {
         guard isPrivate else { return }
         try? FileManager.default.removeItem(atPath: run.path)

@@ -14,6 +14,7 @@ struct PairSession: ~Copyable {
     let connectTimeout: Int
     let isQuiet: Bool
     let machineSeed: UInt64
+    let keepsJournals: Bool
 
     var host: ChildProcess?
     var backend: ChildProcess?
@@ -25,7 +26,7 @@ struct PairSession: ~Copyable {
 
     init(
         directory: PairDirectory, features: BlockFeatures, vifFeatures: VifFeatures, connectTimeout: Int, isQuiet: Bool,
-        machineSeed: UInt64
+        machineSeed: UInt64, keepsJournals: Bool
     ) {
         self.vifFeatures = vifFeatures
         self.directory = directory
@@ -33,6 +34,7 @@ struct PairSession: ~Copyable {
         self.connectTimeout = connectTimeout
         self.isQuiet = isQuiet
         self.machineSeed = machineSeed
+        self.keepsJournals = keepsJournals
     }
 
     /// Runs everything; the exit status.
@@ -78,7 +80,8 @@ struct PairSession: ~Copyable {
     }
 
     mutating func startBackend() throws(Failure) {
-        backend = try ChildProcess.startRole(["backend"] + features.arguments + vifFeatures.arguments, in: directory.run)
+        let journal = keepsJournals ? ["--journal", directory.journal] : []
+        backend = try ChildProcess.startRole(["backend"] + journal + features.arguments + vifFeatures.arguments, in: directory.run)
         restarts.started()
     }
 
