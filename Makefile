@@ -64,7 +64,7 @@ docs: ## Checks that every link within README.md and Docs/ leads somewhere
 lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh .ci/run; \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh tools/network/*.sh tools/lab/run tools/vfio/run .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.

@@ -95,6 +95,7 @@ figures() { # fio's terse output: 8 and 7 are read IOPS and KiB/s, 49 and 48 wri
 job() { # NAME RW BS DEPTH
     common="--name=$1 --rw=$2 --bs=$3 --iodepth=$4 --runtime=$seconds --time_based --norandommap --minimal"
     # shellcheck disable=SC2086 # a list of words on purpose
+    # shellcheck disable=SC2016 # $uri is the command's
     through=$("$causeway" pair --quiet --disk "$bench,raw,xvda,w" -- sh -c 'exec fio --ioengine=nbd --uri="$uri" --size=256m '"$common" | figures)
     # shellcheck disable=SC2086
     direct=$(fio --ioengine=io_uring --filename="$bench" --size=256m $common | figures)

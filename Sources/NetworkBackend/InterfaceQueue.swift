@@ -224,6 +224,8 @@ final class InterfaceQueue {
         _ = transmit.ring.publish()
         bell.channel.notify()
         receiveBell?.channel.notify()
+        // Its pages are mapped again, whether a frame comes soon or not.
+        updateSnapshot()
     }
 
     private func updateSnapshot() {

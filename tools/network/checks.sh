@@ -25,6 +25,7 @@ ping -q -c 1 -W 5 "$net6::2" >/dev/null
 
 # The pair's processes of a role, by the second word of their command line alone: a script's own text may be in a command line, too.
 role() {
+    # shellcheck disable=SC2013 # numbers, not lines
     for pid in $(cat "/proc/$PPID"/task/*/children); do
         if [ "$(tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | sed -n 2p)" = "$1" ]; then echo "$pid"; fi
     done
@@ -222,11 +223,11 @@ PY
 
 # The same with journals, again and again: the successor goes on with the same rings and mapped pages, and the frontend's state stays 4.
 check_backend_taken_over() {
-    local before after i
+    local before after
     frontend=$(xenstore-list /local/domain | tail -1)
     frontend=/local/domain/$frontend/device/vif/0
     before=$(xenstore-read "$frontend/tx-ring-ref" 2>/dev/null || xenstore-read "$frontend/queue-0/tx-ring-ref")
-    for i in 1 2 3; do check_backend_killed; done
+    for _ in 1 2 3; do check_backend_killed; done
     after=$(xenstore-read "$frontend/tx-ring-ref" 2>/dev/null || xenstore-read "$frontend/queue-0/tx-ring-ref")
     [ "$before" = "$after" ] || fail "the frontend has other rings than before: $after, not $before"
     [ "$(xenstore-read "$frontend/state")" = 4 ] || fail "the frontend's state is $(xenstore-read "$frontend/state")"
