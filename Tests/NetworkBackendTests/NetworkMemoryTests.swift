@@ -2,6 +2,7 @@
 // that this would notice a wrong translation.
 
 import DMA
+import Foundation
 import FrameMaps
 import HostDevices
 import LinuxSystem
@@ -58,7 +59,9 @@ struct NetworkMemoryTests {
             try pair.backWire.send(frame, header: header)
             if try pair.frontWire.receive(milliseconds: 300)?.frame != frame { wrong += 1 }
         }
-        let memory = try #require(pair.backend.status.first?.queues.first?.memory)
+        // Where frames go astray a side may have given the connection up by now.
+        let counted = pair.backend.status.first?.queues.first?.memory
+        let memory = try dma.frameError != 0 ? counted ?? DMACounters() : #require(counted)
         frontend.close()
         pair.backend.stop()
         #expect(pair.backend.log.allSatisfy { !$0.contains("mapped") || dma.frameError != 0 }, "\(pair.backend.log)")
@@ -72,8 +75,9 @@ struct NetworkMemoryTests {
         #expect(wrong == 0)
         #expect(memory.transfers.live == 0 && memory.bounceSlotsInUse == 0)
         #expect(memory.faults == 0 && memory.unmappable == 0 && memory.unmapFailures == 0 && memory.transfers.misuses == 0)
-        // Frames are mapped for the device only where that means something.
-        #expect(dma.isDirect ? memory.transfers.maps == 0 : memory.transfers.maps > 0)
+        // Frames are mapped for the device only where that means something. (Nothing is direct where CAUSEWAY_MEMORY is set.)
+        let isDirect = dma.isDirect && ProcessInfo.processInfo.environment["CAUSEWAY_MEMORY"] == nil
+        #expect(isDirect ? memory.transfers.maps == 0 : memory.transfers.maps > 0)
         if dma.iommu == nil, dma.constraints.mask == 0xFFFF_FFFF {
             // Every page of the frontend's and of ours lies beyond what the device can address.
             #expect(memory.transfers.bounces[.mask] > 0)

@@ -2,6 +2,7 @@
 // be. Real rings, real io_uring.
 
 import DriverSupport
+import DMA
 import Foundation
 import FrameTrace
 import HostDevices
@@ -95,6 +96,20 @@ final class RunningBackend: Sendable {
         try self.init(hypervisor, through: hypervisor, options, opener: opener)
     }
 
+    /// Memory that CAUSEWAY_MEMORY asks for, so that all these tests can run behind each kind: a device that reaches everything, unless it says
+    /// `iommu` (scattered frames, a strict IOMMU) or `bounce` (scattered frames that a 32-bit device cannot reach, and segments that cross
+    /// no 8 KiB).
+    private static func memory(_ given: DMAOptions) -> DMAOptions {
+        guard given == DMAOptions() else { return given }
+        switch ProcessInfo.processInfo.environment["CAUSEWAY_MEMORY"] {
+        case "iommu": return DMAOptions(model: .p2m, iommu: .strict)
+        case "bounce":
+            return DMAOptions(
+                model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF), bouncePool: 8 << 20)
+        default: return given
+        }
+    }
+
     /// A backend that sees `outer` for a hypervisor, which stands on `hypervisor`.
     init<H: Hypervisor>(
         _ hypervisor: InProcessHypervisor, through outer: H, _ options: NetworkBackendOptions = .init(),
@@ -102,6 +117,8 @@ final class RunningBackend: Sendable {
     ) throws {
         self.hypervisor = hypervisor
         let collected = LineCollector()
+        var options = options
+        options.dma = Self.memory(options.dma)
         let service = NetworkBackendService(hypervisor: outer, options: options, openDevice: opener, log: { collected.add($0) })
         statusNow = { service.status }
         stopService = { service.stop() }
