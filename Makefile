@@ -5,7 +5,7 @@ DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
 
-.PHONY: all setup build library demo test test-network bench bench-translate verify-memory verify-install verify-vfio lab fuzz lint docs install clean
+.PHONY: all setup build library demo test test-network bench bench-translate verify-memory verify-install verify-vfio lab fuzz lint docs docc install clean
 
 all: build
 
@@ -60,6 +60,9 @@ fuzz: setup ## Runs each fuzz target for FUZZ_SECONDS
 
 docs: ## Checks that every link within README.md and Docs/ leads somewhere
 	@sh tools/docs.sh
+
+docc: setup ## The translation library's pages, as DocC archives below .build/docc
+	@sh tools/docc.sh
 
 lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests

@@ -21,7 +21,10 @@ public final class BouncePool: Sendable, CustomStringConvertible {
     private let areas = Mutex<[AreaCount]>([])
 
     /// A pool of at most `byteCount` bytes, none of which are there yet.
-    /// - Parameter sharers: queues that will have an area each. However much one of them takes, there is an arena left for each of the others.
+    /// - Parameters:
+    ///   - name: for errors.
+    ///   - byteCount: bytes, rounded up to pages.
+    ///   - sharers: queues that will have an area each. However much one of them takes, there is an arena left for each of the others.
     public init(name: String, byteCount: Int, sharers: Int = 1) {
         self.name = name
         self.sharers = max(1, sharers)

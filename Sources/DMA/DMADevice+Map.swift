@@ -86,8 +86,11 @@ extension DMADevice {
 
     /// Ends a mapping: what the device wrote into the pool reaches its pages, and the device reaches nothing any more (in deferred
     /// mode: soon).
-    /// - Parameter written: how many of the transfer's first bytes the device has written, if fewer than all. No more are copied out of
-    ///   the pool; the other pages keep what they had.
+    /// - Parameters:
+    ///   - handle: what `map` returned; good for this once.
+    ///   - direction: the one that it was mapped for.
+    ///   - written: how many of the transfer's first bytes the device has written, if fewer than all. No more are copied out of the pool; the
+    ///     other pages keep what they had.
     public func unmap(_ handle: DMAHandle, _ direction: DMADirection, written: Int = .max) throws(DMAError) {
         let record = try unsafe hot.pointee.ledger.find(handle, .transfer, direction)
         if let uses = unsafe hot.pointee.uses {

@@ -145,7 +145,10 @@ public final class DMADevice: CustomStringConvertible {
     }
 
     /// Throws `noTables` if its tables have no memory, `noPool` if the bounce pool could have none below the device's mask.
-    /// - Parameter pool: where bounces are taken from, shared with the device's other queues; made from the options if there is none.
+    /// - Parameters:
+    ///   - name: for errors and faults.
+    ///   - options: its memory model, IOMMU, limits and pool.
+    ///   - shared: where bounces are taken from, shared with the device's other queues; made from the options if there is none.
     public init(name: String, options: DMAOptions = DMAOptions(), pool shared: BouncePool? = nil) throws(DMAError) {
         // Behind an IOMMU the pool's own frames may lie anywhere.
         let poolMask = options.iommu == nil ? options.constraints.mask : .max
@@ -185,7 +188,9 @@ public final class DMADevice: CustomStringConvertible {
     }
 
     /// Makes a region's pages reachable; returns the first one's number. nil if numbers, windows or table memory have run out. Counted.
-    /// - Parameter machine: the machine frame of each page, where the hypervisor says; asked for only when it is needed.
+    /// - Parameters:
+    ///   - region: the memory; it is kept until it is detached.
+    ///   - machine: the machine frame of each page, where the hypervisor says; asked for only when it is needed.
     public func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
         if let frames { return frames.attach(region, machine: machine()) }
         return bus.hasRoom(for: region) ? Pfn(rawValue: bus.attach(region).rawValue >> frameShift) : nil

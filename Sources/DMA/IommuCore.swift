@@ -179,7 +179,7 @@ struct IommuCore: ~Copyable {
 
     /// Ranges that are unmapped and that the device may still reach.
     var staleMappings: [(iova: Iova, pages: Int)] {
-        unsafe (0..<staleCount).map { index in
+        (0..<staleCount).map { index in
             let range = unsafe stale[index]
             return (Iova(rawValue: range.page << frameShift), range.count)
         }
@@ -216,7 +216,7 @@ struct IommuCore: ~Copyable {
     mutating func translate(_ iova: Iova, writes: Bool) -> BusFrame? {
         let page = iova.page
         let needed: FramePermissions = writes ? .write : .read
-        let marks = unsafe writes && tracksDirty
+        let marks = writes && tracksDirty
         if let word = tlb.find(page), !marks || word & Self.dirtyBit != 0 {
             statistics.hits &+= 1
             guard EntryWord.permissions(word).contains(needed) else { return refuse(iova, writes) }

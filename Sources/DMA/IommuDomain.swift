@@ -51,10 +51,13 @@ public final class IommuDomain: CustomStringConvertible {
         set { unsafe core.pointee.tracksDirty = newValue }
     }
 
+    /// A device's IO address space, empty. Throws `noTables`.
     /// - Parameters:
+    ///   - device: what the device is called in faults.
+    ///   - mode: when what was unmapped is out of the device's reach.
     ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
+    ///   - batchLimit: in deferred mode, unmapped ranges that wait at most.
     ///   - tableLimit: tables of 4 KiB.
-    /// Throws `noTables`.
     public init(
         device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20
     ) throws(DMAError) {

@@ -27,7 +27,9 @@ public final class CoreDump: Sendable, CustomStringConvertible {
     }
 
     /// Reads header, notes and table.
-    /// - Parameter owner: the domain's number, which the file does not have.
+    /// - Parameters:
+    ///   - source: the file's bytes.
+    ///   - owner: the domain's number, which the file does not have.
     public init(_ source: any ByteSource, owner: UInt16 = TableReading.unknownDomain) throws(DumpError) {
         let file = DumpBytes(source: source)
         self.file = file

@@ -81,6 +81,7 @@ public struct GuestTable: Sendable {
     /// Copies the table of a domain that may be running: a copy during which the mapping of the list changed is thrown away.
     /// - Parameters:
     ///   - attempts: copies before giving up.
+    ///   - memory: where its frames are read.
     ///   - info: the shared page as it is now; asked for before and after each copy.
     public static func stable<Memory: MachineMemory>(
         attempts: Int, in memory: Memory, info: () throws -> SharedInfo

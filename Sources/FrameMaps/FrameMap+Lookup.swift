@@ -108,7 +108,9 @@ extension FrameMap {
     }
 
     /// Every run of the range: present or not, so that all of a range's misses are known at once. Runs are maximal.
-    /// - Parameter body: the first pfn, the pages, and what stands there (its `pageCount` is 1); return false to stop.
+    /// - Parameters:
+    ///   - range: what is looked through, in order.
+    ///   - body: the first pfn, the pages, and what stands there (its `pageCount` is 1); return false to stop.
     public func forEachRun(in range: FrameRange<Pfn>, _ body: (FrameRange<Pfn>, FrameEntry) -> Bool) {
         var index = range.start.rawValue
         let end = min(range.end, pfnLimit)

@@ -8,7 +8,9 @@ extension FrameMap {
     @usableFromInline static var ahead: Int { 24 }
 
     /// The bus frame of each of the pages, or nil where there is none, as `frame(of:)` has it.
-    /// - Parameter body: the page's place in `pfns` and its frame; in order.
+    /// - Parameters:
+    ///   - pfns: the pages, in any order.
+    ///   - body: the page's place in `pfns` and its frame; in order.
     @inlinable @inline(__always)
     public func forEachFrame(of pfns: Span<Pfn>, _ body: (Int, BusFrame?) -> Void) {
         let ahead = Self.ahead
@@ -20,7 +22,9 @@ extension FrameMap {
     }
 
     /// The pfn of each of the bus frames, or nil where there is none, checked as `pfn(of:)` has it.
-    /// - Parameter body: the frame's place in `frames` and what it is; in order.
+    /// - Parameters:
+    ///   - frames: the bus frames, in any order.
+    ///   - body: the frame's place in `frames` and what it is; in order.
     @inlinable @inline(__always)
     public func forEachPfn(of frames: Span<BusFrame>, _ body: (Int, ReverseTranslation?) -> Void) {
         let (ahead, half) = (Self.ahead, Self.ahead / 2)

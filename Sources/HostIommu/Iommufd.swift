@@ -23,7 +23,10 @@ public final class Iommufd: CustomStringConvertible {
     private var faultQueue: Descriptor?
 
     /// Opens it.
-    /// - Parameter accounting: nil leaves it as it is.
+    /// - Parameters:
+    ///   - account: what may be locked.
+    ///   - accounting: nil leaves it as it is.
+    ///   - kernel: whom to ask.
     public init(
         account: LockedMemoryAccount = .ofThisProcess, accounting: Accounting? = nil,
         kernel: any IommuKernel = RunningKernel()

@@ -11,7 +11,9 @@ public final class LockedMemoryAccount: Sendable, CustomStringConvertible {
     private let counted: ContendedLock<UInt64>
 
     /// An account of its own.
-    /// - Parameter already: bytes locked otherwise (`mlock(2)`), which the same limit binds.
+    /// - Parameters:
+    ///   - limit: bytes; nil: none.
+    ///   - already: bytes locked otherwise (`mlock(2)`), which the same limit binds.
     public init(limit: UInt64?, already: UInt64 = 0) {
         self.limit = limit
         counted = ContendedLock(already)

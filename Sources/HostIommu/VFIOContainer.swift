@@ -186,7 +186,9 @@ public final class VFIOContainer: DMABackEnd {
     public var faultDescriptor: Descriptor? { errors?.event }
 
     /// From now on a device's uncorrected errors are faults. VFIO tells that there was one, not where.
-    /// - Parameter device: from `device(_:)`; `name`: what the faults call it.
+    /// - Parameters:
+    ///   - device: from `device(_:)`.
+    ///   - name: what the faults call it.
     public func reportErrors(of device: Descriptor, name: String) throws(DMABackEndError) {
         let raw = causeway_eventfd()
         guard raw >= 0 else { throw .kernel("eventfd", Errno.current) }
