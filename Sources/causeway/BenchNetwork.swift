@@ -21,7 +21,10 @@ struct BenchNetwork: ParsableCommand {
     @Option(help: "Seconds of one run.") var seconds = 2.0
     @Option(help: "Runs of each job.") var runs = 5
     @Option(help: "The congestion control of both: pacing, as bbr has it, measures its own timers.") var congestion = "cubic"
+    @Option(help: "Only this: taps, cable or rings.") var only: Part?
     @Flag(help: "One JSON object instead of a table.") var json = false
+    /// What can be measured by itself.
+    enum Part: String, ExpressibleByArgument, CaseIterable { case taps, cable, rings }
     /// Given to the command that the pair runs: this one.
     @Flag(help: .hidden) var inside = false
 
@@ -41,7 +44,7 @@ struct BenchNetwork: ParsableCommand {
         let own = try Executable.path()
         let command =
             [own, "bench", "network", "--inside", "--seconds", "\(seconds)", "--runs", "\(runs)", "--congestion", congestion]
-            + features.arguments + (json ? ["--json"] : [])
+            + features.arguments + (only.map { ["--only", $0.rawValue] } ?? []) + (json ? ["--json"] : [])
         let pair = try ChildProcess.start(
             [
                 own, "pair", "--quiet", "--vif", "mac=00:16:3e:be:0c:01", "--vif",
@@ -65,13 +68,17 @@ struct BenchNetwork: ParsableCommand {
             near: environment.required("CAUSEWAY_TAP_FRONT_1"), nearNamespace: environment.required("CAUSEWAY_NETNS_1"),
             far: environment.required("CAUSEWAY_TAP_FRONT_2"), namespace: environment.required("CAUSEWAY_NETNS_2"), net: 98)
         var report = BenchReport()
-        try measureStreams(links, ["TCP to the frontend", "TCP from the frontend"], &report)
-        try measurePackets(links, ["packets to the frontend", "packets from the frontend"], &report)
-        try measurePings(links, "ping, median", &report)
-        try measureStreams(cable, ["cable, TCP"], &report)
-        try measurePackets(cable, ["cable, packets"], &report)
-        try measurePings(cable, "cable, ping, median", &report)
-        try measureRings(&report)
+        if only ?? .taps == .taps {
+            try measureStreams(links, ["TCP to the frontend", "TCP from the frontend"], &report)
+            try measurePackets(links, ["packets to the frontend", "packets from the frontend"], &report)
+            try measurePings(links, "ping, median", &report)
+        }
+        if only ?? .cable == .cable {
+            try measureStreams(cable, ["cable, TCP"], &report)
+            try measurePackets(cable, ["cable, packets"], &report)
+            try measurePings(cable, "cable, ping, median", &report)
+        }
+        if only ?? .rings == .rings { try measureRings(&report) }
         if json { printLine(report.json) } else { for line in report.table { printLine(line) } }
     }
 
