@@ -11,18 +11,21 @@ struct SpinWindow {
 
     /// The first step when the window opens again.
     static let firstStep: UInt64 = 2_000
-    /// A yield that takes longer has let somebody else run; one that does not takes a fraction of this.
-    static let yieldLimit: UInt64 = 4_000
+    /// A yield that takes longer has let somebody else run who has more to do than a moment.
+    static let yieldLimit: UInt64 = 50_000
+    /// A wait is not worth spinning for if it was this many times longer than the limit. What is seen is the wait and the way out of sleep, which
+    /// alone takes longer than most limits: a closer bound would keep a window closed that should open.
+    static let longWait: UInt64 = 10
     /// How long the processor counts as wanted after that.
-    static let hold: UInt64 = 10_000_000
+    static let hold: UInt64 = 2_000_000
 
-    /// Work came after `time` of spinning and sleeping. A wait within the limit is worth spinning for; a longer one was not.
+    /// Work came after `time` of spinning and sleeping.
     mutating func waited(_ time: UInt64, now: UInt64, limit: UInt64) {
         let current = min(length, limit)
-        if time > limit {
+        if time / Self.longWait > limit {
             length = current / 2 < Self.firstStep ? 0 : current / 2
         } else if now >= heldUntil {
-            length = min(limit, max(Self.firstStep, current &* 2))
+            length = min(limit, max(Self.firstStep, current &* 4))
         }
     }
 

@@ -15,7 +15,8 @@ struct SpinWindowTests {
             steps += 1
         }
         #expect(window.length == 0 && steps == 4)
-        window.waited(15_000, now: 0, limit: limit)
+        // What a sleep of no length costs on the way out is not held against the next spin.
+        window.waited(60_000, now: 0, limit: limit)
         #expect(window.length == SpinWindow.firstStep)
         for _ in 0..<10 { window.waited(15_000, now: 0, limit: limit) }
         #expect(window.length == limit)
@@ -28,9 +29,9 @@ struct SpinWindowTests {
         let slow = window.yielded(3_000_000, now: 1000)
         #expect(slow && window.length == 0)
         // Short waits do not open it before the time is over.
-        window.waited(5000, now: 5_000_000, limit: limit)
+        window.waited(5000, now: 1_500_000, limit: limit)
         #expect(window.length == 0)
-        window.waited(5000, now: 11_000_000, limit: limit)
+        window.waited(5000, now: 3_000_000, limit: limit)
         #expect(window.length == SpinWindow.firstStep)
     }
 }
