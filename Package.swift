@@ -106,7 +106,9 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: [.swiftLanguageMode(.v6)]),
+        .target(
+            name: "TestSupport", dependencies: ["DMA", "FrameMaps"], path: "Tests/TestSupport",
+            swiftSettings: [.swiftLanguageMode(.v6)]),
 
         tests("FrameMaps"),
         .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),

@@ -171,7 +171,10 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
             report(.lostDiscard)
         }
         if worked { updateSnapshot() }
-        for line in watch.lines(&core.trouble, core.dma.iommu) { report(.trouble(line)) }
+        // Each turn comes by here, and nearly none has anything to tell.
+        if core.trouble != nil || !core.isDirect {
+            for line in watch.lines(&core.trouble, core.dma.iommu) { report(.trouble(line)) }
+        }
         if core.isClosing { closeIfIdle() }
         return worked
     }

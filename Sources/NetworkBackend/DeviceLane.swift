@@ -33,7 +33,11 @@ struct DeviceLane {
             layDirectly(span)
             return device.send(offload, segments: segments.span)
         }
-        guard let handle = map(span, .toDevice) else { return .failed(Errno(ENOMEM)) }
+        let handle: DMAHandle
+        do throws(DMAError) { handle = try map(span, .toDevice) } catch {
+            lose(error)
+            return .failed(Errno(ENOMEM))
+        }
         let result = device.send(offload, segments: segments.span)
         unmap(handle, .toDevice, .max)
         return result
@@ -46,12 +50,8 @@ struct DeviceLane {
             layDirectly(pieces.span)
             return device.receive(into: segments.span)
         }
-        guard let handle = map(pieces.span, .fromDevice) else {
-            segments.removeAll(keepingCapacity: true)
-            let lost = device.receive(into: segments.span)
-            if case .frame = lost { return .spoilt }
-            return lost
-        }
+        let handle: DMAHandle
+        do throws(DMAError) { handle = try map(pieces.span, .fromDevice) } catch { return discard(error) }
         let result = device.receive(into: segments.span)
         var written = 0
         if case .frame(let byteCount, _) = result { written = byteCount }
@@ -68,13 +68,26 @@ struct DeviceLane {
         }
     }
 
-    private mutating func map(_ pieces: Span<PagePiece>, _ direction: DMADirection) -> DMAHandle? {
+    private mutating func map(_ pieces: Span<PagePiece>, _ direction: DMADirection) throws(DMAError) -> DMAHandle {
         segments.removeAll(keepingCapacity: true)
-        do throws(DMAError) { return try dma.map(pieces, direction, into: &segments) } catch {
-            unmappable &+= 1
-            if trouble == nil { trouble = "a frame cannot be mapped: \(error)" }
-            return nil
+        return try dma.map(pieces, direction, into: &segments)
+    }
+
+    /// Takes the device's next frame, if it has one, and lets it go.
+    private mutating func discard(_ error: DMAError) -> FrameReceived {
+        segments.removeAll(keepingCapacity: true)
+        switch device.receive(into: segments.span) {
+        case .frame, .spoilt:
+            lose(error)
+            return .spoilt
+        case .nothing: return .nothing
+        case .failed(let error): return .failed(error)
         }
+    }
+
+    private mutating func lose(_ error: DMAError) {
+        unmappable &+= 1
+        if trouble == nil { trouble = "a frame cannot be mapped: \(error)" }
     }
 
     private mutating func unmap(_ handle: DMAHandle, _ direction: DMADirection, _ written: Int) {

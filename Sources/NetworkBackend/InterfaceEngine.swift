@@ -75,7 +75,8 @@ final class InterfaceEngine: ReactorClient, @unchecked Sendable {
             controlBell?.foundWork()
             if control?.takeNotification() == true { controlBell?.channel.notify() }
         }
-        if worked { for queue in queues { for line in queue.takeTrouble() { report(.trouble(line)) } } }
+        // A turn that only lost frames has moved none, and has the more to tell.
+        for queue in queues where worked || queue.hasTrouble { for line in queue.takeTrouble() { report(.trouble(line)) } }
         if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {
             isBroken = true
             queues.first?.transmit.trace?.note("the frontend broke its ring: \(fault)")

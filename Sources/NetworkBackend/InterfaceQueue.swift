@@ -160,10 +160,15 @@ final class InterfaceQueue {
         return false
     }
 
+    /// Whether `takeTrouble` has something, or will in a moment.
+    var hasTrouble: Bool { transmit.lane.trouble != nil || receive.lane.trouble != nil }
+
     /// What went wrong with memory since the last time, for the log; once a second at most.
     func takeTrouble() -> [String] {
-        let lines = watch.lines(&transmit.lane.trouble, memory.dma.iommu)
-        return lines.isEmpty ? watch.lines(&receive.lane.trouble, memory.dma.iommu) : lines
+        var lines = watch.lines(&transmit.lane.trouble, memory.dma.iommu)
+        if lines.isEmpty { lines = watch.lines(&receive.lane.trouble, memory.dma.iommu) }
+        if !lines.isEmpty { updateSnapshot() }
+        return lines
     }
 
     /// What is left of the time that a frame may wait for pages.

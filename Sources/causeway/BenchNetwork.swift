@@ -92,7 +92,7 @@ struct BenchNetwork: ParsableCommand {
                 let isReverse = index > 0
                 let name = "\(direction), \(streams == 1 ? "1 stream" : "\(streams) streams")"
                 var result = BenchResult(name: name, unit: "Gb/s", ours: [], reference: [])
-                var bare = BenchResult(name: "the same beside bare taps", unit: "Gb/s", ours: [], reference: [])
+                var bare = BenchResult(name: "\(name), beside bare taps", unit: "Gb/s", ours: [], reference: [])
                 for _ in 0..<runs {
                     let job = StreamJob(streams: streams, isReverse: isReverse, seconds: seconds, congestion: congestion)
                     result.ours.append(try links.run(job, on: links.pair))

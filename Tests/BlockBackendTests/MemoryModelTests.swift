@@ -7,22 +7,9 @@ import DMA
 import FrameMaps
 import Foundation
 import SharedMemory
+import TestSupport
 import Testing
 import XenWire
-
-private let kinds: [DMAOptions] = MemoryModel.allCases.flatMap { model in
-    [nil, IommuMode.strict, .deferred].flatMap { iommu in
-        [
-            DMAOptions(model: model, iommu: iommu),
-            DMAOptions(
-                model: model, iommu: iommu, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF),
-                bouncePool: 4 << 20),
-            DMAOptions(
-                model: model, iommu: iommu, constraints: DMAConstraints(maximumSegmentSize: 1536, isUntrusted: true),
-                bouncePool: 4 << 20),
-        ]
-    }
-}
 
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct MemoryModelTests {
@@ -60,7 +47,7 @@ struct MemoryModelTests {
         return (wrong, statistics)
     }
 
-    @Test(arguments: kinds)
+    @Test(arguments: memoryKinds)
     func everyKindVerifies(_ dma: DMAOptions) throws {
         #expect(try verify(dma, persistent: true).wrong == 0)
         #expect(try verify(dma, persistent: false).wrong == 0)

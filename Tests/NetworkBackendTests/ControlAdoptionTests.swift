@@ -36,13 +36,7 @@ struct ControlAdoptionTests {
         for round in 0..<4 {
             backend.killAtOnce()
             backend = try RunningBackend(pair.host, domain: 3, options(directory), device: pair.backWire.network)
-            for seed in 0..<30 {
-                let frame = plainFrame(60 + seed * 97, seed: round * 100 + seed)
-                try pair.frontWire.send(frame)
-                #expect(try pair.backWire.receive()?.frame == frame)
-                try pair.backWire.send(frame)
-                #expect(try pair.frontWire.receive()?.frame == frame)
-            }
+            try pair.exchange(30, seed: round * 100)
             #expect(eventually { backend.log.contains { $0.contains("taken over") } })
             #expect(eventually { pair.host.usage.mappings == mapped && backend.total.mappedFrames > 0 })
             #expect(backend.total.copiedFrames == 0)

@@ -21,7 +21,7 @@ final class Racer: Sendable {
     private let counter = Mutex<Int>(0)
     var count: Int { counter.withLock { $0 } }
 
-    /// At `target` and behind it, each word by itself becomes one of its values in turn; a negative target: nothing for now.
+    /// At `target` and behind it, each word by itself becomes one of its values in turn; with a negative target it waits for one.
     init(_ region: SharedRegion, target: Int = -1, _ values: [[UInt32]]) throws {
         self.target = Atomic(target)
         thread = Mutex(nil)

@@ -213,6 +213,19 @@ struct NetworkPair {
         return frontend
     }
 
+    /// Sends `count` frames of different sizes each way, and expects each to arrive as it was sent.
+    func exchange(_ count: Int, seed: Int, sourceLocation: SourceLocation = #_sourceLocation) throws {
+        for number in 0..<count {
+            let frame = plainFrame(60 + number * 97, seed: seed + number)
+            try frontWire.send(frame)
+            let out = try backWire.receive()?.frame
+            #expect(out == frame, sourceLocation: sourceLocation)
+            try backWire.send(frame)
+            let back = try frontWire.receive()?.frame
+            #expect(back == frame, sourceLocation: sourceLocation)
+        }
+    }
+
     func node(_ name: String) throws -> String? { try toolstack.store.value(paths.backendPath + "/" + name) }
 }
 

@@ -36,14 +36,8 @@ struct QueueCountTests {
             let count = try pair.toolstack.store.value(path + "/multi-queue-num-queues") ?? "1"
             #expect(count == "\(used)")
             #expect(frontend.mappedPages == 512 * used)
-            for seed in 0..<30 {
-                let frame = plainFrame(60 + seed * 97, seed: round * 100 + seed)
-                try pair.frontWire.send(frame)
-                #expect(try pair.backWire.receive()?.frame == frame)
-                try pair.backWire.send(frame)
-                #expect(try pair.frontWire.receive()?.frame == frame)
-                sent += 1
-            }
+            try pair.exchange(30, seed: round * 100)
+            sent += 30
             // What queues counted that are no more is not lost.
             #expect(eventually { frontend.statistics.reduce(0) { $0 + $1.transmitted } == sent })
             #expect(frontend.statistics.count == used)
