@@ -2,6 +2,7 @@
 // the frontend's. The kernel gives pages only to what is used.
 
 import DMA
+import DriverSupport
 import FrameMaps
 import LinuxSystem
 import SharedMemory
@@ -56,7 +57,7 @@ final class QueueMemory {
             )
         }
         self.dma = dma
-        heads = try PrivatePages(TransmitCore.batch * TransmitCore.headSize, dma)
+        heads = try PrivatePages(TurnLimits.frames * TransmitCore.headSize, dma)
         bounce = try PrivatePages(256 * SharedRegion.pageSize, dma)
         staging = try PrivatePages((Self.stagedFrames * Self.pagesPerFrame + 1) * SharedRegion.pageSize, dma)
     }

@@ -10,7 +10,9 @@ extension ReceiveCore {
     /// One frame from the device into `pieces`.
     mutating func receive() -> (byteCount: Int, FrameOffload)? {
         switch lane.receive(into: pieces) {
-        case .frame(let byteCount, let offload): return (byteCount, offload)
+        case .frame(let byteCount, let offload):
+            turnBytes &+= UInt64(byteCount)
+            return (byteCount, offload)
         case .nothing: deviceIsReady = false
         case .spoilt: statistics.receiveDropped &+= 1
         case .failed:

@@ -2,6 +2,7 @@
 // to be another queue's.
 
 import DMA
+import DriverSupport
 import Hypervisor
 import LinuxSystem
 import Packets
@@ -128,7 +129,7 @@ extension ReceiveCore {
         var gone = 0
         pieces.removeAll(keepingCapacity: true)
         staging.append(0, QueueMemory.pagesPerFrame * Self.page, to: &pieces)
-        while gone < Self.batch, receive() != nil {
+        while gone < TurnLimits.frames, receive() != nil {
             gone += 1
             statistics.receiveExpired &+= 1
             statistics.receiveDropped &+= 1

@@ -5,6 +5,7 @@
 // the device, whose queue is bounded and drops.
 
 import DMA
+import DriverSupport
 import FrameMaps
 import HostDevices
 import Hypervisor
@@ -64,9 +65,9 @@ struct ReceiveCore: ~Copyable {
     var pieces: [PagePiece] = []
     var copies: [GrantCopy] = []
     var copyOwners: [Int] = []
+    /// Bytes that the device gave in this turn.
+    var turnBytes: UInt64 = 0
 
-    /// Frames of one turn at most.
-    static let batch = 64
     static let page = SharedRegion.pageSize
 
     struct Posted {
@@ -128,10 +129,11 @@ struct ReceiveCore: ~Copyable {
     mutating func work() -> Int {
         guard isOpen else { return 0 }
         var moved = 0
+        turnBytes = 0
         if mappingGeneration != mappings.generation { lookUpAgain() }
         isStarved = false
         if holdsFrame { placeHeld() }
-        while moved < Self.batch, isOpen, !isStarved, deviceIsReady {
+        while moved < TurnLimits.frames, turnBytes < TurnLimits.bytes, isOpen, !isStarved, deviceIsReady {
             takePosted(dataSlots + extraSlots)
             if isStalled {
                 guard postedCount > stalledWith else {

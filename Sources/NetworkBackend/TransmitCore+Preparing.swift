@@ -1,6 +1,7 @@
 // Where a packet's bytes are: its head copied, the rest in mapped pages, or all of it copied by the hypervisor.
 
 import DMA
+import DriverSupport
 import Hypervisor
 import Packets
 import SharedMemory
@@ -26,7 +27,7 @@ extension TransmitCore {
     /// Names the packet's mapped pages; false if one is not mapped.
     mutating func refer(_ entry: inout Outgoing) -> Bool {
         entry.headCount = min(packet.byteCount, FrameHeaders.mostBytes)
-        entry.head = (outgoing.count % Self.batch) * Self.headSize
+        entry.head = (outgoing.count % TurnLimits.frames) * Self.headSize
         var copied = 0
         pieces.append(heads.piece(entry.head, entry.headCount))
         for part in packet.parts {

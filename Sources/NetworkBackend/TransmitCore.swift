@@ -2,6 +2,7 @@
 // one reactor thread.
 
 import DMA
+import DriverSupport
 import HostDevices
 import Hypervisor
 import LinuxSystem
@@ -50,8 +51,6 @@ struct TransmitCore: ~Copyable {
     var copies: [GrantCopy] = []
     var copyOwners: [Int32] = []
 
-    /// Packets of one turn at most, so that one busy frontend leaves room for the others on this thread.
-    static let batch = 64
     static let headSize = 256
 
     struct Outgoing {
@@ -96,9 +95,12 @@ struct TransmitCore: ~Copyable {
     mutating func work() -> (taken: Int, rejected: Int) {
         var taken = 0
         var rejected = 0
+        var turnBytes: UInt64 = 0
         bounceUsed = 0
         do throws(RingError) {
-            while taken < Self.batch, outgoing.count < Self.batch, isOpen, bounceUsed + 0x1_0000 <= bounce.region.byteCount {
+            while taken < TurnLimits.frames, turnBytes < TurnLimits.bytes, outgoing.count < TurnLimits.frames, isOpen,
+                bounceUsed + 0x1_0000 <= bounce.region.byteCount
+            {
                 if !holdsPacket {
                     let index = ring.nextRequestIndex
                     guard let slot = try ring.nextRequest() else { break }
@@ -116,6 +118,7 @@ struct TransmitCore: ~Copyable {
                     break
                 }
                 holdsPacket = false
+                turnBytes &+= UInt64(packet.byteCount)
                 prepare()
             }
         } catch { fault = "\(error)" }

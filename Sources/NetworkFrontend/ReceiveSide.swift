@@ -35,7 +35,6 @@ struct ReceiveSide: ~Copyable {
     private var blockedBytes = 0
     var statistics = FrontendQueueStatistics()
 
-    static let batch = 64
     private static let page = SharedRegion.pageSize
     /// The longest chain that can be a frame; longer ones are dropped whole (C10).
     private static let mostSlots = 17
@@ -57,7 +56,8 @@ struct ReceiveSide: ~Copyable {
     mutating func work() throws(FrontendFault) -> Int {
         if isBlocked { return 0 }
         var moved = 0
-        while moved < Self.batch, !isBlocked, let slot = try next() {
+        let start = statistics.receivedBytes
+        while moved < TurnLimits.frames, statistics.receivedBytes &- start < TurnLimits.bytes, !isBlocked, let slot = try next() {
             moved += 1
             try take(slot)
         }

@@ -36,7 +36,6 @@ struct TransmitSide: ~Copyable {
     private(set) var isStarved = false
     var statistics = FrontendQueueStatistics()
 
-    static let batch = 64
     private static let page = SharedRegion.pageSize
 
     /// - Parameter scratch: at least `FrameHeaders.mostBytes` of private memory.
@@ -65,7 +64,8 @@ struct TransmitSide: ~Copyable {
         isStarved = false
         let wanted = pagesWanted
         var sent = 0
-        while sent < Self.batch, deviceIsReady {
+        let start = statistics.transmittedBytes
+        while sent < TurnLimits.frames, statistics.transmittedBytes &- start < TurnLimits.bytes, deviceIsReady {
             guard free.count >= wanted, ring.freeSlots >= UInt32(wanted) + 1 else {
                 isStarved = true
                 break

@@ -30,9 +30,12 @@ final class RawBackend {
 
     /// - Parameters:
     ///   - trusted: what the toolstack says of this backend in the frontend's directory; nil: nothing.
-    ///   - answering: shows the frontend a live backend before it returns; else the caller does.
-    init(controlRing: Bool = false, options: NetworkFrontendOptions = .init(), trusted: String? = nil, goesLive: Bool = true) throws
-    {
+    ///   - device: the frontend's device instead of `wire`.
+    ///   - goesLive: shows the frontend a live backend before it returns; else the caller does.
+    init(
+        controlRing: Bool = false, options: NetworkFrontendOptions = .init(), trusted: String? = nil, device: (any NetworkDevice)? = nil,
+        goesLive: Bool = true
+    ) throws {
         hypervisor = host.domain(0)
         store = try host.store.connectInProcess(domain: .zero)
         wire = try Wire("front")
@@ -40,7 +43,8 @@ final class RawBackend {
         paths = try DeviceDirectories(store: store).create(VifSpecification(), frontend: DomainID(1))
         if let trusted { try store.write(paths.frontendPath + "/trusted", trusted) }
         let log = log
-        frontend = try NetworkFrontend(hypervisor: guest, number: 0, device: wire.network, options: options, log: { log.add($0) })
+        frontend = try NetworkFrontend(
+            hypervisor: guest, number: 0, device: device ?? wire.network, options: options, log: { log.add($0) })
         try NetworkOffer(splitChannels: false, controlRing: controlRing).write(to: store, at: paths.backendPath)
         try store.write(paths.backendPath + "/state", "2")
         try frontend.start()
