@@ -33,8 +33,8 @@ final class RawBackend {
     ///   - device: the frontend's device instead of `wire`.
     ///   - goesLive: shows the frontend a live backend before it returns; else the caller does.
     init(
-        controlRing: Bool = false, options: NetworkFrontendOptions = .init(), trusted: String? = nil, device: (any NetworkDevice)? = nil,
-        goesLive: Bool = true
+        controlRing: Bool = false, options: NetworkFrontendOptions = .init(), trusted: String? = nil,
+        device: (any NetworkDevice)? = nil, goesLive: Bool = true
     ) throws {
         hypervisor = host.domain(0)
         store = try host.store.connectInProcess(domain: .zero)
