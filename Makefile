@@ -24,7 +24,7 @@ library: setup ## Builds the translation library for tools that are not Swift
 	    -Xlinker -soname=libcauseway-translation.so.1
 
 demo: build ## Shows the main job on real devices (as root), with figures at the end
-	@sh tools/demo.sh $(BUILD)/causeway
+	@tools/demo/run.sh $(BUILD)/causeway
 
 test: setup ## Runs all tests; as root none is skipped
 	$(SWIFT) build --build-tests
@@ -67,7 +67,7 @@ docc: setup ## The translation library's pages, as DocC archives below .build/do
 lint: ## Style of the Swift sources, and of the scripts if shellcheck is there
 	$(SWIFT) format lint --strict --parallel -r Package.swift Sources Tests
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh tools/network/*.sh tools/lab/run tools/vfio/run .ci/run; \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh tools/demo/*.sh tools/network/*.sh tools/lab/run tools/vfio/run .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.

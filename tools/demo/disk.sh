@@ -1,25 +1,14 @@
 #!/bin/sh
-# The main job on real devices: a loop device goes through a frontend and a backend process, an ext4 file system is made on it, filled
-# and checked, and fio shows the pair beside the same job on the same file without it. Run by `make demo`, as root.
+# A loop device goes through a frontend and a backend process, an ext4 file system is made on it, filled and checked, and fio shows the pair
+# beside the same job on the same file without it. The first half of `make demo`, as root.
 #
 #   disk.img <- /dev/loopA <- blkback == ring, grants == blkfront <- NBD <- nbdfuse <- /dev/loopB <- ext4
 #
 # nbdfuse and a second loop device give the pair's disk a device node without the nbd kernel module, which many kernels lack.
 set -eu
 
-causeway=${1:-.build/release/causeway}
-causeway=$(realpath "$causeway")
+causeway=$1
 seconds=${DEMO_SECONDS:-3}
-
-if [ "$(id -u)" -ne 0 ]; then
-    echo "demo: loop devices and mounting need root; run: sudo make demo" >&2
-    exit 1
-fi
-if [ ! -e /dev/fuse ]; then
-    echo "demo: /dev/fuse is not there (modprobe fuse); nbdfuse needs it" >&2
-    exit 1
-fi
-
 work=$(mktemp -d)
 backing=""
 bench=""
