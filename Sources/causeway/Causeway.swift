@@ -13,7 +13,7 @@ struct Causeway: ParsableCommand {
         subcommands: [
             Pair.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self,
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
-            List.self, Trace.self, Status.self, Translate.self, DMABackEndList.self, Bench.self,
+            List.self, Status.self, Top.self, Metrics.self, Trace.self, Translate.self, DMABackEndList.self, Bench.self,
         ])
 }
 

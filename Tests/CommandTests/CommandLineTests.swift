@@ -83,7 +83,7 @@ extension EndToEnd {
             for words in [
                 [], ["pair"], ["host"], ["backend"], ["frontend", "vbd"], ["block-attach"], ["block-list"],
                 ["block-detach"],
-                ["list"], ["status"], ["bench", "block"],
+                ["list"], ["status"], ["top"], ["metrics"], ["bench", "block"],
             ] {
                 let outcome = try RunningProcess.run([Tools.causeway] + words + ["--help"], in: scratch)
                 #expect(

@@ -186,7 +186,7 @@ struct HostileNetfront {
                 print("FAIL  \(attack.name): \(error)")
             }
             // What came of each attack is seen even if the next one hangs.
-            _ = unsafe fflush(nil)
+            _ = fflush(nil)
         }
         let raw = try Interface(hypervisor)
         try raw.wait([.connected])

@@ -142,7 +142,8 @@ struct ControlAdoptionTests {
         let file = try #require(FileHandle(forUpdatingAtPath: name))
         func flip(_ offset: Int) throws {
             try file.seek(toOffset: UInt64(offset))
-            let byte = try #require(try file.read(upToCount: 1)?.first)
+            let read = try file.read(upToCount: 1)
+            let byte = try #require(read?.first)
             try file.seek(toOffset: UInt64(offset))
             try file.write(contentsOf: Data([byte ^ 0x40]))
         }

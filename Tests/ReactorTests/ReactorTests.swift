@@ -134,7 +134,7 @@ struct ReactorTests {
             reactor.finishExternal(slot, tag: 5, result: 42)
         }
         let start = monotonicNanoseconds()
-        try finisher.start()
+        finisher.start()
         reactor.stop()
         #expect(monotonicNanoseconds() - start >= 90_000_000)
         #expect(recorder.completions.map(\.tag) == [5] && recorder.completions.first?.result == 42)

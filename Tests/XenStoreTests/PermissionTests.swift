@@ -8,7 +8,7 @@ import XenWire
 @Suite struct PermissionTests {
     @Test("XS3: no event of what a watcher may not read, in a transaction or outside; its own it hears of")
     func watchPermissions() {
-        let (bench, host, guest) = QuotaTests.bench()
+        let (_, host, guest) = QuotaTests.bench()
         host.write("/secret/deep", "1")
         for path in ["/", "/local", "/secret", "/secret/deep", "/local/domain/2"] { #expect(guest.watch(path, path) == .done) }
         _ = guest.takeEvents()

@@ -46,6 +46,7 @@ struct RunDirectory: CustomStringConvertible {
         }
     }
 
+    var hypervisorSocket: String { path + "/hypervisor.sock" }
     var storeSocket: String { path + "/xenstored.sock" }
     var description: String { path }
 

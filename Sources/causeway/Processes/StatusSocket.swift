@@ -89,6 +89,11 @@ enum StatusClient {
         sockets(in: directory).flatMap { read("\(directory)/\($0)") }
     }
 
+    /// Whether any backend process serves there, with devices or without.
+    static func isAnybodyThere(in directory: String) -> Bool {
+        sockets(in: directory).contains { UnixSocket.isListening(at: "\(directory)/\($0)") }
+    }
+
     private static func sockets(in directory: String) -> [String] {
         guard let handle = unsafe opendir(directory) else { return [] }
         defer { unsafe _ = closedir(handle) }
