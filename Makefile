@@ -37,6 +37,7 @@ test-network: build ## The network's checks to their whole extent, on real taps 
 bench: build ## Prints ours beside the reference, and the ratio
 	$(BUILD)/causeway bench block
 	$(BUILD)/causeway bench network
+	$(BUILD)/causeway bench grant
 
 bench-translate: setup ## The translation library's figures beside their references, and the design's targets
 	cd tools/bench && $(SWIFT) run -c release translate-bench

@@ -5,5 +5,5 @@ import ArgumentParser
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measures ours beside the reference and prints the ratio.",
-        subcommands: [BenchBlock.self, BenchNetwork.self, BenchFrames.self, BenchForward.self])
+        subcommands: [BenchBlock.self, BenchNetwork.self, BenchGrant.self, BenchFrames.self, BenchForward.self])
 }

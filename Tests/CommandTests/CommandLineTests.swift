@@ -83,7 +83,7 @@ extension EndToEnd {
             for words in [
                 [], ["pair"], ["host"], ["backend"], ["frontend", "vbd"], ["block-attach"], ["block-list"],
                 ["block-detach"],
-                ["list"], ["status"], ["top"], ["metrics"], ["bench", "block"],
+                ["list"], ["status"], ["top"], ["metrics"], ["bench", "block"], ["bench", "grant"], ["bench", "network"],
             ] {
                 let outcome = try RunningProcess.run([Tools.causeway] + words + ["--help"], in: scratch)
                 #expect(

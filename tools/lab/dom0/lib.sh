@@ -65,6 +65,8 @@ backend_kill() {
 mappings() { count gntdev </proc/$(backend_pid)/maps; }
 channels() { ls -l /proc/$(backend_pid)/fd | count xen/evtchn; }
 holds() { [ "$(mappings) $(channels)" = "$1 $2" ]; }
+# metric NAME: a number of its one disk's or interface's, as whoever watches this backend sees it
+metric() { causeway metrics | sed -n "s/^causeway_$1{.*} //p"; }
 said() { grep -q -- "$1" $logs/backend.log; }
 
 # ---- disks

@@ -18,6 +18,9 @@ exercise u1 xvda all
 same "$(sum d1)" "$(disk_sum u1 xvda)" "checksum after all that"
 # What was discarded takes no room in the image.
 [ "$(stat -c %b $d1)" -lt 65536 ] || fail "the image has all its blocks: $(stat -c %b $d1)"
+same 1 "$(metric vbd_queues)" "queues, as causeway metrics has them"
+[ "$(metric vbd_written_bytes_total)" -gt 4000000 ] || fail "bytes written: $(causeway metrics | grep bytes)"
+causeway top --count 1 --interval 0.1 | grep -q "^$(id_of u1)/51712 " || fail "top does not show the disk"
 guest_destroy u1
 nothing_left
 backend_alive || fail "the backend is gone"

@@ -15,6 +15,8 @@ serve 8
 fetches u1
 fetches u1 '[fd09::1]'
 gives u1 2 8
+[ "$(metric vif_transmitted_bytes_total)" -gt 8000000 ] || fail "bytes from the guest: $(causeway metrics | grep bytes)"
+same 0 "$(metric vif_transmit_errors_total)" "frames answered with an error"
 backend_alive || fail "the backend is gone"
 serve_end
 guest_destroy u1

@@ -1,0 +1,54 @@
+// causeway bench grant: what a grant and a doorbell cost on the loopback hypervisor, beside what the kernel itself takes for the like.
+
+import ArgumentParser
+
+struct BenchGrant: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "grant",
+        abstract: "Grants mapped and copied, pages offered, a doorbell there and back.",
+        discussion: """
+            A host process, and two domains in this one. Each figure is the median of its runs; ours and the reference take turns. The loopback
+            hypervisor is a process, so its calls are compared with as many packets there and back over a Unix socket to a thread (map and unmap:
+            two; copy: one, and memcpy; offer and withdraw: two, and mmap and munmap), a doorbell with one eventfd each way.
+            """)
+
+    @Option(help: "Seconds of one run.") var seconds = 0.2
+    @Option(help: "Runs of each job.") var runs = 5
+    @Flag(help: "One JSON object instead of a table.") var json = false
+
+    func validate() throws {
+        guard seconds > 0, seconds <= 60, (1...1000).contains(runs) else {
+            throw ValidationError("--seconds: up to 60, --runs: 1 to 1000")
+        }
+    }
+
+    func run() throws {
+        let directory = try PairDirectory(given: nil)
+        defer { directory.remove() }
+        let rig = try GrantRig(in: directory)
+        defer { rig.end() }
+        var report = BenchReport()
+        for job in try rig.jobs() {
+            var result = BenchResult(name: job.name, unit: job.unit, ours: [], reference: [], moreIsBetter: false)
+            for _ in 0..<runs {
+                result.ours.append(try Self.time(job.ours, seconds, job.share))
+                result.reference.append(try Self.time(job.reference, seconds, job.share))
+            }
+            report.results.append(result)
+        }
+        if json { printLine(report.json) } else { for line in report.table { printLine(line) } }
+    }
+
+    /// Nanoseconds of one turn of `body`, divided by `share`.
+    private static func time(_ body: () throws -> Void, _ seconds: Double, _ share: Double) throws -> Double {
+        let clock = ContinuousClock()
+        let start = clock.now
+        var turns = 0.0
+        // The clock is read in every 16th turn.
+        while clock.now - start < .seconds(seconds) {
+            for _ in 0..<16 { try body() }
+            turns += 16
+        }
+        return (clock.now - start) / .nanoseconds(1) / turns / share
+    }
+}
