@@ -9,7 +9,7 @@ struct BenchGrant: ParsableCommand {
         discussion: """
             A host process, and two domains in this one. Each figure is the median of its runs; ours and the reference take turns. The loopback
             hypervisor is a process, so its calls are compared with as many packets there and back over a Unix socket to a thread (map and unmap:
-            two; copy: one, and memcpy; offer and withdraw: two, and mmap and munmap), a doorbell with one eventfd each way.
+            two; copy: two, and memcpy; offer and withdraw: two, and mmap and munmap), a doorbell with one eventfd each way.
             """)
 
     @Option(help: "Seconds of one run.") var seconds = 0.2

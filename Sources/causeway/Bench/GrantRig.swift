@@ -99,6 +99,7 @@ final class GrantRig {
             },
             reference: { [daemon] in
                 daemon.ask()
+                daemon.ask()
                 for place in 0..<count {
                     local.copy(from: other, place * Self.page, count: Self.page, to: place * Self.page)
                 }
