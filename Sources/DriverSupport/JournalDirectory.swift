@@ -33,12 +33,15 @@ public struct JournalDirectory: Sendable {
         case queue(Int)
         /// The control ring.
         case control
+        /// An interface's multicast addresses.
+        case multicast
 
         /// As it is part of a file's name.
         public var description: String {
             switch self {
             case .queue(let number): "\(number)"
             case .control: "control"
+            case .multicast: "multicast"
             }
         }
 
@@ -46,6 +49,8 @@ public struct JournalDirectory: Sendable {
         public init?(_ name: String) {
             if name == "control" {
                 self = .control
+            } else if name == "multicast" {
+                self = .multicast
             } else if let number = UInt32(name) {
                 self = .queue(Int(number))
             } else {
@@ -119,6 +124,7 @@ public struct JournalDirectory: Sendable {
     /// The device's connection ends, and with it what its journals were for.
     public func remove(_ device: BackendPath) {
         unsafe unlink(file(device, .control))
+        unsafe unlink(file(device, .multicast))
         var queue = 0
         while unsafe unlink(file(device, .queue(queue))) == 0 { queue += 1 }
     }

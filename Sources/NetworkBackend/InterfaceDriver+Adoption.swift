@@ -77,6 +77,29 @@ extension InterfaceDriver {
         return .fresh(controlJournal(control, queues: keys.queues.count))
     }
 
+    /// What the interface begins to filter by. Where a predecessor's list cannot be had all frames come through: too many are better than one
+    /// too few.
+    func multicastStart(_ start: InterfaceStart, _ keys: NetworkRequestKeys) -> MulticastStart {
+        guard let first = keys.queues.first else { return MulticastStart(wishes: MulticastWishes(isOn: keys.multicastControl)) }
+        if start == .adopted {
+            if let memory = journals?.open(path, .multicast), let recovery = MulticastRecovery(journal: memory, of: first) {
+                var (wishes, journal) = (recovery.wishes, MulticastJournal(resuming: memory, from: recovery))
+                // The frontend may have changed its mind while nobody was there.
+                wishes.setControl(keys.multicastControl)
+                if wishes != recovery.wishes { journal.changed(wishes) }
+                return MulticastStart(wishes: wishes, journal: journal)
+            }
+            if keys.multicastControl {
+                log("vif \(path.device): which multicast addresses it wants is not known any more: all frames come through")
+            }
+        }
+        let wishes = MulticastWishes(isOn: keys.multicastControl, isIncomplete: start == .adopted)
+        let journal = region(.multicast, byteCount: MulticastJournal.Layout.byteCount).map {
+            MulticastJournal(beginning: $0, of: first, wishes)
+        }
+        return MulticastStart(wishes: wishes, journal: journal)
+    }
+
     private func controlJournal(_ keys: ControlKeys, queues: Int) -> ControlJournal? {
         let capacity = queues * options.grantMappings
         return region(.control, byteCount: ControlJournal.Layout.byteCount(capacity: capacity)).map {

@@ -191,7 +191,8 @@ final class InterfaceDriver: BackendDriver {
         let plan = InterfacePlan(
             keys: keys, features: features, device: device, rate: settings.rate, hypervisor: hypervisor,
             frontend: path.device.frontend,
-            options: options, bouncePool: pool, held: held, starts: starts, controlStart: controlStart)
+            options: options, bouncePool: pool, held: held, starts: starts, controlStart: controlStart,
+            multicastStart: multicastStart(start, keys))
         let (reactor, report) = (reactor, report)
         let made = reactor.run { () -> Result<InterfaceEngine, InterfaceBuildFailure> in
             do throws(InterfaceBuildFailure) { return .success(try plan.build(on: reactor, report: report)) } catch {

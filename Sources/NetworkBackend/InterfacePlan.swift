@@ -32,6 +32,13 @@ enum ControlStart: Sendable {
     var recovery: ControlRecovery? { if case .resumed(_, let recovery) = self { recovery } else { nil } }
 }
 
+/// What an interface begins to filter by.
+struct MulticastStart: Sendable {
+    var wishes: MulticastWishes
+    /// Nil: none is kept.
+    var journal: MulticastJournal?
+}
+
 /// Why an engine could not be made.
 struct InterfaceBuildFailure: Error, Sendable {
     let number: Int32
@@ -70,13 +77,14 @@ struct InterfacePlan: Sendable {
     let starts: [QueueStart]
     /// Nil: there is no control ring.
     let controlStart: ControlStart?
+    let multicastStart: MulticastStart
 
     /// Makes it, on the reactor's thread.
     func build(
         on reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void
     ) throws(InterfaceBuildFailure) -> InterfaceEngine {
         let isAdopted = starts.contains { if case .resumed = $0 { true } else { false } }
-        let shared = InterfaceState(keys, features, isAdopted: isAdopted)
+        let shared = InterfaceState(keys, features, multicastStart)
         let device = device
         // A device that has none to show is no reason to stop.
         shared.setCarrier = { try? device.setCarrier($0) }

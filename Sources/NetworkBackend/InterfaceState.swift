@@ -13,10 +13,10 @@ final class InterfaceState {
     /// The same, as far as single frames go.
     let abilities: PeerAbilities
     let queueCount: Int
-    /// Multicast addresses that the frontend wants; nil: all.
-    var wanted: Set<UInt64>?
-    /// The list of a predecessor is not known: all come through, and changes are only noted.
-    private let forwardsAll: Bool
+    /// Frames for groups that the frontend wants.
+    private(set) var multicast: MulticastWishes
+    /// Where these are written down; nil: nowhere.
+    private var multicastJournal: MulticastJournal?
     /// How frames for the frontend are spread over queues.
     var spreading = HashSpreading()
 
@@ -29,40 +29,35 @@ final class InterfaceState {
     }
     var setCarrier: (Bool) -> Void = { _ in }
 
-    static let mostMulticastAddresses = 64
-
-    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, isAdopted: Bool = false) {
-        forwardsAll = isAdopted
+    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, _ multicast: MulticastStart? = nil) {
         self.features = features
         queueCount = keys.queues.count
-        wanted = keys.multicastControl ? [] : nil
+        self.multicast = multicast?.wishes ?? MulticastWishes(isOn: keys.multicastControl)
+        multicastJournal = multicast?.journal
         abilities = features.abilities
     }
 
     /// The frontend changed its mind about whether all multicast frames are to come (`feature-dynamic-multicast-control`).
     func setMulticastControl(_ isOn: Bool) {
-        if isOn != (wanted != nil) { wanted = isOn ? [] : nil }
+        change { wishes in
+            wishes.setControl(isOn)
+            return true
+        }
     }
 
     /// Adds or removes an address; false if there are too many, or it is no group's.
-    func setMulticast(_ address: MACAddress, isAdded: Bool) -> Bool {
-        guard wanted != nil, address.isMulticast else { return false }
-        if !isAdded {
-            wanted?.remove(address.littleEndian)
-            return true
-        }
-        guard wanted?.contains(address.littleEndian) == true || (wanted?.count ?? 0) < Self.mostMulticastAddresses else {
-            return false
-        }
-        wanted?.insert(address.littleEndian)
-        return true
-    }
+    func setMulticast(_ address: MACAddress, isAdded: Bool) -> Bool { change { $0.set(address, isAdded: isAdded) } }
 
-    /// Whether the frontend wants frames for `address`.
-    @inline(__always)
-    func wants(_ address: MACAddress) -> Bool {
-        guard let wanted, !forwardsAll, address.isMulticast, address != .broadcast else { return true }
-        return wanted.contains(address.littleEndian)
+    /// Written down before the request counts as taken: see MulticastJournal.
+    @discardableResult
+    private func change(_ body: (inout MulticastWishes) -> Bool) -> Bool {
+        var wishes = multicast
+        let result = body(&wishes)
+        if wishes != multicast {
+            multicastJournal?.changed(wishes)
+            multicast = wishes
+        }
+        return result
     }
 }
 

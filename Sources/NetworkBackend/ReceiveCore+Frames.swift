@@ -32,13 +32,14 @@ extension ReceiveCore {
         guard byteCount >= NetworkProtocol.headerSize, byteCount <= min(room, NetworkProtocol.maximumPacketSize) else {
             return drop()
         }
-        if isPlain && interface.wanted == nil { return frame }
+        let filters = interface.multicast.filters
+        if isPlain && !filters { return frame }
         // The page may be the frontend's: what is decided on is a copy.
         let head = QueueMemory.stagedFrames * QueueMemory.pagesPerFrame * Self.page
         let staging = staging.region
         let headCount = FrameBytes.copyHead(
             pieces.span, min(byteCount, FrameHeaders.mostBytes), in: dma, to: staging, at: head)
-        if interface.wanted != nil, !interface.wants(MACAddress(littleEndian: staging.load(head))) { return drop() }
+        if filters, !interface.multicast.wants(MACAddress(littleEndian: staging.load(head))) { return drop() }
         if isPlain { return frame }
         let headers = FrameHeaders(in: staging, at: head, count: headCount)
         guard let (marks, unfinished) = offload.marks(for: interface.abilities, headers) else { return drop() }
