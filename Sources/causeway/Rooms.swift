@@ -92,7 +92,10 @@ enum Rooms {
             complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)")
             readiness.count()
         }
+        // On a Xen host nobody else makes it: there is no host's daemon.
+        _ = unsafe mkdir(runDirectory, 0o700)
         let status = StatusSocket(in: runDirectory) { DeviceStatus.lines(disks.status) + DeviceStatus.lines(interfaces.status) }
+        if status == nil { complain("backend: \(runDirectory): no socket there: status, top and metrics will not know of this process") }
         defer { status?.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
@@ -125,7 +128,6 @@ enum Rooms {
     private static func serveTraces(
         of subjects: any TraceSubjects, _ domain: DomainID, _ runDirectory: String
     ) -> TraceService? {
-        _ = unsafe mkdir(runDirectory, 0o700)
         let path = TraceService.path(in: runDirectory, backend: domain)
         do throws(Errno) { return try TraceService(path: path, subjects: subjects) } catch {
             complain("netback: \(path): \(error): `causeway trace` will not find this backend")

@@ -77,6 +77,11 @@ extension EndToEnd {
             // The successor counts from nothing; what it does is shown, and no difference below nothing.
             #expect(later.contains { $0 > 0 } && later.allSatisfy { $0 < 100_000_000 }, "\(top.output)")
             kill(load.pid, SIGKILL)
+            // What the killed one left is gone: one backend, one socket.
+            let sockets = try FileManager.default.contentsOfDirectory(atPath: pair.runDirectory).filter {
+                $0.wholeMatch(of: /b[0-9]+\.sock/) != nil
+            }
+            #expect(sockets.count == 1, "\(sockets)")
             #expect(pair.stop()?.status == 0)
         }
 

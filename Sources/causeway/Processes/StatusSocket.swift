@@ -32,6 +32,7 @@ final class StatusSocket: @unchecked Sendable {
 
     /// nil if there can be none; the process does without.
     init?(in directory: String, _ lines: @escaping @Sendable () -> [StatusLine]) {
+        StatusClient.removeLeftovers(in: directory)
         path = "\(directory)/b\(getpid()).sock"
         let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { return nil }
@@ -94,6 +95,18 @@ enum StatusClient {
         sockets(in: directory).contains { UnixSocket.isListening(at: "\(directory)/\($0)") }
     }
 
+    /// Removes what killed processes left.
+    static func removeLeftovers(in directory: String) {
+        for name in sockets(in: directory) {
+            guard let process = pid(name), kill(process, 0) < 0, errno == ESRCH else { continue }
+            _ = unsafe unlink("\(directory)/\(name)")
+        }
+    }
+
+    private static func pid(_ name: String) -> pid_t? {
+        name.hasPrefix("b") && name.hasSuffix(".sock") ? pid_t(name.dropFirst().dropLast(5)) : nil
+    }
+
     private static func sockets(in directory: String) -> [String] {
         guard let handle = unsafe opendir(directory) else { return [] }
         defer { unsafe _ = closedir(handle) }
@@ -103,7 +116,7 @@ enum StatusClient {
                 // SAFETY: the kernel ends the name with a NUL.
                 unsafe field.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
             }
-            if name.hasPrefix("b"), name.hasSuffix(".sock"), Int(name.dropFirst().dropLast(5)) != nil { names.append(name) }
+            if pid(name) != nil { names.append(name) }
         }
         return names.sorted()
     }
