@@ -95,7 +95,7 @@ enum Rooms {
         // On a Xen host nobody else makes it: there is no host's daemon.
         _ = unsafe mkdir(runDirectory, 0o700)
         let status = StatusSocket(in: runDirectory) { DeviceStatus.lines(disks.status) + DeviceStatus.lines(interfaces.status) }
-        if status == nil { complain("backend: \(runDirectory): no socket there: status, top and metrics will not know of this process") }
+        if status == nil { complain("backend: \(runDirectory): no socket can be made there for status, top and metrics") }
         defer { status?.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
