@@ -6,17 +6,21 @@ import Glibc
 import LinuxSystem
 import Packets
 import SharedMemory
+import Synchronization
 import XenWire
 
-/// Where the packets of one interface are written for one tracer. Written on the interface's reactor thread.
-public final class TraceTap: @unchecked Sendable {
+/// Where the packets of one interface are written for one tracer. Written on the threads of the interface's queues.
+public final class TraceTap: Sendable {
     /// Bytes of each frame that are wanted.
     public let snaplen: Int
     let memory: SealedMemory
     let wake: WakePipe
     private let region: SharedRegion
-    private var writer: RecordWriter
-    private var lost: UInt32 = 0
+    private struct Writing: ~Copyable {
+        var writer: RecordWriter
+        var lost: UInt32 = 0
+    }
+    private let writing: Mutex<Writing>
 
     /// - Parameters:
     ///   - capacity: bytes of records that may wait for the tracer; see `RecordRing.isCapacity`, and at least 256 KiB.
@@ -27,7 +31,7 @@ public final class TraceTap: @unchecked Sendable {
         memory = try SealedMemory("trace", byteCount: RecordRing.byteCount(capacity: capacity), final: true)
         wake = try WakePipe()
         region = try SharedRegion(mapping: memory.descriptor, byteCount: memory.byteCount, writable: true)
-        writer = RecordWriter(region)
+        writing = Mutex(Writing(writer: RecordWriter(region)))
     }
 
     /// Writes one record, or counts it as lost.
@@ -42,30 +46,33 @@ public final class TraceTap: @unchecked Sendable {
         let captured = min(snaplen, pieces.byteCount)
         let text = Array(text.utf8.prefix(1000))
         let count = Place.rest + slots.count * Place.slot + text.count + captured
-        guard let offset = writer.reserve(count) else {
-            writer.lose()
-            lost &+= 1
-            return
+        let mustWake = writing.withLock { writing -> Bool in
+            guard let offset = writing.writer.reserve(count) else {
+                writing.writer.lose()
+                writing.lost &+= 1
+                return false
+            }
+            region.store(Self.now(), at: offset + Place.nanoseconds)
+            region.store(UInt32(clamping: byteCount), at: offset + Place.byteCount)
+            region.store(UInt32(captured), at: offset + Place.captured)
+            region.store(kind.rawValue, at: offset + Place.kind)
+            region.store(UInt16(truncatingIfNeeded: queue), at: offset + Place.queue)
+            region.store(UInt16(slots.count), at: offset + Place.slots)
+            region.store(UInt16(text.count), at: offset + Place.text)
+            region.store(status.rawValue, at: offset + Place.status)
+            region.store(writing.lost, at: offset + Place.lost)
+            var place = offset + Place.rest
+            for slot in slots {
+                region.store(slot.first, at: place)
+                region.store(slot.second, at: place + 8)
+                place += Place.slot
+            }
+            region.write(text, at: place)
+            _ = pieces.copyHead(captured, to: region, at: place + text.count)
+            writing.writer.commit()
+            return writing.writer.takeReaderWish()
         }
-        region.store(Self.now(), at: offset + Place.nanoseconds)
-        region.store(UInt32(clamping: byteCount), at: offset + Place.byteCount)
-        region.store(UInt32(captured), at: offset + Place.captured)
-        region.store(kind.rawValue, at: offset + Place.kind)
-        region.store(UInt16(truncatingIfNeeded: queue), at: offset + Place.queue)
-        region.store(UInt16(slots.count), at: offset + Place.slots)
-        region.store(UInt16(text.count), at: offset + Place.text)
-        region.store(status.rawValue, at: offset + Place.status)
-        region.store(lost, at: offset + Place.lost)
-        var place = offset + Place.rest
-        for slot in slots {
-            region.store(slot.first, at: place)
-            region.store(slot.second, at: place + 8)
-            place += Place.slot
-        }
-        region.write(text, at: place)
-        _ = pieces.copyHead(captured, to: region, at: place + text.count)
-        writer.commit()
-        if writer.takeReaderWish() { signalPipe(wake.writer) }
+        if mustWake { signalPipe(wake.writer) }
     }
 
     /// Nothing more will come: the interface is gone. From any thread.

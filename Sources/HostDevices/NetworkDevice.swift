@@ -85,6 +85,8 @@ public protocol NetworkDevice: AnyObject, Sendable {
     func setOffloads(_ offloads: OffloadSet) throws(Errno)
     /// A queue that resolves addresses on `bus`. Several queues share the interface's traffic.
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue
+    /// Whether one thread must use all its queues; else each queue may have its own.
+    var needsOneThread: Bool { get }
     /// Whether it can be used; asked for as long as it is not.
     var readiness: DeviceReadiness { get }
     /// Nobody is to use the interface any more: what was made to outlive this process goes with the last queue.
@@ -98,6 +100,8 @@ public protocol NetworkDevice: AnyObject, Sendable {
 }
 
 extension NetworkDevice {
+    /// Each queue may have its own.
+    public var needsOneThread: Bool { false }
     /// As soon as it is there.
     public var readiness: DeviceReadiness { .ready }
     /// Nothing outlives this process.

@@ -86,6 +86,9 @@ final class NetworkLinkEnd: NetworkDevice {
 
     func setOffloads(_ offloads: OffloadSet) throws(Errno) { own.takes.store(offloads.rawValue, ordering: .relaxed) }
 
+    /// A cable has one writer and one reader at each end.
+    var needsOneThread: Bool { true }
+
     var carrier: Bool? { other.isPlugged }
 
     func watchCarrier(_ changed: @escaping @Sendable () -> Void) { own.watcher.withLock { $0 = changed } }

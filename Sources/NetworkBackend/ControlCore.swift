@@ -1,5 +1,6 @@
-// The control ring's answers: hash settings, and pages to be kept mapped (xen/io/netif.h, "Control messages"). Owned by one reactor
-// thread, the one of the interface's queues, so that a change is never seen half done (item 41).
+// The control ring's answers: hash settings, and pages to be kept mapped (xen/io/netif.h, "Control messages"). Owned by the thread of the
+// interface's first queue. What concerns queues of other threads is done there, and a request is answered when all of them have done it: no
+// further request is taken meanwhile, so that a change is never seen half done (item 41).
 
 import Hypervisor
 import Packets
@@ -7,12 +8,32 @@ import SharedMemory
 import SharedRing
 import XenWire
 
+/// A queue as the control ring sees it.
+struct ControlQueue {
+    /// Pages that may stay mapped.
+    let limit: Int
+    /// Nil: the queue is another thread's.
+    let mappings: GrantMappings?
+    /// What is mapped there, as that thread said last.
+    var entries: [GrantMappingEntry] = []
+}
+
+/// The way to queues of other threads. Whatever is asked for there is acknowledged, by `ControlCore.acknowledged` on the control ring's thread.
+struct ControlReach {
+    /// Gives all other threads the spreading; how many there are.
+    let spread: (HashSpreading) -> Int
+    /// Has the queue's own thread map or unmap.
+    let change: (_ queue: Int, MappingChange) -> Void
+}
+
 /// The control ring.
 struct ControlCore: ~Copyable {
     var ring: BackRing<ControlRing>
     let interface: InterfaceState
-    /// By queue.
-    let mappings: [GrantMappings]
+    /// By number.
+    private var queues: [ControlQueue]
+    /// Nil: all queues are on this thread.
+    var reach: ControlReach?
     let hypervisor: any Hypervisor
     let frontend: DomainID
     var fault: String?
@@ -21,15 +42,30 @@ struct ControlCore: ~Copyable {
     private var journal: ControlJournal?
     /// The frontend is to be rung for answers that it can see.
     private var mustNotify = false
+    /// The request in hand, while other threads are at it.
+    private var pending: Pending?
+
+    private struct Pending {
+        let request: ControlRequest
+        var status = ControlStatus.success
+        /// Threads that have not acknowledged it.
+        var left: Int
+    }
+
+    private enum Answer {
+        case now(ControlStatus, UInt32 = 0)
+        /// Another thread will say.
+        case later
+    }
 
     init(
-        ring: consuming BackRing<ControlRing>, interface: InterfaceState, mappings: [GrantMappings], hypervisor: any Hypervisor,
+        ring: consuming BackRing<ControlRing>, interface: InterfaceState, queues: [ControlQueue], hypervisor: any Hypervisor,
         frontend: DomainID, journal: ControlJournal?
     ) {
         self.ring = ring
         self.journal = journal
         self.interface = interface
-        self.mappings = mappings
+        self.queues = queues
         self.hypervisor = hypervisor
         self.frontend = frontend
     }
@@ -39,14 +75,43 @@ struct ControlCore: ~Copyable {
         guard fault == nil else { return 0 }
         var count = 0
         do throws(RingError) {
-            while count < 8, let request = try ring.nextRequest() {
+            while count < 8, !isWaiting, let request = try ring.nextRequest() {
                 count += 1
-                let (status, data) = answer(request)
-                respond(ControlResponse(to: request, status, data: data), request.type)
+                begin(request)
             }
         } catch { fault = "control ring: \(error)" }
         requests &+= UInt64(count)
         return count
+    }
+
+    /// Whether other threads are at a request: nothing is taken until they have acknowledged it.
+    var isWaiting: Bool { pending != nil }
+
+    private mutating func begin(_ request: ControlRequest) {
+        switch answer(request) {
+        case .later: pending = Pending(request: request, left: 1)
+        case .now(.success, let data):
+            let count = request.type?.changesSpreading == true ? reach?.spread(interface.spreading) ?? 0 : 0
+            if count > 0 { pending = Pending(request: request, left: count) } else { respond(to: request, .success, data) }
+        case .now(let status, let data): respond(to: request, status, data)
+        }
+    }
+
+    /// Another thread spreads frames as it is to.
+    mutating func acknowledged() {
+        guard var pending, pending.left > 0 else { return }
+        pending.left -= 1
+        self.pending = pending
+        guard pending.left == 0 else { return }
+        self.pending = nil
+        respond(to: pending.request, pending.status, 0)
+    }
+
+    /// Another thread has mapped or unmapped what it was to, and now has `entries`.
+    mutating func acknowledged(_ status: ControlStatus, queue: Int, _ entries: [GrantMappingEntry]) {
+        queues[queue].entries = entries
+        pending?.status = status
+        acknowledged()
     }
 
     /// Whether the frontend is to be rung, once for all answers since the last call.
@@ -57,70 +122,72 @@ struct ControlCore: ~Copyable {
 
     /// Written down before it can be seen, and shown before the next request is looked at: a successor finds one answer at most that the
     /// frontend lacks.
-    private mutating func respond(_ response: ControlResponse, _ type: ControlType?) {
+    private mutating func respond(to request: ControlRequest, _ status: ControlStatus, _ data: UInt32) {
+        let response = ControlResponse(to: request, status, data: data)
         if journal != nil {
-            let changesMappings = type == .addGrantMapping || type == .deleteGrantMapping
+            let changesMappings = request.type == .addGrantMapping || request.type == .deleteGrantMapping
             let settings = ControlSettings(
                 answered: ring.nextRequestIndex, last: response, spreading: interface.spreading,
-                mappings: changesMappings ? mappings.map(\.entries) : [])
+                mappings: changesMappings ? queues.map { $0.mappings?.entries ?? $0.entries } : [])
             journal?.answered(settings, mappingsChanged: changesMappings)
         }
         ring.push(response)
         if ring.publish() { mustNotify = true }
     }
 
-    private func answer(_ request: ControlRequest) -> (ControlStatus, UInt32) {
+    private func answer(_ request: ControlRequest) -> Answer {
         switch request.type {
-        case .getHashFlags: return (.success, HashTypes.all.rawValue)
+        case .getHashFlags: return .now(.success, HashTypes.all.rawValue)
         case .setHashFlags:
             guard request.data0 & ~HashTypes.all.rawValue == 0, interface.spreading.algorithm != .none else {
-                return (.invalidParameter, 0)
+                return .now(.invalidParameter)
             }
-            interface.spreading.types = HashTypes(rawValue: request.data0)
-            return (.success, 0)
+            return spread { $0.types = HashTypes(rawValue: request.data0) }
         case .setHashAlgorithm:
-            guard let algorithm = HashAlgorithm(rawValue: request.data0) else { return (.invalidParameter, 0) }
-            interface.spreading.algorithm = algorithm
-            return (.success, 0)
-        case .setHashKey: return (setKey(request), 0)
-        case .getHashMappingSize: return (.success, UInt32(NetworkProtocol.maximumHashMappingSize))
+            guard let algorithm = HashAlgorithm(rawValue: request.data0) else { return .now(.invalidParameter) }
+            return spread { $0.algorithm = algorithm }
+        case .setHashKey: return setKey(request)
+        case .getHashMappingSize: return .now(.success, UInt32(NetworkProtocol.maximumHashMappingSize))
         case .setHashMappingSize:
-            guard request.data0 <= NetworkProtocol.maximumHashMappingSize else { return (.invalidParameter, 0) }
-            interface.spreading.mapping = Array(repeating: 0, count: Int(request.data0))
-            return (.success, 0)
-        case .setHashMapping: return (setMapping(request), 0)
+            guard request.data0 <= NetworkProtocol.maximumHashMappingSize else { return .now(.invalidParameter) }
+            return spread { $0.mapping = Array(repeating: 0, count: Int(request.data0)) }
+        case .setHashMapping: return setMapping(request)
         case .getGrantMappingSize:
-            guard let queue = queue(request.data0) else { return (.invalidParameter, 0) }
-            return (.success, UInt32(queue.limit))
-        case .addGrantMapping: return (changeMappings(request, isAdded: true), 0)
-        case .deleteGrantMapping: return (changeMappings(request, isAdded: false), 0)
-        case nil: return (.notSupported, 0)
+            guard request.data0 < queues.count else { return .now(.invalidParameter) }
+            return .now(.success, UInt32(queues[Int(request.data0)].limit))
+        case .addGrantMapping: return changeMappings(request, isAdded: true)
+        case .deleteGrantMapping: return changeMappings(request, isAdded: false)
+        case nil: return .now(.notSupported)
         }
     }
 
-    private func queue(_ index: UInt32) -> GrantMappings? { index < mappings.count ? mappings[Int(index)] : nil }
+    /// Changes how frames are spread, for this thread's queues.
+    private func spread(_ change: (inout HashSpreading) -> Void) -> Answer {
+        var spreading = interface.spreading
+        change(&spreading)
+        interface.take(spreading)
+        return .now(.success)
+    }
 
-    private func setKey(_ request: ControlRequest) -> ControlStatus {
-        guard request.data1 <= NetworkProtocol.maximumHashKeySize else { return .bufferOverflow }
-        guard let key = bytes(request.data0, Int(request.data1)) else { return .invalidParameter }
-        interface.spreading.toeplitz = ToeplitzHash(key: key)
-        return .success
+    private func setKey(_ request: ControlRequest) -> Answer {
+        guard request.data1 <= NetworkProtocol.maximumHashKeySize else { return .now(.bufferOverflow) }
+        guard let key = bytes(request.data0, Int(request.data1)) else { return .now(.invalidParameter) }
+        return spread { $0.toeplitz = ToeplitzHash(key: key) }
     }
 
     /// Entries from `data2` on, `data1` of them; all valid or none is taken (B6).
-    private func setMapping(_ request: ControlRequest) -> ControlStatus {
+    private func setMapping(_ request: ControlRequest) -> Answer {
         let (end, overflow) = request.data1.addingReportingOverflow(request.data2)
-        guard !overflow, end <= interface.spreading.mapping.count else { return .invalidParameter }
-        guard let raw = bytes(request.data0, Int(request.data1) * 4) else { return .invalidParameter }
+        guard !overflow, end <= interface.spreading.mapping.count else { return .now(.invalidParameter) }
+        guard let raw = bytes(request.data0, Int(request.data1) * 4) else { return .now(.invalidParameter) }
         var entries: [UInt32] = []
         for index in 0..<Int(request.data1) {
             var entry: UInt32 = 0
             for byte in (0..<4).reversed() { entry = entry << 8 | UInt32(raw[4 * index + byte]) }
-            guard entry < interface.queueCount else { return .invalidParameter }
+            guard entry < interface.queueCount else { return .now(.invalidParameter) }
             entries.append(entry)
         }
-        interface.spreading.mapping.replaceSubrange(Int(request.data2)..<Int(end), with: entries)
-        return .success
+        return spread { $0.mapping.replaceSubrange(Int(request.data2)..<Int(end), with: entries) }
     }
 
     /// A private copy of the first bytes of a page of the frontend's; nil if they cannot be had.
@@ -134,22 +201,26 @@ struct ControlCore: ~Copyable {
         return page.bytes(at: 0, count: count)
     }
 
-    /// Maps or unmaps what a page of the frontend's lists, and writes each entry's status into it.
-    private func changeMappings(_ request: ControlRequest, isAdded: Bool) -> ControlStatus {
-        guard let queue = queue(request.data0), queue.limit > 0 else { return .invalidParameter }
+    /// Maps or unmaps what a page of the frontend's lists.
+    private func changeMappings(_ request: ControlRequest, isAdded: Bool) -> Answer {
         let count = Int(request.data2)
-        guard count >= 1, count <= GrantMappingEntry.perPage else { return .invalidParameter }
-        let list: [MappedGrant]
-        do throws(HypervisorError) {
-            list = try hypervisor.mapGrants([GrantReference(request.data1)], of: frontend, access: .readWrite)
-        } catch { return .invalidParameter }
-        defer { hypervisor.unmapGrants(list) }
-        guard let page = list.first else { return .invalidParameter }
-        let entries = (0..<count).map { GrantMappingEntry(word: page.region.load(page.offset + 8 * $0)) }
-        let statuses = isAdded ? queue.add(entries) : queue.remove(entries)
-        for (index, status) in statuses.enumerated() {
-            page.region.store(UInt16(status.rawValue), at: page.offset + 8 * index + 6)
+        guard request.data0 < queues.count, queues[Int(request.data0)].limit > 0, count >= 1, count <= GrantMappingEntry.perPage
+        else { return .now(.invalidParameter) }
+        let number = Int(request.data0)
+        let change = MappingChange(
+            list: GrantReference(request.data1), count: count, isAdded: isAdded, wantsEntries: journal != nil)
+        if let mappings = queues[number].mappings { return .now(mappings.apply(change)) }
+        reach?.change(number, change)
+        return .later
+    }
+}
+
+extension ControlType {
+    /// Whether it changes how frames are spread over queues.
+    fileprivate var changesSpreading: Bool {
+        switch self {
+        case .setHashFlags, .setHashAlgorithm, .setHashKey, .setHashMappingSize, .setHashMapping: true
+        default: false
         }
-        return statuses.allSatisfy { $0 == .success } ? .success : .invalidParameter
     }
 }

@@ -7,6 +7,16 @@ import Hypervisor
 import SharedMemory
 import XenWire
 
+/// Pages to be mapped, or to be unmapped, as a page of the frontend's lists them.
+struct MappingChange: Sendable {
+    let list: GrantReference
+    /// Entries, 1 to `GrantMappingEntry.perPage`.
+    let count: Int
+    let isAdded: Bool
+    /// Whether it is to be told what is mapped then.
+    let wantsEntries: Bool
+}
+
 /// Mapped pages by reference.
 final class GrantMappings {
     let limit: Int
@@ -56,6 +66,22 @@ final class GrantMappings {
                 return .success
             } catch { return .invalidParameter }
         }
+    }
+
+    /// Does what is asked for, and writes each entry's status into the list.
+    func apply(_ change: MappingChange) -> ControlStatus {
+        let list: [MappedGrant]
+        do throws(HypervisorError) {
+            list = try hypervisor.mapGrants([change.list], of: frontend, access: .readWrite)
+        } catch { return .invalidParameter }
+        defer { hypervisor.unmapGrants(list) }
+        guard let page = list.first else { return .invalidParameter }
+        let entries = (0..<change.count).map { GrantMappingEntry(word: page.region.load(page.offset + 8 * $0)) }
+        let statuses = change.isAdded ? add(entries) : remove(entries)
+        for (index, status) in statuses.enumerated() {
+            page.region.store(UInt16(status.rawValue), at: page.offset + 8 * index + 6)
+        }
+        return statuses.allSatisfy { $0 == .success } ? .success : .invalidParameter
     }
 
     /// What is mapped, as it was asked for.

@@ -23,7 +23,8 @@ final class InterfaceDriver: BackendDriver {
     /// Where this process leaves what a successor needs; nil: nowhere.
     let journals: JournalDirectory?
     private let openDevice: NetworkOpener
-    private let reactor: Reactor
+    /// In turn for the queues.
+    private let reactors: [Reactor]
     private let report: @Sendable (InterfaceReport) -> Void
     let traces: TraceDesk
     let log: (String) -> Void
@@ -33,7 +34,7 @@ final class InterfaceDriver: BackendDriver {
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: NetworkBackendOptions, journals: JournalDirectory?,
-        openDevice: @escaping NetworkOpener, reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void,
+        openDevice: @escaping NetworkOpener, reactors: [Reactor], report: @escaping @Sendable (InterfaceReport) -> Void,
         traces: TraceDesk, log: @escaping (String) -> Void
     ) {
         self.path = path
@@ -41,7 +42,7 @@ final class InterfaceDriver: BackendDriver {
         self.options = options
         self.journals = journals
         self.openDevice = openDevice
-        self.reactor = reactor
+        self.reactors = reactors
         self.report = report
         self.traces = traces
         self.log = log
@@ -193,15 +194,7 @@ final class InterfaceDriver: BackendDriver {
             frontend: path.device.frontend,
             options: options, bouncePool: pool, held: held, starts: starts, controlStart: controlStart,
             multicastStart: multicastStart(start, keys))
-        let (reactor, report) = (reactor, report)
-        let made = reactor.run { () -> Result<InterfaceEngine, InterfaceBuildFailure> in
-            do throws(InterfaceBuildFailure) { return .success(try plan.build(on: reactor, report: report)) } catch {
-                return .failure(error)
-            }
-        }
-        switch made {
-        case .success(let engine): return engine
-        case .failure(let error):
+        do throws(InterfaceBuildFailure) { return try plan.build(on: reactors, report: report) } catch {
             held.release()
             throw .refused(number: error.number, "\(device.name): opening a queue: \(error.text)")
         }
@@ -218,13 +211,13 @@ final class InterfaceDriver: BackendDriver {
             if rate != settings.rate {
                 settings.rate = rate
                 self.settings = settings
-                engine.change { engine in for queue in engine.queues { queue.transmit.setRate(rate) } }
+                engine.setRate(rate)
                 log("vif \(path.device): \(rate.map { "rate \($0.bytes) bytes in \($0.microseconds) µs" } ?? "no rate any more")")
             }
         } catch .malformed(let node) { log("vif \(path.device): \(node)") }
         if options.multicastControl {
             let isOn = try store.flag(frontend + "/request-multicast-control")
-            engine.change { $0.state.setMulticastControl(isOn) }
+            engine.setMulticastControl(isOn)
         }
     }
 
@@ -233,8 +226,7 @@ final class InterfaceDriver: BackendDriver {
         guard let engine else { return 0 }
         self.engine = nil
         traces.connected(path.device, nil)
-        let reactor = reactor
-        reactor.post { engine.close() }
+        engine.close()
         return 1
     }
 

@@ -1,9 +1,6 @@
-// An interface on its reactor: its queues and its control ring, which share one thread so that a change of settings is never half seen
-// by a queue.
+// An interface on its reactors, as the control thread has it: one group of queues on each.
 
-import DriverSupport
 import FrameTrace
-import Hypervisor
 import LinuxSystem
 import Reactor
 
@@ -19,112 +16,40 @@ public enum InterfaceReport: Sendable {
     case carrier
 }
 
-/// One connection of one frontend. On the reactor's thread, but for `statistics`.
-final class InterfaceEngine: ReactorClient, @unchecked Sendable {
-    private let reactor: Reactor
-    let state: InterfaceState
-    let queues: [InterfaceQueue]
+/// One connection of one frontend. From any thread: whatever it is told it passes on to the groups' threads.
+final class InterfaceEngine: Sendable {
+    private let groups: [QueueGroup]
+    private let commons: InterfaceCommons
     /// Slots that a predecessor had taken and not answered.
     let lostSlots: Int
-    private var control: ControlCore?
-    private var controlBell: Doorbell?
-    private let controlRing: (any ContiguousGrants)?
-    private let report: @Sendable (InterfaceReport) -> Void
-    private var slot: ReactorSlot?
-    private var isBroken = false
 
-    private static let controlTag: UInt32 = 1 << 16
-
-    init(
-        reactor: Reactor, state: InterfaceState, queues: [InterfaceQueue], control: consuming ControlCore?,
-        controlChannel: (any EventChannel)?, controlRing: (any ContiguousGrants)?,
-        lostSlots: Int = 0, report: @escaping @Sendable (InterfaceReport) -> Void
-    ) {
-        self.reactor = reactor
-        self.state = state
-        self.queues = queues
+    init(_ groups: [QueueGroup], _ commons: InterfaceCommons, lostSlots: Int) {
+        self.groups = groups
+        self.commons = commons
         self.lostSlots = lostSlots
-        self.control = control
-        if let controlChannel {
-            controlBell = Doorbell(controlChannel, bellTag: Self.controlTag, pauseTag: Self.controlTag + 1)
-        } else {
-            controlBell = nil
+    }
+
+    /// Of each queue, by number.
+    var statistics: [NetworkQueueStatistics] {
+        let count = groups.reduce(0) { $0 + $1.queues.count }
+        return (0..<count).map { groups[$0 % groups.count].queues[$0 / groups.count].statistics }
+    }
+
+    /// Tells `taps` of every packet from now on, soon.
+    func trace(_ taps: [TraceTap]) { for group in groups { group.run { $0.trace(taps) } } }
+
+    /// From now on each queue may send so much.
+    func setRate(_ rate: CreditRate?) { for group in groups { group.run { $0.setRate(rate) } } }
+
+    /// The frontend changed its mind about whether all multicast frames are to come (`feature-dynamic-multicast-control`).
+    func setMulticastControl(_ isOn: Bool) {
+        let change = commons.changeMulticast(by: nil) { wishes in
+            wishes.setControl(isOn)
+            return true
         }
-        self.controlRing = controlRing
-        self.report = report
-        state.handOver = { [weak self] frame, region, offset, target in
-            guard let self, target < self.queues.count else { return false }
-            return self.queues[target].receive.accept(frame, from: region, offset)
-        }
-        slot = reactor.attach(self)
+        for number in change.others { groups[number].run { $0.takeMulticast() } }
     }
 
-    var statistics: [NetworkQueueStatistics] { queues.map(\.statistics) }
-
-    /// Tells `taps` of every packet from now on, soon; from any thread.
-    func trace(_ taps: [TraceTap]) {
-        reactor.post { for queue in self.queues { queue.trace(taps) } }
-    }
-
-    func poll() -> Bool {
-        if isBroken || slot == nil { return false }
-        var worked = false
-        for queue in queues where queue.work() { worked = true }
-        if let count = control?.work(), count > 0 {
-            worked = true
-            controlBell?.foundWork()
-            if control?.takeNotification() == true { controlBell?.channel.notify() }
-        }
-        // A turn that only lost frames has moved none, and has the more to tell.
-        for queue in queues where worked || queue.hasTrouble { for line in queue.takeTrouble() { report(.trouble(line)) } }
-        if let fault = queues.lazy.compactMap(\.fault).first ?? control?.fault {
-            isBroken = true
-            queues.first?.transmit.trace?.note("the frontend broke its ring: \(fault)")
-            report(.broken(fault))
-        }
-        return worked
-    }
-
-    func prepareToSpin() {
-        guard let slot, !isBroken else { return }
-        for queue in queues { queue.awaitDevice(reactor, slot) }
-    }
-
-    func prepareToSleep() -> Bool {
-        guard let slot, !isBroken else { return false }
-        var hasWork = false
-        for queue in queues where queue.prepareToSleep(reactor, slot) { hasWork = true }
-        if controlBell?.isPaused == false {
-            if control?.ring.armAndRecheck() == true { hasWork = true }
-            controlBell?.arm(reactor, slot)
-        }
-        return hasWork
-    }
-
-    func completed(tag: UInt32, result: Int32) {
-        guard slot != nil else { return }
-        if tag >= Self.controlTag {
-            _ = controlBell?.completed(tag: tag)
-        } else if Int(tag / 8) < queues.count {
-            queues[Int(tag / 8)].completed(tag)
-        }
-    }
-
-    /// Takes settings that the toolstack or the frontend changed; from any thread.
-    func change(_ change: @escaping @Sendable (InterfaceEngine) -> Void) {
-        reactor.post { if self.slot != nil { change(self) } }
-    }
-
-    /// Gives everything back and says so.
-    func close() {
-        guard let slot else { return }
-        self.slot = nil
-        reactor.detach(slot)
-        for queue in queues { if let leak = queue.close() { report(.trouble(leak)) } }
-        // The next frontend begins with a carrier.
-        state.stalledQueues = 0
-        controlBell?.channel.close()
-        controlRing?.unmap()
-        report(.closed)
-    }
+    /// Has everything given back; `closed` is reported when all groups have.
+    func close() { for group in groups { group.run { $0.close() } } }
 }

@@ -79,49 +79,74 @@ struct InterfacePlan: Sendable {
     let controlStart: ControlStart?
     let multicastStart: MulticastStart
 
-    /// Makes it, on the reactor's thread.
+    /// Makes it, each queue on its reactor's thread; from another thread.
+    /// - Parameter reactors: in turn for the queues: the first queue is the first's.
     func build(
-        on reactor: Reactor, report: @escaping @Sendable (InterfaceReport) -> Void
+        on reactors: [Reactor], report: @escaping @Sendable (InterfaceReport) -> Void
     ) throws(InterfaceBuildFailure) -> InterfaceEngine {
         let isAdopted = starts.contains { if case .resumed = $0 { true } else { false } }
-        let shared = InterfaceState(keys, features, multicastStart)
         let device = device
+        let count = device.needsOneThread ? 1 : max(1, min(reactors.count, starts.count))
         // A device that has none to show is no reason to stop.
-        shared.setCarrier = { try? device.setCarrier($0) }
-        if let settings = controlStart?.recovery?.settings { shared.spreading = settings.spreading }
+        let commons = InterfaceCommons(multicastStart, groups: count) { try? device.setCarrier($0) }
+        var groups: [QueueGroup] = []
+        for number in 0..<count {
+            let reactor = reactors[number]
+            let made = reactor.run { () -> Result<QueueGroup, InterfaceBuildFailure> in
+                do throws(InterfaceBuildFailure) {
+                    return .success(try group(number, of: count, reactor, commons, report))
+                } catch { return .failure(error) }
+            }
+            switch made {
+            case .success(let group): groups.append(group)
+            case .failure(let error):
+                // The rings and ports are the caller's; these are not.
+                for (group, reactor) in zip(groups, reactors) { reactor.run { group.giveUp() } }
+                throw error
+            }
+        }
+        // The first last: its control ring may ask for something of the others.
+        let all = groups
+        for (group, reactor) in zip(groups, reactors).reversed() {
+            reactor.run { group.start(among: all, isAdopted: isAdopted) }
+        }
+        return InterfaceEngine(groups, commons, lostSlots: lostSlots)
+    }
+
+    /// The queues of one reactor, on its thread.
+    private func group(
+        _ number: Int, of count: Int, _ reactor: Reactor, _ commons: InterfaceCommons,
+        _ report: @escaping @Sendable (InterfaceReport) -> Void
+    ) throws(InterfaceBuildFailure) -> QueueGroup {
+        let state = InterfaceState(keys, features, commons, group: number)
+        if let settings = controlStart?.recovery?.settings { state.take(settings.spreading) }
         var queues: [InterfaceQueue] = []
-        let control: ControlCore?
         do throws(InterfaceBuildFailure) {
-            for index in starts.indices { queues.append(try queue(index, shared)) }
-            control = try makeControl(shared, queues.map(\.mappings))
+            for index in stride(from: number, to: starts.count, by: count) { queues.append(try queue(index, state)) }
+            return QueueGroup(
+                number, of: count, reactor: reactor, state: state, commons: commons, queues: queues,
+                control: number == 0 ? try control(state, queues, of: count) : nil, report: report)
         } catch {
-            // The rings and ports are the caller's; these are not.
             for queue in queues { queue.mappings.removeAll() }
             throw error
         }
-        if isAdopted {
-            for queue in queues { queue.announceSuccession() }
-            held.control?.bell.notify()
-        }
-        return InterfaceEngine(
-            reactor: reactor, state: shared, queues: queues, control: control, controlChannel: held.control?.bell,
-            controlRing: held.control?.ring, lostSlots: lostSlots, report: report)
     }
 
-    private func makeControl(
-        _ shared: InterfaceState, _ mappings: [GrantMappings]
-    ) throws(InterfaceBuildFailure) -> ControlCore? {
-        guard let region = held.control?.ring.region, let controlStart else { return nil }
+    /// - Parameter own: the queues of the control ring's thread.
+    private func control(
+        _ state: InterfaceState, _ own: [InterfaceQueue], of count: Int
+    ) throws(InterfaceBuildFailure) -> QueueGroup.Control? {
+        guard let held = held.control, let controlStart else { return nil }
         var ring: BackRing<ControlRing>
         let journal: ControlJournal?
         switch controlStart {
         case .fresh(let own):
-            ring = BackRing(attaching: region, ControlRing())
+            ring = BackRing(attaching: held.ring.region, ControlRing())
             journal = own
         case .resumed(let own, let found):
             do throws(RingError) {
                 ring = try BackRing(
-                    resuming: region, ControlRing(), consumed: found.settings.answered, published: found.published)
+                    resuming: held.ring.region, ControlRing(), consumed: found.settings.answered, published: found.published)
             } catch { throw InterfaceBuildFailure(error) }
             if found.lacksAnswer {
                 ring.push(found.settings.last)
@@ -129,8 +154,14 @@ struct InterfacePlan: Sendable {
             }
             journal = own
         }
-        return ControlCore(
-            ring: ring, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend, journal: journal)
+        let queues = starts.indices.map { index in
+            ControlQueue(
+                limit: options.grantMappings, mappings: index % count == 0 ? own[index / count].mappings : nil,
+                entries: index % count == 0 ? [] : controlStart.recovery?.settings.mappings[index] ?? [])
+        }
+        let core = ControlCore(
+            ring: ring, interface: state, queues: queues, hypervisor: hypervisor, frontend: frontend, journal: journal)
+        return QueueGroup.Control(core, held.bell, held.ring)
     }
 
     /// Slots that a predecessor had taken and not answered.
@@ -149,9 +180,6 @@ struct InterfacePlan: Sendable {
         let deviceQueue: any NetworkDeviceQueue
         do throws(Errno) { deviceQueue = try device.openQueue(bus: memory.dma.bus) } catch { throw InterfaceBuildFailure(error) }
         let mappings = GrantMappings(limit: options.grantMappings, dma: memory.dma, hypervisor: hypervisor, frontend: frontend)
-        if let settings = controlStart?.recovery?.settings, !mappings.restore(settings.mappings[index]) {
-            throw InterfaceBuildFailure("pages that were mapped cannot be mapped again")
-        }
         let journal: InterfaceJournal?
         var recovery: InterfaceRecovery?
         switch starts[index] {
@@ -162,6 +190,10 @@ struct InterfacePlan: Sendable {
         }
         let transmitRing = try ring(rings.transmit.region, TransmitRing(), recovery?.transmit)
         let receiveRing = try ring(rings.receive.region, ReceiveRing(), recovery?.receive)
+        // The last that can fail.
+        if let settings = controlStart?.recovery?.settings, !mappings.restore(settings.mappings[index]) {
+            throw InterfaceBuildFailure("pages that were mapped cannot be mapped again")
+        }
         let transmit = TransmitCore(
             ring: transmitRing, interface: shared, mappings: mappings, hypervisor: hypervisor, frontend: frontend,
             device: deviceQueue, memory: memory, rate: rate, journal: journal, unanswered: recovery?.unanswered ?? [])

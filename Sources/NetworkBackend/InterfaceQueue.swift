@@ -92,8 +92,10 @@ final class InterfaceQueue {
             }
         }
         if receive.isOpen, receive.deviceIsReady || receive.holdsFrame || receive.hasStaged {
+            let staged = receive.staged.count
             let moved = receive.work()
-            if moved > 0 {
+            // A frame that another queue's device gave, or that waited for pages, was delivered without one of this turn: that is work, too.
+            if moved > 0 || receive.staged.count < staged {
                 worked = true
                 foundReceiveWork()
             }
@@ -108,6 +110,13 @@ final class InterfaceQueue {
         let trace = taps.isEmpty ? nil : QueueTrace(taps, queue: Int(base / 8))
         transmit.trace = trace
         receive.trace = trace
+    }
+
+    /// Takes a frame that another thread's device gave, or counts it as dropped.
+    func take(_ frame: ReceiveCore.Frame, _ bytes: [UInt8], isBroken: Bool) {
+        if !isBroken, receive.accept(frame, bytes) { return }
+        receive.statistics.receiveDropped &+= 1
+        updateSnapshot()
     }
 
     private func foundReceiveWork() { if receiveBell == nil { bell.foundWork() } else { receiveBell?.foundWork() } }

@@ -1,4 +1,5 @@
-// What all queues of one interface share. On their reactor's thread.
+// What the queues of one interface on one thread share. Every such group has its own, so that no queue ever sees half a change: it is replaced
+// between two turns, by a job on the group's thread. On that thread.
 
 import DriverSupport
 import Packets
@@ -6,59 +7,54 @@ import SharedMemory
 import XenBus
 import XenWire
 
-/// What one frontend has asked for.
+/// What one frontend has asked for, as one group of its queues knows it.
 final class InterfaceState {
     /// What the frontend takes.
     let features: NetworkFeatures
     /// The same, as far as single frames go.
     let abilities: PeerAbilities
+    /// Of the whole interface.
     let queueCount: Int
-    /// Frames for groups that the frontend wants.
+    /// Multicast frames that the frontend wants.
     private(set) var multicast: MulticastWishes
-    /// Where these are written down; nil: nowhere.
-    private var multicastJournal: MulticastJournal?
     /// How frames for the frontend are spread over queues.
-    var spreading = HashSpreading()
+    private(set) var spreading = HashSpreading()
+    private let commons: InterfaceCommons
+    private let group: Int
 
     /// Gives a frame to another queue; false if that cannot take it.
     var handOver: (ReceiveCore.Frame, SharedRegion, _ offset: Int, _ target: Int) -> Bool = { _, _, _, _ in false }
+    /// Tells other groups that the frontend wants something else.
+    var tellOthers: ([Int]) -> Void = { _ in }
 
-    /// Queues whose frontend posts no pages. While there is one the interface has no carrier, so that senders notice.
+    /// Of these queues, those whose frontend posts no pages.
     var stalledQueues = 0 {
-        didSet { if (oldValue == 0) != (stalledQueues == 0) { setCarrier(stalledQueues == 0) } }
+        didSet { if (oldValue == 0) != (stalledQueues == 0) { commons.setStalled(stalledQueues > 0) } }
     }
-    var setCarrier: (Bool) -> Void = { _ in }
 
-    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, _ multicast: MulticastStart? = nil) {
+    init(_ keys: NetworkRequestKeys, _ features: NetworkFeatures, _ commons: InterfaceCommons? = nil, group: Int = 0) {
+        self.group = group
         self.features = features
         queueCount = keys.queues.count
-        self.multicast = multicast?.wishes ?? MulticastWishes(isOn: keys.multicastControl)
-        multicastJournal = multicast?.journal
         abilities = features.abilities
+        self.commons =
+            commons ?? InterfaceCommons(MulticastStart(wishes: MulticastWishes(isOn: keys.multicastControl), journal: nil))
+        multicast = self.commons.multicast.separate
     }
 
-    /// The frontend changed its mind about whether all multicast frames are to come (`feature-dynamic-multicast-control`).
-    func setMulticastControl(_ isOn: Bool) {
-        change { wishes in
-            wishes.setControl(isOn)
-            return true
-        }
+    /// Adds or removes an address; false if there are too many, or it is no group's. These queues know it at once, the others soon.
+    func setMulticast(_ address: MACAddress, isAdded: Bool) -> Bool {
+        let change = commons.changeMulticast(by: group) { $0.set(address, isAdded: isAdded) }
+        if let wishes = change.wishes { take(wishes) }
+        if !change.others.isEmpty { tellOthers(change.others) }
+        return change.result
     }
 
-    /// Adds or removes an address; false if there are too many, or it is no group's.
-    func setMulticast(_ address: MACAddress, isAdded: Bool) -> Bool { change { $0.set(address, isAdded: isAdded) } }
+    /// From now on the frontend wants these multicast frames.
+    func take(_ wishes: MulticastWishes) { multicast = wishes.separate }
 
-    /// Written down before the request counts as taken: see MulticastJournal.
-    @discardableResult
-    private func change(_ body: (inout MulticastWishes) -> Bool) -> Bool {
-        var wishes = multicast
-        let result = body(&wishes)
-        if wishes != multicast {
-            multicastJournal?.changed(wishes)
-            multicast = wishes
-        }
-        return result
-    }
+    /// From now on frames are spread like this.
+    func take(_ spreading: HashSpreading) { self.spreading = spreading.separate }
 }
 
 /// The control ring's settings: which hash, over what, and which queue each of its values means (xen/io/netif.h).
@@ -76,5 +72,14 @@ struct HashSpreading: Equatable, Sendable {
         guard !mapping.isEmpty else { return Int(hash % UInt32(count)) }
         let queue = Int(mapping[Int(hash % UInt32(mapping.count))])
         return queue < count ? queue : 0
+    }
+
+    /// The same in memory of its own: copies that share theirs count their references in one place, which threads would pass to and fro for
+    /// each frame.
+    var separate: HashSpreading {
+        var copy = self
+        copy.toeplitz = ToeplitzHash(key: toeplitz.key.map { $0 })
+        copy.mapping = mapping.map { $0 }
+        return copy
     }
 }

@@ -1,4 +1,4 @@
-// Which frames for groups a frontend wants (xen/io/netif.h, "Multicast control").
+// Which multicast frames a frontend wants (xen/io/netif.h, "Multicast control").
 
 import XenWire
 
@@ -33,6 +33,13 @@ struct MulticastWishes: Equatable, Sendable {
 
     /// Whether there are frames that are not wanted.
     var filters: Bool { wanted != nil && !isIncomplete }
+
+    /// The same in memory of its own: see `HashSpreading.separate`.
+    var separate: MulticastWishes {
+        var copy = self
+        copy.wanted = wanted.map { Set($0.map { $0 }) }
+        return copy
+    }
 
     /// The frontend changed its mind about whether it chooses (`feature-dynamic-multicast-control`).
     mutating func setControl(_ isOn: Bool) { if isOn != (wanted != nil) { self = MulticastWishes(isOn: isOn) } }

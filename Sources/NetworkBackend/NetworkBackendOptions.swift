@@ -25,7 +25,7 @@ public struct NetworkBackendOptions: Sendable {
     public var quietDrainMilliseconds: UInt64 = 30
     /// How a reactor waits.
     public var polling: PollingPolicy = .adaptive(microseconds: 20)
-    /// Reactor threads; interfaces are dealt out to them in turn.
+    /// Reactor threads; the queues of an interface are dealt out to them in turn, each interface beginning at the next.
     public var reactors = 1
     /// How interfaces' devices reach the frontends' pages and this process's own. The default is the process's own bus map, without limits.
     public var dma = DMAOptions()

@@ -74,8 +74,10 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         var isReady = false
         do throws(XenbusError) {
             try server.run(runtime.store, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
+                // Each interface begins at the next reactor, so that one-queue interfaces spread, too.
                 defer { turn += 1 }
-                return follower(path, runtime.reactors[turn % runtime.reactors.count], runtime.journals)
+                let first = turn % runtime.reactors.count
+                return follower(path, Array(runtime.reactors[first...] + runtime.reactors[..<first]), runtime.journals)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
                 engines.withLock { $0 = list }
@@ -91,13 +93,14 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     }
 
     private func follower(
-        _ path: BackendPath, _ reactor: Reactor, _ journals: JournalDirectory?
+        _ path: BackendPath, _ reactors: [Reactor], _ journals: JournalDirectory?
     ) -> BackendFollower<InterfaceDriver> {
         let (server, id) = (server, path.device)
         return BackendFollower(
             path: path,
             driver: InterfaceDriver(
-                path: path, hypervisor: hypervisor, options: options, journals: journals, openDevice: openDevice, reactor: reactor,
+                path: path, hypervisor: hypervisor, options: options, journals: journals, openDevice: openDevice,
+                reactors: reactors,
                 report: { server.post(id, $0) }, traces: traces, log: log),
             log: log)
     }

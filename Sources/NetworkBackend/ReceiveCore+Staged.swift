@@ -108,12 +108,30 @@ extension ReceiveCore {
 
     /// Takes a frame that another queue's device gave; false if there is no room.
     mutating func accept(_ frame: Frame, from region: SharedRegion, _ offset: Int) -> Bool {
-        guard isOpen, !holdsFrame, !isStalled else { return false }
+        guard let place = placeForAnother() else { return false }
+        staging.region.copy(from: region, offset, count: frame.byteCount, to: place)
+        appendAnother(frame)
+        return true
+    }
+
+    /// The same from another thread, whose copy it is.
+    mutating func accept(_ frame: Frame, _ bytes: [UInt8]) -> Bool {
+        guard let place = placeForAnother() else { return false }
+        staging.region.write(bytes, at: place)
+        appendAnother(frame)
+        return true
+    }
+
+    /// Where the bytes of another queue's frame go; nil if there is no room.
+    private mutating func placeForAnother() -> Int? {
+        guard isOpen, !holdsFrame, !isStalled else { return nil }
         if staged.count == QueueMemory.stagedFrames { deliverStaged() }
+        return freeStagingSlot * QueueMemory.pagesPerFrame * Self.page
+    }
+
+    private mutating func appendAnother(_ frame: Frame) {
         var own = frame
         own.slot = freeStagingSlot
-        staging.region.copy(
-            from: region, offset, count: frame.byteCount, to: own.slot * QueueMemory.pagesPerFrame * Self.page)
         staged.append(own)
         takePosted(reservedSlots)
         if reservedSlots > postedCount {
@@ -121,7 +139,6 @@ extension ReceiveCore {
             isStarved = true
             starvedSince = monotonicNanoseconds()
         }
-        return true
     }
 
     /// Nobody posts pages: what the device has is lost.

@@ -76,7 +76,7 @@ struct ReceiveCore: ~Copyable {
         let page: Pfn?
     }
 
-    struct Frame {
+    struct Frame: Sendable {
         var slot: Int
         var byteCount: Int
         var marks: FrameMarks

@@ -174,8 +174,9 @@ struct ControlAdoptionTests {
         #expect(try pair.backWire.receive()?.frame == plainFrame(100))
         expectBaseline(pair.host, usage)
         frontend.close()
-        next.stop()
+        // Before the backend is told to stop, which would hand over what is not closed yet.
         #expect(eventually { directory.files.isEmpty })
+        next.stop()
     }
 
     /// A frontend that takes back pages that it had mapped, while nobody is there: they cannot be mapped again, so all is closed.
@@ -297,7 +298,7 @@ struct ControlAdoptionTests {
             -> ControlCore
         {
             ControlCore(
-                ring: back, interface: state, mappings: [], hypervisor: hypervisor, frontend: DomainID(1), journal: journal)
+                ring: back, interface: state, queues: [], hypervisor: hypervisor, frontend: DomainID(1), journal: journal)
         }
         /// What the successor of a process that died with this memory leaves; nil if something is wrong with it.
         @Sendable func succeed() throws -> HashSpreading? {
@@ -312,7 +313,7 @@ struct ControlAdoptionTests {
             if found.lacksAnswer { back.push(found.settings.last) }
             _ = back.publish()
             let state = InterfaceState(all, [])
-            state.spreading = found.settings.spreading
+            state.take(found.settings.spreading)
             var successor = core(back, ControlJournal(resuming: memory2, from: found), state)
             while successor.work() > 0 {}
             guard ring2.loadRelaxed(RingHeader.responseProduced) == UInt32(requests.count) else { return nil }

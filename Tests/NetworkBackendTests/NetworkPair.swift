@@ -110,6 +110,11 @@ final class RunningBackend: Sendable {
         }
     }
 
+    /// Threads that CAUSEWAY_REACTORS asks for, where the test itself says nothing.
+    static func reactors(_ given: Int) -> Int {
+        given == 1 ? Int(ProcessInfo.processInfo.environment["CAUSEWAY_REACTORS"] ?? "") ?? 1 : given
+    }
+
     /// A backend that sees `outer` for a hypervisor, which stands on `hypervisor`.
     init<H: Hypervisor>(
         _ hypervisor: InProcessHypervisor, through outer: H, _ options: NetworkBackendOptions = .init(),
@@ -119,6 +124,7 @@ final class RunningBackend: Sendable {
         let collected = LineCollector()
         var options = options
         options.dma = Self.memory(options.dma)
+        options.reactors = Self.reactors(options.reactors)
         let service = NetworkBackendService(hypervisor: outer, options: options, openDevice: opener, log: { collected.add($0) })
         statusNow = { service.status }
         stopService = { service.stop() }
@@ -185,14 +191,15 @@ struct NetworkPair {
 
     /// - Parameters:
     ///   - backDevice: the backend's device instead of `backWire`.
+    ///   - wire: `backWire`, if `backDevice` is at the other end of one.
     ///   - start: makes the backend, if not `RunningBackend`'s own way.
     init(
         _ options: NetworkBackendOptions = .init(), spec: String = "mac=00:16:3e:01:02:03", host: InProcessHost = InProcessHost(),
-        backendDomain: UInt16 = 0, backDevice: (any NetworkDevice)? = nil,
+        backendDomain: UInt16 = 0, backDevice: (any NetworkDevice)? = nil, wire: Wire? = nil,
         start: ((InProcessHost, any NetworkDevice) throws -> RunningBackend)? = nil
     ) throws {
         self.host = host
-        backWire = try Wire("back")
+        backWire = try wire ?? Wire("back")
         frontWire = try Wire("front")
         let client = try host.store.connectInProcess(domain: .zero)
         toolstack = DeviceDirectories(store: client)
