@@ -10,6 +10,7 @@ struct Backend: ParsableCommand {
     @OptionGroup var host: HostOptions
     @OptionGroup var features: BlockFeatures
     @OptionGroup var vifFeatures: VifFeatures
+    @OptionGroup var threads: ReactorOptions
     @Option(help: "The domain that this backend acts in.") var domain: UInt16 = 0
     @Flag(help: "Opens disks with O_DIRECT, even those that do not say direct-io-safe.") var direct = false
     @Flag(help: "Stands on this host's Xen; the domain is the one that this process runs in.") var xen = false
@@ -56,6 +57,7 @@ struct Backend: ParsableCommand {
         try host.followParent()
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
         work.interfaces.dma = features.memory.options
+        work.useReactors(threads.reactors)
         work.disks.direct = direct
         work.disks.kind = backendKind == "vbd" ? .block : .named(backendKind)
         work.interfaces.kind = vifKind == "vif" ? .network : .named(vifKind)

@@ -18,6 +18,12 @@ struct BackendWork: Sendable {
         self.interfaces = interfaces
     }
 
+    /// Threads for disks, and as many for interfaces.
+    mutating func useReactors(_ count: Int) {
+        disks.reactors = count
+        interfaces.reactors = count
+    }
+
     /// Whether hot-plug scripts run, and have to have run.
     mutating func waitForScripts(_ waits: Bool) {
         disks.waitsForScript = waits

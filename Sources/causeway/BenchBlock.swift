@@ -13,6 +13,7 @@ struct BenchBlock: ParsableCommand {
             """)
 
     @OptionGroup var features: BlockFeatures
+    @OptionGroup var threads: ReactorOptions
     @Option(help: "The file to read; made in memory if not given.") var file: String?
     @Option(help: "Seconds of one run.") var seconds = 1.0
     @Option(help: "Runs of each job.") var runs = 5
@@ -40,7 +41,7 @@ struct BenchBlock: ParsableCommand {
         let jobs = depth.flatMap { depth in size.map { BlockJob(blockSize: $0 * 1024, depth: depth, writes: write) } }
         let largest = jobs.map { $0.depth * $0.blockSize }.max() ?? 0
 
-        let rig = try BenchRig(directory: directory, features: features)
+        let rig = try BenchRig(directory: directory, features: features, threads: threads)
         defer { rig.end() }
         let null = try rig.attach("null:64G,,xvda", largestDepth: depth.max() ?? 1, bufferBytes: largest)
         let disk = try rig.attach(

@@ -18,6 +18,7 @@ struct BenchNetwork: ParsableCommand {
             """)
 
     @OptionGroup var features: VifFeatures
+    @OptionGroup var threads: ReactorOptions
     @Option(help: "Seconds of one run.") var seconds = 2.0
     @Option(help: "Runs of each job.") var runs = 5
     @Option(help: "The congestion control of both: pacing, as bbr has it, measures its own timers.") var congestion = "cubic"
@@ -44,12 +45,12 @@ struct BenchNetwork: ParsableCommand {
         let own = try Executable.path()
         let command =
             [own, "bench", "network", "--inside", "--seconds", "\(seconds)", "--runs", "\(runs)", "--congestion", congestion]
-            + features.arguments + (only.map { ["--only", $0.rawValue] } ?? []) + (json ? ["--json"] : [])
+            + features.arguments + threads.arguments + (only.map { ["--only", $0.rawValue] } ?? []) + (json ? ["--json"] : [])
         let pair = try ChildProcess.start(
             [
                 own, "pair", "--quiet", "--vif", "mac=00:16:3e:be:0c:01", "--vif",
                 "mac=00:16:3e:be:0c:02,peer=00:16:3e:be:0c:03",
-            ] + features.arguments + ["--"] + command, ownGroup: false)
+            ] + features.arguments + threads.arguments + ["--"] + command, ownGroup: false)
         while true {
             if let status = pair.reap() { throw Failure.silent(status.shellStatus) }
             if let signal = Signals.wait(for: Signals.termination + [SIGCHLD], milliseconds: 1000), signal != SIGCHLD {
@@ -141,7 +142,7 @@ struct BenchNetwork: ParsableCommand {
     private func measureRings(_ report: inout BenchReport) throws {
         let directory = try PairDirectory(given: nil)
         defer { directory.remove() }
-        let rig = try RingRig(directory: directory, features: features)
+        let rig = try RingRig(directory: directory, features: features, threads: threads)
         defer { rig.end() }
         for size in [64, 1500] {
             for isReverse in [false, true] {

@@ -20,6 +20,7 @@ struct Pair: ParsableCommand {
     @OptionGroup var host: HostOptions
     @OptionGroup var features: BlockFeatures
     @OptionGroup var vifFeatures: VifFeatures
+    @OptionGroup var threads: ReactorOptions
     @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
     @Option(name: .customLong("disk"), help: ArgumentHelp("A disk.", valueName: "spec")) var disks: [String] = []
     @Option(help: "Where the host's machine frames are scattered to.") var machineSeed: UInt64 = 1
@@ -54,7 +55,7 @@ struct Pair: ParsableCommand {
         Signals.block(Signals.termination + [SIGCHLD])
         let session = PairSession(
             directory: try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) }), features: features,
-            vifFeatures: vifFeatures,
+            vifFeatures: vifFeatures, threads: threads,
             connectTimeout: timeout * 1000, isQuiet: quiet, machineSeed: machineSeed, keepsJournals: journal)
         throw Failure.silent(session.run(specifications, interfaces, command: command))
     }

@@ -77,6 +77,34 @@ extension EndToEnd {
             #expect(noServer.status == 1 && noServer.errors.contains("xvda"), "\(noServer)")
         }
 
+        @Test("--reactors: so many threads for disks, and as many for interfaces; a count that makes no sense is refused")
+        func reactors() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 1)
+            let script = """
+                for pid in $(cat /proc/$PPID/task/*/children); do
+                    [ "$(tr '\\0' '\\n' < /proc/$pid/cmdline | sed -n 2p)" = backend ] && cat /proc/$pid/task/*/comm
+                done
+                """
+            for (options, count) in [([], 1), (["--reactors", "3"], 3)] as [([String], Int)] {
+                let outcome = try pair(
+                    ["\(image),raw,xvda,w"], options: options + ["--queues", "2"], command: ["sh", "-c", script], in: scratch)
+                let names = outcome.output.split(separator: "\n").map(String.init)
+                for service in ["blkback", "netback"] {
+                    let wanted = (0..<count).map { "\(service)-\($0)" }
+                    #expect(names.filter { $0.hasPrefix("\(service)-") }.sorted() == wanted, "\(outcome)")
+                }
+            }
+            for words in [["backend"], ["pair", "--disk", "\(image),raw,xvda,w"]] {
+                for count in ["0", "65", "-1", "two", ""] {
+                    let outcome = try RunningProcess.run([Tools.causeway] + words + ["--reactors", count], in: scratch)
+                    #expect(outcome.status == 2 && outcome.errors.contains("--reactors"), "\(words) \(count): \(outcome)")
+                }
+                let help = try RunningProcess.run([Tools.causeway, words[0], "--help"], in: scratch)
+                #expect(help.output.contains("--reactors <count>"))
+            }
+        }
+
         @Test("help goes to stdout, status 0, for every subcommand")
         func help() throws {
             let scratch = try Scratch()

@@ -47,15 +47,18 @@ extension EndToEnd {
             arguments: [
                 ["--no-sg"], ["--no-gso4"], ["--no-csum4"], ["--no-csum6"], ["--no-grant-mapping"],
                 ["--no-control-ring", "--no-split"], ["--vif-queues", "2"],
+                ["--vif-queues", "4", "--reactors", "2"],
             ])
         func transfers(_ options: [String]) throws { try check("echo", options: options) }
 
         @Test("kill -9 of the backend under iperf3: the stream goes on within a second")
         func backendKilled() throws { try check("backend_killed") }
 
-        @Test("the same with journals, three times: rings and mapped pages are taken over", arguments: ["1", "3"])
-        func backendTakenOver(queues: String) throws {
-            try check("backend_taken_over", options: ["--journal", "--vif-queues", queues])
+        @Test(
+            "the same with journals, three times: rings and mapped pages are taken over",
+            arguments: [["1"], ["3"], ["3", "--reactors", "2"]])
+        func backendTakenOver(queues: [String]) throws {
+            try check("backend_taken_over", options: ["--journal", "--vif-queues"] + queues)
         }
 
         @Test("kill -9 of a frontend: every counter is where it was, no namespace or tap of its is left, the other serves on")

@@ -20,8 +20,9 @@ pair --vif $mac -- all
 pair --vif $mac,mtu=9000 -- all
 pair --vif $mac --journal -- backend_taken_over
 pair --vif $mac --vif-queues 4 --journal -- backend_taken_over
+pair --vif $mac --vif-queues 4 --reactors 2 --journal -- backend_taken_over
 for option in --no-sg --no-gso4 --no-gso6 --no-csum4 --no-csum6 --no-grant-mapping "--no-control-ring --no-split" "--vif-queues 4" \
-    "--vif-polling sleep" "--vif-polling adaptive:50"; do
+    "--vif-queues 4 --reactors 2" "--vif-polling sleep" "--vif-polling adaptive:50"; do
     # shellcheck disable=SC2086 # options are words
     CHECK_SIZE=short pair --vif $mac $option -- sizes flood streams file offloads
 done

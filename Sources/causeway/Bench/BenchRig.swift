@@ -10,9 +10,9 @@ final class BenchRig {
     private let host: BenchHost
     private var disks: [BenchDisk] = []
 
-    init(directory: PairDirectory, features: BlockFeatures) throws(Failure) {
+    init(directory: PairDirectory, features: BlockFeatures, threads: ReactorOptions) throws(Failure) {
         self.features = features
-        host = try BenchHost(in: directory, backend: features.arguments)
+        host = try BenchHost(in: directory, backend: features.arguments + threads.arguments)
     }
 
     /// Attaches a disk and connects to it from this process.

@@ -22,9 +22,9 @@ final class RingRig {
     private let features: VifFeatures
     private let host: BenchHost
 
-    init(directory: PairDirectory, features: VifFeatures) throws(Failure) {
+    init(directory: PairDirectory, features: VifFeatures, threads: ReactorOptions) throws(Failure) {
         self.features = features
-        host = try BenchHost(in: directory, backend: ["--memory-vifs"] + features.arguments)
+        host = try BenchHost(in: directory, backend: ["--memory-vifs"] + features.arguments + threads.arguments)
     }
 
     /// One interface for so long: frames of `byteCount` bytes go one way as fast as they can.

@@ -10,6 +10,7 @@ struct PairSession: ~Copyable {
     let directory: PairDirectory
     let features: BlockFeatures
     let vifFeatures: VifFeatures
+    let threads: ReactorOptions
     /// Milliseconds that a disk may take.
     let connectTimeout: Int
     let isQuiet: Bool
@@ -25,10 +26,11 @@ struct PairSession: ~Copyable {
     private var command: ChildProcess?
 
     init(
-        directory: PairDirectory, features: BlockFeatures, vifFeatures: VifFeatures, connectTimeout: Int, isQuiet: Bool,
-        machineSeed: UInt64, keepsJournals: Bool
+        directory: PairDirectory, features: BlockFeatures, vifFeatures: VifFeatures, threads: ReactorOptions, connectTimeout: Int,
+        isQuiet: Bool, machineSeed: UInt64, keepsJournals: Bool
     ) {
         self.vifFeatures = vifFeatures
+        self.threads = threads
         self.directory = directory
         self.features = features
         self.connectTimeout = connectTimeout
@@ -81,7 +83,8 @@ struct PairSession: ~Copyable {
 
     mutating func startBackend() throws(Failure) {
         let journal = keepsJournals ? ["--journal", directory.journal] : []
-        backend = try ChildProcess.startRole(["backend"] + journal + features.arguments + vifFeatures.arguments, in: directory.run)
+        let arguments = journal + features.arguments + vifFeatures.arguments + threads.arguments
+        backend = try ChildProcess.startRole(["backend"] + arguments, in: directory.run)
         restarts.started()
     }
 
