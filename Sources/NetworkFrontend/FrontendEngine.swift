@@ -1,250 +1,77 @@
-// An interface on its reactor: for each queue a device queue, and while a backend is there both sides of its rings. On the reactor's
-// thread, but for `statistics`.
+// An interface on its reactors, as the control thread has it: queue n of an interface with g groups is in group n % g, each on a reactor of its own.
 
-import DMA
-import DriverSupport
 import HostDevices
-import Hypervisor
 import LinuxSystem
 import Reactor
-import SharedMemory
-import Synchronization
 
-/// All queues of one interface.
-final class FrontendEngine: ReactorClient, @unchecked Sendable {
-    private let reactor: Reactor
-    private let queues: [FrontendQueue]
-    private let broke: @Sendable (String) -> Void
-    private var slot: ReactorSlot?
+/// All queues of one interface. On the control thread, but for `statistics`; each call waits until the reactors have done it.
+final class FrontendEngine: Sendable {
+    private let groups: [(reactor: Reactor, group: QueueGroup)]
 
     /// Opens the device's queues.
-    /// - Parameter earlier: counters to go on from; those of queues that are no more go on in the last.
+    /// - Parameters:
+    ///   - reactors: at least one; no more are used than there are queues.
+    ///   - earlier: counters to go on from; those of queues that are no more go on in the last.
     init(
-        reactor: Reactor, device: any NetworkDevice, pages: [QueuePages], earlier: [FrontendQueueStatistics],
+        reactors: [Reactor], device: any NetworkDevice, pages: [QueuePages], earlier: [FrontendQueueStatistics],
         broke: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
-        self.reactor = reactor
-        self.broke = broke
+        let count = device.needsOneThread ? 1 : min(reactors.count, pages.count)
+        var groups: [(reactor: Reactor, group: QueueGroup)] = []
+        do throws(Errno) {
+            for (number, reactor) in reactors.prefix(count).enumerated() {
+                let made = reactor.run { () -> Result<QueueGroup, Errno> in
+                    do throws(Errno) {
+                        let queues = try Self.queues(
+                            stride(from: number, to: pages.count, by: count), device, pages, earlier)
+                        return .success(QueueGroup(reactor, queues, broke: broke))
+                    } catch { return .failure(error) }
+                }
+                groups.append((reactor, try made.get()))
+            }
+        } catch {
+            for (reactor, group) in groups { reactor.run { group.close() } }
+            throw error
+        }
+        self.groups = groups
+    }
+
+    /// Those of one group, on its thread.
+    private static func queues(
+        _ numbers: some Sequence<Int>, _ device: any NetworkDevice, _ pages: [QueuePages], _ earlier: [FrontendQueueStatistics]
+    ) throws(Errno) -> [FrontendQueue] {
         var queues: [FrontendQueue] = []
-        for (index, part) in pages.enumerated() {
-            let counted = index + 1 < pages.count ? earlier.dropFirst(index).prefix(1) : earlier.dropFirst(index)
+        for number in numbers {
+            let counted = number + 1 < pages.count ? earlier.dropFirst(number).prefix(1) : earlier.dropFirst(number)
             do throws(Errno) {
-                queues.append(try FrontendQueue(index: index, device, part, earlier: counted.reduce(FrontendQueueStatistics(), +)))
+                queues.append(
+                    try FrontendQueue(place: queues.count, device, pages[number], earlier: counted.reduce(FrontendQueueStatistics(), +)))
             } catch {
                 for queue in queues { queue.close() }
                 throw error
             }
         }
-        self.queues = queues
-        slot = reactor.attach(self)
+        return queues
     }
 
-    var statistics: [FrontendQueueStatistics] { queues.map(\.statistics) }
+    /// Of each queue, by number.
+    var statistics: [FrontendQueueStatistics] {
+        let parts = groups.map(\.group.statistics)
+        let count = parts.reduce(0) { $0 + $1.count }
+        return (0..<count).map { parts[$0 % parts.count][$0 / parts.count] }
+    }
 
-    /// Uses these rings from now on.
+    /// Uses these rings from now on, one for each queue.
     func connect(_ links: [QueueLink]) {
-        for (queue, link) in zip(queues, links) { queue.connect(link) }
+        for (number, (reactor, group)) in groups.enumerated() {
+            let own = stride(from: number, to: links.count, by: groups.count).map { links[$0] }
+            reactor.run { group.connect(own) }
+        }
     }
 
     /// Lets go of the rings; frames on them are lost, as on a cable that is pulled.
-    func disconnect() {
-        for queue in queues { queue.disconnect() }
-    }
+    func disconnect() { for (reactor, group) in groups { reactor.run { group.disconnect() } } }
 
     /// Ends everything.
-    func close() {
-        guard let slot else { return }
-        self.slot = nil
-        disconnect()
-        reactor.detach(slot)
-        for queue in queues { queue.close() }
-    }
-
-    func poll() -> Bool {
-        if slot == nil { return false }
-        var worked = false
-        for queue in queues {
-            do throws(FrontendFault) { if try queue.work() { worked = true } } catch {
-                // Of no more use, and nothing of it may be touched; the control thread closes the device.
-                disconnect()
-                broke(error.description)
-                return false
-            }
-        }
-        return worked
-    }
-
-    func prepareToSpin() {
-        guard let slot else { return }
-        for queue in queues { queue.prepareToSpin(reactor, slot) }
-    }
-
-    func prepareToSleep() -> Bool {
-        guard let slot else { return false }
-        var hasWork = false
-        for queue in queues where queue.prepareToSleep(reactor, slot) { hasWork = true }
-        return hasWork
-    }
-
-    func completed(tag: UInt32, result: Int32) {
-        if Int(tag / 8) < queues.count { queues[Int(tag / 8)].completed(tag) }
-    }
-}
-
-/// One queue.
-private final class FrontendQueue {
-    /// What there is only while a backend is there.
-    private struct Connection: ~Copyable {
-        var transmit: TransmitSide
-        var receive: ReceiveSide
-        var bell: Doorbell
-        var receiveBell: Doorbell?
-    }
-
-    private enum Tag {
-        static let bell: UInt32 = 0
-        static let bellPause: UInt32 = 1
-        static let receiveBell: UInt32 = 2
-        static let receiveBellPause: UInt32 = 3
-        static let readable: UInt32 = 4
-        static let writable: UInt32 = 5
-    }
-
-    private let base: UInt32
-    private let pages: QueuePages
-    private let bus = MemoryBus()
-    private let device: any NetworkDeviceQueue
-    private let scratch: SharedRegion
-    private var connection: Connection?
-    private var waitsReadable = false
-    private var waitsWritable = false
-    private var earlier: FrontendQueueStatistics
-    private let snapshot = Mutex(FrontendQueueStatistics())
-
-    init(index: Int, _ device: any NetworkDevice, _ pages: QueuePages, earlier: FrontendQueueStatistics) throws(Errno) {
-        base = UInt32(index) * 8
-        self.earlier = earlier
-        snapshot.withLock { $0 = earlier }
-        self.pages = pages
-        scratch = try SharedRegion(anonymous: 2 * SharedRegion.pageSize)
-        self.device = try device.openQueue(bus: bus)
-    }
-
-    var statistics: FrontendQueueStatistics { snapshot.withLock { $0 } }
-
-    func connect(_ link: QueueLink) {
-        disconnect()
-        var new = Connection(
-            transmit: TransmitSide(link, pages, device, bus, scratch: scratch),
-            receive: ReceiveSide(link, pages, device, bus, scratch: scratch),
-            bell: Doorbell(link.bell, bellTag: base + Tag.bell, pauseTag: base + Tag.bellPause),
-            receiveBell: link.receiveBell.map {
-                Doorbell($0, bellTag: base + Tag.receiveBell, pauseTag: base + Tag.receiveBellPause)
-            })
-        publish(&new)
-        connection = consume new
-    }
-
-    func disconnect() {
-        guard let old = connection.take() else { return }
-        earlier = sum(old)
-        let final = earlier
-        snapshot.withLock { $0 = final }
-        bus.detach(pages.transmit.region)
-        bus.detach(pages.receive.region)
-        bus.detach(scratch)
-    }
-
-    func close() { device.close() }
-
-    func work() throws(FrontendFault) -> Bool {
-        guard var now = connection.take() else { return false }
-        let result: Result<Bool, FrontendFault>
-        do throws(FrontendFault) { result = .success(try turn(&now)) } catch { result = .failure(error) }
-        // Also after a fault: whoever disconnects finds everything in its place.
-        connection = consume now
-        return try result.get()
-    }
-
-    private func turn(_ now: inout Connection) throws(FrontendFault) -> Bool {
-        let sent = try now.transmit.work()
-        if sent > 0 { now.bell.foundWork() }
-        let received = try now.receive.work()
-        if received > 0 { if now.receiveBell == nil { now.bell.foundWork() } else { now.receiveBell?.foundWork() } }
-        publish(&now)
-        if sent + received == 0 { return false }
-        let final = sum(now)
-        snapshot.withLock { $0 = final }
-        return true
-    }
-
-    private func publish(_ now: inout Connection) {
-        if now.transmit.ring.publish() {
-            now.bell.channel.notify()
-            now.transmit.statistics.notificationsSent &+= 1
-        }
-        if now.receive.ring.publish() {
-            if now.receiveBell == nil { now.bell.channel.notify() } else { now.receiveBell?.channel.notify() }
-            now.receive.statistics.notificationsSent &+= 1
-        }
-    }
-
-    func prepareToSleep(_ reactor: Reactor, _ slot: ReactorSlot) -> Bool {
-        guard var now = connection.take() else { return false }
-        let hasWork = arm(&now, reactor, slot)
-        connection = consume now
-        return hasWork
-    }
-
-    /// Arms whatever can bring work; true if there is work already.
-    private func arm(_ now: inout Connection, _ reactor: Reactor, _ slot: ReactorSlot) -> Bool {
-        if !now.bell.isPaused, now.transmit.armIfStarved() { return true }
-        if !now.receive.isBlocked, (now.receiveBell == nil ? !now.bell.isPaused : now.receiveBell?.isPaused == false),
-            now.receive.ring.armAndRecheck()
-        {
-            return true
-        }
-        awaitDevice(now, reactor, slot)
-        now.bell.arm(reactor, slot)
-        now.receiveBell?.arm(reactor, slot)
-        return false
-    }
-
-    func prepareToSpin(_ reactor: Reactor, _ slot: ReactorSlot) {
-        guard let now = connection.take() else { return }
-        awaitDevice(now, reactor, slot)
-        connection = consume now
-    }
-
-    /// Waits for the device, where there is something to wait for.
-    private func awaitDevice(_ now: borrowing Connection, _ reactor: Reactor, _ slot: ReactorSlot) {
-        guard let descriptor = device.descriptor else { return }
-        if now.receive.isBlocked, !waitsWritable {
-            waitsWritable = true
-            reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
-        }
-        if !now.transmit.isStarved, !now.transmit.deviceIsReady, !now.transmit.deviceIsGone, !waitsReadable {
-            waitsReadable = true
-            reactor.whenReadable(descriptor, slot, tag: base + Tag.readable)
-        }
-    }
-
-    func completed(_ tag: UInt32) {
-        if tag - base == Tag.readable { waitsReadable = false }
-        if tag - base == Tag.writable { waitsWritable = false }
-        guard var now = connection.take() else { return }
-        if now.bell.completed(tag: tag) || now.receiveBell?.completed(tag: tag) == true {
-            now.receive.statistics.notificationsTaken &+= 1
-        } else if tag - base == Tag.readable {
-            now.transmit.deviceIsReady = true
-        } else if tag - base == Tag.writable {
-            now.receive.retry()
-            publish(&now)
-        }
-        connection = consume now
-    }
-
-    private func sum(_ now: borrowing Connection) -> FrontendQueueStatistics {
-        earlier + now.transmit.statistics + now.receive.statistics
-    }
+    func close() { for (reactor, group) in groups { reactor.run { group.close() } } }
 }

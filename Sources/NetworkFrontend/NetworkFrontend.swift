@@ -19,7 +19,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
     let device: any NetworkDevice
     let log: @Sendable (String) -> Void
     private let follower: FrontendFollower
-    private let reactor: Reactor
+    private let reactors: [Reactor]
     private let control = Mutex<WorkerThread?>(nil)
     let status = Mutex(Status())
     let changed: WakePipe
@@ -52,8 +52,16 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         follower = FrontendFollower(path: FrontendPath(domain: hypervisor.domain, kind: .network, number: number))
         do throws(Errno) {
             changed = try WakePipe()
-            reactor = try Reactor(name: "vif-\(number)", polling: options.polling)
+            reactors = try Self.makeReactors(max(1, options.reactors), number, options.polling)
         } catch { throw .negotiation("vif \(number): \(error)") }
+    }
+
+    private static func makeReactors(_ count: Int, _ number: UInt32, _ polling: PollingPolicy) throws(Errno) -> [Reactor] {
+        var reactors: [Reactor] = []
+        for index in 0..<count {
+            reactors.append(try Reactor(name: index == 0 ? "vif-\(number)" : "vif-\(number)-\(index)", polling: polling))
+        }
+        return reactors
     }
 
     /// Connections made since the start: 1 after the first, one more after each return of a backend.
@@ -89,10 +97,13 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
 
     /// Starts without waiting.
     public func start() throws(NetworkFrontendError) {
-        do throws(ReactorError) { try reactor.start() } catch { throw .negotiation("vif \(number): \(error)") }
+        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
+            for reactor in reactors { reactor.stop() }
+            throw .negotiation("vif \(number): \(error)")
+        }
         do throws(Errno) {
             let thread = try WorkerThread(name: "vif-\(number)-bus") { [self] in
-                let driver = VifDriver(self, reactor)
+                let driver = VifDriver(self, reactors)
                 follower.run(driver) { try? hypervisor.connectStore() }
             }
             control.withLock { $0 = thread }
@@ -108,7 +119,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         guard !isClosed.exchange(true, ordering: .sequentiallyConsistent) else { return }
         follower.stop()
         control.withLock { $0.take() }?.join()
-        reactor.stop()
+        for reactor in reactors { reactor.stop() }
     }
 
     func quarantine(_ reason: String) { follower.quarantine(reason) }

@@ -17,7 +17,9 @@ public struct NetworkFrontendOptions: Sendable {
     public var controlRing = true
     /// Whether only the multicast addresses that are asked for come through.
     public var multicastControl = false
-    /// How the reactor waits.
+    /// Threads that move frames; the queues take turns on them.
+    public var reactors = 1
+    /// How the reactors wait.
     public var polling: PollingPolicy = .adaptive(microseconds: 20)
 
     /// The defaults.

@@ -13,16 +13,16 @@ import XenWire
 /// What FrontendFollower asks of a vif.
 final class VifDriver<H: Hypervisor>: FrontendDriver {
     private let owner: NetworkFrontend<H>
-    private let reactor: Reactor
+    private let reactors: [Reactor]
     private var backend = DomainID.zero
     private var pages: [QueuePages] = []
     private var links: [QueueLink] = []
     private var control: (ring: any OfferedPages, channel: any EventChannel)?
     private var list: (any OfferedPages)?
 
-    init(_ owner: NetworkFrontend<H>, _ reactor: Reactor) {
+    init(_ owner: NetworkFrontend<H>, _ reactors: [Reactor]) {
         self.owner = owner
-        self.reactor = reactor
+        self.reactors = reactors
     }
 
     private var name: String { "vif \(owner.number)" }
@@ -84,7 +84,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
     /// Memory and device queues, for as many connections as have this number of queues: a device spreads frames over all that are open, so
     /// there may be no more than are served.
     private func makeEngine(_ count: Int) throws(XenbusError) {
-        let (device, owner, reactor) = (owner.device, owner, reactor)
+        let owner = owner
         do throws(HypervisorError) {
             for _ in 0..<count {
                 pages.append(
@@ -94,20 +94,14 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
             }
             list = try owner.hypervisor.offerPages(1, to: backend, access: .readWrite)
         } catch { throw .malformed(MalformedNode(name, "no memory could be offered: \(error)")) }
-        let pages = pages
         let earlier = owner.status.withLock { $0.earlier }
-        let made = reactor.run { () -> Result<FrontendEngine, Errno> in
-            do throws(Errno) {
-                // Weak: the owner has the engine, and would never go away.
-                let broke: @Sendable (String) -> Void = { [weak owner] in owner?.quarantine($0) }
-                return .success(
-                    try FrontendEngine(reactor: reactor, device: device, pages: pages, earlier: earlier, broke: broke))
-            } catch { return .failure(error) }
-        }
-        switch made {
-        case .success(let engine): owner.status.withLock { $0.engine = engine }
-        case .failure(let error): throw .malformed(MalformedNode(name, "\(device.name): opening a queue: \(error)"))
-        }
+        // Weak: the owner has the engine, and would never go away.
+        let broke: @Sendable (String) -> Void = { [weak owner] in owner?.quarantine($0) }
+        do throws(Errno) {
+            let engine = try FrontendEngine(
+                reactors: reactors, device: owner.device, pages: pages, earlier: earlier, broke: broke)
+            owner.status.withLock { $0.engine = engine }
+        } catch { throw .malformed(MalformedNode(name, "\(owner.device.name): opening a queue: \(error)")) }
     }
 
     func goLive(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {
@@ -117,8 +111,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
             throw .malformed(MalformedNode(name, "\(owner.device.name): setting offloads: \(error)"))
         }
         let mapped = mapPages()
-        let links = links
-        reactor.run { engine.connect(links) }
+        engine.connect(links)
         try followCarrier(store, backendPath)
         owner.status.withLock { status in
             status.connections += 1
@@ -157,9 +150,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
     }
 
     func suspend() {
-        if let engine = owner.status.withLock({ $0.engine }) {
-            reactor.run { engine.disconnect() }
-        }
+        owner.status.withLock { $0.engine }?.disconnect()
         for link in links { link.release() }
         links = []
         control?.channel.close()
@@ -170,7 +161,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
     /// Ends the device's queues and takes their memory back; what they have counted stays.
     private func releaseEngine() {
         if let engine = owner.status.withLock({ $0.engine }) {
-            reactor.run { engine.close() }
+            engine.close()
             owner.status.withLock { $0.earlier = engine.statistics }
         }
         for pages in pages {

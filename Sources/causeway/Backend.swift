@@ -57,7 +57,7 @@ struct Backend: ParsableCommand {
         try host.followParent()
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
         work.interfaces.dma = features.memory.options
-        work.useReactors(threads.reactors)
+        work.useReactors(threads.count)
         work.disks.direct = direct
         work.disks.kind = backendKind == "vbd" ? .block : .named(backendKind)
         work.interfaces.kind = vifKind == "vif" ? .network : .named(vifKind)

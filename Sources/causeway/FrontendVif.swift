@@ -17,6 +17,7 @@ struct FrontendVif: ParsableCommand {
 
     @OptionGroup var host: HostOptions
     @OptionGroup var features: VifFeatures
+    @OptionGroup var threads: ReactorOptions
     @Argument(help: "The interface's number.") var number: UInt32
     @Option(help: "The tap's name.") var tap: String
     @Option(help: "The network namespace that it lives in: a name of `ip netns`.") var netns: String?
@@ -32,8 +33,10 @@ struct FrontendVif: ParsableCommand {
         Signals.block(Signals.termination)
         // Before any thread: each begins in the namespace of the one that starts it.
         if let netns { try NetworkNamespace.enter(netns) }
-        if xen { return try Rooms.serveXenVif(number: number, tap: tap, options: features.frontendOptions) }
+        var options = features.frontendOptions
+        options.reactors = threads.count
+        if xen { return try Rooms.serveXenVif(number: number, tap: tap, options: options) }
         try Rooms.serveVif(
-            in: try host.directory(), domain: DomainID(domain), number: number, tap: tap, options: features.frontendOptions)
+            in: try host.directory(), domain: DomainID(domain), number: number, tap: tap, options: options)
     }
 }

@@ -212,6 +212,8 @@ struct NetworkPair {
     }
 
     func connect(_ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<InProcessHypervisor> {
+        var options = options
+        options.reactors = RunningBackend.reactors(options.reactors)
         let frontend = try NetworkFrontend(
             hypervisor: guest, number: 0, device: frontWire.network, options: options)
         do { try frontend.connect(timeoutMilliseconds: 5000) } catch {

@@ -1,6 +1,7 @@
 // A backend returns that takes another number of queues than the last: the frontend connects with as many as it takes.
 
 import DMA
+import Glibc
 import HostDevices
 import LinuxSystem
 @testable import NetworkBackend
@@ -17,10 +18,11 @@ struct QueueCountTests {
         return options
     }
 
-    @Test func followsTheBackendDownAndUp() throws {
+    @Test(arguments: [1, 2, 5]) func followsTheBackendDownAndUp(reactors: Int) throws {
         let pair = try NetworkPair(options(4), backendDomain: 3)
         var wishes = NetworkFrontendOptions()
         wishes.queues = 3
+        wishes.reactors = reactors
         let frontend = try pair.connect(wishes)
         let mapped = pair.host.usage.mappings
         var backend = pair.backend
@@ -49,11 +51,12 @@ struct QueueCountTests {
     }
 
     /// A device that spreads frames over its queues gives none to a queue that nobody serves.
-    @Test func aDeviceHasAsManyQueuesOpenAsAreServed() throws {
+    @Test(arguments: [1, 2]) func aDeviceHasAsManyQueuesOpenAsAreServed(reactors: Int) throws {
         let pair = try NetworkPair(options(4), backendDomain: 3)
         let device = CountingDevice(pair.frontWire.network)
         var wishes = NetworkFrontendOptions()
         wishes.queues = 4
+        wishes.reactors = reactors
         let frontend = try NetworkFrontend(hypervisor: pair.guest, number: 0, device: device, options: wishes)
         try frontend.connect()
         #expect(device.open == 4)
@@ -67,18 +70,65 @@ struct QueueCountTests {
     }
 }
 
+extension QueueCountTests {
+    /// Each queue of a frontend has one thread, and two queues have two.
+    @Test(arguments: [(3, 2), (2, 2), (2, 1), (1, 2), (2, 8)]) func queuesTakeTurnsOnTheReactors(queues: Int, reactors: Int) throws {
+        let pair = try NetworkPair(options(4))
+        let device = SteeredNetwork(pair.frontWire.network)
+        var wishes = NetworkFrontendOptions()
+        wishes.queues = queues
+        wishes.reactors = reactors
+        let frontend = try NetworkFrontend(hypervisor: pair.guest, number: 0, device: device, options: wishes)
+        try frontend.connect()
+        // All share one socket: whoever looks first has the next frame.
+        var round = 0
+        #expect(
+            try eventually(20_000) {
+                round += 1
+                try pair.exchange(20, seed: round)
+                return device.users.count == queues
+            }, "\(device.users)")
+        #expect(device.users.values.allSatisfy { $0.count == 1 } && device.distinctThreads == min(queues, reactors))
+        #expect(frontend.statistics.count == queues)
+        #expect(eventually { frontend.statistics.allSatisfy { $0.transmitted + $0.received > 0 } })
+        frontend.close()
+        pair.backend.stop()
+    }
+
+    /// A queue that cannot be opened, on whichever thread: those that were are closed again, and the reason is told.
+    @Test(arguments: 0..<4) func aQueueThatCannotBeOpenedLeavesNone(failing: Int) throws {
+        let pair = try NetworkPair(options(4))
+        let device = CountingDevice(pair.frontWire.network, failing: failing)
+        let before = pair.host.usage
+        var wishes = NetworkFrontendOptions()
+        wishes.queues = 4
+        wishes.reactors = 2
+        let frontend = try NetworkFrontend(hypervisor: pair.guest, number: 0, device: device, options: wishes)
+        #expect { try frontend.connect() } throws: { "\($0)".contains("opening a queue") }
+        #expect(device.open == 0)
+        frontend.close()
+        #expect(eventually { pair.host.usage.mappings == before.mappings && pair.host.usage.pages == before.pages })
+        pair.backend.stop()
+    }
+}
+
 /// Counts the queues that are open on another device.
 private final class CountingDevice: NetworkDevice {
     private let device: any NetworkDevice
     private let count = Atomic<Int>(0)
     var open: Int { count.load(ordering: .relaxed) }
 
-    init(_ device: any NetworkDevice) { self.device = device }
+    private let opened = Atomic<Int>(0)
+    private let failing: Int
+
+    /// - Parameter failing: the queue that cannot be opened, by number.
+    init(_ device: any NetworkDevice, failing: Int = -1) { (self.device, self.failing) = (device, failing) }
 
     var name: String { device.name }
     var mtu: Int { device.mtu }
     func setOffloads(_ offloads: OffloadSet) throws(Errno) { try device.setOffloads(offloads) }
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
+        if opened.add(1, ordering: .relaxed).oldValue == failing { throw Errno(EMFILE) }
         let queue = try device.openQueue(bus: bus)
         count.add(1, ordering: .relaxed)
         return Queue(self, queue)

@@ -20,10 +20,12 @@ final class RingRig {
     }
 
     private let features: VifFeatures
+    private let threads: ReactorOptions
     private let host: BenchHost
 
     init(directory: PairDirectory, features: VifFeatures, threads: ReactorOptions) throws(Failure) {
         self.features = features
+        self.threads = threads
         host = try BenchHost(in: directory, backend: ["--memory-vifs"] + features.arguments + threads.arguments)
     }
 
@@ -38,7 +40,11 @@ final class RingRig {
             let hypervisor = try LoopbackHypervisor.connect(runDirectory: host.run.path, domain: domain)
             defer { hypervisor.disconnect() }
             let device: any NetworkDevice = fromFrontend ? try EndlessNetwork(byteCount: byteCount) : NullNetwork()
-            let frontend = try NetworkFrontend(hypervisor: hypervisor, number: 0, device: device, options: features.frontendOptions)
+            var options = features.frontendOptions
+            // One queue, unless more are asked for: what its two threads can do.
+            options.queues = Int(features.vifQueues ?? 1)
+            options.reactors = threads.reactors ?? 1
+            let frontend = try NetworkFrontend(hypervisor: hypervisor, number: 0, device: device, options: options)
             try frontend.connect()
             defer { frontend.close() }
             // The first frames find cold caches.

@@ -7,7 +7,11 @@ import XenBus
 
 /// Which features of a vif to offer or to ask for.
 struct VifFeatures: ParsableArguments {
-    @Option(help: "Queues of an interface at most.") var vifQueues: UInt32?
+    @Option(
+        help: ArgumentHelp(
+            "Queues of an interface at most.",
+            discussion: "Default: a backend takes up to 4; a frontend asks for one for each processor, 8 at most."))
+    var vifQueues: UInt32?
     @Option(help: "How an interface's two sides wait: sleep, adaptive:MICROSECONDS or always.") var vifPolling: PollingArgument?
     @Flag(help: "Packets have one slot, and no large packets.") var noSg = false
     @Flag(help: "No large packets of TCP over IPv4.") var noGso4 = false
@@ -58,7 +62,8 @@ struct VifFeatures: ParsableArguments {
     var frontendOptions: NetworkFrontendOptions {
         var options = NetworkFrontendOptions()
         options.features = features
-        if let vifQueues { options.queues = Int(vifQueues) }
+        // As Linux's netfront: one for each processor.
+        options.queues = vifQueues.map { Int($0) } ?? ReactorOptions.processors
         if let vifPolling { options.polling = vifPolling.policy }
         options.splitChannels = !noSplit
         options.controlRing = !noControlRing

@@ -1,19 +1,26 @@
-// How many threads a backend serves its devices with.
+// How many threads a backend serves its devices with, and an interface's frontend its queues.
 
 import ArgumentParser
+import FoundationEssentials
 
-/// The backend's reactors.
+/// The reactors of a process.
 struct ReactorOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Threads of the backend that serve disks, and as many that serve interfaces, 1 to 64; the queues of a device take turns on them.",
-            valueName: "count"))
-    var reactors = 1
+            "Threads that serve disks, and as many for interfaces, these on both sides; 1 to 64. The queues of a device take turns on them.",
+            discussion: "Default: one for each processor, 8 at most.", valueName: "count"))
+    var reactors: Int?
+
+    /// As many as were asked for, or fit this machine.
+    var count: Int { reactors ?? Self.processors }
+
+    /// Processors that this process may use, 8 at most: as many queues as Linux's netfront asks for, too.
+    static var processors: Int { min(8, max(1, ProcessInfo.processInfo.activeProcessorCount)) }
 
     func validate() throws {
-        if !(1...64).contains(reactors) { throw ValidationError("--reactors: 1 to 64, not \(reactors)") }
+        if let reactors, !(1...64).contains(reactors) { throw ValidationError("--reactors: 1 to 64, not \(reactors)") }
     }
 
-    /// The same, for a backend that is started with it.
-    var arguments: [String] { reactors == 1 ? [] : ["--reactors", "\(reactors)"] }
+    /// The same, for a process that is started with it.
+    var arguments: [String] { reactors.map { ["--reactors", "\($0)"] } ?? [] }
 }

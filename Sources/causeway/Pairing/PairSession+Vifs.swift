@@ -63,7 +63,7 @@ extension PairSession {
         let vif = vifs[index]
         vifs[index].frontend = try ChildProcess.startRole(
             ["frontend", "vif", "\(index)", "--tap", vif.frontTap, "--netns", vif.namespace, "--domain", "\(domain)"]
-                + vifFeatures.arguments, in: directory.run)
+                + vifFeatures.arguments + threads.arguments, in: directory.run)
     }
 
     /// Starts what keeps an interface's taps, and waits until they are there.
