@@ -45,7 +45,8 @@ final class FrontendEngine: Sendable {
             let counted = number + 1 < pages.count ? earlier.dropFirst(number).prefix(1) : earlier.dropFirst(number)
             do throws(Errno) {
                 queues.append(
-                    try FrontendQueue(place: queues.count, device, pages[number], earlier: counted.reduce(FrontendQueueStatistics(), +)))
+                    try FrontendQueue(
+                        place: queues.count, device, pages[number], earlier: counted.reduce(FrontendQueueStatistics(), +)))
             } catch {
                 for queue in queues { queue.close() }
                 throw error

@@ -72,7 +72,8 @@ struct QueueCountTests {
 
 extension QueueCountTests {
     /// Each queue of a frontend has one thread, and two queues have two.
-    @Test(arguments: [(3, 2), (2, 2), (2, 1), (1, 2), (2, 8)]) func queuesTakeTurnsOnTheReactors(queues: Int, reactors: Int) throws {
+    @Test(arguments: [(3, 2), (2, 2), (2, 1), (1, 2), (2, 8)]) func queuesTakeTurnsOnTheReactors(queues: Int, reactors: Int) throws
+    {
         let pair = try NetworkPair(options(4))
         let device = SteeredNetwork(pair.frontWire.network)
         var wishes = NetworkFrontendOptions()
