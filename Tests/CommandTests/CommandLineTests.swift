@@ -86,7 +86,8 @@ extension EndToEnd {
                     [ "$(tr '\\0' '\\n' < /proc/$pid/cmdline | sed -n 2p)" = backend ] && cat /proc/$pid/task/*/comm
                 done
                 """
-            for (options, count) in [([], 1), (["--reactors", "3"], 3)] as [([String], Int)] {
+            let processors = min(8, ProcessInfo.processInfo.activeProcessorCount)
+            for (options, count) in [([], processors), (["--reactors", "3"], 3)] as [([String], Int)] {
                 let outcome = try pair(
                     ["\(image),raw,xvda,w"], options: options + ["--queues", "2"], command: ["sh", "-c", script], in: scratch)
                 let names = outcome.output.split(separator: "\n").map(String.init)
