@@ -23,8 +23,7 @@ final class InterfaceDriver: BackendDriver {
     /// Where this process leaves what a successor needs; nil: nowhere.
     let journals: JournalDirectory?
     private let openDevice: NetworkOpener
-    /// In turn for the queues.
-    private let reactors: [Reactor]
+    private let reactors: ReactorTurn
     private let report: @Sendable (InterfaceReport) -> Void
     let traces: TraceDesk
     let log: (String) -> Void
@@ -34,7 +33,7 @@ final class InterfaceDriver: BackendDriver {
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: NetworkBackendOptions, journals: JournalDirectory?,
-        openDevice: @escaping NetworkOpener, reactors: [Reactor], report: @escaping @Sendable (InterfaceReport) -> Void,
+        openDevice: @escaping NetworkOpener, reactors: ReactorTurn, report: @escaping @Sendable (InterfaceReport) -> Void,
         traces: TraceDesk, log: @escaping (String) -> Void
     ) {
         self.path = path

@@ -80,18 +80,17 @@ struct InterfacePlan: Sendable {
     let multicastStart: MulticastStart
 
     /// Makes it, each queue on its reactor's thread; from another thread.
-    /// - Parameter reactors: in turn for the queues: the first queue is the first's.
     func build(
-        on reactors: [Reactor], report: @escaping @Sendable (InterfaceReport) -> Void
+        on turn: ReactorTurn, report: @escaping @Sendable (InterfaceReport) -> Void
     ) throws(InterfaceBuildFailure) -> InterfaceEngine {
         let isAdopted = starts.contains { if case .resumed = $0 { true } else { false } }
         let device = device
-        let count = device.needsOneThread ? 1 : max(1, min(reactors.count, starts.count))
+        let reactors = turn.reactors(for: device, queues: starts.count)
+        let count = reactors.count
         // A device that has none to show is no reason to stop.
         let commons = InterfaceCommons(multicastStart, groups: count) { try? device.setCarrier($0) }
         var groups: [QueueGroup] = []
-        for number in 0..<count {
-            let reactor = reactors[number]
+        for (number, reactor) in reactors.enumerated() {
             let made = reactor.run { () -> Result<QueueGroup, InterfaceBuildFailure> in
                 do throws(InterfaceBuildFailure) {
                     return .success(try group(number, of: count, reactor, commons, report))

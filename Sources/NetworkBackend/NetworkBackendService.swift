@@ -74,10 +74,8 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         var isReady = false
         do throws(XenbusError) {
             try server.run(runtime.store, domain: hypervisor.domain, kind: options.kind, period: 0) { path in
-                // Each interface begins at the next reactor, so that one-queue interfaces spread, too.
                 defer { turn += 1 }
-                let first = turn % runtime.reactors.count
-                return follower(path, Array(runtime.reactors[first...] + runtime.reactors[..<first]), runtime.journals)
+                return follower(path, ReactorTurn(runtime.reactors, interface: turn), runtime.journals)
             } publish: { followers in
                 let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
                 engines.withLock { $0 = list }
@@ -93,7 +91,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     }
 
     private func follower(
-        _ path: BackendPath, _ reactors: [Reactor], _ journals: JournalDirectory?
+        _ path: BackendPath, _ reactors: ReactorTurn, _ journals: JournalDirectory?
     ) -> BackendFollower<InterfaceDriver> {
         let (server, id) = (server, path.device)
         return BackendFollower(

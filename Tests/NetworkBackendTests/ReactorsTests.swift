@@ -10,6 +10,7 @@ import LinuxSystem
 @testable import NetworkBackend
 import NetworkFrontend
 import Packets
+import Reactor
 import SharedMemory
 import SharedRing
 import Synchronization
@@ -81,6 +82,18 @@ struct ReactorsTests {
             isFirst = false
             if !response.flags.contains(.moreData) { return bytes }
         }
+    }
+
+    /// Queues take turns, interfaces begin at the next; what one thread must use is on the same thread for all interfaces: both ends of a cable.
+    @Test func interfacesTakeTurnsAndCablesDoNot() throws {
+        let all = try (0..<3).map { try Reactor(name: "turn-\($0)") }
+        let wire = try Wire("turn").network
+        func names(_ device: any NetworkDevice, _ number: Int, _ queues: Int) -> [String] {
+            ReactorTurn(all, interface: number).reactors(for: device, queues: queues).map(\.name)
+        }
+        #expect(names(wire, 0, 1) == ["turn-0"] && names(wire, 1, 1) == ["turn-1"] && names(wire, 5, 1) == ["turn-2"])
+        #expect(names(wire, 2, 2) == ["turn-2", "turn-0"] && names(wire, 1, 8) == ["turn-1", "turn-2", "turn-0"])
+        for number in 0..<4 { #expect(names(OneThreadNetwork(wire), number, 4) == ["turn-0"]) }
     }
 
     @Test(arguments: [(1, 2), (2, 2), (4, 2), (3, 2), (2, 3), (4, 1)])

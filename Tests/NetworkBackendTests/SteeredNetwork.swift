@@ -76,3 +76,14 @@ final class SteeredNetwork: NetworkDevice {
         func close() { queue.close() }
     }
 }
+
+/// A device that only one thread may use.
+final class OneThreadNetwork: NetworkDevice {
+    private let device: any NetworkDevice
+    init(_ device: any NetworkDevice) { self.device = device }
+    var name: String { device.name }
+    var mtu: Int { device.mtu }
+    var needsOneThread: Bool { true }
+    func setOffloads(_ offloads: OffloadSet) throws(Errno) { try device.setOffloads(offloads) }
+    func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try device.openQueue(bus: bus) }
+}

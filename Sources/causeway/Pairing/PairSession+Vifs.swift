@@ -63,7 +63,9 @@ extension PairSession {
         let vif = vifs[index]
         vifs[index].frontend = try ChildProcess.startRole(
             ["frontend", "vif", "\(index)", "--tap", vif.frontTap, "--netns", vif.namespace, "--domain", "\(domain)"]
-                + vifFeatures.arguments + threads.arguments, in: directory.run)
+                + vifFeatures.arguments + threads.arguments
+                // A cable has one way through; more queues would only have more threads wait for it.
+                + (vif.specification.peer != nil && vifFeatures.vifQueues == nil ? ["--vif-queues", "1"] : []), in: directory.run)
     }
 
     /// Starts what keeps an interface's taps, and waits until they are there.
