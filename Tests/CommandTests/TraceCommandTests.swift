@@ -22,9 +22,12 @@ extension EndToEnd {
 
                 """
             try file.write(contentsOf: Foundation.Data((preamble + script).utf8))
+            // One queue: which of several a frame takes is the tap's choice.
             return try RunningProcess.run(
-                [Tools.causeway, "pair", "--vif", "mac=00:16:3e:01:02:03", "--", "bash", "\(scratch.path)/script.sh"], in: scratch,
-                seconds: 90)
+                [
+                    Tools.causeway, "pair", "--vif-queues", "1", "--vif", "mac=00:16:3e:01:02:03", "--", "bash",
+                    "\(scratch.path)/script.sh",
+                ], in: scratch, seconds: 90)
         }
 
         private func file(_ name: String, in scratch: Scratch) throws -> PcapngFile {
