@@ -242,7 +242,8 @@ final class InterfaceQueue {
         updateSnapshot()
     }
 
-    private func updateSnapshot() {
+    /// Shows the counters as they are now; needed after whatever changed them outside a turn that found work.
+    func updateSnapshot() {
         var sum = transmit.statistics
         let other = receive.statistics
         sum.received = other.received

@@ -100,6 +100,8 @@ final class QueueGroup: ReactorClient, @unchecked Sendable {
             worked = true
             control?.bell.foundWork()
             control?.notify()
+            // Pages may have been mapped, and no frame come.
+            for queue in queues { queue.updateSnapshot() }
         }
         peers.flush()
         // A turn that only lost frames has moved none, and has the more to tell.
@@ -172,6 +174,7 @@ final class QueueGroup: ReactorClient, @unchecked Sendable {
     private func apply(_ change: MappingChange, to queue: Int, for asking: Int) {
         let mappings = queues[queue / count].mappings
         let status = mappings.apply(change)
+        queues[queue / count].updateSnapshot()
         let entries = change.wantsEntries ? mappings.entries : []
         peers.tell([asking]) { $0.acknowledged(status, queue, entries) }
     }

@@ -35,7 +35,13 @@ extension EndToEnd {
             let pair = try PairUnderTest(disks: ["\(image),raw,xvda,w"], vifs: vifs, in: scratch)
             let io = try pair.run(["qemu-io", "-f", "raw", pair.uri("xvda"), "-c", "write -P 7 0 1M", "-c", "read -P 7 0 1M"])
             #expect(io.status == 0)
-            let outcome = try pair.run([Tools.causeway, "metrics"])
+            // An interface's pages are mapped a moment after it is connected.
+            let mapped = /causeway_vif_mapped_pages{.*} [1-9]/
+            var outcome = try pair.run([Tools.causeway, "metrics"])
+            _ = try eventually {
+                outcome = try pair.run([Tools.causeway, "metrics"])
+                return !Tools.isRoot || outcome.output.firstMatch(of: mapped) != nil
+            }
             #expect(outcome.status == 0, "\(outcome.errors)")
             let samples = try Self.parse(outcome.output)
             let disk = "{domain=\"1\",device=\"51712\"}"
