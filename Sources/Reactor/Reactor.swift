@@ -32,6 +32,8 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
     var idleTurns: UInt32 = 0
     var idleSince: UInt64 = 0
     var spins: UInt32 = 0
+    /// Somebody else ran when this spin last offered the processor.
+    var hasYielded = false
     var window = SpinWindow()
     var hasEntered = false
     var isStopping = false

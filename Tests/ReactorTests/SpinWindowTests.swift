@@ -2,9 +2,14 @@ import Testing
 
 @testable import Reactor
 
-/// How long a reactor spins follows what its waits turn out to be.
+/// How long a reactor spins follows what its waits turn out to be, and whether others want the processor.
 struct SpinWindowTests {
     private let limit: UInt64 = 20_000
+
+    /// Nanoseconds of a yield that nobody used, of one that somebody did, and of one that somebody used for long.
+    private let refused: UInt64 = 500
+    private let taken: UInt64 = 30_000
+    private let long: UInt64 = 3_000_000
 
     @Test func longWaitsCloseItAndShortOnesOpenItAgain() {
         var window = SpinWindow()
@@ -22,16 +27,55 @@ struct SpinWindowTests {
         #expect(window.length == limit)
     }
 
-    @Test func nobodySpinsWhileOthersWantTheProcessor() {
+    @Test func aLongYieldClosesItForATime() {
         var window = SpinWindow()
-        let quick = window.yielded(500, now: 1000)
-        #expect(!quick && window.length > 0)
-        let slow = window.yielded(3_000_000, now: 1000)
-        #expect(slow && window.length == 0)
+        var wasTaken = window.yielded(refused, now: 1000)
+        #expect(!wasTaken && window.length > 0)
+        wasTaken = window.yielded(long, now: 1000)
+        #expect(wasTaken && window.length == 0)
         // Short waits do not open it before the time is over.
         window.waited(5000, now: 1_500_000, limit: limit)
         #expect(window.length == 0)
         window.waited(5000, now: 3_000_000, limit: limit)
         #expect(window.length == SpinWindow.firstStep)
+    }
+
+    /// A moment for somebody else ends this spin and leaves the window open; one at every offer closes it.
+    @Test func aBusyProcessorClosesItAndAnIdleMomentDoesNot() {
+        var window = SpinWindow()
+        for _ in 0..<100 {
+            offer(&window, taken, times: SpinWindow.streak - 1)
+            offer(&window, refused)
+        }
+        #expect(window.length > 0)
+        offer(&window, taken, times: SpinWindow.streak)
+        #expect(window.length == 0)
+    }
+
+    /// As long as the processor is never seen idle, it is tried less and less often.
+    @Test func theHoldDoublesUntilTheProcessorIsIdle() {
+        var window = SpinWindow()
+        func expectHold(_ hold: UInt64, at now: UInt64) {
+            offer(&window, long, now: now)
+            window.waited(5000, now: now + hold - 1, limit: limit)
+            #expect(window.length == 0)
+            window.waited(5000, now: now + hold, limit: limit)
+            #expect(window.length == SpinWindow.firstStep)
+        }
+        var hold = SpinWindow.firstHold
+        for round in 1...8 {
+            expectHold(hold, at: UInt64(round) * 1_000_000_000)
+            hold = min(2 * hold, SpinWindow.longestHold)
+        }
+        #expect(hold == SpinWindow.longestHold)
+        offer(&window, refused, times: SpinWindow.streak)
+        expectHold(SpinWindow.firstHold, at: 10_000_000_000)
+    }
+
+    private func offer(_ window: inout SpinWindow, _ time: UInt64, now: UInt64 = 0, times: Int = 1) {
+        for _ in 0..<times {
+            let isTaken = window.yielded(time, now: now)
+            #expect(isTaken == (time > SpinWindow.yieldLimit))
+        }
     }
 }
