@@ -12,15 +12,17 @@ import Packets
 final class FrameQueue: NetworkDeviceQueue {
     private let file: Descriptor
     private let bus: MemoryBus
+    private var batch: FrameBatch
     private let vectors = VectorList(capacity: 24)
+    /// Of the frame being received.
     private let header: UnsafeMutablePointer<VirtioHeader>
     /// One byte behind the memory that a frame is received into: only a frame that does not fit reaches it, and a frame that was cut off
     /// must not be taken for a whole one.
     private let spill: UnsafeMutableRawPointer
     private(set) var statistics = NetworkDeviceStatistics()
 
-    init(_ file: Descriptor, _ bus: MemoryBus) {
-        precondition(MemoryLayout<VirtioHeader>.size == VirtioHeader.size)
+    init(_ file: Descriptor, _ bus: MemoryBus) throws(Errno) {
+        batch = try FrameBatch()
         self.file = file
         self.bus = bus
         unsafe header = .allocate(capacity: 1)
@@ -36,20 +38,22 @@ final class FrameQueue: NetworkDeviceQueue {
     var descriptor: Descriptor? { file }
 
     func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent {
-        unsafe header.pointee = VirtioHeader(offload)
-        guard unsafe vectors.load(behind: header, VirtioHeader.size, segments, bus, .toDevice) else { return fail(.badAddress) }
-        while true {
-            let count = unsafe writev(file.rawValue, vectors.storage, Int32(vectors.count))
-            if count >= 0 {
+        if batch.isFull { return .full }
+        if batch.append(offload, segments, bus) { return .waiting }
+        statistics.errors &+= 1
+        return .failed(.badAddress)
+    }
+
+    func flush(_ ended: inout [FrameSent]) {
+        let (count, before) = (batch.count, ended.count)
+        batch.write(to: file, &ended)
+        for index in 0..<count {
+            switch ended[before + index] {
+            case .sent:
                 statistics.sentFrames &+= 1
-                statistics.sentBytes &+= vectors.total &- UInt64(VirtioHeader.size)
-                return .sent
-            }
-            switch errno {
-            case EINTR: continue
-            // A datagram socket whose reader is slow says either.
-            case EAGAIN, ENOBUFS: return .full
-            default: return fail(Errno.current)
+                statistics.sentBytes &+= batch.byteCount(index)
+            case .failed: statistics.errors &+= 1
+            case .full, .waiting: break
             }
         }
     }
@@ -85,10 +89,5 @@ final class FrameQueue: NetworkDeviceQueue {
     private func spoilt() -> FrameReceived {
         statistics.errors &+= 1
         return .spoilt
-    }
-
-    private func fail(_ error: Errno) -> FrameSent {
-        statistics.errors &+= 1
-        return .failed(error)
     }
 }

@@ -8,7 +8,9 @@ import Packets
 public enum FrameSent: Equatable, Sendable {
     /// The device has it.
     case sent
-    /// No room now; try again when the descriptor is writable.
+    /// The device sends it at the next `flush`, which tells how that ended; until then its memory must stay as it is.
+    case waiting
+    /// No room now. If frames wait, `flush` makes some; else try again when the descriptor is writable.
     case full
     /// It was refused and is gone.
     case failed(Errno)
@@ -28,10 +30,15 @@ public enum FrameReceived: Equatable, Sendable {
 
 /// One thread's way to a network interface. Calls never wait.
 ///
-/// Frames move inside the call, so no memory is in use behind the caller's back: a mapping may end as soon as a call returned.
+/// Frames move inside the calls, so no memory is in use behind the caller's back: a mapping may end as soon as `send` or `receive` returned, or, for
+/// a frame that waits, `flush`.
 public protocol NetworkDeviceQueue: AnyObject {
-    /// Sends a frame that lies in `segments`.
+    /// Sends a frame that lies in `segments`, or lets it wait for others to be sent with. A queue either sends every frame at once or lets every
+    /// one wait.
     func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent
+    /// Sends the frames that wait, in order, and appends to `ended` how that ended for each: `.full` for the first that there was no room for and
+    /// all behind it, which must be given again. None waits afterwards.
+    func flush(_ ended: inout [FrameSent])
     /// Takes one frame. One that does not fit is spoilt.
     func receive(into segments: Span<BusSegment>) -> FrameReceived
     /// What to wait on; nil: there is never anything to wait for.

@@ -154,6 +154,9 @@ private final class LinkQueue: NetworkDeviceQueue {
         return sent(count)
     }
 
+    /// Nothing waits.
+    func flush(_ ended: inout [FrameSent]) {}
+
     private func isTooLong(_ count: Int) -> Bool { count > scratch.byteCount }
 
     private func otherTakes(_ type: SegmentationType) -> Bool {

@@ -72,6 +72,9 @@ private final class NullFrameQueue: NetworkDeviceQueue {
         return .sent
     }
 
+    /// Nothing waits.
+    func flush(_ ended: inout [FrameSent]) {}
+
     func receive(into segments: Span<BusSegment>) -> FrameReceived {
         guard let frame else { return .nothing }
         var done = 0

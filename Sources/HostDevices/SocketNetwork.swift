@@ -45,5 +45,5 @@ public final class SocketNetwork: NetworkDevice {
     public func setOffloads(_ offloads: OffloadSet) throws(Errno) { taken.withLock { $0 = offloads } }
 
     /// All queues share the one socket.
-    public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { FrameQueue(end, bus) }
+    public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try FrameQueue(end, bus) }
 }

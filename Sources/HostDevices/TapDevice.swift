@@ -68,7 +68,7 @@ public final class TapDevice: NetworkDevice {
 
     /// Opens one more queue; see `NetworkDevice`.
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
-        FrameQueue(try Self.open(currentName), bus)
+        try FrameQueue(Self.open(currentName), bus)
     }
 }
 

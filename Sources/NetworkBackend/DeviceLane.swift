@@ -1,5 +1,5 @@
-// Between a queue's pages and its device: each frame's pages are mapped for the one call in which the device moves the frame, and unmapped when it
-// returns. What the device is given are bus segments, as its limits and its IOMMU have them.
+// Between a queue's pages and its device: each frame's pages are mapped for the call in which the device moves the frame, or the two if it lets the
+// frame wait, and unmapped when that returns. What the device is given are bus segments, as its limits and its IOMMU have them.
 
 import DMA
 import Glibc
@@ -13,6 +13,8 @@ struct DeviceLane {
     let device: any NetworkDeviceQueue
     private let isDirect: Bool
     private var segments: [BusSegment] = []
+    /// Mappings of frames that wait in the device.
+    private var waiting: [DMAHandle] = []
     /// Frames that could not be mapped for the device, and are lost.
     private(set) var unmappable: UInt64 = 0
     /// Why the last of them could not be mapped, or a mapping not be ended: to be logged.
@@ -25,7 +27,7 @@ struct DeviceLane {
         segments.reserveCapacity(QueueMemory.pagesPerFrame + 1)
     }
 
-    /// Sends the frame that lies in those of `pieces` that `range` names.
+    /// Sends the frame that lies in those of `pieces` that `range` names, as the device's `send` does.
     @inline(__always)
     mutating func send(_ offload: FrameOffload, _ pieces: [PagePiece], _ range: Range<Int>) -> FrameSent {
         let span = pieces.span.extracting(range)
@@ -35,12 +37,21 @@ struct DeviceLane {
         }
         let handle: DMAHandle
         do throws(DMAError) { handle = try map(span, .toDevice) } catch {
+            // Those that wait may have what this one wants.
+            if !waiting.isEmpty { return .full }
             lose(error)
             return .failed(Errno(ENOMEM))
         }
         let result = device.send(offload, segments: segments.span)
-        unmap(handle, .toDevice, .max)
+        if result == .waiting { waiting.append(handle) } else { unmap(handle, .toDevice, .max) }
         return result
+    }
+
+    /// Sends the frames that wait, as the device's `flush` does.
+    mutating func flush(_ ended: inout [FrameSent]) {
+        device.flush(&ended)
+        for handle in waiting { unmap(handle, .toDevice, .max) }
+        waiting.removeAll(keepingCapacity: true)
     }
 
     /// Takes a frame into `pieces`, from the first on. Where these cannot be mapped the frame is lost, so that it does not stand in the way.

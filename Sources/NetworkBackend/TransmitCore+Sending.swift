@@ -7,39 +7,77 @@ import Packets
 import XenWire
 
 extension TransmitCore {
-    /// Sends what is prepared, in order, until the device is full.
+    /// Sends what is prepared, in order, until the device is full, and answers what was sent.
     mutating func sendAll() {
-        while nextOutgoing < outgoing.count {
-            let entry = outgoing[nextOutgoing]
-            var status = entry.status
-            if status == .okay, entry.pieceCount > 0 {
-                switch send(entry) {
-                case .sent:
-                    statistics.transmitted &+= 1
-                    statistics.transmittedBytes &+= UInt64(entry.byteCount)
-                case .full:
-                    isBlocked = true
-                    return
-                case .failed:
-                    statistics.transmitDropped &+= 1
-                    status = .dropped
-                case nil: status = .error
-                }
-            }
-            if status == .error { statistics.transmitErrors &+= 1 }
-            if let trace { tell(trace, entry, status) }
-            ring.push(TransmitResponse(id: ids[entry.firstID], status: status))
-            answerExtras(entry.extraCount)
-            for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: status)) }
-            nextOutgoing += 1
-        }
         isBlocked = false
-        if nextOutgoing > 0 {
+        while nextOutgoing < outgoing.count, !isBlocked {
+            let given = give()
+            // Not even one, though none waits.
+            if given == nextOutgoing { isBlocked = true }
+            ended.removeAll(keepingCapacity: true)
+            lane.flush(&ended)
+            answer(upTo: given)
+        }
+        if nextOutgoing > 0, !isBlocked {
             outgoing.removeAll(keepingCapacity: true)
             ids.removeAll(keepingCapacity: true)
             pieces.removeAll(keepingCapacity: true)
             nextOutgoing = 0
         }
+    }
+
+    /// Gives the device as many as it takes; the first that it did not take.
+    private mutating func give() -> Int {
+        for index in nextOutgoing..<outgoing.count {
+            guard outgoing[index].status == .okay, outgoing[index].pieceCount > 0 else { continue }
+            switch send(outgoing[index]) {
+            case .sent: break
+            case .waiting: outgoing[index].isWaiting = true
+            case .full: return index
+            case .failed: outgoing[index].status = .dropped
+            case nil: outgoing[index].status = .error
+            }
+        }
+        return outgoing.count
+    }
+
+    /// Answers what the device has done with, of those before `end`.
+    private mutating func answer(upTo end: Int) {
+        var outcome = 0
+        while nextOutgoing < end {
+            if outgoing[nextOutgoing].isWaiting {
+                outgoing[nextOutgoing].isWaiting = false
+                switch ended[outcome] {
+                case .sent, .waiting: break
+                case .failed: outgoing[nextOutgoing].status = .dropped
+                case .full: return block(nextOutgoing..<end)
+                }
+                outcome += 1
+            }
+            answer(outgoing[nextOutgoing])
+            nextOutgoing += 1
+        }
+    }
+
+    /// There was no room for the first of these, and none is sent.
+    private mutating func block(_ range: Range<Int>) {
+        for index in range { outgoing[index].isWaiting = false }
+        isBlocked = true
+    }
+
+    private mutating func answer(_ entry: Outgoing) {
+        switch entry.status {
+        case .okay where entry.pieceCount > 0:
+            statistics.transmitted &+= 1
+            statistics.transmittedBytes &+= UInt64(entry.byteCount)
+        case .dropped: statistics.transmitDropped &+= 1
+        case .error: statistics.transmitErrors &+= 1
+        default: break
+        }
+        if let trace { tell(trace, entry, entry.status) }
+        ring.push(TransmitResponse(id: ids[entry.firstID], status: entry.status))
+        answerExtras(entry.extraCount)
+        for index in 1..<max(1, entry.idCount) { ring.push(TransmitResponse(id: ids[entry.firstID + index], status: entry.status)) }
     }
 
     mutating func answerExtras(_ count: Int) {
@@ -58,8 +96,8 @@ extension TransmitCore {
             head: (entry.isCopied ? bounce.region : heads.region, entry.head, entry.headCount), isWhole: entry.isCopied, mappings)
     }
 
-    /// Sends one packet; nil if its marks do not fit it.
-    mutating func send(_ entry: Outgoing) -> FrameSent? {
+    /// Gives one packet to the device; nil if its marks do not fit it.
+    private mutating func send(_ entry: Outgoing) -> FrameSent? {
         let range = entry.firstPiece..<entry.firstPiece + entry.pieceCount
         if let finished = entry.marks.finished { return lane.send(finished, pieces, range) }
         let region = entry.isCopied ? bounce.region : heads.region

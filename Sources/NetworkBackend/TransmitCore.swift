@@ -45,6 +45,8 @@ struct TransmitCore: ~Copyable {
     var holdsPacket = false
     var outgoing: [Outgoing] = []
     var nextOutgoing = 0
+    /// How those ended that waited in the device.
+    var ended: [FrameSent] = []
     var ids: [UInt16] = []
     /// Where the packets' bytes are.
     var pieces: [PagePiece] = []
@@ -66,6 +68,8 @@ struct TransmitCore: ~Copyable {
         var head: Int
         var headCount: Int
         var status = NetworkStatus.okay
+        /// The device has it, and has not told how that ended.
+        var isWaiting = false
     }
 
     init(

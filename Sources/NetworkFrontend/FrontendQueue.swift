@@ -34,7 +34,10 @@ final class FrontendQueue {
     private let pages: QueuePages
     private let bus = MemoryBus()
     private let device: any NetworkDeviceQueue
+    /// What the transmitting side looks at first.
     private let scratch: SharedRegion
+    /// What the receiving side sends first of each frame.
+    private let heads: SharedRegion
     private var connection: Connection?
     private var waitsReadable = false
     private var waitsWritable = false
@@ -47,7 +50,9 @@ final class FrontendQueue {
         self.earlier = earlier
         snapshot.withLock { $0 = earlier }
         self.pages = pages
-        scratch = try SharedRegion(anonymous: 2 * SharedRegion.pageSize)
+        scratch = try SharedRegion(anonymous: SharedRegion.pageSize)
+        let headPages = (ReceiveSide.headBytes + SharedRegion.pageSize - 1) / SharedRegion.pageSize
+        heads = try SharedRegion(anonymous: headPages * SharedRegion.pageSize)
         self.device = try device.openQueue(bus: bus)
     }
 
@@ -57,7 +62,7 @@ final class FrontendQueue {
         disconnect()
         var new = Connection(
             transmit: TransmitSide(link, pages, device, bus, scratch: scratch),
-            receive: ReceiveSide(link, pages, device, bus, scratch: scratch),
+            receive: ReceiveSide(link, pages, device, bus, heads: heads),
             bell: Doorbell(link.bell, bellTag: base + Tag.bell, pauseTag: base + Tag.bellPause),
             receiveBell: link.receiveBell.map {
                 Doorbell($0, bellTag: base + Tag.receiveBell, pauseTag: base + Tag.receiveBellPause)
@@ -74,6 +79,7 @@ final class FrontendQueue {
         bus.detach(pages.transmit.region)
         bus.detach(pages.receive.region)
         bus.detach(scratch)
+        bus.detach(heads)
     }
 
     func close() { device.close() }

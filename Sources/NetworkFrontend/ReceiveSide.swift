@@ -16,38 +16,53 @@ struct ReceiveSide: ~Copyable {
     private let references: [GrantReference]
     private let address: BusAddress
     private let device: any NetworkDeviceQueue
-    /// First bytes of the frame in hand: private, parsed, and sent instead of the original.
-    private let scratch: SharedRegion
-    private let scratchAddress: BusAddress
+    /// First bytes of each frame in `pending`: private, parsed, and sent instead of the original.
+    private let heads: SharedRegion
+    private let headsAddress: BusAddress
     /// Responses taken, and pages posted; modulo 2^32.
     private var taken: UInt32 = 0
     private var posted: UInt32 = 0
     /// Pages whose frames are done with.
     private var returned: UInt32 = 0
-    private var segments: [BusSegment] = []
     /// Where the frame in hand lies, and its bytes.
     private var parts: [BusSegment] = []
     private var byteCount = 0
     private let bus: MemoryBus
-    /// The device has no room for the frame in `segments`.
+    /// Frames for the device, oldest first, and where they lie.
+    private var pending: [Pending] = []
+    private var segments: [BusSegment] = []
+    /// How those ended that waited in the device.
+    private var ended: [FrameSent] = []
+    /// The device has no room for what is pending.
     private(set) var isBlocked = false
-    private var blocked = FrameOffload()
-    private var blockedBytes = 0
     var statistics = FrontendQueueStatistics()
 
+    /// A frame on its way to the device.
+    private struct Pending {
+        var offload: FrameOffload
+        var segments: Range<Int>
+        var byteCount: Int
+        /// The device has it, and has not told how that ended.
+        var isWaiting = false
+    }
+
     private static let page = SharedRegion.pageSize
+    /// Frames that are given to the device together.
+    private static let mostPending = 32
+    /// Bytes of private memory that it needs.
+    static let headBytes = mostPending * FrameHeaders.mostBytes
     /// The longest chain that can be a frame; longer ones are dropped whole (C10).
     private static let mostSlots = 17
 
-    /// - Parameter scratch: private memory, a page of it from `Self.page` on.
-    init(_ link: QueueLink, _ pages: QueuePages, _ device: any NetworkDeviceQueue, _ bus: MemoryBus, scratch: SharedRegion) {
+    /// - Parameter heads: `headBytes` of private memory.
+    init(_ link: QueueLink, _ pages: QueuePages, _ device: any NetworkDeviceQueue, _ bus: MemoryBus, heads: SharedRegion) {
         ring = FrontRing(initialising: link.receiveRing.region, ReceiveRing())
         self.bus = bus
         references = pages.receive.references
         address = bus.attach(pages.receive.region)
         self.device = device
-        self.scratch = scratch
-        scratchAddress = bus.attach(scratch)
+        self.heads = heads
+        headsAddress = bus.attach(heads)
         returned = UInt32(QueuePages.count)
         post()
     }
@@ -56,11 +71,14 @@ struct ReceiveSide: ~Copyable {
     mutating func work() throws(FrontendFault) -> Int {
         if isBlocked { return 0 }
         var moved = 0
-        let start = statistics.receivedBytes
-        while moved < TurnLimits.frames, statistics.receivedBytes &- start < TurnLimits.bytes, !isBlocked, let slot = try next() {
+        var turnBytes: UInt64 = 0
+        while moved < TurnLimits.frames, turnBytes < TurnLimits.bytes, !isBlocked, let slot = try next() {
             moved += 1
             try take(slot)
+            turnBytes &+= UInt64(byteCount)
+            if pending.count == Self.mostPending { sendAll() }
         }
+        sendAll()
         post()
         return moved
     }
@@ -68,8 +86,7 @@ struct ReceiveSide: ~Copyable {
     /// The device has room again.
     mutating func retry() {
         guard isBlocked else { return }
-        isBlocked = false
-        send(blocked, blockedBytes)
+        sendAll()
         post()
     }
 
@@ -150,41 +167,79 @@ struct ReceiveSide: ~Copyable {
         guard !isSpoilt, firstCount >= NetworkProtocol.headerSize, byteCount <= NetworkProtocol.maximumPacketSize else {
             return drop()
         }
-        let headCount = FrameBytes.copyHead(
-            parts.span, min(byteCount, FrameHeaders.mostBytes), in: bus, to: scratch, at: Self.page)
-        guard let offload = FrameOffload(marks, in: scratch, head: Self.page, headCount: headCount, byteCount: byteCount) else {
-            return drop()
-        }
-        segments.removeAll(keepingCapacity: true)
-        if let head = scratchAddress.advanced(by: UInt64(Self.page)) {
-            segments.append(BusSegment(address: head, byteCount: UInt32(headCount)))
-        }
+        let head = pending.count * FrameHeaders.mostBytes
+        let headCount = FrameBytes.copyHead(parts.span, min(byteCount, FrameHeaders.mostBytes), in: bus, to: heads, at: head)
+        guard let offload = FrameOffload(marks, in: heads, head: head, headCount: headCount, byteCount: byteCount),
+            let place = headsAddress.advanced(by: UInt64(head))
+        else { return drop() }
+        let first = segments.count
+        segments.append(BusSegment(address: place, byteCount: UInt32(headCount)))
         var skip = headCount
         for part in parts {
             let start = min(skip, Int(part.byteCount))
             skip -= start
             let count = Int(part.byteCount) - start
             guard count > 0, let place = part.address.advanced(by: UInt64(start)) else { continue }
-            if segments.count > 1, let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == place {
+            if segments.count > first + 1, let last = segments.last, last.address.advanced(by: UInt64(last.byteCount)) == place {
                 segments[segments.count - 1].byteCount += UInt32(count)
             } else {
                 segments.append(BusSegment(address: place, byteCount: UInt32(count)))
             }
         }
-        send(offload, byteCount)
+        pending.append(Pending(offload: offload, segments: first..<segments.count, byteCount: byteCount))
     }
 
-    private mutating func send(_ offload: FrameOffload, _ byteCount: Int) {
-        switch device.send(offload, segments: segments.span) {
-        case .sent:
-            statistics.received &+= 1
-            statistics.receivedBytes &+= UInt64(byteCount)
-        case .full:
-            isBlocked = true
-            blocked = offload
-            blockedBytes = byteCount
-        case .failed: drop()
+    // MARK: The device
+
+    /// Sends what is pending, in order, until the device is full.
+    private mutating func sendAll() {
+        isBlocked = false
+        var done = 0
+        while done < pending.count, !isBlocked {
+            let given = give(from: done)
+            // Not even one, though none waits.
+            if given == done { isBlocked = true }
+            ended.removeAll(keepingCapacity: true)
+            device.flush(&ended)
+            done = settle(done..<given)
         }
+        pending.removeFirst(done)
+        if pending.isEmpty { segments.removeAll(keepingCapacity: true) }
+    }
+
+    /// Gives the device as many as it takes; the first that it did not take.
+    private mutating func give(from first: Int) -> Int {
+        for index in first..<pending.count {
+            switch device.send(pending[index].offload, segments: segments.span.extracting(pending[index].segments)) {
+            case .sent: count(pending[index])
+            case .waiting: pending[index].isWaiting = true
+            case .full: return index
+            case .failed: drop()
+            }
+        }
+        return pending.count
+    }
+
+    /// Counts those of `range` that waited; the first that there was no room for.
+    private mutating func settle(_ range: Range<Int>) -> Int {
+        var outcome = 0
+        for index in range where pending[index].isWaiting {
+            switch ended[outcome] {
+            case .sent, .waiting: count(pending[index])
+            case .failed: drop()
+            case .full:
+                for left in index..<range.upperBound { pending[left].isWaiting = false }
+                isBlocked = true
+                return index
+            }
+            outcome += 1
+        }
+        return range.upperBound
+    }
+
+    private mutating func count(_ frame: Pending) {
+        statistics.received &+= 1
+        statistics.receivedBytes &+= UInt64(frame.byteCount)
     }
 
     private mutating func drop() { statistics.receiveDropped &+= 1 }

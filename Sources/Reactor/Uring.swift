@@ -93,6 +93,9 @@ struct Uring: ~Copyable {
         return unsafe io_uring_submit_and_wait_timeout(raw, &first, 1, &time, nil)
     }
 
+    /// Gives everything prepared to the kernel, then sleeps until `count` completions are there or a signal arrives.
+    func submitAndWait(count: UInt32) -> Int32 { unsafe io_uring_submit_and_wait(raw, count) }
+
     /// Moves at most `Uring.batch` completions into `buffer`; returns how many. Enters the kernel only if it says that it holds some back.
     @inline(__always)
     func reap(into buffer: UnsafeMutablePointer<Completion>) -> Int {

@@ -140,6 +140,7 @@ private final class CountingDevice: NetworkDevice {
         let queue: any NetworkDeviceQueue
         init(_ owner: CountingDevice, _ queue: any NetworkDeviceQueue) { (self.owner, self.queue) = (owner, queue) }
         func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent { queue.send(offload, segments: segments) }
+        func flush(_ ended: inout [FrameSent]) { queue.flush(&ended) }
         func receive(into segments: Span<BusSegment>) -> FrameReceived { queue.receive(into: segments) }
         var descriptor: Descriptor? { queue.descriptor }
         var statistics: NetworkDeviceStatistics { queue.statistics }

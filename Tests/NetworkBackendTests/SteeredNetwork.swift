@@ -64,6 +64,7 @@ final class SteeredNetwork: NetworkDevice {
             owner.gates.withLock { $0.removeValue(forKey: number) }?.pass()
             return queue.send(offload, segments: segments)
         }
+        func flush(_ ended: inout [FrameSent]) { queue.flush(&ended) }
         func receive(into segments: Span<BusSegment>) -> FrameReceived {
             if owner.hasOneInlet, number > 0 { return .nothing }
             let result = queue.receive(into: segments)

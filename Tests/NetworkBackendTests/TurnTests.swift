@@ -39,6 +39,8 @@ private final class WatchingNetwork: NetworkDevice, NetworkDeviceQueue, Sendable
         return .sent
     }
 
+    func flush(_ ended: inout [FrameSent]) {}
+
     func receive(into segments: Span<BusSegment>) -> FrameReceived {
         state.withLock { state in
             guard state.left > 0 else { return .nothing }
