@@ -58,4 +58,27 @@ struct BurstTests {
         frontend.close()
         pair.backend.stop()
     }
+
+    /// The device at the end is full for a time: frames wait, on whichever side it is, and none is lost, doubled or overtaken.
+    @Test(arguments: [true, false]) func aFullDeviceHoldsFramesBack(outward: Bool) throws {
+        let pair = try NetworkPair()
+        let frontend = try pair.connect()
+        let (from, to) = outward ? (pair.frontWire, pair.backWire) : (pair.backWire, pair.frontWire)
+        // Two wires and two rings hold less than half of this.
+        let count = 4000
+        let frames = (0..<50).map { plainFrame(9000 + $0, seed: $0) }
+        let sender = try WorkerThread(name: "sender") { for seed in 0..<count { try? from.send(frames[seed % frames.count]) } }
+        sleepMilliseconds(300)
+        for seed in 0..<count {
+            let frame = try to.receive()?.frame
+            try #require(frame == frames[seed % frames.count], "frame \(seed): \(frame?.count ?? 0) bytes")
+        }
+        sender.join()
+        #expect(try to.receive(milliseconds: 50) == nil)
+        let total = pair.backend.total
+        #expect(outward ? total.transmitted == UInt64(count) : total.received == UInt64(count))
+        #expect(total.transmitDropped == 0 && total.receiveDropped == 0)
+        frontend.close()
+        pair.backend.stop()
+    }
 }
