@@ -23,9 +23,8 @@ public struct NetworkBackendOptions: Sendable {
     public var drainMilliseconds: UInt64 = 10_000
     /// The same for a frontend that does not ring when it has posted pages (Linux: 30 ms).
     public var quietDrainMilliseconds: UInt64 = 30
-    /// How a reactor waits. KVM polls as long (`halt_poll_ns`): a packet comes sooner than that under load, and waking a halted processor costs more
-    /// than moving one.
-    public var polling: PollingPolicy = .adaptive(microseconds: 200)
+    /// How a reactor waits.
+    public var polling: PollingPolicy = .onHost
     /// Reactor threads; the queues of an interface are dealt out to them in turn, each interface beginning at the next.
     public var reactors = 1
     /// How interfaces' devices reach the frontends' pages and this process's own. The default is the process's own bus map, without limits.

@@ -19,8 +19,8 @@ public struct NetworkFrontendOptions: Sendable {
     public var multicastControl = false
     /// Threads that move frames; the queues take turns on them.
     public var reactors = 1
-    /// How the reactors wait; as the backend's do.
-    public var polling: PollingPolicy = .adaptive(microseconds: 200)
+    /// How the reactors wait.
+    public var polling: PollingPolicy = .onHost
 
     /// The defaults.
     public init() {}

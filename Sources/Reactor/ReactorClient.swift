@@ -4,11 +4,19 @@
 public enum PollingPolicy: Sendable, Equatable {
     /// Sleeps in the kernel as soon as there is nothing to do.
     case sleep
-    /// Spins for at most so many microseconds after the last work, then sleeps; less where that has not paid lately, and not at all while
-    /// others want the processor.
+    /// Spins for at most so many microseconds after the last work, then sleeps; less where that has not paid lately, and only while nobody
+    /// else wants the processor.
     case adaptive(microseconds: UInt32)
     /// Never sleeps.
     case always
+}
+
+extension PollingPolicy {
+    /// For packets on a host: as long as KVM polls (`halt_poll_ns`). One comes sooner than that under load, and waking a halted processor costs more
+    /// than moving it.
+    public static let onHost = adaptive(microseconds: 200)
+    /// The same in a domain, where nobody can see whether another domain wants the processor.
+    public static let inDomain = adaptive(microseconds: 20)
 }
 
 /// Whoever works on a reactor's thread.

@@ -67,6 +67,7 @@ struct Backend: ParsableCommand {
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {
+            if vifFeatures.vifPolling == nil { work.interfaces.polling = .inDomain }
             try Rooms.serveXenBackend(
                 work, scripts: scripts.map { $0 == .wait }, runDirectory: host.givenDirectory ?? "/run/causeway")
         } else {

@@ -35,6 +35,7 @@ struct FrontendVif: ParsableCommand {
         if let netns { try NetworkNamespace.enter(netns) }
         var options = features.frontendOptions
         options.reactors = threads.count
+        if xen, features.vifPolling == nil { options.polling = .inDomain }
         if xen { return try Rooms.serveXenVif(number: number, tap: tap, options: options) }
         try Rooms.serveVif(
             in: try host.directory(), domain: DomainID(domain), number: number, tap: tap, options: options)

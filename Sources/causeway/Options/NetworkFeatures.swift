@@ -12,7 +12,11 @@ struct VifFeatures: ParsableArguments {
             "Queues of an interface at most.",
             discussion: "Default: a backend takes up to 4; a frontend asks for one for each processor, 8 at most."))
     var vifQueues: UInt32?
-    @Option(help: "How an interface's two sides wait: sleep, adaptive:MICROSECONDS or always.") var vifPolling: PollingArgument?
+    @Option(
+        help: ArgumentHelp(
+            "How an interface's two sides wait: sleep, adaptive:MICROSECONDS or always.",
+            discussion: "Default: adaptive:200; with --xen adaptive:20."))
+    var vifPolling: PollingArgument?
     @Flag(help: "Packets have one slot, and no large packets.") var noSg = false
     @Flag(help: "No large packets of TCP over IPv4.") var noGso4 = false
     @Flag(help: "No large packets of TCP over IPv6.") var noGso6 = false
