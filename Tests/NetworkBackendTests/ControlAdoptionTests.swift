@@ -142,8 +142,7 @@ struct ControlAdoptionTests {
         let file = try #require(FileHandle(forUpdatingAtPath: name))
         func flip(_ offset: Int) throws {
             try file.seek(toOffset: UInt64(offset))
-            let read = try file.read(upToCount: 1)
-            let byte = try #require(read?.first)
+            guard let byte = try file.read(upToCount: 1)?.first else { throw TimedOut("\(name) has no byte \(offset)") }
             try file.seek(toOffset: UInt64(offset))
             try file.write(contentsOf: Data([byte ^ 0x40]))
         }
