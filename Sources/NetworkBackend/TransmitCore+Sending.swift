@@ -12,8 +12,6 @@ extension TransmitCore {
         isBlocked = false
         while nextOutgoing < outgoing.count, !isBlocked {
             let given = give()
-            // Not even one, though none waits.
-            if given == nextOutgoing { isBlocked = true }
             ended.removeAll(keepingCapacity: true)
             lane.flush(&ended)
             answer(upTo: given)
@@ -26,14 +24,19 @@ extension TransmitCore {
         }
     }
 
-    /// Gives the device as many as it takes; the first that it did not take.
+    /// Gives the device as many as it takes; the first that it did not take. If that has no room though none waits, the device is full.
     private mutating func give() -> Int {
+        var isFull = true
         for index in nextOutgoing..<outgoing.count {
             guard outgoing[index].status == .okay, outgoing[index].pieceCount > 0 else { continue }
             switch send(outgoing[index]) {
             case .sent: break
-            case .waiting: outgoing[index].isWaiting = true
-            case .full: return index
+            case .waiting:
+                outgoing[index].isWaiting = true
+                isFull = false
+            case .full:
+                isBlocked = isFull
+                return index
             case .failed: outgoing[index].status = .dropped
             case nil: outgoing[index].status = .error
             }

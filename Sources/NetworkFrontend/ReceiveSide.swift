@@ -72,11 +72,17 @@ struct ReceiveSide: ~Copyable {
         if isBlocked { return 0 }
         var moved = 0
         var turnBytes: UInt64 = 0
-        while moved < TurnLimits.frames, turnBytes < TurnLimits.bytes, !isBlocked, let slot = try next() {
-            moved += 1
-            try take(slot)
-            turnBytes &+= UInt64(byteCount)
-            if pending.count == Self.mostPending { sendAll() }
+        do throws(FrontendFault) {
+            while moved < TurnLimits.frames, turnBytes < TurnLimits.bytes, !isBlocked, let slot = try next() {
+                moved += 1
+                try take(slot)
+                turnBytes &+= UInt64(byteCount)
+                if pending.count == Self.mostPending { sendAll() }
+            }
+        } catch {
+            // What came before the lie is as good as ever.
+            sendAll()
+            throw error
         }
         sendAll()
         post()
@@ -197,8 +203,6 @@ struct ReceiveSide: ~Copyable {
         var done = 0
         while done < pending.count, !isBlocked {
             let given = give(from: done)
-            // Not even one, though none waits.
-            if given == done { isBlocked = true }
             ended.removeAll(keepingCapacity: true)
             device.flush(&ended)
             done = settle(done..<given)
@@ -207,13 +211,18 @@ struct ReceiveSide: ~Copyable {
         if pending.isEmpty { segments.removeAll(keepingCapacity: true) }
     }
 
-    /// Gives the device as many as it takes; the first that it did not take.
+    /// Gives the device as many as it takes; the first that it did not take. If that has no room though none waits, the device is full.
     private mutating func give(from first: Int) -> Int {
+        var isFull = true
         for index in first..<pending.count {
             switch device.send(pending[index].offload, segments: segments.span.extracting(pending[index].segments)) {
             case .sent: count(pending[index])
-            case .waiting: pending[index].isWaiting = true
-            case .full: return index
+            case .waiting:
+                pending[index].isWaiting = true
+                isFull = false
+            case .full:
+                isBlocked = isFull
+                return index
             case .failed: drop()
             }
         }

@@ -114,8 +114,8 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     let devices = (0..<2).map { _ in try! DMADevice(name: "fuzz") }
     let mappings = devices.map { GrantMappings(limit: limit, dma: $0, hypervisor: rig.back, frontend: DomainID(1)) }
     var core = ControlCore(
-        ring: BackRing(attaching: rings.back.region, ControlRing()), interface: state, mappings: mappings, hypervisor: rig.back,
-        frontend: DomainID(1))
+        ring: BackRing(attaching: rings.back.region, ControlRing()), interface: state,
+        queues: mappings.map { ControlQueue(limit: limit, mappings: $0) }, hypervisor: rig.back, frontend: DomainID(1), journal: nil)
     var model = Model()
     var pushed: UInt32 = 0
     while !input.isAtEnd {

@@ -78,9 +78,11 @@ func fuzzBackend(_ input: inout ByteReader) {
             }
             _ = code & 8 == 0 ? mappings.add(entries) : mappings.remove(entries)
         case 5:
-            state.spreading.algorithm = code & 8 == 0 ? .none : .toeplitz
-            state.spreading.types = HashTypes(rawValue: UInt32(code >> 4))
-            state.spreading.toeplitz = ToeplitzHash(key: input.take(Int(input.byte() % 41)))
+            var spreading = state.spreading.separate
+            spreading.algorithm = code & 8 == 0 ? .none : .toeplitz
+            spreading.types = HashTypes(rawValue: UInt32(code >> 4))
+            spreading.toeplitz = ToeplitzHash(key: input.take(Int(input.byte() % 41)))
+            state.take(spreading)
         case 6:
             if code & 8 == 0 {
                 core.expire()

@@ -68,6 +68,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     var frontend = Frontend(rings.front.region)
     let memory = memories[Int(input.last) % memories.count]
     let device = ScriptedQueue(memory.dma.bus)
+    device.isBatched = input.last & 4 != 0
     let keys = NetworkRequestKeys(
         queues: [NetworkQueueKeys(transmit: rings.front.references[0], receive: rings.front.references[0], port: EventPort(1))],
         multicastControl: isControlled)

@@ -71,16 +71,38 @@ public final class ScriptedQueue: NetworkDeviceQueue {
     public let statistics = NetworkDeviceStatistics()
     public var descriptor: Descriptor? { nil }
 
+    /// Frames wait for `flush`, as a tap's do, and are read only then; else each is sent at once, as a cable's.
+    public var isBatched = false
+    private var waiting: [(segments: [BusSegment], offload: FrameOffload)] = []
+
     public init(_ bus: MemoryBus) { self.bus = bus }
 
     public func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent {
+        let list = segments.indices.map { segments[$0] }
+        if !isBatched { return move(list, offload) }
+        if waiting.count == 5 { return .full }
+        waiting.append((list, offload))
+        return .waiting
+    }
+
+    public func flush(_ ended: inout [FrameSent]) {
+        var isFull = false
+        for frame in waiting {
+            let outcome = isFull ? .full : move(frame.segments, frame.offload)
+            if outcome == .full { isFull = true }
+            ended.append(outcome)
+        }
+        waiting.removeAll()
+    }
+
+    private func move(_ segments: [BusSegment], _ offload: FrameOffload) -> FrameSent {
         if !answers.isEmpty {
             let answer = answers.removeFirst()
             if answer != .sent { return answer }
         }
         var bytes: [UInt8] = []
-        for index in segments.indices {
-            for run in runs(segments[index], .toDevice) { unsafe bytes += UnsafeRawBufferPointer(run) }
+        for segment in segments {
+            for run in runs(segment, .toDevice) { unsafe bytes += UnsafeRawBufferPointer(run) }
         }
         sent.append((bytes, offload))
         return .sent
