@@ -1,6 +1,6 @@
 // swift-tools-version: 6.2
-// Causeway: a Xen-style split-driver system in user space. The folder names under Sources/ are the rooms that
-// Docs/architecture.md draws; arrows point down only.
+// Causeway: a Xen-style split-driver system in user space. The wings below are the folders of Sources/, each standing
+// only on those before it; Docs/architecture.md draws them, and tools/checks/imports.sh holds this file to it.
 
 import PackageDescription
 
@@ -12,144 +12,329 @@ let strict: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
-func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+/// A folder of Sources/ and of Tests/: its modules are its folders.
+struct Wing {
+    let folder: String
+
+    func module(
+        _ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = [], adding settings: [SwiftSetting] = []
+    ) -> Target {
+        .target(
+            name: name, dependencies: dependencies, path: "Sources/\(folder)/\(name)", exclude: exclude,
+            swiftSettings: strict + settings)
+    }
+
+    func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+        .testTarget(
+            name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(folder)/\(name)Tests", resources: resources,
+            swiftSettings: [.swiftLanguageMode(.v6)])
+    }
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
-    .testTarget(
-        name: "\(name)Tests", dependencies: [.target(name: name), "TestSupport"] + dependencies, resources: resources,
-        swiftSettings: [.swiftLanguageMode(.v6)])
+/// What tests stand on: a folder of Tests/Support.
+func support(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Tests/Support/\(name)", swiftSettings: [.swiftLanguageMode(.v6)])
 }
+
+/// A program that tests or the lab start as a process of its own.
+func program(_ name: String, at path: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: strict)
+}
+
+let host = Wing(folder: "Host")
+let translation = Wing(folder: "Translation")
+let xen = Wing(folder: "Xen")
+let hypervisors = Wing(folder: "Hypervisors")
+let devices = Wing(folder: "Devices")
+let runtime = Wing(folder: "Drivers/Runtime")
+let block = Wing(folder: "Drivers/Block")
+let network = Wing(folder: "Drivers/Network")
+let exports = Wing(folder: "Exports")
+let command = Wing(folder: "Command")
 
 let package = Package(
     name: "causeway",
     products: [
         .executable(name: "causeway", targets: ["causeway"]),
-        .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDKitPlugin"]),
-        .library(name: "BlockBackend", targets: ["BlockBackend"]),
+        .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDExport"]),
+        .library(name: "BlockBackend", targets: ["BlockBackend", "BlockDevices"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
-        .library(name: "NetworkBackend", targets: ["NetworkBackend", "HostDevices", "Packets"]),
-        .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "HostDevices", "Packets"]),
-        .library(name: "HostDevices", targets: ["HostDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
+        .library(name: "BlockDevices", targets: ["BlockDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
+        .library(name: "NetworkBackend", targets: ["NetworkBackend", "NetworkDevices", "Packets"]),
+        .library(name: "VifTaps", targets: ["VifTaps", "NetworkBackend", "NetworkDevices", "Packets"]),
+        .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "NetworkDevices", "Packets"]),
+        .library(name: "NetworkDevices", targets: ["NetworkDevices", "Packets", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "XenTranslation", targets: ["FrameMaps", "FrameMapReaders", "DMA", "HostIommu", "SharedMemory"]),
         // For tools that are not Swift: libcauseway-translation.so, with causeway_translation.h.
-        .library(name: "causeway-translation", type: .dynamic, targets: ["XenTranslationC"]),
+        .library(name: "causeway-translation", type: .dynamic, targets: ["TranslationLibrary"]),
+        // For programs of Xen's own: libcauseway-libxen.so, in the place of four of Xen's libraries.
+        .library(name: "causeway-libxen", type: .dynamic, targets: ["LibxenCompat"]),
         .library(name: "Interrupts", targets: ["Interrupts"]),
-        .library(name: "XenStore", targets: ["XenStore"]),
-        .library(name: "LoopbackHypervisor", targets: ["LoopbackHypervisor"]),
-        .library(name: "InProcessHypervisor", targets: ["InProcessHypervisor"]),
+        // What all of them are given, time and chance, and what they throw.
+        .library(name: "LinuxSystem", targets: ["LinuxSystem"]),
+        .library(name: "XenStore", targets: ["XenStore", "XenStoreServer"]),
+        .library(name: "Loopback", targets: ["Loopback"]),
+        .library(name: "InProcess", targets: ["InProcess"]),
         .library(name: "Toolstack", targets: ["Toolstack"]),
-        .library(name: "SharedRing", targets: ["SharedRing", "XenWire", "SharedMemory"]),
+        .library(name: "MockPeers", targets: ["MockPeers", "Hypervisor", "InProcess", "Toolstack"]),
+        .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
     ],
     targets: [
-        // C: headers, system calls and libraries.
-        .systemLibrary(name: "CXen", path: "Sources/CXen"),
-        .systemLibrary(name: "CUring", path: "Sources/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
-        .systemLibrary(name: "CNBD", path: "Sources/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
-        .systemLibrary(name: "CNBDKit", path: "Sources/CNBDKit", pkgConfig: "nbdkit", providers: [.apt(["nbdkit-plugin-dev"])]),
-        .systemLibrary(name: "CCausewayTranslation", path: "Sources/CCausewayTranslation"),
-        .target(name: "CLinux"),
+        // Host: Linux, its memory and its threads. C headers, system calls and libraries first.
+        .target(name: "CLinux", path: "Sources/Host/C/CLinux"),
+        .systemLibrary(name: "CUring", path: "Sources/Host/C/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
+        .systemLibrary(name: "CNBD", path: "Sources/Host/C/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+        .target(name: "CNBDKit", dependencies: ["CLinux"], path: "Sources/Host/C/CNBDKit"),
+        .systemLibrary(name: "CXen", path: "Sources/Host/C/CXen"),
         .target(
-            name: "CXenControl",
+            name: "CXenControl", path: "Sources/Host/C/CXenControl",
             linkerSettings: ["xencall", "xenforeignmemory", "xentoollog"].map { .linkedLibrary($0) }),
+        host.module("LinuxSystem", ["CLinux"]),
+        host.module("SharedMemory", ["CLinux", "LinuxSystem"]),
+        host.module("Reactor", ["CLinux", "CUring", "LinuxSystem", "SharedMemory"]),
+        host.module("LibNBD", ["CNBD", "LinuxSystem", "SharedMemory"]),
 
-        // From the bottom up.
-        room("LinuxSystem", ["CLinux"]),
-        room("SharedMemory", ["LinuxSystem", "CLinux"]),
-        room("Reactor", ["CUring", "LinuxSystem", "CLinux"]),
-        room("FrameMaps", ["CLinux"]),
-        room("DMA", ["FrameMaps", "SharedMemory"]),
-        room("HostIommu", ["DMA", "FrameMaps", "SharedMemory", "LinuxSystem", "CLinux"]),
-        room("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
-        room("XenTranslationC", ["FrameMaps", "FrameMapReaders", "DMA", "SharedMemory", "CCausewayTranslation"]),
-        room("LiveDomains", ["FrameMapReaders", "FrameMaps", "LinuxSystem", "CXenControl"]),
-        room("XenWire", ["SharedMemory"]),
-        room("XenStore", ["XenWire", "LinuxSystem", "CLinux"]),
-        room("HypervisorCore", ["XenWire"]),
-        room("Hypervisor", ["XenWire", "XenStore", "SharedMemory", "LinuxSystem"]),
-        room("Interrupts", ["Hypervisor", "LinuxSystem"]),
-        room("InProcessHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem"]),
-        room("LoopbackHypervisor", ["Hypervisor", "HypervisorCore", "XenStore", "LinuxSystem", "CLinux"]),
-        room("LibxenHypervisor", ["Hypervisor", "XenStore", "LinuxSystem", "CXen"]),
-        room("SharedRing", ["SharedMemory", "XenWire"]),
-        room("Packets", ["DMA", "SharedMemory", "XenWire"]),
-        room("FrameTrace", ["SharedMemory", "Packets", "XenWire", "LinuxSystem", "CLinux"]),
-        room("XenBus", ["XenStore", "XenWire", "Hypervisor"]),
-        room("HostDevices", ["DMA", "Reactor", "Packets", "SharedMemory", "CNBD", "LinuxSystem", "CLinux"]),
-        room(
-            "BlockBackend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "FrameMaps", "DMA", "HostDevices", "Reactor"]),
-        room("BlockFrontend", ["Hypervisor", "XenBus", "SharedRing"]),
-        room("DriverSupport", ["Hypervisor", "Reactor", "XenBus", "Packets", "DMA", "SharedMemory", "LinuxSystem"]),
-        room(
+        // Translation: from pseudo-physical frames to bus addresses. No Xen interface in it but the tables that its
+        // readers know.
+        translation.module("FrameMaps", ["CLinux"]),
+        translation.module("DMA", ["FrameMaps", "SharedMemory"]),
+        translation.module("HostIommu", ["CLinux", "DMA", "FrameMaps", "LinuxSystem", "SharedMemory"]),
+        translation.module("FrameMapReaders", ["FrameMaps", "LinuxSystem"]),
+        translation.module(
+            "LiveDomains", ["CXenControl", "FrameMapReaders", "FrameMaps", "LinuxSystem"],
+            adding: [.enableExperimentalFeature("SafeInteropWrappers")]),
+
+        // Xen: the forms that all device classes share. Knows no class of device.
+        xen.module("XenTypes"),
+        xen.module("XenStore", ["LinuxSystem", "XenTypes"]),
+        xen.module("XenStoreServer", ["LinuxSystem", "XenStore", "XenTypes"]),
+        xen.module("XenBus", ["LinuxSystem", "XenStore", "XenTypes"]),
+        xen.module("SharedRing", ["SharedMemory"]),
+        xen.module("Toolstack", ["LinuxSystem", "XenStore", "XenTypes"]),
+
+        // Hypervisors: what a driver needs of one, and those there are.
+        hypervisors.module("Hypervisor", ["LinuxSystem", "SharedMemory", "XenStore", "XenTypes"]),
+        hypervisors.module("HypervisorRules", ["SharedMemory", "XenTypes"]),
+        hypervisors.module(
+            "InProcess",
+            ["Hypervisor", "HypervisorRules", "LinuxSystem", "SharedMemory", "XenStore", "XenStoreServer", "XenTypes"]
+        ),
+        hypervisors.module(
+            "Loopback",
+            ["CLinux", "Hypervisor", "HypervisorRules", "LinuxSystem", "SharedMemory", "XenStore", "XenStoreServer", "XenTypes"]
+        ),
+        hypervisors.module("Libxen", ["CXen", "Hypervisor", "LinuxSystem", "SharedMemory", "XenStore", "XenTypes"]),
+        hypervisors.module("Interrupts", ["Hypervisor", "LinuxSystem"]),
+
+        // Devices: what a backend drives. They see bus addresses and know no ring, hypervisor or connector.
+        devices.module("Packets", ["DMA", "SharedMemory"]),
+        devices.module("BlockDevices", ["CLinux", "DMA", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
+        devices.module("NetworkDevices", ["CLinux", "DMA", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
+
+        // Drivers: the two ends of each class of device, and what they run on.
+        runtime.module(
+            "DriverRuntime",
+            ["DMA", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "XenBus", "XenStore", "XenTypes"]
+        ),
+        block.module("BlockModel", ["BlockDevices", "DMA", "LinuxSystem"]),
+        block.module("BlockProtocol", ["SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]),
+        block.module(
+            "BlockFrontend",
+            ["BlockProtocol", "Hypervisor", "LinuxSystem", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]
+        ),
+        block.module(
+            "BlockBackend",
+            [
+                "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem",
+                "Reactor",
+                "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+            ]
+        ),
+        network.module(
+            "NetworkProtocol",
+            ["LinuxSystem", "Packets", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]
+        ),
+        network.module("NetworkTrace", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "XenTypes"]),
+        network.module(
+            "NetworkFrontend",
+            [
+                "DMA", "DriverRuntime", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol", "Packets", "Reactor",
+                "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+            ]
+        ),
+        network.module(
             "NetworkBackend",
             [
-                "DriverSupport", "FrameTrace", "Hypervisor", "XenBus", "SharedRing", "Packets", "FrameMaps", "DMA", "HostDevices",
-                "Reactor",
-            ]),
-        room(
-            "NetworkFrontend", ["DriverSupport", "Hypervisor", "XenBus", "SharedRing", "Packets", "DMA", "HostDevices", "Reactor"]),
-        room("Toolstack", ["XenStore", "XenWire", "XenBus"]),
-        room("NBDKitPlugin", ["BlockFrontend", "LoopbackHypervisor", "LibxenHypervisor", "CNBDKit"]),
-        .executableTarget(
-            name: "causeway",
-            dependencies: [
-                "Toolstack", "BlockBackend", "BlockFrontend", "NetworkBackend", "NetworkFrontend", "FrameTrace",
-                "LoopbackHypervisor", "LibxenHypervisor", "DMA", "HostIommu", "Packets", "FrameMaps", "FrameMapReaders",
-                "LiveDomains",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Logging", package: "swift-log"),
-            ],
-            swiftSettings: strict),
+                "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol",
+                "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+            ]
+        ),
+        network.module(
+            "VifTaps",
+            [
+                "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "XenBus", "XenTypes",
+            ]
+        ),
 
+        // Exports: Causeway inside other programs.
+        .systemLibrary(name: "CCausewayTranslation", path: "Sources/Exports/CCausewayTranslation"),
+        exports.module(
+            "NBDExport",
+            [
+                "BlockFrontend", "BlockProtocol", "CLinux", "CNBDKit", "Hypervisor", "Libxen", "LinuxSystem", "Loopback", "XenBus",
+                "XenTypes",
+            ]
+        ),
         .target(
-            name: "TestSupport", dependencies: ["DMA", "FrameMaps"], path: "Tests/TestSupport",
-            swiftSettings: [.swiftLanguageMode(.v6)]),
-
-        tests("FrameMaps"),
-        .target(name: "DumpWriter", path: "Tests/DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
-        tests("FrameMapReaders", ["FrameMaps", "LinuxSystem", "DumpWriter"]),
-        tests("DMA", ["FrameMaps", "SharedMemory", "LinuxSystem"]),
-        tests("HostIommu", ["DMA", "FrameMaps", "SharedMemory", "LinuxSystem", "CLinux"]),
-        tests("Interrupts", ["InProcessHypervisor", "LinuxSystem", "CLinux"]),
-        tests("SharedMemory"),
-        tests("XenWire", ["CXen", "XenStore", "HypervisorCore"]),
-        tests("XenStore", ["LinuxSystem"]),
-        tests("HypervisorCore", ["InProcessHypervisor", "CXen"]),
-        tests("LibxenHypervisor", ["Hypervisor", "SharedMemory", "XenWire"]),
-        tests("LoopbackHypervisor", ["HypervisorCore", "loopback-probe"], resources: [.copy("evil.py")]),
-        // A domain's process for the tests that kill, stop and attack one.
-        .executableTarget(
-            name: "loopback-probe", dependencies: ["LoopbackHypervisor"], path: "Tests/LoopbackProbe", swiftSettings: strict),
-        // Guests' processes for the lab, that lie to their backends on a real Xen (tools/lab).
-        .executableTarget(
-            name: "hostile-frontend", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileFrontend",
-            swiftSettings: strict),
-        .executableTarget(
-            name: "hostile-netfront", dependencies: ["LibxenHypervisor", "SharedRing", "XenBus"], path: "Tests/HostileNetfront",
-            swiftSettings: strict),
-        .target(name: "CRingMacros", path: "Tests/CRingMacros"),
-        tests("SharedRing", ["CRingMacros"]),
-        tests("Reactor"),
-        tests("HostDevices"),
-        tests("FrameTrace"),
-        tests("XenBus", ["InProcessHypervisor"]),
-        tests("BlockBackend", ["BlockFrontend", "DriverSupport", "InProcessHypervisor", "Toolstack", "DMA"]),
-        tests("NetworkBackend", ["NetworkFrontend", "DriverSupport", "InProcessHypervisor", "Toolstack", "frames-in-memory"]),
-        .executableTarget(
-            name: "frames-in-memory",
+            name: "CLibxenCompat", path: "Sources/Exports/CLibxenCompat",
+            linkerSettings: ["xentoolcore", "xentoollog"].map { .linkedLibrary($0) }),
+        .target(
+            name: "LibxenCompat",
             dependencies: [
-                "DriverSupport", "NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "HostDevices", "Packets", "Toolstack",
-                "XenWire",
+                "CLibxenCompat", "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "SharedMemory", "XenTypes",
             ],
-            path: "Examples/FramesInMemory", swiftSettings: [.swiftLanguageMode(.v6)]),
-        tests("Toolstack"),
-        .testTarget(
-            name: "CommandTests", dependencies: ["LinuxSystem", "DumpWriter", "TestSupport"],
-            swiftSettings: [.swiftLanguageMode(.v6)]),
+            path: "Sources/Exports/LibxenCompat", swiftSettings: strict,
+            // Without the version nodes, programs that were linked with Xen's own libraries complain of every symbol.
+            linkerSettings: [
+                .unsafeFlags(["-Xlinker", "--version-script=\(Context.packageDirectory)/Packaging/causeway-libxen.map"])
+            ]),
+        exports.module("TranslationLibrary", ["CCausewayTranslation", "DMA", "FrameMapReaders", "FrameMaps", "SharedMemory"]),
+
+        // Command: what people type. What its subcommands and the benchmarks have in common is below both.
+        command.module(
+            "CommandSupport",
+            [
+                "BlockDevices", "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "Toolstack", "XenStore", "XenTypes",
+            ]
+        ),
+        command.module(
+            "Benchmarks",
+            [
+                "BlockFrontend", "CommandSupport", "Hypervisor", "LinuxSystem", "Loopback", "NetworkDevices", "NetworkFrontend",
+                "Reactor", "SharedMemory", "Toolstack", "XenStore", "XenTypes",
+            ]
+        ),
+        program(
+            "causeway", at: "Sources/Command/causeway",
+            [
+                .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockFrontend",
+                "BlockModel", "CommandSupport", "DMA", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
+                "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend", "NetworkDevices",
+                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VifTaps", "XenBus", "XenStore",
+                "XenTypes",
+            ]
+        ),
+
+        // Tests, in the same wings; what they share is in Support.
+        .target(name: "CRingMacros", path: "Tests/Support/CRingMacros"),
+        support(
+            "TestSupport",
+            ["DMA", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "SharedMemory", "XenTypes"]),
+        support("DumpWriter"),
+        // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
+        // package, too.
+        support(
+            "MockPeers",
+            [
+                "BlockProtocol", "Hypervisor", "NetworkProtocol", "SharedMemory", "SharedRing", "Toolstack", "XenBus", "XenStore",
+                "XenTypes",
+            ]
+        ),
+        // A domain's process for the tests that kill, stop and attack one.
+        program(
+            "loopback-probe", at: "Tests/Support/LoopbackProbe",
+            ["Hypervisor", "LinuxSystem", "Loopback", "SharedMemory", "XenTypes"]),
+        // Guests' processes for the lab, that lie to their backends on a real Xen (tools/lab).
+        program(
+            "hostile-frontend", at: "Tests/Support/HostileFrontend",
+            ["BlockProtocol", "Hypervisor", "Libxen", "LinuxSystem", "SharedMemory", "SharedRing", "XenStore", "XenTypes"]
+        ),
+        program(
+            "hostile-netfront", at: "Tests/Support/HostileNetfront",
+            [
+                "Hypervisor", "Libxen", "LinuxSystem", "NetworkProtocol", "SharedMemory", "SharedRing", "XenBus", "XenStore",
+                "XenTypes",
+            ]
+        ),
+        // The README's examples, which are tests, too.
+        program(
+            "block-in-memory", at: "Examples/BlockInMemory",
+            ["BlockBackend", "BlockDevices", "BlockFrontend", "DriverRuntime", "InProcess", "LinuxSystem", "Toolstack", "XenTypes"]
+        ),
+        program(
+            "frames-in-memory", at: "Examples/FramesInMemory",
+            ["DriverRuntime", "InProcess", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "Toolstack", "XenTypes"]
+        ),
+
+        host.tests("LinuxSystem", ["LinuxSystem", "TestSupport"]),
+        host.tests("SharedMemory", ["LinuxSystem", "SharedMemory", "TestSupport"]),
+        host.tests("Reactor", ["LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        translation.tests("FrameMaps", ["FrameMaps", "TestSupport"]),
+        translation.tests("DMA", ["BlockDevices", "DMA", "FrameMaps", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        translation.tests("HostIommu", ["CLinux", "DMA", "FrameMaps", "HostIommu", "LinuxSystem", "SharedMemory", "TestSupport"]),
+        translation.tests("FrameMapReaders", ["DumpWriter", "FrameMapReaders", "FrameMaps", "LinuxSystem", "TestSupport"]),
+        xen.tests("XenStore", ["CXen", "TestSupport", "XenStore"]),
+        xen.tests("XenStoreServer", ["LinuxSystem", "TestSupport", "XenStore", "XenStoreServer", "XenTypes"]),
+        xen.tests("XenBus", ["XenBus", "XenTypes"]),
+        xen.tests("SharedRing", ["BlockProtocol", "CRingMacros", "SharedMemory", "SharedRing", "TestSupport", "XenTypes"]),
+        xen.tests("Toolstack", ["LinuxSystem", "TestSupport", "Toolstack", "XenStore", "XenStoreServer", "XenTypes"]),
+        hypervisors.tests("HypervisorRules", ["CXen", "Hypervisor", "HypervisorRules", "SharedMemory", "TestSupport", "XenTypes"]),
+        hypervisors.tests(
+            "InProcess",
+            ["Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "SharedMemory", "TestSupport", "XenStore", "XenTypes"]
+        ),
+        hypervisors.tests(
+            "Loopback",
+            [
+                "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport", "XenStore", "XenTypes",
+                "loopback-probe",
+            ], resources: [.copy("evil.py")]
+        ),
+        hypervisors.tests("Libxen", ["Hypervisor", "Libxen", "SharedMemory", "XenTypes"]),
+        hypervisors.tests(
+            "Interrupts",
+            ["CLinux", "Hypervisor", "InProcess", "Interrupts", "LinuxSystem", "TestSupport", "XenTypes"]
+        ),
+        devices.tests("BlockDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
+        block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "LinuxSystem", "TestSupport"]),
+        block.tests(
+            "BlockProtocol",
+            ["BlockProtocol", "CXen", "InProcess", "SharedMemory", "TestSupport", "XenBus", "XenStore", "XenTypes"]
+        ),
+        block.tests(
+            "BlockBackend",
+            [
+                "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps",
+                "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "SharedMemory", "SharedRing",
+                "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
+            ]
+        ),
+        network.tests("NetworkProtocol", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "TestSupport", "XenTypes"]),
+        network.tests(
+            "NetworkTrace",
+            ["LinuxSystem", "NetworkProtocol", "NetworkTrace", "Packets", "SharedMemory", "TestSupport", "XenTypes"]
+        ),
+        network.tests(
+            "NetworkBackend",
+            [
+                "CLinux", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem",
+                "MockPeers",
+                "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
+                "SharedMemory", "SharedRing", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes", "frames-in-memory",
+            ]
+        ),
+        network.tests(
+            "VifTaps",
+            [
+                "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "SharedMemory", "TestSupport",
+                "VifTaps", "XenBus", "XenTypes",
+            ]
+        ),
+        command.tests("CommandSupport", ["CommandSupport", "LinuxSystem", "Loopback", "TestSupport"]),
+        command.tests("Command", ["DumpWriter", "TestSupport"]),
     ]
 )

@@ -16,7 +16,7 @@ for module in FrameMaps DMA FrameMapReaders HostIommu; do
     own=$graphs/only-$module
     mkdir -p "$own"
     cp "$graphs/$module.symbols.json" "$graphs/$module@"*.symbols.json "$own/" 2>/dev/null || cp "$graphs/$module.symbols.json" "$own/"
-    docc convert "Sources/$module/$module.docc" --fallback-display-name "$module" --fallback-bundle-identifier "causeway.$module" \
+    docc convert "Sources/Translation/$module/$module.docc" --fallback-display-name "$module" --fallback-bundle-identifier "causeway.$module" \
         --additional-symbol-graph-dir "$own" --output-path "$out/$module.doccarchive" --warnings-as-errors
     echo "docc: $out/$module.doccarchive"
 done

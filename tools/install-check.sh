@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM HUP PIPE
 root=$scratch/root
 ok() { echo "ok    $*"; }
 
@@ -53,3 +54,8 @@ ok "causeway pair, with the plugin from the same tree"
 sh -n "$root/etc/xen/scripts/block-causeway" 2>/dev/null || bash -n "$root/etc/xen/scripts/block-causeway"
 [ -s "$root/usr/local/share/man/man8/causeway.8" ] && [ -s "$root/usr/local/share/bash-completion/completions/causeway" ]
 ok "the manual page, the completions, the hotplug script"
+
+version=$(PKG_CONFIG_LIBDIR=$lib/pkgconfig pkg-config --modversion causeway-translation)
+[ "$("$root/usr/local/bin/causeway" --version)" = "causeway $version" ]
+grep -q "^\.Os causeway $version\$" "$root/usr/local/share/man/man8/causeway.8"
+ok "version $version from the command, pkg-config and the manual page"

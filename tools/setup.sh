@@ -3,14 +3,16 @@
 set -eu
 
 build="libxen-dev liburing-dev libnbd-dev nbdkit-plugin-dev pkg-config"
-use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs e2fsprogs util-linux mount"
+use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs e2fsprogs util-linux mount strace"
+# Programs of Xen's that are run on the loopback host.
+use="$use qemu-system-xen xen-utils-common"
 # Debian's libfuse reads through this at run time; nbdfuse mounts with fusermount3.
 use="$use fuse3"
 # The network tests and benchmark.
 use="$use iproute2 iputils-ping iperf3 ethtool python3 tcpdump tshark"
 # The C example and the tests of the C library.
 use="$use gcc g++ binutils"
-develop="spin"
+develop="spin shellcheck mandoc"
 
 missing=""
 for package in $build $use $develop; do
@@ -33,6 +35,6 @@ if [ -n "$missing" ]; then
 fi
 
 if ! command -v swift >/dev/null 2>&1; then
-    echo "setup: swift is not in the PATH; get 6.3 or later from https://www.swift.org/install/linux/" >&2
+    echo "setup: swift is not in the PATH; 6.3 or later is needed; README.md says where it is" >&2
     exit 1
 fi

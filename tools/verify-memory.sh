@@ -8,6 +8,7 @@ causeway=${1:-.build/release/causeway}
 megabytes=${2:-64}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM HUP PIPE
 failed=0
 
 # What the device's memory has counted, apart from zeroes.

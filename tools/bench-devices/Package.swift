@@ -8,7 +8,7 @@ let package = Package(
     dependencies: [.package(name: "causeway", path: "../..")],
     targets: [
         .executableTarget(
-            name: "bench-devices", dependencies: [.product(name: "HostDevices", package: "causeway")],
+            name: "bench-devices", dependencies: [.product(name: "BlockDevices", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)])
     ]
 )

@@ -1,5 +1,6 @@
 // swift-tools-version: 6.2
-// Micro-benchmarks of single rooms, each beside a reference in C. A package of its own: nothing here is part of the product.
+// Micro-benchmarks of single modules, each beside a reference in C. A package of its own: nothing here is part of the
+// product.
 
 import PackageDescription
 
@@ -15,7 +16,7 @@ let package = Package(
             name: "pair-bench",
             dependencies: [
                 .product(name: "BlockBackend", package: "causeway"), .product(name: "BlockFrontend", package: "causeway"),
-                .product(name: "InProcessHypervisor", package: "causeway"), .product(name: "Toolstack", package: "causeway"),
+                .product(name: "InProcess", package: "causeway"), .product(name: "Toolstack", package: "causeway"),
             ], swiftSettings: [.swiftLanguageMode(.v6)]),
         .target(name: "CTree"),
         .executableTarget(

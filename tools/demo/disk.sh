@@ -14,13 +14,17 @@ backing=""
 bench=""
 cleanup() {
     status=$?
+    # Whatever fails, and whoever does not read on: nothing stays.
+    set +e
+    trap '' INT TERM HUP PIPE
     [ -z "$backing" ] || losetup -d "$backing"
     [ -z "$bench" ] || rm -f "$bench"
     rm -rf "$work"
     exit "$status"
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM HUP
+# A shell that a signal ends runs no EXIT trap; `make demo | head` ends it by SIGPIPE.
+trap 'exit 130' INT TERM HUP PIPE
 
 truncate -s 1G "$work/disk.img"
 backing=$(losetup --find --show "$work/disk.img")
@@ -34,6 +38,8 @@ front=""
 fuse=""
 cleanup() {
     status=$?
+    set +e
+    trap '' INT TERM HUP PIPE
     mountpoint -q "$work/mnt" && umount "$work/mnt"
     [ -z "$front" ] || losetup -d "$front"
     if [ -n "$fuse" ]; then
@@ -44,6 +50,7 @@ cleanup() {
     exit "$status"
 }
 trap cleanup EXIT
+trap 'exit 130' INT TERM HUP PIPE
 
 echo "== the store, as Xen's own xenstore-ls sees it"
 xenstore-ls -f /local/domain | grep -E '/(state|ring-ref|ring-ref0|event-channel|params|sectors|feature-[a-z-]*|protocol) =' | head -40

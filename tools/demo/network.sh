@@ -9,7 +9,7 @@ causeway=$1
 seconds=${DEMO_SECONDS:-2}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM HUP
+trap 'exit 130' INT TERM HUP PIPE
 
 # Runs inside the pair, with $CAUSEWAY_TAP_BACK_0, $CAUSEWAY_TAP_FRONT_0 and $CAUSEWAY_NETNS_0.
 cat >"$work/inside.sh" <<'INSIDE'
@@ -20,6 +20,7 @@ there=198.18.0.2
 server=""
 cleanup() { [ -z "$server" ] || kill "$server" 2>/dev/null || true; }
 trap cleanup EXIT
+trap 'exit 130' INT TERM HUP PIPE
 # A server in the frontend's namespace, once it listens on the port.
 serve() { # PORT COMMAND…
     port=$1

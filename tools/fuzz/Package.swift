@@ -1,5 +1,6 @@
 // swift-tools-version: 6.2
-// libFuzzer targets for what peers write. A package of its own: sanitizers instrument it and the rooms below it, not the product.
+// libFuzzer targets for what peers write. A package of its own: sanitizers instrument it and the modules below it, not
+// the product.
 
 import Foundation
 import PackageDescription
@@ -9,7 +10,8 @@ let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
 func fuzzer(_ name: String, _ products: [String], _ targets: [String] = []) -> Target {
     .executableTarget(
         name: name,
-        dependencies: ["FuzzSupport"] + targets.map { .target(name: $0) } + products.map { .product(name: $0, package: "causeway") },
+        dependencies: ["FuzzSupport"] + targets.map { .target(name: $0) }
+            + products.map { .product(name: $0, package: "causeway") },
         // libFuzzer brings its own main.
         swiftSettings: [.swiftLanguageMode(.v6), .unsafeFlags(["-parse-as-library"])])
 }
@@ -21,13 +23,16 @@ var targets: [Target] = [
     // The tests' own, by a link: a package's sources may not lie outside it.
     .target(name: "DumpWriter", swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzDump", ["XenTranslation"], ["DumpWriter"]),
+    fuzzer("FuzzTranslation", ["XenTranslation"]),
     .target(
         name: "NetworkRig",
-        dependencies: ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"].map { .product(name: $0, package: "causeway") },
+        dependencies: ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"].map {
+            .product(name: $0, package: "causeway")
+        },
         swiftSettings: [.swiftLanguageMode(.v6)]),
-    fuzzer("FuzzTransmit", ["NetworkBackend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
-    fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
-    fuzzer("FuzzControl", ["NetworkBackend", "InProcessHypervisor", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),
+    fuzzer("FuzzControl", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
 ]
 if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
     targets.append(fuzzer("FuzzStore", ["XenStore"]))

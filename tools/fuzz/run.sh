@@ -15,7 +15,7 @@ export SWIFT_BACKTRACE=enable=no
 status=0
 for target in $targets; do
     # --sanitize=address beside --sanitize=fuzzer would build and then fuzz blindly, with one counter; so ASan comes through -Xswiftc.
-    # -enable-testing: the network's targets drive the cores of the drivers, which are nobody else's business.
+    # -enable-testing: the network's targets drive the drivers' own parts, which are nobody else's business.
     swift build -c release --product "$target" --sanitize=fuzzer -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing
     mkdir -p "$out/corpus/$target" "$out/seeds/$target"
     log=$out/$target.log

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the fuzzers' first inputs into the folder given: rows of the attack catalogue, as bytes."""
+"""Writes the fuzzers' first inputs into the folder given: rows of Docs/attacks.md, as bytes."""
 import os
 import struct
 import sys
@@ -33,12 +33,12 @@ for abi in (1, 2):
     put("barrier", 2, 0, 0, 0, b"")
     put("flush", 3, 0, 0, 2**64 - 1, b"")
     put("flush-write", 3, 2, 0, 0, whole)
-    put("a8-last-255", 1, 2, 0, 0, segments((0, 7), (0, 255)))
-    put("a9-count-12", 1, 12, 0, 0, whole)
-    put("a9-count-255", 0, 255, 0, 0, whole)
-    put("a20-operation-77", 77, 1, 0, 0, whole)
-    put("a21-wrap", 0, 1, 0, 2**64 - 1, whole)
-    put("a21-end", 0, 1, 0, 4089, whole)
+    put("A8-last-255", 1, 2, 0, 0, segments((0, 7), (0, 255)))
+    put("A9-count-12", 1, 12, 0, 0, whole)
+    put("A9-count-255", 0, 255, 0, 0, whole)
+    put("A20-operation-77", 77, 1, 0, 0, whole)
+    put("A21-wrap", 0, 1, 0, 2**64 - 1, whole)
+    put("A21-end", 0, 1, 0, 4089, whole)
     put("read-only", 1, 1, 0, 0, whole, flags=0x1F)
     put("large-sectors", 1, 1, 0, 4, segments((0, 3)), shape=3)
     put("discard", 5, 1, 0, 8, struct.pack("<Q", 16))
@@ -56,10 +56,10 @@ for start in (0, 0xFFFFFFF0):
     event = lambda distance: bytes([2]) + struct.pack("<I", (start + distance) & 0xFFFFFFFF)
     TAKE, ARM, PUSH, PUBLISH = b"\5", b"\6", b"\7", b"\x08"
     put("full-turn", produced(32), TAKE * 33, PUSH * 32, event(1), PUBLISH, ARM)
-    put("a13-one-more", produced(33), TAKE, ARM)
-    put("a13-far", produced(1 << 31), TAKE, TAKE)
-    put("a13-backwards", produced(4), TAKE * 4, produced(2), TAKE)
-    put("a14-own-words", bytes([3]) + b"\xff" * 4 + b"\0", produced(2), TAKE * 2, PUSH * 2, PUBLISH)
+    put("A13-one-more", produced(33), TAKE, ARM)
+    put("A13-far", produced(1 << 31), TAKE, TAKE)
+    put("A13-backwards", produced(4), TAKE * 4, produced(2), TAKE)
+    put("A14-own-words", bytes([3]) + b"\xff" * 4 + b"\0", produced(2), TAKE * 2, PUSH * 2, PUBLISH)
     put("turns", *[produced(8 * turn) + TAKE * 8 + PUSH * 8 + event(8 * turn - 3) + PUBLISH + ARM for turn in range(1, 9)])
 
 
@@ -117,20 +117,20 @@ for mapped in (0, 0xFFFFFF):
     headers = lambda page, shape: bytes([0x04, page, shape])
     FULL, FAIL, RUN = bytes([5]), bytes([5 + 8]), b"\7"
     put("one", slot(0, 60), RUN)
-    put("b22-19-slots", large(0, 1900, 4), *[slot(n, 100, 4) for n in range(1, 18)], slot(18, 100), RUN)
-    put("b22-21-slots", large(0, 2100, 4), *[slot(n, 100, 4) for n in range(1, 20)], slot(20, 100), RUN)
-    put("b22-30-slots", large(0, 3000, 4), *[slot(n, 100, 4) for n in range(1, 30)], RUN)
-    put("b14-crossing", slot(0, 100, 0, 4000), RUN)
-    put("b15-empty", slot(0, 50, 4), slot(1, 0, 4), slot(2, 0), RUN)
-    put("b23-open-extra", slot(0, 60, 8), extra(1, 1), RUN)
-    put("b23-unknown", slot(0, 60, 8), extra(77), RUN)
-    put("b24-size-0", slot(0, 60, 8), extra(1, 0, b"\0\0\1\0\0\0"), RUN)
-    put("b25-short", slot(0, 13), slot(0, 14), RUN)
-    put("b26-multicast", slot(0, 0, 8), extra(2, 0, b"\1\0\x5e\0\0\1"), slot(0, 0, 8), extra(3, 0, b"\1\0\x5e\0\0\1"), RUN)
+    put("B22-19-slots", large(0, 1900, 4), *[slot(n, 100, 4) for n in range(1, 18)], slot(18, 100), RUN)
+    put("B22-21-slots", large(0, 2100, 4), *[slot(n, 100, 4) for n in range(1, 20)], slot(20, 100), RUN)
+    put("B22-30-slots", large(0, 3000, 4), *[slot(n, 100, 4) for n in range(1, 30)], RUN)
+    put("B14-crossing", slot(0, 100, 0, 4000), RUN)
+    put("B15-empty", slot(0, 50, 4), slot(1, 0, 4), slot(2, 0), RUN)
+    put("B23-open-extra", slot(0, 60, 8), extra(1, 1), RUN)
+    put("B23-unknown", slot(0, 60, 8), extra(77), RUN)
+    put("B24-size-0", slot(0, 60, 8), extra(1, 0, b"\0\0\1\0\0\0"), RUN)
+    put("B25-short", slot(0, 13), slot(0, 14), RUN)
+    put("B26-multicast", slot(0, 0, 8), extra(2, 0, b"\1\0\x5e\0\0\1"), slot(0, 0, 8), extra(3, 0, b"\1\0\x5e\0\0\1"), RUN)
     put("full", slot(0, 60), slot(1, 60), slot(2, 60), FULL, FAIL, RUN, slot(3, 60), RUN)
     for shape in range(0, 256, 5):
         put(f"tcp-{shape}", headers(0, shape), large(0, 3000, 9), extra(1), RUN, slot(0, 200, 1), RUN)
-    put("b8-bad-reference", large(0, 300, 4), slot(24, 100, 4), slot(25, 100), RUN)
+    put("B8-bad-reference", large(0, 300, 4), slot(24, 100, 4), slot(25, 100), RUN)
 
 # netfront's end (first byte 0): responses with their own ids, then a look; netback's (1): pages, frames, looks.
 answer = lambda status, flags=0: bytes([0x00, status, flags])
@@ -155,7 +155,7 @@ for features in (0, 1, 9, 25, 31):
     put("segments", post, marked(20000), b"\7", marked(3000), b"\7")
     put("mapped", bytes([0xF4] + list(range(16))), post, frame(60), marked(5000), b"\7")
     put("hashed", post, bytes([0xFD, 0]), bytes([0x0D + 0xF0, 8]) + b"k" * 8, frame(60), marked(5000), b"\7")
-    put("b27-read-only", bytes([0x20, 1, 41, 2, 0, 3, 1]), frame(9000), b"\7")
+    put("B27-read-only", bytes([0x20, 1, 41, 2, 0, 3, 1]), frame(9000), b"\7")
 
 ask = lambda kind, *data: bytes([1, kind]) + b"".join(data)
 edge = lambda index: bytes([0x40 + index])
@@ -164,10 +164,18 @@ wide = lambda value: b"\xff" + struct.pack("<I", value)
 on = ask(7, small(1), small(0), small(0)) + ask(2, small(15), small(0), small(0))
 named = lambda kind, page, *data: bytes([3, kind]) + b"".join(data) + bytes([page])
 put = lambda name, *ops: seed("FuzzControl", name, b"".join(ops))
-put("b6-on", on, named(3, 0, small(0), edge(3), small(0)), ask(5, edge(7), small(0), small(0)))
+put("B6-on", on, named(3, 0, small(0), edge(3), small(0)), ask(5, edge(7), small(0), small(0)))
 for count in range(16):
-    put(f"b6-mapping-{count}", on, ask(5, edge(7), small(0), small(0)), *[named(6, 0, small(0), edge(count), edge(start)) for start in range(16)])
+    put(f"B6-mapping-{count}", on, ask(5, edge(7), small(0), small(0)), *[named(6, 0, small(0), edge(count), edge(start)) for start in range(16)])
 entries = lambda page, *references: bytes([2, page, 0, len(references)]) + bytes(n for reference in references for n in (reference, 0))
-put("b30-mappings", entries(7, 0, 1, 2, 9, 13, 0), named(9, 7, small(0), small(0), small(6)), named(10, 7, small(0), small(0), small(6)))
-put("b30-limit", entries(7, 0, 1, 2, 3, 4, 5, 6, 7), named(9, 7, small(1), small(0), small(8)), named(10, 7, small(1), small(0), small(3)))
-put("b30-unknown", *[ask(kind, small(0), small(0), small(0)) for kind in range(12)])
+put("B30-mappings", entries(7, 0, 1, 2, 9, 13, 0), named(9, 7, small(0), small(0), small(6)), named(10, 7, small(0), small(0), small(6)))
+put("B30-limit", entries(7, 0, 1, 2, 3, 4, 5, 6, 7), named(9, 7, small(1), small(0), small(8)), named(10, 7, small(1), small(0), small(3)))
+put("B30-unknown", *[ask(kind, small(0), small(0), small(0)) for kind in range(12)])
+
+# An IO address space, a code and a page's and a count's kind for each call; then a map, and a device.
+for head in range(16):
+    for nasty in range(8):
+        calls = lambda page, count: b"".join(bytes([code, page | nasty << 4, count | nasty << 4, 2, 7]) for code in range(16))
+        seed("FuzzTranslation", f"space-{head}-{nasty}", bytes([0, head]) + calls(8, 1) + calls(3, 9) + calls(7, 9) + calls(5, 3))
+        seed("FuzzTranslation", f"map-{head}-{nasty}", bytes([2, head]) + calls(0, 10) + calls(8, 9) + calls(10, 10))
+        seed("FuzzTranslation", f"device-{head}-{nasty}", bytes([1, head]) + calls(nasty, 1) + calls(13, 9))

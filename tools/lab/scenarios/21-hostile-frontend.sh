@@ -3,7 +3,7 @@
 backend_start
 disk d1 16
 disk d2 8
-image=driver memory=384 modules=xen-evtchn,xen-gntdev,xen-gntalloc guest_create u1 "vdev=xvda,access=w,target=$d1"
+image=driver memory=512 modules=xen-evtchn,xen-gntdev,xen-gntalloc guest_create u1 "vdev=xvda,access=w,target=$d1"
 guest_create u2 "vdev=xvda,access=w,target=$d2"
 id=$(id_of u1)
 # The other guest writes, reads and compares until the end.

@@ -1,9 +1,9 @@
-// bench-devices TARGET [read|write] [block bytes] [depth] [seconds] [direct] [segments]: random I/O on one reactor thread, no ring and no peer.
-// Prints operations a second, the mean, and what the reactor did.
+// bench-devices TARGET [read|write] [block bytes] [depth] [seconds] [direct] [segments]: random I/O on one reactor
+// thread, no ring and no peer. Prints operations a second, the mean, and what the reactor did.
 
+import BlockDevices
 import DMA
 import Glibc
-import HostDevices
 import LinuxSystem
 import Reactor
 import SharedMemory
@@ -39,16 +39,17 @@ final class Load: BlockQueueOwner {
             state ^= state >> 7
             state ^= state << 17
             let offset = state % blocks * blockSize
-            let start = base.advanced(by: UInt64(tag) * blockSize * 2)!
+            guard let start = base.advanced(by: UInt64(tag) * blockSize * 2) else { fatalError("beyond the last address") }
             let result: DeviceResult?
             if segments == 1 {
                 let segment = BusSegment(address: start, byteCount: UInt32(blockSize))
-                result = queue.submit(isWrite ? .write(offset: offset) : .read(offset: offset), tag: tag, segments: CollectionOfOne(segment).span)
+                result = queue.submit(
+                    isWrite ? .write(offset: offset) : .read(offset: offset), tag: tag, segments: CollectionOfOne(segment).span)
             } else {
                 // Every other page, so that nothing merges.
                 let piece = blockSize / UInt64(segments)
-                let list = (0..<segments).map {
-                    BusSegment(address: start.advanced(by: UInt64($0) * piece * 2)!, byteCount: UInt32(piece))
+                let list = (0..<segments).compactMap { index in
+                    start.advanced(by: UInt64(index) * piece * 2).map { BusSegment(address: $0, byteCount: UInt32(piece)) }
                 }
                 result = queue.submit(isWrite ? .write(offset: offset) : .read(offset: offset), tag: tag, segments: list.span)
             }
@@ -73,16 +74,18 @@ struct BenchDevices {
     static func main() throws {
         let arguments = CommandLine.arguments
         func argument(_ index: Int, _ otherwise: String) -> String { arguments.count > index ? arguments[index] : otherwise }
-        let blockSize = UInt64(argument(3, "4096"))!
-        let depth = Int(argument(4, "32"))!
-        let seconds = Double(argument(5, "3"))!
-        let disk = try openBlockDevice(target: argument(1, "null:1G"), direct: argument(6, "") == "direct" ? .required : .never)
-        let reactor = try Reactor(name: "bench")
+        guard let blockSize = UInt64(argument(3, "4096")), let depth = Int(argument(4, "32")),
+            let seconds = Double(argument(5, "3")),
+            let segments = Int(argument(7, "1"))
+        else { fatalError("usage: bench-devices TARGET [read|write] [block bytes] [depth] [seconds] [direct] [segments]") }
+        let direct: DirectIO = argument(6, "") == "direct" ? .required : .never
+        let disk = try openBlockDevice(target: argument(1, "null:1G"), options: BlockDeviceOptions(direct: direct), time: .system)
+        let reactor = try Reactor(name: "bench", time: .system)
         let bus = MemoryBus()
         let region = try SharedRegion(anonymous: Int(blockSize) * depth * 2)
         let load = Load(
-            blockSize: blockSize, byteCount: disk.geometry.byteCount, isWrite: argument(2, "read") == "write", base: bus.attach(region),
-            segments: Int(argument(7, "1"))!)
+            blockSize: blockSize, byteCount: disk.geometry.byteCount, isWrite: argument(2, "read") == "write",
+            base: bus.attach(region), segments: segments)
         load.queue = try disk.openQueue(on: reactor, bus: bus, depth: depth, owner: load)
         let start = monotonic()
         let limit = start + seconds

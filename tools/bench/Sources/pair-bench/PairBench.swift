@@ -1,25 +1,26 @@
-// The block pair in one process, two threads, in-process hypervisor: the data path alone, for profiling. `causeway bench block` is the
-// real thing, with processes.
-// pair-bench TARGET BLOCKSIZE DEPTH poll|sleep [SECONDS]
+// The block pair in one process, two threads, in-process hypervisor: the data path alone, for profiling. `causeway
+// bench block` is the real thing, with processes. pair-bench TARGET BLOCKSIZE DEPTH poll|sleep [SECONDS]
 
 import BlockBackend
+import BlockDevices
 import BlockFrontend
-import DriverSupport
+import DriverRuntime
 import Foundation
-import HostDevices
 import Hypervisor
-import InProcessHypervisor
+import InProcess
 import LinuxSystem
 import Toolstack
-import XenWire
+import XenTypes
 
 @main struct PairBench {
     static func main() throws {
         let arguments = CommandLine.arguments
+        guard arguments.count > 4, let blockSize = Int(arguments[2]), let depth = Int(arguments[3]),
+            let seconds = arguments.count > 5 ? Double(arguments[5]) : 3
+        else { fatalError("usage: pair-bench TARGET BYTES DEPTH poll|sleep [SECONDS]") }
         let target = arguments[1]
         let polls = arguments[4] == "poll"
-        let seconds = arguments.count > 5 ? Double(arguments[5])! : 3
-        let host = InProcessHost()
+        let host = InProcessHost(time: .system)
         var backendOptions = BlockBackendOptions()
         backendOptions.polling = polls ? .always : .sleep
         let service = BlockBackendService(hypervisor: host.domain(0), options: backendOptions, openDisk: open)
@@ -35,7 +36,7 @@ import XenWire
         try frontend.connect()
         var queue = try frontend.takeQueue(0)
         let load = BlockLoad(
-            .read, blockSize: Int(arguments[2])!, depth: Int(arguments[3])!, milliseconds: Int(seconds * 1000), polls: polls)
+            .read, blockSize: blockSize, depth: depth, milliseconds: Int(seconds * 1000), polls: polls)
         for _ in 0..<3 {
             let result = try queue.measure(load)
             print(
@@ -47,9 +48,9 @@ import XenWire
     }
 
     @Sendable static func open(_ settings: DiskSettings) throws(DeviceOpenFailure) -> any BlockDevice {
-        if settings.target.hasPrefix("null:") { return NullDisk(byteCount: 1 << 30) }
+        if settings.target.hasPrefix("/null") { return NullDisk(byteCount: 1 << 30) }
         do throws(DeviceError) { return try FileDisk(path: settings.target, readOnly: !settings.isWritable) } catch {
-            throw DeviceOpenFailure(number: 2, error.description)
+            throw DeviceOpenFailure(.noSuchFile, error.description)
         }
     }
 }

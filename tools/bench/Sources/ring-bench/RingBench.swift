@@ -1,9 +1,11 @@
-// Nanoseconds per request and response through a ring, one thread, batches of 16: ours beside Xen's macros in C, interleaved.
+// Nanoseconds per request and response through a ring, one thread, batches of 16: ours beside Xen's macros in C,
+// interleaved.
 
+import BlockProtocol
 import CRingMacros
 import SharedMemory
 import SharedRing
-import XenWire
+import XenTypes
 
 @main struct RingBench {
     static let batch = 16

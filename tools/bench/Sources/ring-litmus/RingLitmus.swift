@@ -1,14 +1,15 @@
-// Store-buffer litmus for the doorbell's fences, optimized: one side publishes while the other arms, at the same moment. Either the
-// publisher is told to notify, or the other finds the entry; a round in which neither happens is a lost wake-up. Debug builds have
-// too many instructions between the store and the load to show a missing fence; this shows it within seconds.
+// Store-buffer litmus for the doorbell's fences, optimized: one side publishes while the other arms, at the same
+// moment. Either the publisher is told to notify, or the other finds the entry; a round in which neither happens is a
+// lost wake-up. Debug builds have too many instructions between the store and the load to show a missing fence; this
+// shows it within seconds.
 //
 //     swift run -c release ring-litmus [seconds]      exits 1 if a wake-up was lost
 
+import BlockProtocol
 import Glibc
 import SharedMemory
 import SharedRing
 import Synchronization
-import XenWire
 
 /// Two threads wait for each other here, awake.
 final class Meeting: Sendable {
@@ -62,7 +63,7 @@ nonisolated func start(_ sides: Sides) -> pthread_t {
     pthread_create(
         &thread, nil,
         { box in
-            backend(Unmanaged<Box>.fromOpaque(box!).takeRetainedValue().sides)
+            if let box { backend(Unmanaged<Box>.fromOpaque(box).takeRetainedValue().sides) }
             return nil
         }, Unmanaged.passRetained(Box(sides)).toOpaque())
     return thread

@@ -1,5 +1,5 @@
-// Time of this thread's processor, so that neighbours cost nothing but cache; each figure the median of many short rounds, one of ours and one of
-// each reference in turn.
+// Time of this thread's processor, so that neighbours cost nothing but cache; each figure the median of many short
+// rounds, one of ours and one of each reference in turn.
 
 import Glibc
 
@@ -12,9 +12,9 @@ enum Measure {
         return Double(time.tv_sec) * 1e9 + Double(time.tv_nsec)
     }
 
-    /// Nanoseconds an operation, for each body; a body gets the round's number. Each is run once more before its time is taken, with the round
-    /// before's number: the caches then hold what it uses, not what its neighbour did. Not if not `warm`: where one body
-    /// undoes another's work.
+    /// Nanoseconds an operation, for each body; a body gets the round's number. Each is run once more before its time
+    /// is taken, with the round before's number: the caches then hold what it uses, not what its neighbour did. Not if
+    /// not `warm`: where one body undoes another's work.
     static func medians(_ operations: Int, warm: Bool = true, _ bodies: [(Int) -> Void]) -> [Double] {
         var times = bodies.map { _ in [Double]() }
         for round in 0..<rounds {

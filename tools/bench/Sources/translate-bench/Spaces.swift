@@ -11,27 +11,27 @@ enum Spaces {
         var taken: [Iova] = []
         for _ in 0..<1 << 20 { taken.append(try domain.reserve(pages: 1)) }
         taken.shuffle(using: &random)
-        for iova in taken.suffix(1 << 18) { domain.free(iova, pages: 1) }
+        for iova in taken.suffix(1 << 18) { try domain.free(iova, pages: 1) }
         let loops = 1 << 14
         let steady = Measure.medians(
             loops,
             [
-                { _ in for _ in 0..<loops { if let iova = try? domain.reserve(pages: 1) { domain.free(iova, pages: 1) } } },
+                { _ in for _ in 0..<loops { if let iova = try? domain.reserve(pages: 1) { try? domain.free(iova, pages: 1) } } },
                 { _ in
                     var held: [Iova] = []
                     held.reserveCapacity(32)
                     for _ in 0..<loops / 32 {
                         for _ in 0..<32 { if let iova = try? domain.reserve(pages: 1) { held.append(iova) } }
-                        for iova in held { domain.free(iova, pages: 1) }
+                        for iova in held { try? domain.free(iova, pages: 1) }
                         held.removeAll(keepingCapacity: true)
                     }
                 },
-                { _ in for _ in 0..<loops { if let iova = try? domain.reserve(pages: 8) { domain.free(iova, pages: 8) } } },
+                { _ in for _ in 0..<loops { if let iova = try? domain.reserve(pages: 8) { try? domain.free(iova, pages: 8) } } },
             ])
         var full: [Iova] = []
         while let iova = try? domain.reserve(pages: 1) { full.append(iova) }
         // One page in 32 free, scattered: nothing of two pages anywhere.
-        for iova in full where iova.page & 31 == 5 { domain.free(iova, pages: 1) }
+        for iova in full where iova.page & 31 == 5 { try? domain.free(iova, pages: 1) }
         let failing = Measure.medians(
             loops, [{ _ in for _ in 0..<loops { if (try? domain.reserve(pages: 2)) != nil { Measure.keep(1) } } }])
         // The worst of all: each request takes what was freed last into account first.
@@ -41,7 +41,7 @@ enum Spaces {
             [
                 { round in
                     for group in 0..<loops / 16 {
-                        for i in 0..<16 { domain.free(held[(round * loops + group * 16 + i) % held.count], pages: 1) }
+                        for i in 0..<16 { try? domain.free(held[(round * loops + group * 16 + i) % held.count], pages: 1) }
                         if (try? domain.reserve(pages: 32)) != nil { Measure.keep(1) }
                         for _ in 0..<16 { if let iova = try? domain.reserve(pages: 1) { Measure.keep(iova.rawValue) } }
                     }

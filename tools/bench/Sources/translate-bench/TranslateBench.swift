@@ -1,5 +1,5 @@
-// Nanoseconds of the translation library's operations, beside a flat array, glibc's tsearch and C++'s std::map in the same run; one table.
-// `translate-bench [--json] [lookups|spaces|tables|transfers]`.
+// Nanoseconds of the translation library's operations, beside a flat array, glibc's tsearch and C++'s std::map in the
+// same run; one table. `translate-bench [--json] [lookups|spaces|tables|transfers]`.
 
 @main struct TranslateBench {
     static func main() throws {

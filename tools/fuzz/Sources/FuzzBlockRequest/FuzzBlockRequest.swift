@@ -1,15 +1,15 @@
 // Any bytes as a request in a slot and as pages of segments: parser and gate against the reference, in each ABI.
 
+import BlockProtocol
 import FuzzSupport
 import SharedMemory
-import SharedRing
-import XenWire
 
-private let region = try! SharedRegion(anonymous: 16 * 4096)
+private let region = made { try SharedRegion(anonymous: 16 * 4096) }
 nonisolated(unsafe) private var ranges: [SegmentRange] = []
 nonisolated(unsafe) private var segments: [BlockSegment] = []
 private let pages = 4096
 
+/// libFuzzer's entry.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     var input = ByteReader(start, count)
@@ -39,11 +39,12 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
 }
 
 private func ours(_ layout: BlockLayout, _ disk: Disk) -> Answer {
-    let validator = BlockRequestValidator(
-        sectorCount: disk.sectors, logicalSectorSize: disk.logicalSectorSize, isReadOnly: disk.readOnly,
-        maximumIndirectSegments: disk.indirectLimit,
-        discard: !disk.offersDiscard ? .none : disk.offersSecure ? .secure : .plain, offersFlush: disk.offersFlush,
-        offersBarrier: disk.offersBarrier)
+    var validator = BlockRequestValidator(
+        sectorCount: disk.sectors, logicalSectorSize: disk.logicalSectorSize, maximumIndirectSegments: disk.indirectLimit,
+        discard: !disk.offersDiscard ? .none : disk.offersSecure ? .secure : .plain)
+    validator.isReadOnly = disk.readOnly
+    validator.offersFlush = disk.offersFlush
+    validator.offersBarrier = disk.offersBarrier
     var request = layout.loadRequest(region, 64)
     do throws(BlockRejection) {
         switch try validator.validate(&request, into: &ranges) {

@@ -1,5 +1,5 @@
-// The block protocol's rules once more, slowly: from bytes and xen/io/blkif.h's own words, with 128-bit sums, sharing nothing with the
-// code under test.
+// The block protocol's rules once more, slowly: from bytes and xen/io/blkif.h's own words, with 128-bit sums, sharing
+// nothing with the code under test.
 
 struct Disk {
     var sectors: UInt64

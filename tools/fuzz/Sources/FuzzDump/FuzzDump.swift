@@ -1,5 +1,5 @@
-// Dumps and the tables of domains, written by whoever wrote the input: any bytes as a file, any table in a good file against a model that takes entry after
-// entry, and any frames as a domain's own p2m.
+// Dumps and the tables of domains, written by whoever wrote the input: any bytes as a file, any table in a good file
+// against a model that takes entry after entry, and any frames as a domain's own p2m.
 
 import DumpWriter
 import FrameMapReaders
@@ -7,6 +7,7 @@ import FrameMaps
 import FuzzSupport
 import LinuxSystem
 
+/// libFuzzer's entry.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     var input = ByteReader(bytes, count)

@@ -1,12 +1,12 @@
-// A back ring under a hostile frontend, as a list of operations: what it takes, refuses and announces against a model that counts in
-// 64 bits and knows no wrap-around.
+// A back ring under a hostile frontend, as a list of operations: what it takes, refuses and announces against a model
+// that counts in 64 bits and knows no wrap-around.
 
+import BlockProtocol
 import FuzzSupport
 import SharedMemory
 import SharedRing
-import XenWire
 
-private let region = try! SharedRegion(anonymous: 4096)
+private let region = made { try SharedRegion(anonymous: 4096) }
 
 /// The ring as it should be. Positions are true counts; the wire shows them modulo 2^32.
 private struct Model {
@@ -35,6 +35,7 @@ private struct Model {
     }
 }
 
+/// libFuzzer's entry.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     var input = ByteReader(bytes, count)

@@ -1,11 +1,13 @@
 // libFuzzer target for the store's wire: arbitrary bytes from three peers, one of them privileged, at one store.
 //
-// The input is a list of turns: a byte that says who speaks and how much time passes, a byte for the length, then that many bytes
-// as that peer would send them. What must hold: no trap, a sound store after every input, and everything freed at the end.
+// The input is a list of turns: a byte that says who speaks and how much time passes, a byte for the length, then that
+// many bytes as that peer would send them. What must hold: no trap, a sound store after every input, and everything
+// freed at the end.
 
-import XenStore
-import XenWire
+import XenStoreServer
+import XenTypes
 
+/// libFuzzer's entry.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzStore(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     var input = unsafe UnsafeBufferPointer(start: start, count: count)[...]

@@ -39,3 +39,8 @@ public struct ByteReader {
 public func require(_ condition: Bool, _ text: @autoclosure () -> String, line: UInt = #line) {
     if !condition { fatalError("line \(line): \(text())") }
 }
+
+/// What a target stands on: where it cannot be made, nothing can be said, and the process ends.
+public func made<T>(_ body: () throws -> T) -> T {
+    do { return try body() } catch { fatalError("\(error)") }
+}

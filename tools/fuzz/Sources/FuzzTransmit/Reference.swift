@@ -1,5 +1,5 @@
-// The transmit ring's rules once more, slowly: from the bytes of slots and the words of xen/io/netif.h and Linux's netback, sharing nothing with
-// the code under test.
+// The transmit ring's rules once more, slowly: from the bytes of slots and the words of xen/io/netif.h and Linux's
+// netback, sharing nothing with the code under test.
 
 enum Outcome {
     /// Goes to the device, if its pages can be had and its marks fit.

@@ -1,33 +1,34 @@
-// What the network's fuzz targets stand on: one host with a frontend's and a backend's domain, made once, and a device that does as it is told.
+// What the network's fuzz targets stand on: one host with a frontend's and a backend's domain, made once, and a device
+// that does as it is told.
 
 import DMA
-import HostDevices
 import Hypervisor
-import InProcessHypervisor
+import InProcess
 import LinuxSystem
+import NetworkDevices
 import Packets
 import SharedMemory
-import XenWire
+import XenTypes
 
 /// The kinds of memory that a queue's device may have before it.
-public let fuzzedMemory: [DMAOptions] = [
+package let fuzzedMemory: [DMAOptions] = [
     DMAOptions(), DMAOptions(model: .p2m, iommu: .strict),
     DMAOptions(model: .p2m, constraints: DMAConstraints(mask: 0xFFFF_FFFF, boundaryMask: 0x1FFF), bouncePool: 1 << 20),
     DMAOptions(model: .identity, iommu: .deferred, constraints: DMAConstraints(isUntrusted: true), bouncePool: 1 << 20),
 ]
 
 /// A host, two domains, and pages of the frontend's.
-public final class NetworkRig {
-    public let host = InProcessHost()
-    public let back: InProcessHypervisor
-    public let guest: InProcessHypervisor
+package final class NetworkRig {
+    package let host = InProcessHost(time: .system)
+    package let back: InProcessHypervisor
+    package let guest: InProcessHypervisor
     /// Pages that the backend may write.
-    public let writable: any OfferedPages
+    package let writable: any OfferedPages
     /// Pages that it may read only.
-    public let readable: any OfferedPages
+    package let readable: any OfferedPages
     private var rings: [UInt32: SharedRegion] = [:]
 
-    public init(writable: Int, readable: Int) throws {
+    package init(writable: Int, readable: Int) throws {
         back = host.domain(0)
         guest = host.domain(1)
         self.writable = try guest.offerPages(writable, to: .zero, access: .readWrite)
@@ -35,14 +36,14 @@ public final class NetworkRig {
     }
 
     /// A page for a ring, as both sides have it.
-    public func ring() throws -> (front: any OfferedPages, back: any ContiguousGrants) {
+    package func ring() throws -> (front: any OfferedPages, back: any ContiguousGrants) {
         let page = try guest.offerPages(1, to: .zero, access: .readWrite)
         rings[page.references[0].rawValue] = page.region
         return (page, try back.mapContiguous(page.references, of: DomainID(1), access: .readWrite))
     }
 
     /// The reference that a byte stands for: a writable page, a readable one, or none.
-    public func reference(_ byte: UInt8) -> GrantReference {
+    package func reference(_ byte: UInt8) -> GrantReference {
         let place = Int(byte) % (writable.references.count + readable.references.count + 2)
         if place < writable.references.count { return writable.references[place] }
         let rest = place - writable.references.count
@@ -50,8 +51,9 @@ public final class NetworkRig {
             ? readable.references[rest] : GrantReference(rest == readable.references.count ? 0 : 70_000)
     }
 
-    /// The page behind a reference: whose region it lies in, where, and whether it may be written; nil: nothing is granted there.
-    public func page(_ reference: GrantReference) -> (region: SharedRegion, offset: Int, isWritable: Bool)? {
+    /// The page behind a reference: whose region it lies in, where, and whether it may be written; nil: nothing is
+    /// granted there.
+    package func page(_ reference: GrantReference) -> (region: SharedRegion, offset: Int, isWritable: Bool)? {
         if let index = writable.references.firstIndex(of: reference) { return (writable.region, index * 4096, true) }
         if let index = readable.references.firstIndex(of: reference) { return (readable.region, index * 4096, false) }
         return rings[reference.rawValue].map { ($0, 0, true) }
@@ -59,25 +61,25 @@ public final class NetworkRig {
 }
 
 /// A device whose frames and answers are the fuzzer's.
-public final class ScriptedQueue: NetworkDeviceQueue {
+package final class ScriptedQueue: NetworkDeviceQueue {
     private let bus: MemoryBus
     /// How the next sends end; then all are sent.
-    public var answers: [FrameSent] = []
-    public private(set) var sent: [(bytes: [UInt8], offload: FrameOffload)] = []
+    package var answers: [FrameSent] = []
+    package private(set) var sent: [(bytes: [UInt8], offload: FrameOffload)] = []
     /// What there is to receive.
-    public var frames: [(bytes: [UInt8], offload: FrameOffload)] = []
+    package var frames: [(bytes: [UInt8], offload: FrameOffload)] = []
     /// Frames that were taken.
-    public private(set) var taken = 0
-    public let statistics = NetworkDeviceStatistics()
-    public var descriptor: Descriptor? { nil }
+    package private(set) var taken = 0
+    package let statistics = NetworkDeviceStatistics()
+    package var descriptor: Descriptor? { nil }
 
     /// Frames wait for `flush`, as a tap's do, and are read only then; else each is sent at once, as a cable's.
-    public var isBatched = false
+    package var isBatched = false
     private var waiting: [(segments: [BusSegment], offload: FrameOffload)] = []
 
-    public init(_ bus: MemoryBus) { self.bus = bus }
+    package init(_ bus: MemoryBus) { self.bus = bus }
 
-    public func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent {
+    package func send(_ offload: FrameOffload, segments: Span<BusSegment>) -> FrameSent {
         let list = segments.indices.map { segments[$0] }
         if !isBatched { return move(list, offload) }
         if waiting.count == 5 { return .full }
@@ -85,7 +87,7 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         return .waiting
     }
 
-    public func flush(_ ended: inout [FrameSent]) {
+    package func flush(_ ended: inout [FrameSent]) {
         var isFull = false
         for frame in waiting {
             let outcome = isFull ? .full : move(frame.segments, frame.offload)
@@ -108,7 +110,7 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         return .sent
     }
 
-    public func receive(into segments: Span<BusSegment>) -> FrameReceived {
+    package func receive(into segments: Span<BusSegment>) -> FrameReceived {
         guard !frames.isEmpty else { return .nothing }
         var room = 0
         for index in segments.indices { room += Int(segments[index].byteCount) }
@@ -131,7 +133,8 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         var rest = segment
         var list: [UnsafeMutableRawBufferPointer] = []
         while rest.byteCount > 0 {
-            guard let run = unsafe bus.resolveRun(rest, direction), let next = rest.address.advanced(by: UInt64(run.byteCount)) else {
+            guard let run = unsafe bus.resolveRun(rest, direction), let next = rest.address.advanced(by: UInt64(run.byteCount))
+            else {
                 fatalError("a segment that is not there: \(segment)")
             }
             unsafe list.append(UnsafeMutableRawBufferPointer(start: run.memory, count: Int(run.byteCount)))
@@ -140,22 +143,25 @@ public final class ScriptedQueue: NetworkDeviceQueue {
         return list
     }
 
-    public func clearSent() { sent.removeAll(keepingCapacity: true) }
-    public func close() {}
+    package func clearSent() { sent.removeAll(keepingCapacity: true) }
+    package func close() {}
 }
 
 /// A frame's headers once more, from the RFCs and from bytes.
-public struct ReferenceHeaders {
-    public var isVersion4: Bool
-    public var transport: Int
-    public var isTCP: Bool
+package struct ReferenceHeaders {
+    package var isVersion4: Bool
+    package var transport: Int
+    package var isTCP: Bool
     /// Where the payload of the transport begins.
-    public var end: Int
-    public var addresses: Range<Int>
+    package var end: Int
+    package var addresses: Range<Int>
 
-    /// Nil if what is among the first 192 bytes of `frame` is no TCP or UDP over IP, unfragmented and whole.
-    public init?(_ frame: [UInt8]) {
-        let bytes = Array(frame.prefix(192))
+    /// Whether it has a routing header.
+    package var isRouted = false
+
+    /// Nil if `frame` is no TCP or UDP over IP, unfragmented and with whole headers, however long they are.
+    package init?(_ frame: [UInt8]) {
+        let bytes = frame
         func word(_ at: Int) -> Int { Int(bytes[at]) << 8 | Int(bytes[at + 1]) }
         if bytes.count < 14 { return nil }
         var at = 12
@@ -186,6 +192,7 @@ public struct ReferenceHeaders {
                 if at + 8 > bytes.count { return nil }
                 let length = next == 44 ? 8 : 8 * (Int(bytes[at + 1]) + 1)
                 if next == 44 && word(at + 2) & 0xFFF9 != 0 { return nil }
+                if next == 43 { isRouted = true }
                 next = Int(bytes[at])
                 at += length
                 if at > bytes.count { return nil }
@@ -209,10 +216,10 @@ public struct ReferenceHeaders {
         }
     }
 
-    public var field: Int { isTCP ? 16 : 6 }
+    package var field: Int { isTCP ? 16 : 6 }
 
     /// The pseudo header's sum.
-    public func pseudoSum(_ frame: [UInt8]) -> Int {
+    package func pseudoSum(_ frame: [UInt8]) -> Int {
         var sum = (isTCP ? 6 : 17) + frame.count - transport
         for (index, place) in addresses.enumerated() { sum += Int(frame[place]) << (index % 2 == 0 ? 8 : 0) }
         while sum > 0xFFFF { sum = (sum & 0xFFFF) + sum >> 16 }
@@ -221,7 +228,7 @@ public struct ReferenceHeaders {
 }
 
 /// What must come of a frame's marks: the bytes and the work that the device gets; nil: the frame is refused.
-public func referenceOffload(
+package func referenceOffload(
     _ frame: [UInt8], isBlank: Bool, isValidated: Bool, segmentation: (type: Int, size: Int)?
 ) -> (bytes: [UInt8], offload: FrameOffload)? {
     var offload = FrameOffload()
@@ -232,9 +239,11 @@ public func referenceOffload(
     guard let segmentation else { return (frame, offload) }
     guard headers.isTCP, (segmentation.type == 1) == headers.isVersion4 else { return nil }
     var bytes = frame
-    let sum = headers.pseudoSum(frame)
-    bytes[headers.transport + headers.field] = UInt8(sum >> 8)
-    bytes[headers.transport + headers.field + 1] = UInt8(sum & 0xFF)
+    if !(headers.isRouted && isBlank) {
+        let sum = headers.pseudoSum(frame)
+        bytes[headers.transport + headers.field] = UInt8(sum >> 8)
+        bytes[headers.transport + headers.field + 1] = UInt8(sum & 0xFF)
+    }
     if frame.count - headers.end > segmentation.size {
         offload.segmentation = .init(
             type: segmentation.type == 1 ? .tcp4 : .tcp6, size: UInt16(segmentation.size), headerCount: UInt16(headers.end))
@@ -242,8 +251,9 @@ public func referenceOffload(
     return (bytes, offload)
 }
 
-/// Headers to begin a page with: TCP or UDP over IPv4 or IPv6, with or without tags, options and extension headers, by one byte.
-public func cannedHeaders(_ shape: UInt8) -> [UInt8] {
+/// Headers to begin a page with: TCP or UDP over IPv4 or IPv6, with or without tags, options and extension headers, by
+/// one byte.
+package func cannedHeaders(_ shape: UInt8) -> [UInt8] {
     var bytes: [UInt8] = [0, 0x16, 0x3E, 1, 2, 3, 0, 0x16, 0x3E, 4, 5, 6]
     for _ in 0..<Int(shape >> 6) { bytes += [0x81, 0, 0, 1] }
     let next: UInt8 = shape & 1 == 0 ? 6 : 17

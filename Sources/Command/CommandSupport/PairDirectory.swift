@@ -1,0 +1,69 @@
+// A pair's own run directory: private and gone with the pair, unless one was given. Nobody else's pair is in it.
+
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+
+package struct PairDirectory: Sendable {
+    package let run: RunDirectory
+    private let isPrivate: Bool
+    /// Held for as long as this pair runs.
+    private let claim: FileClaim
+
+    /// The file that says whose a directory is.
+    private static let claimName = "pair.lock"
+
+    package init(given: RunDirectory?) throws(Failure) {
+        if let given {
+            FileSystem.makeDirectory(given.path, mode: 0o755)
+            claim = try Self.claim(given)
+            run = given
+            isPrivate = false
+            return
+        }
+        let base = ProcessInfo.processInfo.environment["TMPDIR"].flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
+        Self.sweep(base)
+        let made: String
+        do throws(Errno) { made = try FileSystem.makeTemporaryDirectory("\(base)/causeway.") } catch {
+            throw Failure("pair: \(base): cannot make a directory: \(error)")
+        }
+        run = try RunDirectory(made)
+        claim = try Self.claim(run)
+        isPrivate = true
+    }
+
+    private static func claim(_ run: RunDirectory) throws(Failure) -> FileClaim {
+        do throws(ClaimError) { return try FileClaim("\(run)/\(claimName)", time: SystemTime()) } catch {
+            switch error {
+            case .taken(let holder): throw Failure("pair: \(run): in use by \(holder)")
+            case .system(let reason): throw Failure("pair: \(run)/\(claimName): \(reason)")
+            }
+        }
+    }
+
+    /// Removes the private directories of pairs that were killed: those whose claims nobody has any more, once they are
+    /// a minute old, for a pair that is about to claim its own.
+    private static func sweep(_ base: String) {
+        for name in FileSystem.names(in: base) where name.hasPrefix("causeway.") {
+            let path = "\(base)/\(name)"
+            guard FileSystem.isOld(path, seconds: 60, by: SystemTime()),
+                FileManager.default.fileExists(atPath: "\(path)/\(claimName)"),
+                let abandoned = try? FileClaim("\(path)/\(claimName)", time: SystemTime())
+            else { continue }
+            try? FileManager.default.removeItem(atPath: path)
+            withExtendedLifetime(abandoned) {}
+        }
+    }
+
+    /// The NBD socket of a disk.
+    package func socket(of vdev: String) -> String { "\(run)/\(vdev).sock" }
+
+    /// Where the backend leaves what its successor needs.
+    package var journal: String { "\(run)/journal" }
+
+    package func remove() {
+        // The claim's file stays in a directory that was given: one that is removed could be locked by two.
+        guard isPrivate else { return }
+        try? FileManager.default.removeItem(atPath: run.path)
+    }
+}

@@ -1,0 +1,36 @@
+// One disk of a pair: its guest, its frontend process, its place in the store, the socket that its clients know.
+
+import LinuxSystem
+import Toolstack
+import XenTypes
+
+struct PairedDisk {
+    let specification: DiskSpecification
+    let domain: DomainID
+    let paths: DevicePaths
+    /// The NBD socket.
+    let socket: String
+    /// Listens on it as long as there is the disk: a client that connects while there is no frontend waits for the
+    /// next.
+    var listener: Descriptor?
+    /// Nil while there is none: before the next start, or for good.
+    var frontend: ChildProcess?
+    /// When it starts again; nil until it was connected once: what fails at first is not tried again.
+    var restarts: RestartPolicy?
+    /// Gone from the store and the hypervisor.
+    var isReleased = false
+
+    var name: String { specification.vdev.name }
+    /// There once the frontend serves its clients.
+    var readyFile: String { socket + ".pid" }
+    /// What NBD clients are given.
+    var uri: String { "nbd+unix:///?socket=\(socket.percentEncodedForQuery)" }
+    /// `CAUSEWAY_NBD_xvda`.
+    var variable: String { "CAUSEWAY_NBD_\(name)" }
+
+    /// The line that `pair` prints.
+    var line: String {
+        let access = specification.isReadOnly ? "read-only" : "read-write"
+        return "\(name): \(specification.target) \(access), domain \(domain), \(uri)"
+    }
+}

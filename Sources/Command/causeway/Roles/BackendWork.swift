@@ -1,0 +1,59 @@
+// What one backend process serves, and how.
+
+import BlockBackend
+import NetworkBackend
+
+/// Disks, interfaces, or both.
+struct BackendWork: Sendable {
+    var disks: BlockBackendOptions
+    var interfaces: NetworkBackendOptions
+    var servesDisks = true
+    var servesInterfaces = true
+    /// Whether interfaces are made in memory, for benchmarks: no taps.
+    var memoryVifs = false
+
+    /// With both options as they are.
+    init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {
+        self.disks = disks
+        self.interfaces = interfaces
+    }
+
+    /// Threads for disks, and as many for interfaces.
+    mutating func useReactors(_ count: Int) {
+        disks.reactors = count
+        interfaces.reactors = count
+    }
+
+    /// Whether only what is wrong is said.
+    var isQuiet: Bool { disks.isQuiet }
+
+    /// Whether only what is wrong is to be said.
+    mutating func beQuiet(_ isQuiet: Bool) {
+        disks.isQuiet = isQuiet
+        interfaces.isQuiet = isQuiet
+    }
+
+    /// Whether what keeps a device from its first connection is told in its error node only.
+    mutating func leaveAttachErrors(_ leaves: Bool) {
+        disks.leavesAttachErrors = leaves
+        interfaces.leavesAttachErrors = leaves
+    }
+
+    /// Whether hot-plug scripts run, and have to have run.
+    mutating func waitForScripts(_ waits: Bool) {
+        disks.waitsForScript = waits
+        interfaces.waitsForScript = waits
+    }
+
+    /// Whether directories of closed devices are removed here.
+    mutating func removeDirectories(_ removes: Bool) {
+        disks.removesDirectories = removes
+        interfaces.removesDirectories = removes
+    }
+
+    /// Where a successor finds what it needs; nil: nowhere.
+    mutating func keepJournals(in directory: String?) {
+        disks.journalDirectory = directory
+        interfaces.journalDirectory = directory
+    }
+}

@@ -1,0 +1,110 @@
+// What an interface's frontend process does. A disk's is nbdkit with our plugin.
+
+import CommandSupport
+import Hypervisor
+import Libxen
+import LinuxSystem
+import Loopback
+import NetworkDevices
+import NetworkFrontend
+import NetworkProtocol
+import XenBus
+import XenStore
+import XenTypes
+
+enum FrontendRole {
+    /// Runs an interface's frontend until the process is asked to end or the interface is gone.
+    static func serve(
+        in directory: RunDirectory, domain: DomainID, number: UInt32, tap name: String, options: NetworkFrontendOptions
+    ) throws(Failure) {
+        let claim = try claim("\(directory)/frontend-\(domain)-vif-\(number).lock", "vif \(number) of domain \(domain)")
+        defer { withExtendedLifetime(claim) {} }
+        let hypervisor = try refusing("frontend") { () throws(HypervisorError) in
+            try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain, time: .system)
+        }
+        defer { hypervisor.disconnect() }
+        // A tap that is there already is as whoever made it wants it.
+        let settings =
+            HostInterface.exists(name) ? VifSettings() : try Self.settings(of: number, on: hypervisor, "frontend")
+        try serve(on: hypervisor, number: number, tap: name, settings, in: directory.path, options: options)
+    }
+
+    private static func settings<H: Hypervisor>(of number: UInt32, on hypervisor: H, _ what: String) throws(Failure) -> VifSettings
+    {
+        try refusing(what) { () throws(HypervisorError) in
+            let store = try hypervisor.connectStore()
+            defer { store.close() }
+            return VifSettings(of: number, in: hypervisor.domain, store)
+        }
+    }
+
+    /// Two frontends of one device would take its rings from each other. Nil where the claim's file cannot be made.
+    private static func claim(_ path: String, _ device: String) throws(Failure) -> FileClaim? {
+        do throws(ClaimError) { return try FileClaim(path, patience: 1000, time: SystemTime()) } catch {
+            if case .taken(let holder) = error { throw Failure("frontend: \(device) is in use by \(holder)") }
+            return nil
+        }
+    }
+
+    /// The same for a vif of the domain that this process runs in, on the Xen below.
+    /// - Parameter runDirectory: where `causeway status` looks for this process.
+    static func serveXen(
+        number: UInt32, tap name: String, runDirectory: String, options: NetworkFrontendOptions
+    ) throws(Failure) {
+        let hypervisor = try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor(time: .system) }
+        try serve(
+            on: hypervisor, number: number, tap: name, try settings(of: number, on: hypervisor, "frontend: --xen"),
+            in: runDirectory,
+            options: options)
+    }
+
+    private static func serve<H: Hypervisor>(
+        on hypervisor: H, number: UInt32, tap name: String, _ settings: VifSettings, in runDirectory: String,
+        options: NetworkFrontendOptions
+    ) throws(Failure) {
+        let frontend: NetworkFrontend<H>
+        let tap: TapDevice
+        do {
+            tap = try TapDevice(name: name)
+            if let address = settings.address { try HostInterface.setAddress(name, address) }
+            if let mtu = settings.mtu { try HostInterface.setMTU(name, mtu) }
+            frontend = try NetworkFrontend(hypervisor: hypervisor, number: number, device: tap, options: options) { line in
+                complain("netfront: \(line)")
+            }
+            try frontend.start()
+            try HostInterface.setUp(name)
+        } catch { throw Failure("netfront: vif \(number): \(error)") }
+        let domain = hypervisor.domain
+        let status = StatusSocket(of: .frontend, in: runDirectory) { DeviceStatus.lines(frontend, in: domain) }
+        defer { status?.close() }
+        // Without it all is well until somebody sets an MTU that has no way, or deletes the tap while no backend is
+        // there.
+        let watch = try? InterfaceWatch { _ in
+            tap.look()
+            if let change = try? tap.keepMTULimit() { complain("netfront: vif \(number): \(name): \(change): more has no way") }
+        }
+        defer { watch?.stop() }
+        while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {
+            guard let failure = frontend.failure else { continue }
+            frontend.close()
+            if failure == .removed { return }
+            // What is wrong is in the log already.
+            throw Failure.silent(1)
+        }
+        frontend.close()
+    }
+}
+
+/// What the toolstack wants a guest's interface to look like, where it says so in the guest's own directory.
+struct VifSettings {
+    var address: MACAddress?
+    var mtu: Int?
+
+    init() {}
+
+    init(of number: UInt32, in domain: DomainID, _ store: StoreClient) {
+        let path = FrontendPath(domain: domain, kind: .network, number: number).path
+        address = ((try? store.text(path + "/mac")) ?? nil).flatMap { MACAddress($0) }
+        mtu = (try? store.number(path + "/mtu", in: 68...65521)) ?? nil
+    }
+}

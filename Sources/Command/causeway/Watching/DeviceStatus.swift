@@ -1,0 +1,99 @@
+// What a backend process says of its disks and interfaces: requests or frames, and how their pages reach the device.
+
+import BlockBackend
+import CommandSupport
+import DMA
+import Hypervisor
+import NetworkBackend
+import NetworkFrontend
+import XenTypes
+
+enum DeviceStatus {
+    /// The lines of each disk.
+    static func lines(_ devices: [BackendDeviceStatus]) -> [StatusLine] {
+        devices.flatMap { device in
+            let subject = DeviceSubject(kind: "vbd", device: device.device.description)
+            var all = lines(subject, DeviceCounter.all, device.queues)
+            all += device.failures.map { StatusLine(subject.text, FailureName($0).text, $0.count) }
+            all += lines(subject, DeviceCounter.all, device.queues.map(\.memory))
+            return all
+        }
+    }
+
+    /// The same for interfaces.
+    static func lines(_ devices: [InterfaceStatus]) -> [StatusLine] {
+        devices.flatMap { device in
+            let subject = DeviceSubject(kind: "vif", device: device.device.description)
+            return lines(subject, DeviceCounter.all, device.queues) + lines(subject, DeviceCounter.backend, [device.drops])
+                + lines(subject, DeviceCounter.all, device.queues.map(\.memory))
+        }
+    }
+
+    /// The lines of one interface's frontend.
+    static func lines<H: Hypervisor>(_ frontend: NetworkFrontend<H>, in domain: DomainID) -> [StatusLine] {
+        let subject = DeviceSubject(kind: "netfront", device: "\(domain)/\(frontend.number)")
+        return lines(subject, DeviceCounter.all, frontend.statistics) + lines(subject, DeviceCounter.frontend, [frontend.drops])
+    }
+
+    private static func lines<Queue>(
+        _ subject: DeviceSubject, _ counters: [DeviceCounter<Queue>], _ queues: [Queue]
+    ) -> [StatusLine] {
+        counters.map { counter in
+            StatusLine(subject.text, counter.name, queues.reduce(0) { $0 &+ counter.value($1) })
+        }
+    }
+}
+
+/// Whose numbers they are: `vbd-1/51712`.
+struct DeviceSubject: Hashable {
+    /// `vbd` or `vif`, or `netfront` for the other side of a vif.
+    let kind: String
+    /// The frontend's domain and the device's number, `1/51712`.
+    let device: String
+
+    var text: String { "\(kind)-\(device)" }
+
+    init(kind: String, device: String) {
+        self.kind = kind
+        self.device = device
+    }
+
+    init?(_ text: String) {
+        let parts = text.split(separator: "-", maxSplits: 1)
+        guard parts.count == 2 else { return nil }
+        self.init(kind: String(parts[0]), device: String(parts[1]))
+    }
+
+    var domain: String { String(device.split(separator: "/").first ?? "") }
+    var number: String { String(device.split(separator: "/").last ?? "") }
+}
+
+/// What a device's backend said of it.
+struct DeviceReading {
+    let subject: DeviceSubject
+    /// In the order in which they came.
+    private(set) var numbers: [(name: String, value: UInt64)] = []
+
+    subscript(_ name: String) -> UInt64 { numbers.first { $0.name == name }?.value ?? 0 }
+
+    /// What all backend processes of a run directory say, device by device.
+    static func all(in directory: RunDirectory) -> [DeviceReading] {
+        var readings: [DeviceReading] = []
+        var places: [DeviceSubject: Int] = [:]
+        for line in StatusClient.lines(in: directory.path) {
+            guard let subject = DeviceSubject(line.subject) else { continue }
+            let place = places[subject] ?? readings.count
+            if place == readings.count {
+                places[subject] = place
+                readings.append(DeviceReading(subject: subject))
+            }
+            // A device has one backend; while one hands over to its successor the later one's word counts.
+            if let index = readings[place].numbers.firstIndex(where: { $0.name == line.name }) {
+                readings[place].numbers[index].value = line.value
+            } else {
+                readings[place].numbers.append((line.name, line.value))
+            }
+        }
+        return readings
+    }
+}

@@ -1,0 +1,89 @@
+// One trace from its first packet to its last: reads records, encodes them, writes them out, and ends with a complete
+// file.
+
+import CommandSupport
+import LinuxSystem
+import NetworkTrace
+
+struct TraceSession {
+    private let connection: TraceConnection
+    private let output: TraceOutput
+    private let asText: Bool
+    private let limit: Int
+    private let stop: Int32
+    private var encoder: PcapngEncoder
+    /// Lines not yet written, as text.
+    private var lines: [UInt8] = []
+
+    /// A reader who takes nothing is given so long, in milliseconds, once the trace is to end.
+    private static let patience: Int32 = 1000
+    /// What is encoded at most before it is written.
+    private static let batch = 1 << 18
+
+    init(_ connection: TraceConnection, _ descriptor: Descriptor, asText: Bool, snaplen: Int, limit: Int?, stop: Descriptor) {
+        self.connection = connection
+        output = TraceOutput(descriptor)
+        self.asText = asText
+        self.limit = limit ?? .max
+        self.stop = stop.rawValue
+        encoder = PcapngEncoder(connection.subject, snaplen: snaplen, at: SystemTime().calendarNanoseconds)
+    }
+
+    consuming func run() throws(Failure) {
+        var isOver = false
+        var failure: TraceError?
+        while !isOver {
+            do throws(TraceError) {
+                while pending < Self.batch, encoder.packetCount < limit, let record = try connection.next() { add(record) }
+            } catch {
+                failure = error
+                break
+            }
+            if encoder.packetCount >= limit { break }
+            // What is there goes out before anybody sleeps, so that whoever reads along sees it at once.
+            if pending > 0 {
+                switch try flush() {
+                case .all: continue
+                case .closed: return
+                case .stopped: throw Failure("trace: nobody reads what is written; the file is cut off")
+                }
+            }
+            switch connection.wait(stop: stop, output: output.watched) {
+            case .records: break
+            case .ended:
+                complain("trace: \(connection.subject.name): the interface is gone")
+                isOver = true
+            case .stopped: isOver = true
+            case .outputClosed: return
+            }
+        }
+        encoder.statistics(at: SystemTime().calendarNanoseconds, lost: connection.lost)
+        _ = try flush()
+        let lost = encoder.lostCount
+        complain(
+            "trace: \(encoder.packetCount) packets"
+                + (lost > 0 ? ", \(lost) lost: written too slowly; try --buffer or --snaplen" : ""))
+        if let failure { throw Failure("trace: \(failure)") }
+    }
+
+    private var pending: Int { asText ? lines.count : encoder.bytes.count }
+
+    private mutating func add(_ record: TraceRecord) {
+        encoder.packet(record)
+        guard asText else { return }
+        encoder.bytes.removeAll(keepingCapacity: true)
+        let seconds = record.nanoseconds / 1_000_000_000
+        let fraction = String(record.nanoseconds % 1_000_000_000 + 1_000_000_000).dropFirst()
+        let size = record.kind == .note ? "" : "\(record.byteCount) bytes, "
+        lines += Array("\(seconds).\(fraction) \(size)\(record.comments.joined(separator: "\n    "))\n".utf8)
+    }
+
+    private mutating func flush() throws(Failure) -> TraceOutput.Written {
+        let bytes = asText ? lines : encoder.bytes
+        lines.removeAll(keepingCapacity: true)
+        encoder.bytes.removeAll(keepingCapacity: true)
+        do throws(Errno) { return try output.write(bytes, stop: stop, patience: Self.patience) } catch {
+            throw Failure("trace: writing: \(error)")
+        }
+    }
+}

@@ -1,0 +1,50 @@
+// From what a user wrote to a disk.
+
+import LinuxSystem
+
+/// How an image's bytes make up a disk. Only what the caller says counts; the image is never asked (attacks.md A32).
+public enum ImageFormat: String, Sendable, Equatable {
+    /// Byte for byte.
+    case raw
+}
+
+/// How a disk is opened.
+public struct BlockDeviceOptions: Sendable {
+    /// How an image's bytes make up the disk.
+    public var format = ImageFormat.raw
+    /// Whether writes are refused.
+    public var readOnly: Bool
+    /// Whether a file's or block device's I/O goes past the page cache.
+    public var direct: DirectIO
+    /// Who else may use a file or block device meanwhile.
+    public var sharing = DeviceSharing.exclusive
+    /// Which of its users are looked for in every process.
+    public var search = ProcessSearch.all
+    /// How an NBD server that goes away is waited for.
+    public var reconnect = NBDReconnect()
+    /// Gets a line when an NBD server is lost and when it is back; from any thread.
+    public var log: @Sendable (String) -> Void = { _ in }
+
+    /// A raw image for this process alone; what is otherwise is set.
+    public init(readOnly: Bool = false, direct: DirectIO = .never) {
+        self.readOnly = readOnly
+        self.direct = direct
+    }
+}
+
+/// Opens the disk at `target`: a path, an NBD URI, or `null:SIZE`. May block while an NBD server is connected to.
+///
+/// - Parameter time: what an NBD server's time limit goes by.
+public func openBlockDevice(
+    target: String, options: BlockDeviceOptions = BlockDeviceOptions(), time: some TimeSource
+) throws(DeviceError) -> any BlockDevice {
+    let readOnly = options.readOnly
+    return switch try DeviceTarget(target) {
+    case .path(let path):
+        try FileDisk(
+            path: path, readOnly: readOnly, direct: options.direct, sharing: options.sharing, search: options.search)
+    case .nbd(let uri):
+        try NBDDisk(uri: uri, readOnly: readOnly, reconnect: options.reconnect, time: time, log: options.log)
+    case .null(let byteCount): NullDisk(byteCount: byteCount, isReadOnly: readOnly)
+    }
+}

@@ -1,0 +1,105 @@
+// blkback: serves every vbd whose backend is this domain, hot-plugged ones too. One control thread (the caller's)
+// follows the store; reactor threads move the data.
+
+import BlockModel
+import DriverRuntime
+import Glibc
+import Hypervisor
+import LinuxSystem
+import Reactor
+import Synchronization
+import XenBus
+
+/// One device, for status.
+public struct BackendDeviceStatus: Sendable {
+    /// Whose and which.
+    public let device: DeviceID
+    /// The disk's name; empty until it is open.
+    public let disk: String
+    /// One for each connected queue.
+    public let queues: [BackendQueueStatistics]
+    /// What the disk failed since the connection began, one value for each operation and reason.
+    public let failures: [DiskFailure]
+}
+
+/// The block backend of one domain.
+public final class BlockBackendService<H: Hypervisor>: Sendable {
+    private let hypervisor: H
+    private let options: BlockBackendOptions
+    private let openDisk: DiskOpener
+    private let log: @Sendable (String) -> Void
+    private let ready: @Sendable () -> Void
+    private let server = DeviceServer<DiskDriver>()
+    private let devices = Mutex<[(id: DeviceID, disk: String, queues: [BackendQueue])]>([])
+
+    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once,
+    /// when the devices that were there have been looked at.
+    public init(
+        hypervisor: H, options: BlockBackendOptions = BlockBackendOptions(), openDisk: @escaping DiskOpener,
+        log: @escaping @Sendable (String) -> Void = { _ in }, ready: @escaping @Sendable () -> Void = {}
+    ) {
+        self.hypervisor = hypervisor
+        self.options = options
+        self.openDisk = openDisk
+        self.log = log
+        self.ready = ready
+    }
+
+    /// Ends `run`: devices are disconnected, what is in work ends first.
+    public func stop() { server.stop() }
+
+    /// Ends `run` as a kill ends a process, for tests: nothing more is taken, done, answered or written to the store.
+    func abandon() { server.abandon() }
+
+    /// Every device, with its counters as of now.
+    public var status: [BackendDeviceStatus] {
+        devices.withLock { $0 }.map {
+            BackendDeviceStatus(
+                device: $0.id, disk: $0.disk, queues: $0.queues.map(\.statistics),
+                failures: DiskFailure.sums(of: $0.queues.map(\.failures)))
+        }
+    }
+
+    /// Serves until `stop` or until the store is gone.
+    public func run() throws(BackendError) {
+        let runtime = try BackendRuntime(
+            hypervisor, name: "blkback", kind: options.kind, reactors: options.reactors, polling: options.polling,
+            journalDirectory: options.journalDirectory)
+        defer { runtime.stop() }
+        var turn = 0
+        var isReady = false
+        do throws(XenbusError) {
+            try server.run(
+                runtime.store, domain: hypervisor.domain, kind: options.kind, period: options.resizePollMilliseconds
+            ) { path in
+                // Each device begins at the next reactor, so that one-queue devices spread, too.
+                defer { turn += 1 }
+                return follower(path, runtime.reactors, from: turn, runtime.journals)
+            } publish: { followers in
+                let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
+                devices.withLock { $0 = list }
+                if !isReady {
+                    runtime.removeStaleJournals(but: Set(list.map(\.0)), log: options.isQuiet ? { _ in } : log)
+                    ready()
+                }
+                isReady = true
+            }
+        } catch { throw .store(error) }
+    }
+
+    private func follower(
+        _ path: BackendPath, _ reactors: [Reactor], from first: Int, _ journals: JournalDirectory?
+    ) -> BackendFollower<DiskDriver> {
+        var next = first
+        let (server, id) = (server, path.device)
+        return BackendFollower(
+            path: path,
+            driver: DiskDriver(
+                path: path, hypervisor: hypervisor, options: options, journals: journals, openDisk: openDisk,
+                nextReactor: {
+                    defer { next += 1 }
+                    return reactors[next % reactors.count]
+                }, report: { server.post(id, $0) }, log: log),
+            time: hypervisor.time, log: log)
+    }
+}

@@ -1,0 +1,71 @@
+// What the backend drives, from what the toolstack wrote.
+
+import BlockDevices
+import DriverRuntime
+import LinuxSystem
+
+/// Opens disks for a `BlockBackendService`, whose `openDisk` is this type's `open`: paths, NBD URIs and `null:SIZE`.
+public struct HostDiskOpener: Sendable {
+    private let direct: Bool
+    private let reconnectDelayMilliseconds: UInt64
+    private let time: any TimeSource
+    private let log: @Sendable (String) -> Void
+
+    /// - Parameters:
+    ///   - direct: bypasses the page cache whatever a disk's configuration says.
+    ///   - reconnectDelayMilliseconds: how long requests wait for an NBD server that went away, where a disk's
+    ///     configuration does not say.
+    ///   - time: what waits and time limits go by.
+    ///   - log: gets a line when an NBD server is lost and when it is back; from any thread.
+    public init(
+        direct: Bool = false, reconnectDelayMilliseconds: UInt64 = NBDReconnect().delayMilliseconds, time: some TimeSource,
+        log: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
+        self.direct = direct
+        self.reconnectDelayMilliseconds = reconnectDelayMilliseconds
+        self.time = time
+        self.log = log
+    }
+
+    /// Opens a disk. Blocks while a backend that was killed still lets go of it, for two seconds at most: its last
+    /// requests end before its lock does.
+    @Sendable public func open(_ settings: DiskSettings) throws(DeviceOpenFailure) -> any BlockDevice {
+        if settings.target.isEmpty {
+            throw DeviceOpenFailure(.noMedium, "no medium: the disk has no target")
+        }
+        var attempts = 100
+        while true {
+            attempts -= 1
+            do throws(DeviceError) { return try device(settings, namesHolder: attempts == 0) } catch {
+                guard case .busy(_, let holder, _) = error, holder.mayBeEnding, attempts > 0 else {
+                    var failure = DeviceOpenFailure(Self.number(of: error), "\(error)")
+                    if case .away = error { failure.mayPass = true }
+                    throw failure
+                }
+                time.sleep(milliseconds: 20)
+            }
+        }
+    }
+
+    private func device(_ settings: DiskSettings, namesHolder: Bool) throws(DeviceError) -> any BlockDevice {
+        var options = BlockDeviceOptions(
+            readOnly: !settings.isWritable || settings.isCDROM, direct: direct || settings.isDirectSafe ? .preferred : .never)
+        if settings.isShared { options.sharing = .shared }
+        // A guest waits for a disk that is taken over, and nobody else had it a moment ago.
+        options.search = namesHolder ? .names : []
+        if !settings.isTakenOver { options.search.insert(.writers) }
+        options.reconnect.delayMilliseconds = settings.reconnectDelayMilliseconds ?? reconnectDelayMilliseconds
+        options.log = log
+        return try openBlockDevice(target: settings.target, options: options, time: time)
+    }
+
+    private static func number(of error: DeviceError) -> Errno {
+        switch error {
+        case .system(_, _, let errno): errno
+        case .busy: .busy
+        case .readOnly: .readOnlyFileSystem
+        case .away: .noSuchAddressOrDevice
+        default: .invalidArgument
+        }
+    }
+}

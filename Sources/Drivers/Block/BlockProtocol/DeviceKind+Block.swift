@@ -1,0 +1,6 @@
+import XenBus
+
+extension DeviceKind {
+    /// A disk: `vbd`.
+    public static let block = DeviceKind("vbd")
+}

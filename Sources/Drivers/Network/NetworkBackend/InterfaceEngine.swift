@@ -1,0 +1,68 @@
+// An interface on its reactors, as the control thread has it: one group of queues on each.
+
+import LinuxSystem
+import NetworkProtocol
+import NetworkTrace
+import Reactor
+
+/// What an interface tells the control thread.
+public enum InterfaceReport: Sendable {
+    /// The frontend broke a ring; nothing more is taken from it.
+    case broken(String)
+    /// Something went wrong with memory: a line for the log.
+    case trouble(String)
+    /// Everything that was mapped is unmapped; the connection is no more.
+    case closed
+    /// Whoever held the other end of a doorbell of this connection is gone.
+    case frontendGone(connection: Int)
+    /// The other end of its wire may have come or gone.
+    case carrier
+}
+
+/// One connection of one frontend. From any thread: whatever it is told it passes on to the groups' threads.
+final class InterfaceEngine: Sendable {
+    private let groups: [InterfaceQueueGroup]
+    private let shared: SharedInterfaceState
+    /// Slots that a predecessor had taken and not answered.
+    let lostSlots: Int
+
+    private let time: any TimeSource
+
+    init(_ groups: [InterfaceQueueGroup], _ shared: SharedInterfaceState, _ time: any TimeSource, lostSlots: Int) {
+        self.time = time
+        self.groups = groups
+        self.shared = shared
+        self.lostSlots = lostSlots
+    }
+
+    /// Of each queue, by number.
+    var statistics: [NetworkQueueStatistics] {
+        let count = groups.reduce(0) { $0 + $1.queues.count }
+        return (0..<count).map { groups[$0 % groups.count].queues[$0 / groups.count].statistics }
+    }
+
+    /// What was dropped, by reason.
+    var drops: InterfaceDrops { InterfaceDrops(transmit: shared.transmitDrops.drops, receive: shared.receiveDrops.drops) }
+
+    /// Tells `taps` of every packet from now on, soon.
+    func trace(_ taps: [TraceTap]) { for group in groups { group.run { $0.trace(taps) } } }
+
+    /// From now on the interface may send so much.
+    func setRate(_ rate: CreditRate?) {
+        shared.credit.set(rate, now: time.nanoseconds / 1000)
+        for group in groups { group.run { $0.rateChanged() } }
+    }
+
+    /// The frontend changed its mind about whether all multicast frames are to come
+    /// (`feature-dynamic-multicast-control`).
+    func setMulticastControl(_ isOn: Bool) {
+        let change = shared.changeMulticast(by: nil) { filter in
+            filter.setControl(isOn)
+            return true
+        }
+        for number in change.others { groups[number].run { $0.takeMulticast() } }
+    }
+
+    /// Has everything given back; `closed` is reported when all groups have.
+    func close() { for group in groups { group.run { $0.close() } } }
+}

@@ -1,0 +1,274 @@
+/* causeway_translation.h: where a Xen domain's pages are, and how a device reaches them.
+ *
+ * Four kinds of object, each behind an opaque handle:
+ *   causeway_map    a domain's frame map: pseudo-physical to bus frames and back, under three memory models
+ *   causeway_dma    one device queue's DMA: pages in, bus segments that the device can take out
+ *   causeway_iommu  an IO address space with page tables, permissions and recorded faults
+ *   causeway_dump   a file that `xl dump-core` wrote
+ *
+ * Every function that can fail returns 0 or a negative errno (-EINVAL for an argument that makes no sense, NULL handles among them; the others
+ * are named where they are declared); nothing has changed then, and outputs are not written unless it says so. What a function gives out
+ * through a `**` belongs to the caller, who ends it with the `_destroy` of its kind, once. Frames and pages are 4096 bytes.
+ *
+ * Threads: look-ups in a map and everything with a dump from any thread at any time; changes of a map wait for each other. A causeway_dma and a
+ * causeway_iommu belong to one thread at a time.
+ *
+ * Link with `pkg-config --cflags --libs causeway-translation`.
+ */
+#ifndef CAUSEWAY_TRANSLATION_H
+#define CAUSEWAY_TRANSLATION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Major and minor version of this interface, 16 bits each. A program of the same major and a smaller or equal minor version works.
+ * 1.1: causeway_dma_flush, _stale_count, _next_fault, _fault_count; attached memory does not overlap. */
+#define CAUSEWAY_TRANSLATION_VERSION 0x00010001u
+uint32_t causeway_translation_version(void);
+
+/* ---- Frame maps ---- */
+
+typedef struct causeway_map causeway_map;
+/* Foreign pages in a map; they leave it when this is destroyed, and keep it alive until then. */
+typedef struct causeway_foreign causeway_foreign;
+
+/* How a domain's memory is known. */
+#define CAUSEWAY_MODEL_P2M 0u      /* a table of machine frames (x86 PV): what is not in it does not exist */
+#define CAUSEWAY_MODEL_IDENTITY 1u /* pseudo-physical is machine: only exceptions are recorded */
+#define CAUSEWAY_MODEL_VP 2u       /* auto-translated: the bus sees the domain's own numbers */
+
+/* What may be done with a page. */
+#define CAUSEWAY_READ 1u
+#define CAUSEWAY_WRITE 2u
+
+/* What stands at a page. */
+#define CAUSEWAY_ENTRY_NONE 0u
+#define CAUSEWAY_ENTRY_BALLOONED 1u /* given back; a foreign page may be placed here */
+#define CAUSEWAY_ENTRY_IDENTITY 2u  /* no memory of the domain: its number on the bus is its own */
+#define CAUSEWAY_ENTRY_LOCAL 3u
+#define CAUSEWAY_ENTRY_FOREIGN 4u   /* another domain's, mapped by a grant */
+
+struct causeway_translation {
+    uint64_t frame;       /* the bus frame */
+    uint64_t page_count;  /* pages from here on that are contiguous on the bus and alike; at least 1, at most what was asked for */
+    uint32_t offset;      /* the byte in the frame */
+    uint32_t permissions; /* CAUSEWAY_READ | CAUSEWAY_WRITE */
+    uint32_t kind;        /* CAUSEWAY_ENTRY_… */
+    uint32_t reserved;
+};
+
+struct causeway_run {
+    uint64_t pfn;
+    uint64_t page_count;
+    uint64_t frame; /* 0 where there is none */
+    uint32_t permissions;
+    uint32_t kind;
+};
+
+struct causeway_reverse {
+    uint64_t pfn;
+    uint64_t generation; /* for causeway_map_is_current */
+    uint32_t is_foreign;
+    uint32_t reserved;
+};
+
+struct causeway_audit {
+    uint64_t local, identity, foreign, ballooned; /* pages */
+    uint64_t runs, longest_run;
+    uint64_t inconsistent; /* pages whose frame does not come back to them; 0 unless something is broken */
+};
+
+/* An empty map of a domain (Xen's number). pfn_limit and frame_limit: one past the largest number, at most 2^40; holes cost nothing.
+ * own_frames: pages from 0 on that are the domain's memory under `identity` and `vp` (0 under `p2m`). -ENOMEM: no memory for the top level. */
+int causeway_map_create(uint16_t owner, uint32_t model, uint64_t pfn_limit, uint64_t frame_limit, uint64_t own_frames,
+                        causeway_map **map);
+void causeway_map_destroy(causeway_map *map);
+
+/* Maps the domain's own pages onto frames from `frame` on. All of them or none.
+ * -ERANGE: beyond a limit. -EEXIST: a page is mapped. -EBUSY: a frame is in use. -ENOMEM. -EROFS: the map is a dump's. */
+int causeway_map_set(causeway_map *map, uint64_t pfn, uint64_t page_count, uint64_t frame, uint32_t permissions);
+/* Records pages that are no memory and have the same number on the bus. Errors as above. */
+int causeway_map_set_identity(causeway_map *map, uint64_t pfn, uint64_t page_count, uint32_t permissions);
+/* Changes permissions of mapped pages. -ENOENT: one is not mapped. */
+int causeway_map_set_permissions(causeway_map *map, uint64_t pfn, uint64_t page_count, uint32_t permissions);
+/* Takes own pages out. -ENOENT: one is not mapped. -EPERM: one is foreign. */
+int causeway_map_clear(causeway_map *map, uint64_t pfn, uint64_t page_count);
+/* Gives own pages, or holes, back, so that foreign pages can be placed here. -EPERM: one is foreign. */
+int causeway_map_balloon_out(causeway_map *map, uint64_t pfn, uint64_t page_count);
+/* Places another domain's frames, one for each page, at most 2^24, where this one has none. -EBUSY: a page is mapped, or a frame is its own. */
+int causeway_map_set_foreign(causeway_map *map, uint64_t pfn, const uint64_t *frames, uint64_t page_count, uint16_t owner,
+                             uint32_t permissions, causeway_foreign **foreign);
+void causeway_foreign_destroy(causeway_foreign *foreign);
+
+/* Where a pseudo-physical address (bytes) is, and how far it goes on, looking at up to page_count pages. -ENOENT: nothing is there. */
+int causeway_map_translate(const causeway_map *map, uint64_t address, uint64_t page_count, struct causeway_translation *translation);
+/* The page that has a bus frame; checked against the forward table. -ENOENT. */
+int causeway_map_reverse(const causeway_map *map, uint64_t frame, struct causeway_reverse *reverse);
+/* The runs of a range, present or not, in order: up to `capacity` of them. *count: how many were written. *next: the pfn to go on with; the
+ * range's end if all was told. */
+int causeway_map_range(const causeway_map *map, uint64_t pfn, uint64_t page_count, struct causeway_run *runs, size_t capacity,
+                       size_t *count, uint64_t *next);
+/* Goes up with each change after which an earlier answer may be wrong. */
+uint64_t causeway_map_generation(const causeway_map *map);
+/* 1 if all answers given at that generation still hold, else 0. */
+int causeway_map_is_current(const causeway_map *map, uint64_t generation);
+/* Checks that every frame comes back to its page. */
+int causeway_map_audit(const causeway_map *map, struct causeway_audit *audit);
+
+/* ---- DMA ---- */
+
+typedef struct causeway_dma causeway_dma;
+
+/* What an IOMMU refuses a device. */
+#define CAUSEWAY_FAULT_NOT_MAPPED 0u
+#define CAUSEWAY_FAULT_READ_DENIED 1u
+#define CAUSEWAY_FAULT_WRITE_DENIED 2u
+#define CAUSEWAY_FAULT_NO_MEMORY 3u
+#define CAUSEWAY_FAULT_REPORTED 4u /* by the device itself, without a cause */
+
+struct causeway_fault {
+    uint64_t iova;
+    uint32_t cause;
+    uint32_t reserved;
+};
+
+#define CAUSEWAY_TO_DEVICE 0u
+#define CAUSEWAY_FROM_DEVICE 1u
+
+#define CAUSEWAY_IOMMU_OFF 0u
+#define CAUSEWAY_IOMMU_STRICT 1u   /* the IOTLB forgets at once what is unmapped */
+#define CAUSEWAY_IOMMU_DEFERRED 2u /* in batches */
+
+#define CAUSEWAY_DMA_UNTRUSTED 1u /* the device must see no bytes but a mapping's own */
+
+/* A device's limits and how it reaches memory. 0 in a field is no limit, or nothing. */
+struct causeway_dma_options {
+    uint32_t model; /* CAUSEWAY_MODEL_… */
+    uint32_t iommu; /* CAUSEWAY_IOMMU_… */
+    uint32_t flags; /* CAUSEWAY_DMA_… */
+    uint32_t maximum_segment_size;
+    uint32_t maximum_segments;
+    uint32_t minimum_alignment;  /* a power of two: each segment starts at a multiple, behind an IOMMU and where a run is cut, too */
+    uint64_t mask;               /* all ones: the largest address */
+    uint64_t boundary_mask;      /* all ones: a segment never crosses a multiple of this plus one */
+    uint64_t bounce_pool_bytes;
+    uint64_t seed;               /* where P2M frames are scattered to */
+};
+
+struct causeway_piece { /* a part of one page */
+    uint64_t pfn;
+    uint32_t offset;
+    uint32_t byte_count;
+};
+
+struct causeway_segment { /* what a device is given */
+    uint64_t address;
+    uint32_t byte_count;
+    uint32_t reserved;
+};
+
+struct causeway_dma_statistics {
+    uint64_t maps, unmaps, live;
+    uint64_t misuses; /* calls refused because they were wrong */
+    uint64_t bounces; /* pieces that went through the bounce pool, for whatever reason */
+    uint64_t pool_slots, pool_slots_in_use, pool_largest_request;
+};
+
+/* -ENOMEM: the tables' memory cannot be had, or the pool's below the mask. -EINVAL: also for a mask that leaves an IOMMU no address (below 1 MiB).
+ * `name` is for messages. */
+int causeway_dma_create(const char *name, const struct causeway_dma_options *options, causeway_dma **dma);
+void causeway_dma_destroy(causeway_dma *dma);
+
+/* Makes memory of this process known: page-aligned, whole pages, and mapped until it is detached. *pfn is the first page's number.
+ * At most 64 GiB, at once and, but for `vp` without limits or IOMMU, in all. -EEXIST: some of it is attached. -ENOMEM: no numbers or tables
+ * left. */
+int causeway_dma_attach(causeway_dma *dma, void *memory, uint64_t byte_count, uint32_t permissions, uint64_t *pfn);
+/* -ENOENT: not attached. */
+int causeway_dma_detach(causeway_dma *dma, void *memory);
+
+/* Maps pieces in order and writes the segments that the device is to be given. *count is how many there are, also when they do not fit:
+ * -ENOBUFS, and nothing is mapped. -ENOENT: no such page. -EACCES: the device was to write a read-only page. -ERANGE: a page number of 2^52 or more.
+ * -EINVAL: a piece is empty or leaves its page. -EOPNOTSUPP: it must be bounced and there is no pool. -ENOSPC: the pool or the IO address space is
+ * full. All of this under every model, with and without limits and IOMMU. */
+int causeway_dma_map(causeway_dma *dma, const struct causeway_piece *pieces, size_t piece_count, uint32_t direction,
+                     struct causeway_segment *segments, size_t capacity, size_t *count, uint64_t *handle);
+/* The same for bytes in a row: `byte_count` from `offset` (any number below 4096) of page `pfn` on. -EINVAL: also for a run that would leave the
+ * 64-bit address space. */
+int causeway_dma_map_single(causeway_dma *dma, uint64_t pfn, uint32_t offset, uint64_t byte_count, uint32_t direction,
+                            struct causeway_segment *segments, size_t capacity, size_t *count, uint64_t *handle);
+/* Ends a mapping, once. -ENOENT: never made, or unmapped already. -EINVAL: mapped for the other direction. */
+int causeway_dma_unmap(causeway_dma *dma, uint64_t handle, uint32_t direction);
+/* Shows this process what the device has written so far, or the device what this process has. -ERANGE: beyond the mapping. */
+int causeway_dma_sync_for_cpu(causeway_dma *dma, uint64_t handle, uint64_t offset, uint64_t byte_count);
+int causeway_dma_sync_for_device(causeway_dma *dma, uint64_t handle, uint64_t offset, uint64_t byte_count);
+/* The device's side: the memory behind a bus address, and how many of the bytes lie in one piece. -EFAULT: nothing, or not in that direction. */
+int causeway_dma_resolve(causeway_dma *dma, uint64_t address, uint32_t byte_count, uint32_t direction, void **memory,
+                         uint32_t *available);
+int causeway_dma_get_statistics(const causeway_dma *dma, struct causeway_dma_statistics *statistics);
+/* Behind an IOMMU (without one there is nothing to flush, nothing stale, and no fault). In deferred mode the device still reaches what was unmapped
+ * until 256 ranges wait or this is called: before the memory is used for anything else, and before the driver waits for long. */
+int causeway_dma_flush(causeway_dma *dma);
+/* Ranges that are unmapped and that the device may still reach. */
+int causeway_dma_stale_count(const causeway_dma *dma, size_t *count);
+/* The oldest recorded fault that was not told yet (a causeway_dma_resolve that was refused); 64 are kept. -ENOENT: none. */
+int causeway_dma_next_fault(causeway_dma *dma, struct causeway_fault *fault);
+/* Faults in all. */
+uint64_t causeway_dma_fault_count(const causeway_dma *dma);
+
+/* ---- A software IOMMU ---- */
+
+typedef struct causeway_iommu causeway_iommu;
+
+/* mode: strict or deferred. mask: the largest address that the device can send. -ENOMEM: no memory for the tables. */
+int causeway_iommu_create(const char *name, uint32_t mode, uint64_t mask, causeway_iommu **iommu);
+void causeway_iommu_destroy(causeway_iommu *iommu);
+/* Maps frames in a row, at most 2^24, at an address that is chosen. -ENOSPC: no room. -ENOMEM: no tables. */
+int causeway_iommu_map(causeway_iommu *iommu, uint64_t frame, uint64_t page_count, uint32_t permissions, uint64_t *iova);
+/* Ends a mapping: exactly one that was made. -ENOENT: none begins there. -EINVAL: it has another size. */
+int causeway_iommu_unmap(causeway_iommu *iommu, uint64_t iova, uint64_t page_count);
+/* A device's access to one byte. -EFAULT: refused, and recorded. In deferred mode what is unmapped stays reachable until it is flushed. */
+int causeway_iommu_access(causeway_iommu *iommu, uint64_t iova, uint32_t permission, uint64_t *address);
+/* Forgets what was unmapped. */
+int causeway_iommu_flush(causeway_iommu *iommu);
+/* Ranges that are unmapped and that the device may still reach. */
+int causeway_iommu_stale_count(const causeway_iommu *iommu, size_t *count);
+/* The oldest recorded fault that was not told yet; 64 are kept. -ENOENT: none. */
+int causeway_iommu_next_fault(causeway_iommu *iommu, struct causeway_fault *fault);
+/* Faults in all. */
+uint64_t causeway_iommu_fault_count(const causeway_iommu *iommu);
+
+/* ---- Dumps ---- */
+
+typedef struct causeway_dump causeway_dump;
+
+struct causeway_dump_info {
+    uint32_t is_auto_translated; /* HVM, PVH, Arm; else PV */
+    uint32_t guest_width;        /* bytes in a word of the guest: 4 or 8 */
+    uint64_t processors;
+    uint64_t entries; /* in the table */
+    uint64_t used;    /* of which name a page */
+    uint64_t findings; /* what is wrong with it; causeway_dump_finding has words for the first 64 */
+};
+
+/* Opens a dump and reads its table; never a page. On an error `message` (if not NULL) gets what is wrong and where, cut to `size` bytes with its NUL.
+ * -EBADMSG: the file makes no sense. -ENOTSUP: it does, but is of a kind that is not read. -EFBIG: too large. Else the system's error. */
+int causeway_dump_open(const char *path, causeway_dump **dump, char *message, size_t size);
+void causeway_dump_destroy(causeway_dump *dump);
+int causeway_dump_get_info(const causeway_dump *dump, struct causeway_dump_info *info);
+/* The dump's frame map, read-only; it may outlive the dump. */
+int causeway_dump_map(const causeway_dump *dump, causeway_map **map);
+/* Copies a page of 4096 bytes, by pfn or by machine frame. -ENOENT: not in the dump. -EBADMSG: the file ends before it. -EIO and the like. */
+int causeway_dump_read_pfn(const causeway_dump *dump, uint64_t pfn, void *page);
+int causeway_dump_read_mfn(const causeway_dump *dump, uint64_t mfn, void *page);
+/* What is wrong, in words: finding number `index`. -ENOENT: no such. */
+int causeway_dump_finding(const causeway_dump *dump, uint64_t index, char *message, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,66 @@
+// The driver's end of a device's vectors.
+
+import Synchronization
+
+/// A device's vectors, for its driver. When this goes, the device is detached. Any thread.
+public final class InterruptVectors: Sendable, CustomStringConvertible {
+    /// Whose they are.
+    public let device: String
+    /// How many.
+    public var count: Int { vectors.count }
+    private let table: InterruptTable
+    private let block: Range<Int>
+    private let vectors: [InterruptVector]
+    private let isDetached = Atomic<Bool>(false)
+
+    init(table: InterruptTable, device: String, block: Range<Int>, _ vectors: [InterruptVector]) {
+        self.table = table
+        self.device = device
+        self.block = block
+        self.vectors = vectors
+    }
+
+    deinit { detach() }
+
+    private func vector(_ index: Int) throws(InterruptError) -> InterruptVector {
+        guard index >= 0, index < vectors.count else { throw .noSuchVector(index, vectors: vectors.count) }
+        if isDetached.load(ordering: .acquiring) { throw .detached }
+        return vectors[index]
+    }
+
+    /// The message that a device writes to raise this vector; what its MSI-X table is to hold.
+    public func message(_ index: Int) throws(InterruptError) -> InterruptMessage {
+        _ = try vector(index)
+        return InterruptMessage(
+            entry: UInt16(truncatingIfNeeded: block.lowerBound), offset: UInt16(truncatingIfNeeded: index))
+    }
+
+    /// Says where a vector leads. What has not been taken yet goes there, too.
+    public func route(_ index: Int, to target: InterruptTarget) throws(InterruptError) { try vector(index).route(to: target) }
+
+    /// From its return on nothing is delivered; it counts on.
+    public func mask(_ index: Int) throws(InterruptError) { try vector(index).mask() }
+
+    /// What came while it was masked is delivered now.
+    public func unmask(_ index: Int) throws(InterruptError) { try vector(index).unmask() }
+
+    /// Whether it is masked.
+    public func isMasked(_ index: Int) throws(InterruptError) -> Bool { try vector(index).isMasked }
+
+    /// How often it was raised since this was last asked. An event channel's order: acknowledge the channel, take,
+    /// work; a vector raised after `take` rings again. (A vector that leads to an eventfd is counted there.)
+    public func take(_ index: Int) throws(InterruptError) -> UInt64 { try vector(index).take() }
+
+    /// How often, without taking it.
+    public func pending(_ index: Int) throws(InterruptError) -> UInt64 { try vector(index).pending }
+
+    /// Takes the vectors back: from its return on the device raises nothing, and the entries can be another's.
+    public func detach() {
+        if isDetached.exchange(true, ordering: .acquiringAndReleasing) { return }
+        for vector in vectors { vector.close() }
+        table.remove(block)
+    }
+
+    /// `interrupts of vbd-51712: 4 vectors`.
+    public var description: String { "interrupts of \(device): \(count) vector\(count == 1 ? "" : "s")" }
+}

@@ -1,0 +1,64 @@
+// What a process knows once its host is gone, and that a shortage of the kernel's is not taken for that.
+
+import Foundation
+import Hypervisor
+import LinuxSystem
+import Testing
+import TestSupport
+import XenStore
+import XenTypes
+
+@testable import Loopback
+
+@Suite(.timeLimit(.minutes(1))) struct HostLossTests {
+    @Test("L3: a host that ends is lost for good: its connections end together, and nobody waits for another")
+    func lost() throws {
+        let host = try TestHost()
+        let domain = try host.domain(1)
+        let store = try domain.connectStore()
+        #expect(domain.loss == nil)
+        guard case .connected(let second) = domain.attemptStore() else {
+            Issue.record("no connection to the store")
+            return
+        }
+        second.close()
+        host.host.stop()
+        #expect(throws: StoreError.self) { while true { _ = try store.nextEvent(milliseconds: 5000) } }
+        #expect(eventually(5000) { domain.loss == "the host has ended" }, "\(String(describing: domain.loss))")
+        if case .never("the host has ended") = domain.attemptStore() {} else { Issue.record("\(domain.attemptStore())") }
+    }
+
+    @Test("L18: half a connection is none: when no more can be asked, the store's connection ends, too")
+    func half() throws {
+        let host = try TestHost()
+        let domain = try host.domain(1)
+        let store = try domain.connectStore()
+        domain.connection.requests.fail("tried")
+        #expect(throws: StoreError.self) { while true { _ = try store.nextEvent(milliseconds: 5000) } }
+        #expect(domain.loss == "tried")
+        // One that is made meanwhile ends likewise.
+        let (near, far) = try StreamSocket.pair()
+        domain.connection.requests.accompany(near)
+        #expect(try StreamSocket.receive(far.rawValue, capacity: 1, wait: true).isEmpty)
+    }
+
+    @Test("a shortage of the kernel's is outlasted for half a minute; any other error is one at once")
+    func shortage() throws {
+        for shortage in [Errno.wouldBlock, .noBufferSpace, .noMemory] {
+            let clock = ManualClock()
+            var left = 9
+            let outcome = try outlastingShortage(clock) { () throws(Errno) -> Int in
+                if left == 0 { return 7 }
+                left -= 1
+                throw shortage
+            }
+            #expect(outcome == 7 && clock.sleeps == [1, 2, 4, 8, 16, 32, 50, 50, 50])
+            let begun = clock.milliseconds
+            #expect(throws: shortage) { try outlastingShortage(clock) { () throws(Errno) in throw shortage } }
+            #expect((30_000...30_050).contains(clock.milliseconds - begun))
+        }
+        let clock = ManualClock()
+        #expect(throws: Errno.brokenPipe) { try outlastingShortage(clock) { () throws(Errno) in throw Errno.brokenPipe } }
+        #expect(clock.sleeps.isEmpty)
+    }
+}

@@ -1,0 +1,15 @@
+/// A seeded generator (SplitMix64), so that a failure can be had again.
+public struct SplitMix: RandomNumberGenerator {
+    /// What the next number comes from; with it a run can be gone on with.
+    public var state: UInt64
+    /// The numbers that belong to `seed`.
+    public init(_ seed: UInt64) { state = seed }
+    /// Any number.
+    public mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return z ^ z >> 31
+    }
+}
