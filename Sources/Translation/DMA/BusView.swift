@@ -2,6 +2,7 @@
 // reference counts. Good as long as the `BusFrames` that it came from.
 
 import FrameMaps
+import SharedMemory
 
 @safe
 struct BusView {

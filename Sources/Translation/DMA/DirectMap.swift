@@ -3,6 +3,7 @@
 // device has it.
 
 import FrameMaps
+import SharedMemory
 
 extension DMADevice {
     /// Maps the pieces in order for a device that moves data in `direction`; appends the segments it is to be given. On

@@ -7,6 +7,7 @@
 // it is closed.
 
 import FrameMaps
+import SharedMemory
 
 /// When the IOTLB forgets what was unmapped.
 public enum IommuMode: String, Sendable, CaseIterable {

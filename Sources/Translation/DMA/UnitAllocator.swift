@@ -9,6 +9,7 @@
 // that they hold.
 
 import Glibc
+import SharedMemory
 
 /// Not thread-safe. A value without copies, and all its state behind pointers: a class would cost a reference count and
 /// a check at each use.

@@ -26,13 +26,14 @@ final class GrantMappings {
     private let hypervisor: any Hypervisor
     private let frontend: DomainID
     private var grants: [UInt32: MappedGrant] = [:]
-    private var index: GrantIndex
+    /// Looked at for every slot of every packet.
+    private let index: OwnedState<GrantIndex>
     /// Changes with every removal: who remembers a page must look it up again.
     private(set) var generation: UInt32 = 0
 
     init(limit: Int, dma: DMADevice, hypervisor: any Hypervisor, frontend: DomainID, random: any RandomSource) {
         self.limit = limit
-        index = GrantIndex(limit: limit, random: random)
+        index = OwnedState(GrantIndex(limit: limit, random: random))
         self.dma = dma
         self.hypervisor = hypervisor
         self.frontend = frontend
@@ -43,7 +44,7 @@ final class GrantMappings {
     /// The page in the queue's frame map; nil if it is not mapped, or not writable though it must be.
     @inline(__always)
     func page(_ reference: GrantReference, writable: Bool) -> Pfn? {
-        index.page(reference.rawValue, writable: writable)
+        index.value.page(reference.rawValue, writable: writable)
     }
 
     /// The page itself, for a tracer; nil if it is not mapped.
@@ -63,7 +64,7 @@ final class GrantMappings {
                         return .bufferOverflow
                     }
                     grants[entry.reference.rawValue] = grant
-                    index.insert(entry.reference.rawValue, page, isWritable: access == .readWrite)
+                    index.value.insert(entry.reference.rawValue, page, isWritable: access == .readWrite)
                 }
                 return .success
             } catch { return .invalidParameter }
@@ -89,7 +90,7 @@ final class GrantMappings {
     /// What is mapped, as it was asked for.
     var entries: [GrantMappingEntry] {
         grants.keys.map {
-            GrantMappingEntry(reference: GrantReference($0), isReadOnly: index.page($0, writable: true) == nil)
+            GrantMappingEntry(reference: GrantReference($0), isReadOnly: index.value.page($0, writable: true) == nil)
         }
     }
 
@@ -121,19 +122,19 @@ final class GrantMappings {
     func removeAll() {
         let gone = Array(grants.values)
         grants = [:]
-        index.removeAll()
+        index.value.removeAll()
         release(gone)
     }
 
     /// Removal is rare: the index is made anew.
     private func reindex() {
-        let old = index
-        index.removeAll()
+        let old = index.value
+        index.value.removeAll()
         for reference in grants.keys {
             if let page = old.page(reference, writable: true) {
-                index.insert(reference, page, isWritable: true)
+                index.value.insert(reference, page, isWritable: true)
             } else if let page = old.page(reference, writable: false) {
-                index.insert(reference, page, isWritable: false)
+                index.value.insert(reference, page, isWritable: false)
             }
         }
     }

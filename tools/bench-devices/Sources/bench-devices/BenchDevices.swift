@@ -48,8 +48,9 @@ final class Load: BlockQueueOwner {
             } else {
                 // Every other page, so that nothing merges.
                 let piece = blockSize / UInt64(segments)
-                let list = (0..<segments).compactMap { index in
-                    start.advanced(by: UInt64(index) * piece * 2).map { BusSegment(address: $0, byteCount: UInt32(piece)) }
+                let list = (0..<segments).map { index in
+                    guard let place = start.advanced(by: UInt64(index) * piece * 2) else { fatalError("beyond the last address") }
+                    return BusSegment(address: place, byteCount: UInt32(piece))
                 }
                 result = queue.submit(isWrite ? .write(offset: offset) : .read(offset: offset), tag: tag, segments: list.span)
             }

@@ -4,12 +4,13 @@
 
 /// The owner of one value on the heap. A constant of a class, or of another owner.
 @safe
-@usableFromInline
-struct OwnedState<Value: ~Copyable>: ~Copyable {
+@frozen
+public struct OwnedState<Value: ~Copyable>: ~Copyable {
     /// For parts of the same owner, which go when it goes.
-    @usableFromInline let reference: StateReference<Value>
+    public let reference: StateReference<Value>
 
-    init(_ value: consuming Value) {
+    @inlinable
+    public init(_ value: consuming Value) {
         // SAFETY: room for one value, initialized here and nowhere else.
         let place = UnsafeMutablePointer<Value>.allocate(capacity: 1)
         unsafe place.initialize(to: value)
@@ -17,13 +18,14 @@ struct OwnedState<Value: ~Copyable>: ~Copyable {
     }
 
     // SAFETY: the owner goes last; what has a reference is a part of it.
+    @inlinable
     deinit {
         unsafe reference.place.deinitialize(count: 1)
         unsafe reference.place.deallocate()
     }
 
     /// The value itself.
-    @usableFromInline var value: Value {
+    public var value: Value {
         // SAFETY: as for `StateReference.value`.
         @inlinable @inline(__always) unsafeAddress { unsafe UnsafePointer(reference.place) }
         @inlinable @inline(__always) nonmutating unsafeMutableAddress { unsafe reference.place }
@@ -35,16 +37,16 @@ struct OwnedState<Value: ~Copyable>: ~Copyable {
 /// SAFETY: whoever makes one promises that a value is at `place` and stays there, as the attribute asks for; whoever
 /// keeps one keeps the owner.
 @safe
-@usableFromInline
-struct StateReference<Value: ~Copyable> {
+@frozen
+public struct StateReference<Value: ~Copyable> {
     @usableFromInline let place: UnsafeMutablePointer<Value>
 
     /// - Parameter place: an initialized value, which stays there for as long as this is used.
-    @unsafe
-    init(at place: UnsafeMutablePointer<Value>) { unsafe self.place = place }
+    @unsafe @inlinable
+    public init(at place: UnsafeMutablePointer<Value>) { unsafe self.place = place }
 
     /// The value itself.
-    @usableFromInline var value: Value {
+    public var value: Value {
         // SAFETY: the place is initialized and its owner keeps it; one thread uses both, and no access lasts beyond an
         // expression. Addresses, for accessors that yield are not inlined, and would cost as much as what they lead to.
         @inlinable @inline(__always) unsafeAddress { unsafe UnsafePointer(place) }
