@@ -6,6 +6,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 export CHECK_SIZE=full
 if [ "$(id -u)" -ne 0 ]; then echo "test-network: taps and namespaces need root" >&2; exit 1; fi
 
+namespaces() { ip netns list 2>/dev/null | awk '/^causeway-/ {print $1}'; }
+before=$(namespaces)
 begun=$SECONDS
 pair() { # OPTIONS… -- CHECKS…
     local options=()
@@ -26,6 +28,9 @@ for option in --no-sg --no-gso4 --no-gso6 --no-csum4 --no-csum6 --no-grant-mappi
     # shellcheck disable=SC2086 # options are words
     CHECK_SIZE=short pair --vif $mac $option -- sizes flood streams file offloads
 done
-left=$(ip netns list | grep '^causeway-' || true)
+# Ours are those that were not there before and whose process, which the name tells, is no more: others may be at work.
+left=$(comm -13 <(sort <<<"$before") <(namespaces | sort) | while IFS=- read -r name process number; do
+    [ -e "/proc/$process" ] || echo "$name-$process-$number"
+done)
 [ -z "$left" ] || { echo "test-network: namespaces left: $left" >&2; exit 1; }
 echo "test-network: all passed in $((SECONDS - begun)) s"
