@@ -26,6 +26,7 @@ public struct TapOpener: Sendable {
     private let storeSocket: String?
     private let time: any TimeSource
     private let log: @Sendable (String) -> Void
+    private let isQuiet: Bool
     /// Cables between interfaces.
     private let links = NetworkLinks()
     private let lanes = TapLanes()
@@ -38,28 +39,33 @@ public struct TapOpener: Sendable {
     ///     do.
     ///   - scriptStore: the store's socket, for scripts that are called from here; nil: somebody else calls them.
     ///   - time: what scripts' time limits go by.
-    ///   - log: is told, one line at a time and from any thread, of what went wrong without ending anything.
+    ///   - isQuiet: whether only what went wrong is told, and not what was done.
+    ///   - log: is told, one line at a time and from any thread, of what was done unasked, and of what went wrong
+    ///     without ending anything.
     public init(
         records: TapRecords? = nil, keepsTaps: Bool = true, scriptStore: String? = nil, time: some TimeSource,
-        log: @escaping @Sendable (String) -> Void = { _ in }
+        isQuiet: Bool = false, log: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.time = time
         self.records = records
         self.keepsTaps = keepsTaps
         storeSocket = scriptStore
         self.log = log
-        watch = TapWatch { device, tap in Self.changed(device, tap, records, log) }
+        self.isQuiet = isQuiet
+        watch = TapWatch { device, tap in Self.changed(device, tap, records, isQuiet: isQuiet, log) }
     }
 
     /// Somebody did something to a tap that is in use.
-    private static func changed(_ device: DeviceID, _ tap: TapDevice, _ records: TapRecords?, _ log: (String) -> Void) {
+    private static func changed(
+        _ device: DeviceID, _ tap: TapDevice, _ records: TapRecords?, isQuiet: Bool, _ log: (String) -> Void
+    ) {
         guard let place = tap.place else { return tap.look() }
         if var record = records?.read(device), record.move(to: place) {
             let there = place.namespace.map { "into network namespace \($0)" } ?? "back"
-            log("tap \(tap.name): moved \(there), as \(place.name)")
+            if !isQuiet { log("tap \(tap.name): moved \(there), as \(place.name)") }
             do throws(Errno) { try records?.write(record) } catch { log("\(records?.directory ?? ""): \(error)") }
         }
-        if let change = try? tap.keepMTULimit() { log("tap \(place.name): \(change): more has no way") }
+        if let change = try? tap.keepMTULimit(), !isQuiet { log("tap \(place.name): \(change): more has no way") }
     }
 
     /// Opens the vif's tap, or joins the one that is there; names what could not be done. With a script it takes a
@@ -103,7 +109,9 @@ public struct TapOpener: Sendable {
         let name = address.name
         let tap: TapDevice
         do throws(TapError) { tap = try TapDevice(address, outlives: isOurs) } catch {
-            if record?.index == 0 { records?.remove(settings.device) }
+            // A predecessor's stays for the next attempt. Of one that was written for this attempt the next device of
+            // this number, which may be called otherwise, must know nothing.
+            if found == nil { records?.remove(settings.device) }
             throw DeviceOpenFailure(.ioError, "\(error)")
         }
         // What a predecessor has put in its place may have been moved since, by somebody who means it.
@@ -132,7 +140,13 @@ public struct TapOpener: Sendable {
     ) throws(DeviceOpenFailure) -> (TapRecord?, TapAddress?) {
         guard let records else { return (nil, nil) }
         let device = settings.device
-        let before = records.read(device)
+        var before = records.read(device)
+        // One that was taken away and attached anew while no backend was there has the number of the other, no more.
+        if let other = before, other.name != settings.interface {
+            records.remove(device)
+            clear(other) {}
+            before = nil
+        }
         if let before, before.index != 0, before.script == script?.path {
             let address: TapAddress?
             // It is not made a second time where this process may not go to it.
@@ -173,31 +187,34 @@ public struct TapOpener: Sendable {
         let all = records.all
         let kept = Set(all.filter { living.contains($0.device) }.compactMap(\.currentName))
         for record in all where !living.contains(record.device) {
-            let found: TapAddress?
-            do throws(NamespaceError) { found = try record.address() } catch {
-                log(
-                    "tap \(record.name): vif \(record.device) is no more; it stays in network namespace \(record.namespace ?? 0): \(error)"
-                )
-                records.remove(record.device)
-                continue
-            }
-            guard let address = found, address.namespace != nil || !kept.contains(address.name) else {
-                records.remove(record.device)
-                continue
-            }
-            let name = address.name
-            lanes.run(record.name) {
-                if let path = record.script, let storeSocket {
-                    let script = VifScript(path, for: name, of: record.device, storeSocket: storeSocket)
-                    do throws(VifScriptError) { try script.run("offline", time: time) } catch {
-                        log("tap \(name): \(error)")
-                    }
+            clear(record, but: kept) { records.remove(record.device) }
+        }
+    }
+
+    /// Takes a tap out of its place whose interface is no more, and removes it if it was made here; tells when that is
+    /// done.
+    /// - Parameter kept: names of taps that others have.
+    private func clear(_ record: TapRecord, but kept: Set<String> = [], _ done: @escaping @Sendable () -> Void) {
+        let found: TapAddress?
+        do throws(NamespaceError) { found = try record.address() } catch {
+            log(
+                "tap \(record.name): vif \(record.device) is no more; it stays in network namespace \(record.namespace ?? 0): \(error)"
+            )
+            return done()
+        }
+        guard let address = found, address.namespace != nil || !kept.contains(address.name) else { return done() }
+        let name = address.name
+        lanes.run(record.name) {
+            if let path = record.script, let storeSocket {
+                let script = VifScript(path, for: name, of: record.device, storeSocket: storeSocket)
+                do throws(VifScriptError) { try script.run("offline", time: time) } catch {
+                    log("tap \(name): \(error)")
                 }
-                defer { records.remove(record.device) }
-                guard record.isOurs else { return }
-                do throws(TapError) { try TapDevice(address).retire() } catch { return log("\(error)") }
-                log("tap \(name): vif \(record.device) is no more; removed")
             }
+            defer { done() }
+            guard record.isOurs else { return }
+            do throws(TapError) { try TapDevice(address).retire() } catch { return log("\(error)") }
+            if !isQuiet { log("tap \(name): vif \(record.device) is no more; removed") }
         }
     }
 

@@ -42,10 +42,10 @@ struct TapOpenerTests {
         var calls: [String] { (FileSystem.text(of: "\(directory.path)/calls") ?? "").split(separator: "\n").map(String.init) }
 
         /// What a backend's process has; another is its successor's.
-        func opener(keepsRecords: Bool = true, callsScripts: Bool = true) -> TapOpener {
+        func opener(keepsRecords: Bool = true, callsScripts: Bool = true, isQuiet: Bool = false) -> TapOpener {
             TapOpener(
                 records: keepsRecords ? TapRecords(directory: directory.path, kind: .network) : nil,
-                scriptStore: callsScripts ? "/nowhere/xenstored.sock" : nil, time: .system,
+                scriptStore: callsScripts ? "/nowhere/xenstored.sock" : nil, time: .system, isQuiet: isQuiet,
                 log: { [log] in log.add($0) })
         }
 
@@ -191,6 +191,38 @@ struct TapOpenerTests {
         device.retire()
         successor.finish()
         #expect(scene.calls == ["online \(scene.prefix)0", "offline \(scene.prefix)0"] && scene.records.isEmpty)
+    }
+
+    @Test("a tap that is another's leaves no record: the next interface of the number has its own")
+    func takenTap() throws {
+        let scene = try Scene()
+        let opener = scene.opener()
+        let (other, _) = try open(scene.settings(0), by: opener)
+        var second = scene.settings(1)
+        second.name = scene.settings(0).name
+        #expect(throws: (any Error).self) { try opener.open(second) }
+        #expect(scene.records == ["vif-1-0.tap"])
+        let (own, readiness) = try open(scene.settings(1), by: opener)
+        #expect(readiness == .ready && scene.taps == ["\(scene.prefix)0", "\(scene.prefix)1"])
+        for device in [other, own] { device.retire() }
+    }
+
+    @Test(
+        "attached anew by another name while no backend was there: the old tap goes, with -q without a word",
+        arguments: [false, true])
+    func otherName(isQuiet: Bool) throws {
+        let scene = try Scene()
+        do { #expect(try open(scene.settings(0), by: scene.opener()).1 == .ready) }
+        Scene.waitUntilFree("\(scene.prefix)0")
+        var again = scene.settings(0)
+        again.name = "\(scene.prefix)7"
+        let opener = scene.opener(isQuiet: isQuiet)
+        let (device, readiness) = try open(again, by: opener)
+        #expect(readiness == .ready && eventually { scene.taps == ["\(scene.prefix)7"] }, "\(scene.taps)")
+        opener.finish()
+        #expect(scene.records == ["vif-1-0.tap"])
+        #expect(scene.lines == (isQuiet ? [] : ["tap \(scene.prefix)0: vif 1/0 is no more; removed"]))
+        device.retire()
     }
 
     @Test("a script that fails: the interface says so, and neither tap nor record is left")

@@ -55,11 +55,11 @@ import XenTypes
             done.withLock { $0.append("a1") }
         }
         lanes.run("a") { done.withLock { $0.append("a2") } }
+        #expect(lanes.isBusy("a") && !lanes.isBusy("c"))
         lanes.run("b") {
             done.withLock { $0.append("b1") }
             signalPipe(gate.writer)
         }
-        #expect(lanes.isBusy("a") && !lanes.isBusy("c"))
         lanes.finish(seconds: 10, .system)
         #expect(done.withLock { $0 } == ["b1", "a1", "a2"] && !lanes.isBusy("a") && !lanes.isBusy("b"))
     }
