@@ -26,6 +26,9 @@ public enum DriverFailure: Error, Sendable, CustomStringConvertible {
         case .later: "it takes a while"
         }
     }
+
+    /// Whether the connection to the store is gone.
+    var isDisconnected: Bool { if case .xenbus(let error) = self { error.isDisconnected } else { false } }
 }
 
 /// One device of one kind, on the control thread.

@@ -56,18 +56,24 @@ public final class BackendFollower<Driver: BackendDriver> {
     /// Does what the store calls for, until there is nothing to do; false if the device's directory is gone and nothing
     /// is held.
     func follow(_ store: StoreClient) throws(XenbusError) -> Bool {
-        try contained(true) { () throws(XenbusError) in try walk(store) }
+        try contained(store, true) { () throws(XenbusError) in try walk(store) }
     }
 
     /// A store that is gone is everybody's problem; whatever else is wrong with this device's nodes is said, and ends
     /// nobody else's service.
-    private func contained<R>(_ otherwise: R, _ body: () throws(XenbusError) -> R) throws(XenbusError) -> R {
+    private func contained<R>(
+        _ store: StoreClient, _ otherwise: R, _ body: () throws(XenbusError) -> R
+    ) throws(XenbusError) -> R {
         do throws(XenbusError) { return try body() } catch {
             if error.isDisconnected { throw error }
-            say("\(error)")
+            if try isThere(store) { say("\(error)") }
             return otherwise
         }
     }
+
+    /// Whether the device's directory is there. One that was taken away between two looks at it lacks whatever was
+    /// looked for next; that is no fault of anybody's.
+    private func isThere(_ store: StoreClient) throws(XenbusError) -> Bool { try store.text(path.path + "/state") != nil }
 
     /// Says something, once, however often it happens.
     private func say(_ message: String) {
@@ -79,7 +85,7 @@ public final class BackendFollower<Driver: BackendDriver> {
         // The number of steps of a whole life is small; a frontend that changes its state as we go gets its turn later.
         for _ in 0..<8 {
             guard draining == 0 else { return true }
-            guard try store.text(path.path + "/state") != nil else {
+            guard try isThere(store) else {
                 closeQueues()
                 driver.letGo()
                 return !isIdle
@@ -87,6 +93,7 @@ public final class BackendFollower<Driver: BackendDriver> {
             do throws(DriverFailure) {
                 if try !step(store) { return true }
             } catch {
+                if !error.isDisconnected, try !isThere(store) { continue }
                 try answer(error, store)
                 return true
             }
@@ -224,22 +231,22 @@ public final class BackendFollower<Driver: BackendDriver> {
     /// Settings may have changed that do not wait for the next connection.
     func reread(_ store: StoreClient) throws(XenbusError) {
         guard let frontendPath, driver.holdsRings else { return }
-        try contained(()) { () throws(XenbusError) in
+        try contained(store, ()) { () throws(XenbusError) in
             // A directory that is being taken away is followed to its end soon.
-            if try store.text(path.path + "/state") != nil { try driver.reread(store, frontendPath) }
+            if try isThere(store) { try driver.reread(store, frontendPath) }
         }
     }
 
     /// Acts on what a queue reported.
     func handle(_ news: Driver.News, _ store: StoreClient) throws(XenbusError) {
-        try contained(()) { () throws(XenbusError) in
+        try contained(store, ()) { () throws(XenbusError) in
             do throws(DriverFailure) { draining -= try driver.handle(news, store) } catch { try answer(error, store) }
         }
     }
 
     /// Lets the driver look at what no event tells of.
     func tick(_ store: StoreClient) throws(XenbusError) {
-        try contained(()) { () throws(XenbusError) in
+        try contained(store, ()) { () throws(XenbusError) in
             do throws(DriverFailure) { try driver.tick(store) } catch { try answer(error, store) }
         }
     }
@@ -259,8 +266,8 @@ public final class BackendFollower<Driver: BackendDriver> {
             try fail(store, number, message)
         case .later: lookAgainSoon()
         case .frontendGone:
-            // While the device is being closed the frontend goes as it was asked to.
-            if try store.state(of: path.path) == .connected {
+            // While the device is being closed, or is to be taken away, the frontend goes as it was asked to.
+            if try store.state(of: path.path) == .connected, try store.flag(path.path + "/online", default: true) {
                 say("the frontend's process is gone; everything of it is given back")
             }
             isFrontendGone = true

@@ -118,7 +118,7 @@ public final class FrontendFollower: Sendable {
     private func follow(_ client: StoreClient, _ driver: some FrontendDriver, _ life: inout Life) throws(XenbusError) {
         while !isStopping {
             if let reason = broken.withLock({ $0 }) {
-                throw .malformed(MalformedNode(path.path, reason))
+                throw .unusable(reason)
             }
             if restarting.exchange(false, ordering: .relaxed), life.phase != .detached {
                 try life.suspend(client, driver, isAsked: true)
@@ -144,9 +144,10 @@ public final class FrontendFollower: Sendable {
         init(path: FrontendPath) { self.path = path }
 
         mutating func open(_ client: StoreClient) throws(XenbusError) {
-            backendPath = try client.requiredText(path.path + "/backend")
-            let named: UInt16 = try client.requiredNumber(path.path + "/backend-id", in: 0...0x7FEF)
-            backend = DomainID(named)
+            guard let named = try client.text(path.path + "/backend") else { throw .noDevice(path.domain) }
+            backendPath = named
+            let domain: UInt16 = try client.requiredNumber(path.path + "/backend-id", in: 0...0x7FEF)
+            backend = DomainID(domain)
             // The path is the toolstack's, who names the backend's domain in it; anything else is not a backend of ours
             // (protocol-rules.md 28).
             guard backendPath.hasPrefix("/local/domain/\(backend)/backend/") else {

@@ -2,6 +2,7 @@
 // (protocol-rules.md 29).
 
 import XenStore
+import XenTypes
 
 /// A node whose content is not what the protocol says.
 public struct MalformedNode: Error, Hashable, Sendable, CustomStringConvertible {
@@ -44,6 +45,10 @@ public enum XenbusError: Error, Sendable, CustomStringConvertible {
     case missing(String)
     /// A node that does not parse or is out of range.
     case malformed(MalformedNode)
+    /// The domain has no device of this kind and number.
+    case noDevice(DomainID)
+    /// The device is of no more use.
+    case unusable(String)
 
     /// One line that names the node.
     public var description: String {
@@ -52,6 +57,8 @@ public enum XenbusError: Error, Sendable, CustomStringConvertible {
         case .store(let error): "store: \(error)"
         case .missing(let path): "\(path): missing"
         case .malformed(let node): node.description
+        case .unusable(let reason): reason
+        case .noDevice(let domain): "domain \(domain) has no such device"
         }
     }
 

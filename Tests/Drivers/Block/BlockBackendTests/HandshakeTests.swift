@@ -2,6 +2,7 @@
 
 import BlockBackend
 import BlockFrontend
+import DriverRuntime
 import Foundation
 import Hypervisor
 import InProcess
@@ -247,5 +248,20 @@ struct HandshakeTests {
         }
         pair.backend.stop()
         expectBaseline(pair.host, baseline)
+    }
+
+    @Test("a directory that is taken away between two looks at it is nothing to report")
+    func takenAwayMeanwhile() throws {
+        let host = InProcessHost(time: .system)
+        let client = try host.store.connectInProcess(domain: .zero)
+        let pair = try BlockPair(host: host) { (_) throws(DeviceOpenFailure) in
+            // What comes next finds nothing.
+            try? client.remove("/local/domain/0/backend/vbd/1/51712")
+            throw DeviceOpenFailure(.noSuchFile, "taken away")
+        }
+        #expect(try eventually(5000) { try client.state(of: pair.paths.backendPath) == .unknown })
+        sleepMilliseconds(100)
+        #expect(!pair.backend.log.contains { $0.contains("taken away") }, "\(pair.backend.log)")
+        pair.backend.stop()
     }
 }
