@@ -36,6 +36,8 @@ final class DiskDriver: BackendDriver {
     var takenOver = 0
     /// What the frontend was told of the disk's size.
     var publishedSectors: UInt64 = 0
+    /// Bytes at the disk's end that are no whole sector and have been told of.
+    private var notedRest: UInt64 = 0
     /// The most grants that a queue keeps mapped here, where there is not room for what the options say.
     private var grantsKept = Int.max
     private var lastShortage = ""
@@ -329,8 +331,10 @@ final class DiskDriver: BackendDriver {
     private func pollSize(_ store: StoreClient) throws(XenbusError) {
         guard !queues.isEmpty, let disk else { return }
         let old = publishedSectors
-        guard let bytes = try? disk.refreshGeometry().byteCount, bytes / 512 != old else { return }
-        let new = bytes / 512
+        guard let geometry = try? disk.refreshGeometry() else { return }
+        noteRest(geometry.partSector, of: disk)
+        let new = geometry.byteCount / 512
+        if new == old { return }
         publishedSectors = new
         for (queue, reactor) in queues { reactor.post { queue.resize(sectors: new) } }
         let directory = path.path
@@ -339,9 +343,15 @@ final class DiskDriver: BackendDriver {
             try access.put(directory + "/sectors", new)
             try access.put(directory + "/state", state)
         }
-        let rest = disk.geometry.partSector
-        note(
-            "vbd \(path.device): \(disk.name) has \(new) sectors of 512 bytes now, \(old) before"
-                + (rest == 0 ? "" : "; \(rest) bytes at its end are less than a sector, and out of reach"))
+        note("vbd \(path.device): \(disk.name) has \(new) sectors of 512 bytes now, \(old) before")
+    }
+
+    /// Says what part of a sector has come to be at the disk's end, whether or not its whole sectors are others.
+    private func noteRest(_ rest: UInt64, of disk: any BlockDevice) {
+        guard rest != notedRest else { return }
+        notedRest = rest
+        if rest != 0 {
+            log("vbd \(path.device): \(disk.name): \(rest) bytes at its end are less than a sector, and out of reach")
+        }
     }
 }

@@ -21,7 +21,8 @@ struct FailureLog {
     /// What is new in `failures`, a list for each of the disk's queues, all of them since its connection began.
     mutating func news(of failures: [[DiskFailure]]) -> [Line] {
         var lines: [Line] = []
-        for sum in DiskFailure.sums(of: failures) {
+        // What was never begun because its frontend went is no failure of the disk's.
+        for sum in DiskFailure.sums(of: failures) where sum.reason != .canceled {
             let kind = Kind(kind: sum.kind, reason: sum.reason)
             guard sum.count > told[kind] ?? 0 else { continue }
             let new = sum.count - (told[kind] ?? 0)

@@ -28,6 +28,13 @@ import XenStore
             ])
     }
 
+    @Test("what was never begun because its frontend went is no failure of the disk's")
+    func neverBegun() {
+        var log = FailureLog()
+        let ended = DiskFailure(kind: .read, reason: .canceled, sector: 0, count: 3)
+        #expect(log.news(of: [[ended]]).isEmpty)
+    }
+
     @Test("a disk that is full is told in the log and in the error node, within a second and a half or at the end")
     func fullDisk() throws {
         for waits in [true, false] {

@@ -196,4 +196,21 @@ struct FeatureTests {
         frontend.close()
         pair.backend.stop()
     }
+
+    @Test("a part of a sector that comes to be at the end is told once, also where there is no whole one more")
+    func partOfASector() throws {
+        var options = BlockBackendOptions()
+        options.resizePollMilliseconds = 20
+        let pair = try BlockPair(backendOptions: options)
+        let frontend = try pair.connect()
+        #expect(truncate(pair.image, 4 << 20 | 300) == 0)
+        let line = "vbd 1/51712: \(pair.image): 300 bytes at its end are less than a sector, and out of reach"
+        #expect(eventually(5000) { pair.backend.log.contains(line) }, "\(pair.backend.log)")
+        #expect(frontend.properties?.sectors == 8192)
+        #expect(truncate(pair.image, 4 << 20) == 0)
+        sleepMilliseconds(100)
+        #expect(pair.backend.log.count { $0 == line } == 1)
+        frontend.close()
+        pair.backend.stop()
+    }
 }
