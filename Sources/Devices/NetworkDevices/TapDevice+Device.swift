@@ -25,8 +25,13 @@ extension TapDevice {
         return try keepMTULimit()
     }
 
-    /// Sets what frames it may be given whole; see `NetworkDevice`.
-    public func setOffloads(_ offloads: OffloadSet) throws(Errno) { try Self.setOffloads(offloads, of: keeper) }
+    /// Sets what frames it may be given whole; see `NetworkDevice`. The kernel takes that for what is wanted, too: what
+    /// an administrator or a script wants less of (`ethtool -K`) is put back.
+    public func setOffloads(_ offloads: OffloadSet) throws(Errno) {
+        let wishes = (try? inPlace { name throws(Errno) in InterfaceWishes(of: name) }) ?? nil
+        try Self.setOffloads(offloads, of: keeper)
+        if let wishes { try? inPlace { name throws(Errno) in wishes.restore(on: name) } }
+    }
 
     /// The same, by any of its queues.
     package static func setOffloads(_ offloads: OffloadSet, of queue: Descriptor) throws(Errno) {

@@ -150,6 +150,42 @@ int causeway_interface_is_tap(const char *name) {
     return interface_ioctl(SIOCETHTOOL, &request) == 0 && strcmp(driver.driver, "tun") == 0 && strcmp(driver.bus_info, "tap") == 0;
 }
 
+int causeway_interface_features(const char *name, struct causeway_features *features) {
+    uint32_t bytes[2 + 4 * 4] = {0};
+    struct ethtool_gfeatures *answer = (void *)bytes;
+    struct ifreq request;
+    answer->cmd = ETHTOOL_GFEATURES;
+    answer->size = 4;
+    if (set_name(&request, name) < 0) return -1;
+    request.ifr_data = (void *)answer;
+    if (interface_ioctl(SIOCETHTOOL, &request) < 0) return -1;
+    // A kernel with more than 128 features tells of the first ones, and takes no partial wishes.
+    if (answer->size > 4) { errno = EOPNOTSUPP; return -1; }
+    features->blocks = answer->size;
+    for (uint32_t i = 0; i < features->blocks; i++) {
+        features->changeable[i] = answer->features[i].available;
+        features->wanted[i] = answer->features[i].requested;
+    }
+    return 0;
+}
+
+int causeway_interface_want_features(const char *name, const struct causeway_features *features) {
+    uint32_t bytes[2 + 2 * 4] = {0};
+    struct ethtool_sfeatures *wish = (void *)bytes;
+    struct ifreq request;
+    if (features->blocks > 4) { errno = EINVAL; return -1; }
+    wish->cmd = ETHTOOL_SFEATURES;
+    wish->size = features->blocks;
+    for (uint32_t i = 0; i < features->blocks; i++) {
+        wish->features[i].valid = features->changeable[i];
+        wish->features[i].requested = features->wanted[i] & features->changeable[i];
+    }
+    if (set_name(&request, name) < 0) return -1;
+    request.ifr_data = (void *)wish;
+    // Above 0: some of it cannot be had now. It is wanted all the same.
+    return interface_ioctl(SIOCETHTOOL, &request) < 0 ? -1 : 0;
+}
+
 int causeway_bridge_add(const char *bridge, const char *name) {
     struct ifreq request;
     unsigned int index = if_nametoindex(name);

@@ -26,6 +26,14 @@ int causeway_interface_exists(const char *name);
 int causeway_interface_is_running(const char *name);
 // Whether it is a tap, of whatever program.
 int causeway_interface_is_tap(const char *name);
+/* What an interface's users want of its features, by the kernel's own numbers: as ethtool -K has it, whether or not it can be had now. */
+struct causeway_features {
+    uint32_t blocks;
+    uint32_t changeable[4];
+    uint32_t wanted[4];
+};
+int causeway_interface_features(const char *name, struct causeway_features *features);
+int causeway_interface_want_features(const char *name, const struct causeway_features *features);
 int causeway_interface_set_address(const char *name, const uint8_t address[6]);
 int causeway_interface_address(const char *name, uint8_t address[6]);
 int causeway_interface_set_mtu(const char *name, int mtu);
