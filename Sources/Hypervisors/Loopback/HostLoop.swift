@@ -82,8 +82,25 @@ final class HostLoop {
             let more = core.reap(budget: 512)
             applyEffects()
             if entriesAreStale { collectEntries() }
-            guard let ready = try? waitForEvents(&entries, milliseconds: more ? 0 : -1), ready > 0 else { continue }
+            let pause: Int32 = isShort ? Self.shortage : -1
+            let ready = (try? waitForEvents(&entries, milliseconds: more ? 0 : pause)) ?? 0
+            if isShort, ready == 0 { tryShortAgain() }
+            guard ready > 0 else { continue }
             for entry in entries where entry.revents != 0 { serve(entry) }
+        }
+    }
+
+    /// Milliseconds until what the kernel had no room for is tried again.
+    private static let shortage: Int32 = 20
+    /// Whether the kernel has too many descriptors under way for somebody's message.
+    private var isShort: Bool { peers.values.contains { $0.isShort } }
+
+    private func tryShortAgain() {
+        for peer in Array(peers.values) where peer.isShort {
+            peer.isShort = false
+            entriesAreStale = true
+            answerAgain(peer)
+            flush(peer)
         }
     }
 
@@ -94,9 +111,10 @@ final class HostLoop {
             pollfd(fd: listener.rawValue, events: Int16(POLLIN), revents: 0),
         ]
         for peer in peers.values {
-            entries.append(
-                pollfd(fd: peer.socket.rawValue, events: Int16(peer.unsent == nil ? POLLIN : POLLOUT), revents: 0))
-            if !peer.queue.isEmpty, let socket = peer.noticeSocket {
+            // One that is short has room, and would keep poll from sleeping.
+            let events = peer.unsent == nil ? POLLIN : peer.isShort ? 0 : POLLOUT
+            entries.append(pollfd(fd: peer.socket.rawValue, events: Int16(events), revents: 0))
+            if !peer.queue.isEmpty, !peer.isShort, let socket = peer.noticeSocket {
                 entries.append(pollfd(fd: socket.rawValue, events: Int16(POLLOUT), revents: 0))
             }
         }
@@ -162,7 +180,8 @@ final class HostLoop {
     /// Sends an answer, or keeps it until the socket has room.
     private func send(_ message: [UInt8], _ descriptors: [Descriptor], to peer: HostPeer) {
         do throws(Errno) { try PacketSocket.send(peer.socket, message, descriptors) } catch {
-            guard error.passes else { return end(peer) }
+            if error == .tooManyReferences { peer.isShort = true }
+            guard error.passes || peer.isShort else { return end(peer) }
             peer.unsent = (message, descriptors)
             entriesAreStale = true
         }

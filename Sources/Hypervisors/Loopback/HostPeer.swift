@@ -22,6 +22,9 @@ final class HostPeer {
     /// The runs whose descriptor was passed, and in which direction: bit 0 for reading, bit 1 for writing.
     var given: [RunID: UInt8] = [:]
     private(set) var queue: [(notice: Notice, descriptors: [Descriptor])] = []
+    /// The kernel had too many descriptors under way (ETOOMANYREFS): that passes when others receive theirs, of which
+    /// no socket tells.
+    var isShort = false
     /// An answer that the socket had no room for; nothing more is received until it is sent.
     var unsent: (message: [UInt8], descriptors: [Descriptor])?
 
@@ -52,8 +55,9 @@ final class HostPeer {
                 try PacketSocket.send(noticeSocket, queue[sent].notice.encode(), queue[sent].descriptors)
                 sent += 1
             } catch {
-                // ETOOMANYREFS: too many descriptors under way; like a full socket, it passes.
-                return error.passes || error == .tooManyReferences
+                // Like a full socket, it passes.
+                if error == .tooManyReferences { isShort = true }
+                return error.passes || isShort
             }
         }
         return true
