@@ -10,7 +10,7 @@ public enum HostInterface {
     /// character, not `.` or `..`; and no `%`, which would make it a template.
     public static func isName(_ name: String) -> Bool {
         let bytes = name.utf8
-        return (1...15).contains(bytes.count) && name != "." && name != ".."
+        return (1...15).contains(bytes.count) && !["all", "default", ".", ".."].contains(name)
             && bytes.allSatisfy {
                 $0 > 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") && $0 != UInt8(ascii: "%")
             }

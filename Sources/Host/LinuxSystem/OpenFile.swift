@@ -51,6 +51,18 @@ package struct OpenFile: Equatable, Sendable {
         return found
     }
 
+    /// A process that has the socket of this inode; nil: none that this process may know of.
+    static func process(withSocket inode: UInt64) -> Int32? {
+        for name in FileSystem.names(in: "/proc") {
+            guard let process = Int32(name) else { continue }
+            for entry in FileSystem.names(in: "/proc/\(process)/fd") {
+                guard let status = try? FileSystem.status(of: "/proc/\(process)/fd/\(entry)") else { continue }
+                if status.st_mode & S_IFMT == S_IFSOCK, UInt64(status.st_ino) == inode { return process }
+            }
+        }
+        return nil
+    }
+
     private static func isMeant(_ status: stat, _ file: FileIdentity, _ device: DeviceHalves?) -> Bool {
         guard let device else { return FileIdentity(status) == file }
         return DeviceHalves(blockDevice: status) == device

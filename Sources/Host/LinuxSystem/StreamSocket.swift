@@ -84,12 +84,26 @@ package enum StreamSocket {
     /// are servers that log each visitor who goes away.
     package static func isListening(at path: String) -> Bool {
         guard let table = FileSystem.text(of: "/proc/net/unix") else { return accepts(at: path) }
-        return table.split(separator: "\n").contains { line in
+        return listeningSocket(at: path, in: table) != nil
+    }
+
+    /// Who listens on `path`, as they bound it, found as `isListening` does; nil: nobody.
+    package static func listeningHolder(at path: String) -> ClaimHolder? {
+        guard let table = FileSystem.text(of: "/proc/net/unix") else {
+            return accepts(at: path) ? ClaimHolder(process: nil) : nil
+        }
+        return listeningSocket(at: path, in: table).map { ClaimHolder(process: OpenFile.process(withSocket: $0)) }
+    }
+
+    /// The inode of the socket that listens on `path`.
+    private static func listeningSocket(at path: String, in table: String) -> UInt64? {
+        for line in table.split(separator: "\n") {
             // Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON is bit 16.
             let fields = line.split(separator: " ", maxSplits: 7)
-            guard fields.count == 8, fields[7] == path, let flags = UInt32(fields[3], radix: 16) else { return false }
-            return flags & 1 << 16 != 0
+            guard fields.count == 8, fields[7] == path, let flags = UInt32(fields[3], radix: 16) else { continue }
+            if flags & 1 << 16 != 0 { return UInt64(fields[6]) ?? 0 }
         }
+        return nil
     }
 
     /// The process that listens on `path`; nil: nobody, or it cannot be told.

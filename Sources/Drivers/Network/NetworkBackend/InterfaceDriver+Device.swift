@@ -28,7 +28,7 @@ extension InterfaceDriver {
     func limitMTU(of device: any NetworkDevice, _ features: NetworkFeatures) {
         do throws(Errno) {
             guard let change = try device.limitMTU(to: features.mostMTU) else { return }
-            log("vif \(path.device): \(device.name): \(change): the frontend takes no larger frames")
+            note("vif \(path.device): \(device.name): \(change): the frontend takes no larger frames")
         } catch { log("vif \(path.device): \(device.name): its mtu cannot be limited to \(features.mostMTU): \(error)") }
     }
 

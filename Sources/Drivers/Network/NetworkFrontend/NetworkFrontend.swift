@@ -55,7 +55,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         do throws(Errno) {
             changed = try WakePipe()
             reactors = try Self.makeReactors(max(1, options.reactors), number, options.polling, hypervisor.time)
-        } catch { throw .negotiation("vif \(number): \(error)") }
+        } catch { throw .negotiation("vif \(number): \(ReactorError.notMade(error))") }
         device.watchCarrier { [weak self] in self?.lookAtDevice() }
     }
 
@@ -117,7 +117,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
                 follower.run(driver) { hypervisor.attemptStore() }
             }
             control.withLock { $0 = thread }
-        } catch { throw .negotiation("thread: \(error)") }
+        } catch { throw .negotiation("vif \(number): no thread: \(error)") }
     }
 
     /// Begins anew after the domain was suspended or moved: the rings and grants that the backend knew mean nothing any

@@ -134,7 +134,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
     private func limitMTU(_ features: NetworkFeatures) {
         do throws(Errno) {
             guard let change = try owner.device.limitMTU(to: features.mostMTU) else { return }
-            owner.log("\(name): \(owner.device.name): \(change): the backend takes no larger frames")
+            note("\(name): \(owner.device.name): \(change): the backend takes no larger frames")
         } catch { owner.log("\(name): \(owner.device.name): its mtu cannot be limited to \(features.mostMTU): \(error)") }
     }
 

@@ -71,7 +71,7 @@ public struct BackendRuntime {
         var reactors: [Reactor] = []
         do throws(Errno) {
             for index in 0..<count { reactors.append(try Reactor(name: "\(name)-\(index)", time: time, polling: polling)) }
-        } catch { throw .system("io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?") }
+        } catch { throw .system("\(ReactorError.notMade(error))") }
         return reactors
     }
 
