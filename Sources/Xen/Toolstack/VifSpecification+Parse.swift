@@ -63,7 +63,8 @@ private struct VifParser {
             guard let mac = Self.address(value.text) else { throw error(key, value, "`\(value.text)` is no Ethernet address") }
             vif.mac = try ordinary(mac, key, value)
         case "bridge": vif.bridge = try interface(key, value)
-        case "gatewaydev": vif.gatewayDevice = try interface(key, value)
+        // By its old name as well.
+        case "gatewaydev", "netdev": vif.gatewayDevice = try interface(key, value)
         case "vifname": vif.name = try interface(key, value)
         case "script": vif.script = value.text
         case "ip": vif.ip = value.text
@@ -94,9 +95,10 @@ private struct VifParser {
         return .device(domain: String(parts[0]), number: number)
     }
 
-    /// As xl has it: `0:16:3e:1:2:3` is one, too.
+    /// As xl has it: `0:16:3e:1:2:3` and `00-16-3e-01-02-03` are some, too.
     private static func address(_ text: String) -> MACAddress? {
-        let octets = text.split(separator: ":", omittingEmptySubsequences: false)
+        let separator: Character = text.contains(":") ? ":" : "-"
+        let octets = text.split(separator: separator, omittingEmptySubsequences: false)
         return MACAddress(octets.map { $0.count == 1 ? "0\($0)" : String($0) }.joined(separator: ":"))
     }
 

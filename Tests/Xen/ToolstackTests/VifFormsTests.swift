@@ -8,6 +8,8 @@ import Testing
     func taken() throws {
         let address = MACAddress("00:16:3e:01:02:03")
         #expect(try VifSpecification(parsing: "mac=0:16:3e:1:2:3").mac == address)
+        #expect(try VifSpecification(parsing: "mac=00-16-3e-1-2-3").mac == address)
+        #expect(try VifSpecification(parsing: "netdev=eth0").gatewayDevice == "eth0")
         let vif = try VifSpecification(parsing: " mac=00:16:3e:01:02:03 , mtu=1400 ,\tbridge=br0 ")
         #expect(vif.mac == address && vif.mtu == 1400 && vif.bridge == "br0")
     }
@@ -46,6 +48,9 @@ import Testing
             ("mac=000:16:3e:1:2:3", "mac: `000:16:3e:1:2:3` is no Ethernet address (column 5)"),
             ("mac=:16:3e:1:2:3", "mac: `:16:3e:1:2:3` is no Ethernet address (column 5)"),
             ("vifname=a%d", "vifname: `a%d` is no interface's name (column 9)"),
+            ("vifname=all", "vifname: `all` is no interface's name (column 9)"),
+            ("bridge=default", "bridge: `default` is no interface's name (column 8)"),
+            ("mac=00-16:3e-1-2-3", "mac: `00-16:3e-1-2-3` is no Ethernet address (column 5)"),
             ("vifname=a:b", "vifname: `a:b` is no interface's name (column 9)"),
             ("bridge=..", "bridge: `..` is no interface's name (column 8)"),
             ("vifname=0123456789abcdef", "vifname: `0123456789abcdef` is no interface's name (column 9)"),
