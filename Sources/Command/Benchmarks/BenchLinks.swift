@@ -48,7 +48,10 @@ struct BenchLinks {
         bare = hasBareTaps ? Link(near: "bare-here", far: "bare-there", address: "10.\(net).2.2") : nil
         if let bare {
             forwarder = try ChildProcess.start(
-                [try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace],
+                [
+                    try Executable.path(), "bench", "forward", "--near", bare.near, "--far", bare.far, "--netns", namespace,
+                    "--exit-with", "\(getpid())",
+                ],
                 ownGroup: true)
         } else {
             forwarder = nil

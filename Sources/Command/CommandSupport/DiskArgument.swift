@@ -21,6 +21,11 @@ package func parseDisk(
             "\(disk.vdev): format \(disk.format.rawValue) is not served; export the image with qemu-nbd or nbdkit and give "
                 + "its NBD URI as the target")
     }
+    guard anyBackend || disk.backendType ?? .phy == .phy else {
+        throw Failure(
+            "\(disk.vdev): backendtype \(disk.backendType?.rawValue ?? ""): no such backend is started here; "
+                + "`pair --backend-command` starts QEMU's, and Causeway's own is phy")
+    }
     guard disk.script == nil else {
         throw Failure("\(disk.vdev): script: no scripts are run; give a path or an NBD URI")
     }

@@ -24,6 +24,9 @@ package struct RunDirectory: Sendable, CustomStringConvertible {
     package var storeSocket: String { path + "/xenstored.sock" }
     package var description: String { path }
 
+    /// Whether a Xen is below, where a backend has no host of ours.
+    package static var isOnXen: Bool { FileSystem.exists("/dev/xen/xenbus") }
+
     /// A privileged connection to the store.
     package func connectStore() throws(Failure) -> StoreClient {
         let socket: Descriptor

@@ -136,6 +136,23 @@ extension EndToEnd {
         }
 
         @Test(
+            "a benchmark of networks that is interrupted at a terminal, with all that it started: no process (as root)",
+            .enabled(if: Tools.isRoot && access("/dev/net/tun", F_OK) == 0))
+        func networkBenchmark() throws {
+            let scratch = try Scratch()
+            let before = Set(ProcessTable.mentioning("bare-there"))
+            let bench = try RunningProcess(
+                [Tools.causeway, "bench", "network", "--only", "taps", "--runs", "50"], environment: ["TMPDIR": scratch.path],
+                in: scratch)
+            #expect(eventually(30_000) { !before.isSuperset(of: ProcessTable.mentioning("bare-there")) }, "\(bench.errors)")
+            usleep(300_000)
+            let forwarders = Set(ProcessTable.mentioning("bare-there")).subtracting(before)
+            kill(-bench.pid, SIGINT)
+            #expect(bench.wait(seconds: 20) != nil, "it does not end")
+            #expect(eventually(5000) { forwarders.allSatisfy { kill($0, 0) != 0 } }, "\(forwarders)")
+        }
+
+        @Test(
             "the demo, whose reader goes away: no loop device, no mount, no process, no file (needs root)",
             .enabled(if: Tools.hasLoopDevices && FileManager.default.fileExists(atPath: "/dev/fuse")))
         func demo() throws {

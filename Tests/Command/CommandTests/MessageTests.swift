@@ -91,6 +91,29 @@ extension EndToEnd {
             #expect(!plain.errors.contains("looks like"), "\(plain)")
         }
 
+        @Test("a disk for a backend that nobody starts is refused at once, by name")
+        func noSuchBackend() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage("a.img", megabytes: 1)
+            for type in ["qdisk", "tap"] {
+                let outcome = try RunningProcess.run(
+                    [Tools.causeway, "pair", "--disk", "\(image),raw,xvda,w,backendtype=\(type)", "--", "true"], in: scratch)
+                #expect(
+                    outcome.status == 1
+                        && outcome.errors.hasPrefix("causeway: xvda: backendtype \(type): no such backend is started"),
+                    "\(outcome)")
+            }
+        }
+
+        @Test("an interface's name that looks like an option is a name; -q says nothing of an MTU that is lowered")
+        func interfacesName() throws {
+            guard Tools.isRoot, access("/dev/net/tun", F_OK) == 0 else { return }
+            let outcome = try RunningProcess.run(
+                [Tools.causeway, "pair", "-q", "--no-sg", "--vif", "vifname=-x\(getpid() % 10000),mtu=9000", "--", "true"],
+                in: Scratch())
+            #expect(outcome.status == 0 && outcome.errors.isEmpty && outcome.output.isEmpty, "\(outcome)")
+        }
+
         @Test("a wrong option is named, and not what is missing beside it", arguments: Self.unknownOptions)
         func unknownOption(_ words: String, _ option: String) throws {
             let scratch = try Scratch()
@@ -138,7 +161,7 @@ extension EndToEnd {
         static let onAHost = [
             "list", "status", "metrics", "backend", "frontend vif 0 --tap cwmsg", "frontend vbd xvda --nbd DIR/s", "block-list",
             "block-attach IMAGE,raw,xvda,w", "block-detach xvda", "network-list", "network-attach mac=00:16:3e:01:02:03",
-            "network-detach 0", "trace guest1/0",
+            "network-detach 0", "trace guest1/0", "trace 1/0", "top --count 1",
         ]
 
         @Test("a run directory that cannot be made is said in words")
@@ -191,10 +214,10 @@ extension EndToEnd {
             for (words, errors) in [
                 ("block-detach xvdz", "causeway: block-detach: xvdz: domain 1 has no such device\n"),
                 ("network-detach 5", "causeway: network-detach: vif 5: domain 1 has no such device\n"),
-                ("frontend vif 7 --tap cwmsg", "causeway: netfront: vif 7: /local/domain/1/device/vif/7/backend: missing\n"),
+                ("frontend vif 7 --tap cwmsg", "causeway: netfront: vif 7: domain 1 has no such device\n"),
                 (
                     "frontend vbd xvdz --nbd \(scratch.path)/z",
-                    "causeway frontend vbd xvdz: error: vbd 268441856: /local/domain/1/device/vbd/268441856/backend: missing\n"
+                    "causeway frontend vbd xvdz: error: vbd 268441856: domain 1 has no such device\n"
                 ),
             ] where Tools.isRoot || !words.hasPrefix("frontend vif") {
                 let outcome = try pair.run([Tools.causeway] + words.split(separator: " ").map(String.init))

@@ -293,6 +293,9 @@ extension EndToEnd {
             #expect(pair.stop()?.status == 0)
             #expect(monotonicMilliseconds() - end < 5000)
             _ = hanging.wait(seconds: 5)
+            // It was asked for: no alarm.
+            let alarms = ["the frontend's process is gone", "Operation canceled"].filter { pair.running.errors.contains($0) }
+            #expect(alarms.isEmpty, "\(pair.running.errors)")
         }
     }
 }

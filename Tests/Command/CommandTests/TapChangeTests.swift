@@ -53,6 +53,17 @@ extension EndToEnd {
                 return try pair.run(place + words).status == 0
             }
 
+            /// Kills the frontend and waits until the next one is connected.
+            func killFrontend() throws {
+                let before = pair.processes(role: "frontend")
+                let connections = pair.running.errors.components(separatedBy: "netfront: vif 0: connected").count
+                for pid in before { kill(pid, SIGKILL) }
+                #expect(
+                    eventually(10_000) {
+                        pair.running.errors.components(separatedBy: "netfront: vif 0: connected").count > connections
+                    })
+            }
+
             /// Kills the backend and waits for the next one.
             func killBackend() throws {
                 let before = pair.processes(role: "backend")
@@ -75,6 +86,44 @@ extension EndToEnd {
                 #expect(try eventually(10_000) { try wire.pings(in: wire.own) }, "\(wire.pair.running.errors)")
                 #expect(try wire.ip("link show \(wire.near)").status != 0, "no second one was made")
             }
+        }
+
+        @Test("renamed, moved and set down on the frontend's side, a tap is the same one when the frontend returns")
+        func frontendsTap() throws {
+            let wire = try Wire()
+            try wire.address()
+            #expect(try eventually(5000) { try wire.pings() })
+            #expect(try wire.ip("-n \(wire.namespace) link set eth0 down").status == 0)
+            #expect(try wire.ip("-n \(wire.namespace) link set eth0 name inner0").status == 0)
+            try wire.killFrontend()
+            #expect(try wire.ip("-n \(wire.namespace) -o link show inner0").output.contains("state DOWN"), "it stays down")
+            #expect(try wire.ip("-n \(wire.namespace) link show eth0").status != 0, "no second one was made")
+            #expect(try wire.ip("netns add \(wire.own)").status == 0)
+            #expect(try wire.ip("-n \(wire.namespace) link set inner0 netns \(wire.own)").status == 0)
+            #expect(try wire.ip("-n \(wire.own) addr add \(wire.far)/24 dev inner0").status == 0)
+            #expect(try wire.ip("-n \(wire.own) link set inner0 up").status == 0)
+            #expect(try eventually(5000) { try wire.pings() })
+            try wire.killFrontend()
+            #expect(try eventually(10_000) { try wire.pings() }, "\(wire.pair.running.errors)")
+            #expect(try wire.ip("-n \(wire.namespace) link show eth0").status != 0, "no second one was made")
+        }
+
+        @Test("what an administrator or a script wants less of by ethtool is not offloaded when a driver comes anew")
+        func offloads() throws {
+            guard access("/usr/sbin/ethtool", X_OK) == 0 else { return }
+            let wire = try Wire()
+            func isOn() throws -> Bool {
+                try wire.pair.run(["ethtool", "-k", wire.near]).output.contains("tcp-segmentation-offload: on")
+            }
+            #expect(try eventually(5000) { try isOn() })
+            #expect(try wire.pair.run(["ethtool", "-K", wire.near, "tso", "off"]).status == 0)
+            #expect(try !isOn())
+            try wire.killBackend()
+            try wire.address()
+            #expect(try eventually(10_000) { try wire.pings() })
+            #expect(try !isOn())
+            #expect(try wire.pair.run(["ethtool", "-K", wire.near, "tso", "on"]).status == 0)
+            #expect(try isOn())
         }
 
         @Test("a tap that is deleted: its side's log, the other side's carrier, and both sides' counters tell")

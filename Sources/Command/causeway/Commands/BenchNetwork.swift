@@ -71,6 +71,11 @@ struct BenchForward: ParsableCommand {
     @Option var near: String
     @Option var far: String
     @Option var netns: String
+    /// Ends with the process that started it.
+    @OptionGroup var host: HostOptions
 
-    func run() throws { try TapForwarder.run(near: near, far: far, namespace: netns) }
+    func run() throws {
+        try host.followParent()
+        try TapForwarder.run(near: near, far: far, namespace: netns)
+    }
 }

@@ -40,8 +40,7 @@ struct FrontendVbd: ParsableCommand {
         guard let device = VirtualDevice(vdev) else { throw Failure.usage("`\(vdev)` is no virtual device") }
         var arguments = ["causeway frontend vbd \(vdev)", "--foreground", "--threads", "\(threads)"]
         if !listening {
-            // A socket that a killed frontend left behind; nbdkit would refuse to bind over it.
-            if FileSystem.isSocket(nbd), !StreamSocket.accepts(at: nbd) { FileSystem.remove(nbd) }
+            try claimSocket()
             arguments += ["--unix", nbd]
         }
         if let pidfile { arguments += ["--pidfile", pidfile] }
@@ -56,5 +55,20 @@ struct FrontendVbd: ParsableCommand {
         let socket = listening ? ["LISTEN_FDS": "1", "LISTEN_PID": "\(getpid())"] : [:]
         let reason = ChildProcess.replace(program: "nbdkit", arguments: arguments + features.pluginParameters, adding: socket)
         throw Failure("nbdkit: cannot run it: \(reason)")
+    }
+
+    /// Makes room where nbdkit is to bind: it takes the place of nothing, and does not say whose it is.
+    private func claimSocket() throws(Failure) {
+        if let holder = StreamSocket.listeningHolder(at: nbd) { throw Failure("frontend: --nbd: \(nbd): \(holder) listens there") }
+        // One that a killed frontend left behind, or that another has bound by another name.
+        if FileSystem.isSocket(nbd) {
+            if StreamSocket.accepts(at: nbd) { throw Failure("frontend: --nbd: \(nbd): another process listens there") }
+            FileSystem.remove(nbd)
+        }
+        if FileSystem.exists(nbd) { throw Failure("frontend: --nbd: \(nbd): is there, and is no socket") }
+        let directory = nbd.lastIndex(of: "/").map { $0 == nbd.startIndex ? "/" : String(nbd[..<$0]) } ?? "."
+        do throws(Errno) { _ = try FileSystem.kind(of: directory) } catch {
+            throw Failure("frontend: --nbd: \(directory): \(error)")
+        }
     }
 }

@@ -27,6 +27,7 @@ struct Trace: ParsableCommand {
             """)
 
     @OptionGroup var host: HostOptions
+    @OptionGroup var loudness: QuietOption
     @Argument(help: ArgumentHelp("The interface.", valueName: "domain/vif")) var target: String
     @Option(
         name: .shortAndLong,
@@ -55,13 +56,17 @@ struct Trace: ParsableCommand {
         do { stop = try WakePipe() } catch { throw Failure("trace: \(error)") }
         let writer = stop.writer
         try onTermination { signalPipe(writer) }
-        let (path, request) = try locate()
+        let (path, request, hostless) = try locate()
         let connection: TraceConnection
         do { connection = try TraceConnection(path: path, request) } catch .unreachable(let path, let error) {
+            if let hostless, !RunDirectory.isOnXen { throw hostless }
             throw Failure("trace: \(path): no backend answers there (\(error)); is `causeway backend` running?")
         } catch { throw Failure("trace: \(target): \(error)") }
-        try TraceSession(connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop.reader)
-            .run()
+        try TraceSession(
+            connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop.reader,
+            loudness: loudness
+        )
+        .run()
         withExtendedLifetime(stop) {}
     }
 
@@ -73,9 +78,9 @@ struct Trace: ParsableCommand {
         } catch { throw Failure("trace: \(write ?? "stdout"): \(error)") }
     }
 
-    /// The backend's socket and what to ask for. On a loopback host the store knows names, addresses and backends;
-    /// elsewhere numbers must do.
-    private func locate() throws -> (path: String, TraceRequest) {
+    /// The backend's socket, what to ask for, and why no host could be asked. On a loopback host the store knows names,
+    /// addresses and backends; elsewhere numbers must do.
+    private func locate() throws -> (path: String, TraceRequest, hostless: Failure?) {
         let directory = try host.directory()
         let words = target.split(separator: "/").map(String.init)
         var capacity = 1 << 18
@@ -87,7 +92,8 @@ struct Trace: ParsableCommand {
             }
             return (
                 TraceService.path(in: directory.path, backend: DomainID(backend ?? 0)),
-                TraceRequest(domain: DomainID(domain), number: number, snaplen: snaplen, capacity: capacity)
+                TraceRequest(domain: DomainID(domain), number: number, snaplen: snaplen, capacity: capacity),
+                error
             )
         }
         defer { store.close() }
@@ -95,7 +101,8 @@ struct Trace: ParsableCommand {
         let found = try failing("trace") { try DeviceDirectories(store: store).findInterface(words.last ?? "", of: guest) }
         return (
             TraceService.path(in: directory.path, backend: found.paths.backend),
-            TraceRequest(domain: guest, number: found.paths.device, snaplen: snaplen, capacity: capacity)
+            TraceRequest(domain: guest, number: found.paths.device, snaplen: snaplen, capacity: capacity),
+            nil
         )
     }
 }

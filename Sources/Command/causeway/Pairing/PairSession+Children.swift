@@ -69,9 +69,25 @@ extension PairSession {
             // One that waits to be connected hears nothing, and has nothing to lose.
             let isConnected = disks[index].restarts != nil
             let left = isConnected ? (end - .now) / .milliseconds(1) : 200
-            if frontend.wait(milliseconds: Int(max(0, left))) == nil { frontend.stop(milliseconds: 0) }
+            if frontend.wait(milliseconds: Int(max(0, left))) == nil {
+                announceEnd(of: disks[index])
+                frontend.stop(milliseconds: 0)
+            }
             disks[index].frontend = nil
         }
+    }
+
+    /// Lets the backend know that the end of a disk's frontend is nothing to report; a host that stands still is not
+    /// waited for.
+    private func announceEnd(of disk: PairedDisk) {
+        guard let store else { return }
+        let node = disk.paths.backendPath + "/online"
+        let isDone = Monitor(false)
+        let isStarted: Void? = try? startDetachedThread(name: "offline") {
+            try? store.write(node, "0")
+            isDone.change { $0 = true }
+        }
+        if isStarted != nil { _ = isDone.wait(milliseconds: 200, SystemTime()) { $0 ? true : nil } }
     }
 
     private mutating func lookAfterFrontend(_ index: Int) throws(Failure) {

@@ -82,7 +82,7 @@ extension PairSession {
     /// Starts what keeps an interface's taps, and waits until they are there.
     private mutating func startKeeper(_ vif: VifSpecification, _ index: Int) throws(Failure) -> ChildProcess {
         let namespace = PairedVif.namespace(index)
-        let back = vif.peer == nil ? ["--back", PairedVif.backName(vif, index)] : []
+        let back = vif.peer == nil ? ["--back=\(PairedVif.backName(vif, index))"] : []
         let keeper = try ChildProcess.startRole(
             [
                 "vif-keeper", "--netns", namespace, "--front", "eth\(index)", "--mac", vif.mac?.description ?? "", "--mtu",

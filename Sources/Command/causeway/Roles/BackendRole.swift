@@ -69,7 +69,9 @@ enum BackendRole {
         }
         let journals = work.interfaces.journalDirectory
         let records = TapRecords(directory: journals ?? runDirectory, kind: work.interfaces.kind)
-        let taps = TapOpener(records: records, keepsTaps: journals != nil, scriptStore: scriptStore, time: .system) {
+        let taps = TapOpener(
+            records: records, keepsTaps: journals != nil, scriptStore: scriptStore, time: .system, isQuiet: work.isQuiet
+        ) {
             complain("netback: \($0)")
         }
         defer { taps.finish() }

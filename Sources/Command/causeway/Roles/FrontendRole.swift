@@ -63,25 +63,34 @@ enum FrontendRole {
         options: NetworkFrontendOptions
     ) throws(Failure) {
         let frontend: NetworkFrontend<H>
-        let tap: TapDevice
+        let kept: FrontendTap
+        let domain = hypervisor.domain
         do {
-            tap = try TapDevice(name: name)
-            if let address = settings.address { try HostInterface.setAddress(name, address) }
-            if let mtu = settings.mtu { try HostInterface.setMTU(name, mtu) }
-            frontend = try NetworkFrontend(hypervisor: hypervisor, number: number, device: tap, options: options) { line in
+            kept = try FrontendTap(name, of: DeviceID(frontend: domain, number: number), in: runDirectory)
+            if !kept.isFound {
+                if let address = settings.address { try HostInterface.setAddress(name, address) }
+                if let mtu = settings.mtu { try HostInterface.setMTU(name, mtu) }
+            }
+            frontend = try NetworkFrontend(hypervisor: hypervisor, number: number, device: kept.tap, options: options) { line in
                 complain("netfront: \(line)")
             }
             try frontend.start()
-            try HostInterface.setUp(name)
+            if !kept.isFound { try HostInterface.setUp(name) }
+            kept.note()
+        } catch let error as NetworkFrontendError {
+            throw Failure("netfront: \(error)")
         } catch { throw Failure("netfront: vif \(number): \(error)") }
-        let domain = hypervisor.domain
+        defer { kept.forget() }
         let status = StatusSocket(of: .frontend, in: runDirectory) { DeviceStatus.lines(frontend, in: domain) }
         defer { status?.close() }
-        // Without it all is well until somebody sets an MTU that has no way, or deletes the tap while no backend is
-        // there.
+        // Without it all is well until somebody sets an MTU that has no way, moves the tap, or deletes it while no
+        // backend is there.
         let watch = try? InterfaceWatch { _ in
-            tap.look()
-            if let change = try? tap.keepMTULimit() { complain("netfront: vif \(number): \(name): \(change): more has no way") }
+            kept.tap.look()
+            kept.note()
+            if let change = try? kept.tap.keepMTULimit(), !options.isQuiet {
+                complain("netfront: vif \(number): \(name): \(change): more has no way")
+            }
         }
         defer { watch?.stop() }
         while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {

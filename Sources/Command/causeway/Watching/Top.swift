@@ -30,6 +30,8 @@ struct Top: ParsableCommand {
         let isTerminal = isatty(1) == 1
         // A backend without devices says nothing; one that is not there neither.
         guard Self.isAnybodyThere(in: directory) else {
+            // Without a host there is nothing for a backend to run on; on Xen there is no such host.
+            if !RunDirectory.isOnXen { try directory.connectStore().close() }
             throw Failure("top: \(directory): no backend answers there; is `causeway backend` running, and as this user?")
         }
         var before = DeviceReading.all(in: directory)

@@ -10,6 +10,7 @@ struct TraceSession {
     private let output: TraceOutput
     private let asText: Bool
     private let limit: Int
+    private let loudness: QuietOption
     private let stop: Int32
     private var encoder: PcapngEncoder
     /// Lines not yet written, as text.
@@ -20,7 +21,11 @@ struct TraceSession {
     /// What is encoded at most before it is written.
     private static let batch = 1 << 18
 
-    init(_ connection: TraceConnection, _ descriptor: Descriptor, asText: Bool, snaplen: Int, limit: Int?, stop: Descriptor) {
+    init(
+        _ connection: TraceConnection, _ descriptor: Descriptor, asText: Bool, snaplen: Int, limit: Int?, stop: Descriptor,
+        loudness: QuietOption
+    ) {
+        self.loudness = loudness
         self.connection = connection
         output = TraceOutput(descriptor)
         self.asText = asText
@@ -51,7 +56,7 @@ struct TraceSession {
             switch connection.wait(stop: stop, output: output.watched) {
             case .records: break
             case .ended:
-                complain("trace: \(connection.subject.name): the interface is gone")
+                loudness.note("trace: \(connection.subject.name): the interface is gone")
                 isOver = true
             case .stopped: isOver = true
             case .outputClosed: return
@@ -60,9 +65,12 @@ struct TraceSession {
         encoder.statistics(at: SystemTime().calendarNanoseconds, lost: connection.lost)
         _ = try flush()
         let lost = encoder.lostCount
-        complain(
-            "trace: \(encoder.packetCount) packets"
-                + (lost > 0 ? ", \(lost) lost: written too slowly; try --buffer or --snaplen" : ""))
+        let sum = "trace: \(encoder.packetCount) packets"
+        if lost > 0 {
+            complain("\(sum), \(lost) lost: written too slowly; try --buffer or --snaplen")
+        } else {
+            loudness.note(sum)
+        }
         if let failure { throw Failure("trace: \(failure)") }
     }
 
