@@ -41,4 +41,30 @@ struct RateTests {
         try raw.close()
         pair.backend.stop()
     }
+
+    @Test("what one queue has sent of an interface's rate another has not: no more passes in all")
+    func theRateIsTheInterfaces() throws {
+        let clock = ManualClock()
+        var options = NetworkBackendOptions()
+        options.polling = .sleep
+        let pair = try NetworkPair(options, host: InProcessHost(time: clock))
+        try pair.toolstack.store.write(pair.paths.backendPath + "/rate", "131072,500000")
+        let raw = try MockNetworkFrontend(pair, queues: 2)
+        try raw.wait(for: [.connected])
+        raw.data.region.write(plainFrame(1024, seed: 3), at: 0)
+        for turn in 0..<16 {
+            raw.send((0..<8).map { raw.request(size: 1024, id: $0) }, queue: turn % 2)
+            #expect(try raw.answers(8, queue: turn % 2).allSatisfy { $0.status == .okay })
+            for _ in 0..<8 { #expect(try pair.backWire.receive() != nil) }
+        }
+        // Each has sent half of it.
+        for queue in 0..<2 {
+            raw.send([raw.request(size: 1024, id: 200)], queue: queue)
+            #expect((try? raw.answers(1, queue: queue, milliseconds: 700)) == nil, "queue \(queue)")
+        }
+        clock.advance(milliseconds: 500)
+        for queue in 0..<2 { #expect(try raw.answers(1, queue: queue, milliseconds: 3000).count == 1) }
+        try raw.close()
+        pair.backend.stop()
+    }
 }
