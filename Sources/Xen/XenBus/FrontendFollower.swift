@@ -96,8 +96,12 @@ public final class FrontendFollower: Sendable {
                 try follow(client, driver, &life)
             } catch {
                 if !error.isDisconnected {
-                    try? client.fail(path.path, errorNode: path.errorNode, number: Errno.invalidArgument.rawValue, "\(error)")
-                    life.giveUp(driver, "\(error)")
+                    if life.isRemoved(client) {
+                        life.giveUp(driver, nil)
+                    } else {
+                        try? client.fail(path.path, errorNode: path.errorNode, number: Errno.invalidArgument.rawValue, "\(error)")
+                        life.giveUp(driver, "\(error)")
+                    }
                     stopping.store(true, ordering: .relaxed)
                 }
             }
@@ -142,6 +146,12 @@ public final class FrontendFollower: Sendable {
         private var hasGivenUp = false
 
         init(path: FrontendPath) { self.path = path }
+
+        /// Whether the device was there and is not any more: what failed meanwhile failed for want of it.
+        func isRemoved(_ client: StoreClient) -> Bool {
+            guard !backendPath.isEmpty else { return false }
+            do throws(XenbusError) { return try client.text(path.path + "/backend") == nil } catch { return false }
+        }
 
         mutating func open(_ client: StoreClient) throws(XenbusError) {
             guard let named = try client.text(path.path + "/backend") else { throw .noDevice(path.domain) }

@@ -12,6 +12,7 @@ import SharedMemory
 import Testing
 import TestSupport
 import Toolstack
+import XenBus
 import XenStore
 import XenTypes
 
@@ -262,6 +263,38 @@ struct HandshakeTests {
         #expect(try eventually(5000) { try client.state(of: pair.paths.backendPath) == .unknown })
         sleepMilliseconds(100)
         #expect(!pair.backend.log.contains { $0.contains("taken away") }, "\(pair.backend.log)")
+        pair.backend.stop()
+    }
+
+    /// A frontend's driver whose device is taken away by force while it looks at its backend.
+    private final class SurprisedDriver: FrontendDriver {
+        let publishedState = XenbusState.initialised
+        private(set) var reasons: [String?] = []
+        private let directory: String
+
+        init(_ directory: String) { self.directory = directory }
+
+        func publish(_ store: StoreClient, to backend: DomainID, at backendPath: String) throws(XenbusError) {
+            try? store.remove(directory)
+            throw .missing(backendPath + "/max-ring-page-order")
+        }
+        func goLive(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {}
+        func refresh(_ store: StoreClient, _ backendPath: String) throws(XenbusError) {}
+        func suspend() {}
+        func giveUp(_ reason: String?) { reasons.append(reason) }
+        func changed(to phase: FrontendPhase, isAsked: Bool) {}
+    }
+
+    @Test("a device that is taken away between two looks of its frontend was taken away, and no error")
+    func frontendsDeviceTakenAway() throws {
+        let pair = try BlockPair()
+        let driver = SurprisedDriver(pair.paths.frontendPath)
+        let path = FrontendPath(domain: DomainID(1), kind: .block, number: 51712)
+        FrontendFollower(path: path, time: .system).run(driver) {
+            (try? pair.host.store.connectInProcess(domain: .zero)).map { .connected($0) } ?? .later
+        }
+        #expect(driver.reasons == [nil])
+        #expect(try pair.toolstack.store.value(path.errorNode) == nil)
         pair.backend.stop()
     }
 }
