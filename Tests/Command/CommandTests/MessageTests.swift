@@ -114,6 +114,25 @@ extension EndToEnd {
             #expect(outcome.status == 0 && outcome.errors.isEmpty && outcome.output.isEmpty, "\(outcome)")
         }
 
+        @Test("where no io_uring can be made a backend says so once, and so does an interface's frontend")
+        func noRing() throws {
+            let scratch = try Scratch()
+            let pair = try PairUnderTest(disks: ["\(try scratch.makeImage(megabytes: 1)),raw,xvda,w"], in: scratch)
+            let strace = [
+                "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e", "inject=io_uring_setup:error=EPERM",
+            ]
+            let words = "io_uring: Operation not permitted; is it allowed here (kernel.io_uring_disabled, seccomp)?\n"
+            let backend = try pair.run(
+                strace + [Tools.causeway, "backend", "--domain", "0", "--backend-kind", "b", "--vif-kind", "n"])
+            let said = ["causeway: blkback: \(words)", "causeway: netback: \(words)"]
+            #expect(backend.status == 1 && said.contains(backend.errors), "\(backend)")
+            guard Tools.isRoot, access("/dev/net/tun", F_OK) == 0 else { return }
+            #expect(try pair.run([Tools.causeway, "network-attach", "-q", "1"]).status == 0)
+            let frontend = try pair.run(strace + [Tools.causeway, "frontend", "vif", "0", "--tap", "cwr\(getpid() % 100000)"])
+            #expect(frontend.status == 1 && frontend.errors == "causeway: netfront: vif 0: \(words)", "\(frontend)")
+            #expect(pair.stop()?.status == 0)
+        }
+
         @Test("a wrong option is named, and not what is missing beside it", arguments: Self.unknownOptions)
         func unknownOption(_ words: String, _ option: String) throws {
             let scratch = try Scratch()

@@ -126,20 +126,24 @@ enum BackendRole {
             return
         }
         var thread: WorkerThread?
+        // What fails both is said once.
+        let said = Monitor<Set<String>>([])
         if let interfaces {
             do {
                 thread = try WorkerThread(name: "netback") {
                     do throws(BackendError) { try interfaces.run() } catch {
                         // Of a host that is gone the disks' thread tells.
                         if case .never = hypervisor.attemptStore() { return }
-                        complain("netback: \(error)")
+                        if said.change({ $0.insert("\(error)").inserted }) { complain("netback: \(error)") }
                     }
                 }
             } catch { throw Failure("netback: cannot start a thread: \(error)") }
         }
         defer { thread?.join() }
         defer { interfaces?.stop() }
-        do { try disks.run() } catch { throw failure("blkback", error, hypervisor) }
+        do { try disks.run() } catch {
+            throw said.change { $0.insert("\(error)").inserted } ? failure("blkback", error, hypervisor) : .silent(1)
+        }
     }
 
     /// What ended a service; where nothing is below it any more, that.
