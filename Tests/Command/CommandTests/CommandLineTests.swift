@@ -182,33 +182,15 @@ extension EndToEnd {
         @Test("host, backend, block-attach, frontend, block-detach by hand, with hot-plug")
         func byHand() throws {
             let scratch = try Scratch()
-            let directory = "\(scratch.path)/run"
-            let environment = ["CAUSEWAY_RUN_DIR": directory]
             let image = try scratch.makeImage(megabytes: 4)
-            func causeway(_ words: String...) throws -> Outcome {
-                try RunningProcess.run([Tools.causeway] + words, environment: environment, in: scratch)
-            }
-            var daemons: [RunningProcess] = []
-            defer {
-                for daemon in daemons.reversed() where daemon.isRunning {
-                    kill(daemon.pid, SIGTERM)
-                    _ = daemon.wait(seconds: 10)
-                }
-            }
-            func start(_ words: String...) throws -> RunningProcess {
-                let daemon = try RunningProcess([Tools.causeway] + words, environment: environment, in: scratch)
-                daemons.append(daemon)
-                return daemon
-            }
-            _ = try start("host")
-            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: "\(directory)/xenstored.sock") })
-            let backend = try start("backend")
-            let attach = try causeway("block-attach", "\(image),raw,xvda,w")
+            let host = try ByHand(in: scratch)
+            let backend = try host.start("backend")
+            let attach = try host.run("block-attach", "\(image),raw,xvda,w")
             #expect(attach.status == 0, "\(attach) \(backend.errors)")
-            let again = try causeway("block-attach", "\(image),raw,xvda,w")
+            let again = try host.run("block-attach", "\(image),raw,xvda,w")
             #expect(again.status == 1 && again.errors.contains("already has this device"), "\(again)")
             let socket = "\(scratch.path)/x.sock"
-            let frontend = try start("frontend", "vbd", "xvda", "--nbd", socket)
+            let frontend = try host.start("frontend", "vbd", "xvda", "--nbd", socket)
             #expect(eventually(10_000) { FileManager.default.fileExists(atPath: socket) }, "\(frontend.errors)")
             let io = try RunningProcess.run(
                 [
@@ -218,14 +200,11 @@ extension EndToEnd {
             #expect(io.status == 0 && !io.output.contains("failed"), "\(io)")
             kill(frontend.pid, SIGTERM)
             _ = frontend.wait(seconds: 10)
-            let detach = try causeway("block-detach", "xvda")
+            let detach = try host.run("block-detach", "xvda")
             #expect(detach.status == 0, "\(detach)")
-            #expect(try causeway("block-list").output.split(separator: "\n").count == 1)
-            #expect(try causeway("block-detach", "xvda").status == 1)
-            for daemon in daemons.reversed() where daemon.isRunning {
-                kill(daemon.pid, SIGTERM)
-                #expect(daemon.wait(seconds: 10)?.status == 0, "\(daemon.errors)")
-            }
+            #expect(try host.run("block-list").output.split(separator: "\n").count == 1)
+            #expect(try host.run("block-detach", "xvda").status == 1)
+            for outcome in host.end() { #expect(outcome?.status == 0, "\(String(describing: outcome))") }
         }
     }
 }

@@ -69,37 +69,20 @@ extension EndToEnd {
         func quietByHand() throws {
             let scratch = try Scratch()
             let image = try scratch.makeImage(megabytes: 1)
-            let environment = ["CAUSEWAY_RUN_DIR": "\(scratch.path)/run"]
-            var daemons: [RunningProcess] = []
-            defer {
-                for daemon in daemons.reversed() where daemon.isRunning {
-                    kill(daemon.pid, SIGTERM)
-                    _ = daemon.wait(seconds: 10)
-                }
-            }
-            func start(_ words: String...) throws -> RunningProcess {
-                let daemon = try RunningProcess([Tools.causeway] + words, environment: environment, in: scratch)
-                daemons.append(daemon)
-                return daemon
-            }
-            func run(_ words: String...) throws -> Outcome {
-                try RunningProcess.run([Tools.causeway] + words, environment: environment, in: scratch)
-            }
-            _ = try start("host")
-            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: "\(scratch.path)/run/xenstored.sock") })
-            let backend = try start("backend", "-q")
-            let attached = try run("block-attach", "-q", "\(image),raw,xvda,w")
+            let host = try ByHand(in: scratch)
+            let backend = try host.start("backend", "-q")
+            let attached = try host.run("block-attach", "-q", "\(image),raw,xvda,w")
             #expect(attached.status == 0 && attached.output.isEmpty && attached.errors.isEmpty, "\(attached)")
             let socket = "\(scratch.path)/x.sock"
-            let frontend = try start("frontend", "vbd", "xvda", "-q", "--nbd", socket)
+            let frontend = try host.start("frontend", "vbd", "xvda", "-q", "--nbd", socket)
             #expect(eventually(10_000) { FileManager.default.fileExists(atPath: socket) }, "\(frontend.errors)")
-            #expect(try eventually(10_000) { connected(try run("block-list")) }, "\(frontend.errors)")
+            #expect(try eventually(10_000) { connected(try host.run("block-list")) }, "\(frontend.errors)")
             kill(backend.pid, SIGKILL)
-            let next = try start("backend", "-q")
+            let next = try host.start("backend", "-q")
             #expect(eventually(10_000) { frontend.errors.contains("the backend went away") }, "an alarm is no chatter")
-            #expect(try eventually(10_000) { connected(try run("block-list")) }, "\(frontend.errors)")
+            #expect(try eventually(10_000) { connected(try host.run("block-list")) }, "\(frontend.errors)")
             let said = frontend.errors
-            let detached = try run("block-detach", "-q", "xvda")
+            let detached = try host.run("block-detach", "-q", "xvda")
             #expect(detached.status == 0 && detached.output.isEmpty && detached.errors.isEmpty, "\(detached)")
             #expect(frontend.wait(seconds: 10) != nil)
             #expect(frontend.errors == said, "\(frontend.errors)")
