@@ -103,7 +103,10 @@ struct BounceState: ~Copyable {
             if let slot = lend(index, order, offset) { return slot }
         }
         if grow(order), let slot = lend(arenaCount - 1, order, offset) { return slot }
-        throw .poolFull(name: pool.name, used: pool.slotsInUse, slots: pool.slotCount, largest: largestRequest)
+        // Where all of it is this area's nobody else needs to be asked, which takes a lock.
+        let all = pool.slotCount
+        let used = all == slotCount ? slotsInUse : pool.slotsInUse
+        throw .poolFull(name: pool.name, used: used, slots: all, largest: largestRequest)
     }
 
     @inline(__always)
@@ -119,7 +122,8 @@ struct BounceState: ~Copyable {
     @inline(__always)
     mutating func giveBack(_ slot: BounceSlot) {
         let order = Int(slot.order)
-        guard unsafe arenas[Int(slot.arena)].slots.release(slot.start, order: order) else { return }
+        // What `take` lent, once: the ledger of the device's mappings sees to that.
+        unsafe arenas[Int(slot.arena)].slots.releaseTaken(slot.start, order: order)
         slotsInUse &-= 1 << order
         unsafe inUse.pointee.store(slotsInUse, ordering: .relaxed)
         if arenaCount > 1 {
@@ -142,10 +146,9 @@ struct BounceState: ~Copyable {
 
     /// Adds memory for a request of 1 << `order` slots.
     private mutating func grow(_ order: Int) -> Bool {
+        guard arenaCount < arenaLimit else { return false }
         let bytes = pool.arenaBytes
-        guard arenaCount < arenaLimit, BouncePool.slotSize << order <= bytes, pool.claim(bytes, isFirst: arenaCount == 0) else {
-            return false
-        }
+        guard BouncePool.slotSize << order <= bytes, pool.claim(bytes, isFirst: arenaCount == 0) else { return false }
         do {
             let slots = try UnitAllocator(capacity: bytes / BouncePool.slotSize, of: "bounce slots", name: pool.name)
             let region = try SharedRegion(anonymous: bytes)

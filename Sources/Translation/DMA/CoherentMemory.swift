@@ -44,12 +44,12 @@ extension DMADevice {
         do throws(DMAError) {
             let place = CoherentPlace(region: region, frame: frame, pages: framePages)
             guard let iommu else { return try recorded(region, BusAddress(frame, .zero), bytes, place) }
-            let iova = try iommu.reserve(pages: pages)
+            let iova = try iommu.state.value.take(pages: pages)
             do throws(DMAError) {
                 try iommu.state.value.linkReserved(iova, to: frame, pages: region.pageCount, .readWrite)
                 return try recorded(region, BusAddress(rawValue: iova.rawValue), bytes, place, iova, pages)
             } catch {
-                try? iommu.release(iova, pages: pages)
+                try? iommu.state.value.giveBack(iova, pages: pages)
                 throw error
             }
         } catch {
@@ -84,7 +84,7 @@ extension DMADevice {
         }
         if let frames {
             if record.iovaPages > 0, let iommu {
-                try iommu.release(record.iova, pages: Int(record.iovaPages))
+                try iommu.state.value.giveBack(record.iova, pages: Int(record.iovaPages))
                 // Its frames may be anybody's next: no window stays open onto them (attacks.md PM1, PM13).
                 iommu.flush()
             }

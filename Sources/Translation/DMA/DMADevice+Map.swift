@@ -74,7 +74,7 @@ extension DMADevice {
     ) throws(DMAError) {
         let record = try hot.value.ledger.find(handle, .transfer, direction)
         // A failure here leaves the mapping as it is.
-        if record.iovaPages > 0, let iommu = hot.value.iommu { try iommu.value.release(record.iova, pages: Int(record.iovaPages)) }
+        if record.iovaPages > 0, let iommu = hot.value.iommu { try iommu.value.giveBack(record.iova, pages: Int(record.iovaPages)) }
         if record.firstBounce >= 0 {
             endBounces(record.firstBounce, copyingBack: direction.deviceWrites ? UInt64(max(written, 0)) : 0)
         }

@@ -111,14 +111,23 @@ struct IommuState: ~Copyable {
     /// Reserves `pages` consecutive IO pages, aligned to the next power of two of their number.
     @inline(__always)
     mutating func reserve(pages: Int) throws(DMAError) -> Iova {
-        if pages < 1 { throw .badCount(pages) }
-        let order = UnitAllocator.order(pages)
-        guard !hasFixed, let place = space.allocate(order: order) else { return try reserveElsewhere(order, pages) }
-        return reserved(place, order)
+        let iova = try take(pages: pages)
+        unsafe sizes[Int(truncatingIfNeeded: iova.page)] = UInt8(truncatingIfNeeded: UnitAllocator.order(pages) &+ 1)
+        return iova
     }
 
-    private mutating func reserveElsewhere(_ order: Int, _ pages: Int) throws(DMAError) -> Iova {
-        if hasFixed, let place = takeUnlinked(order) { return reserved(place, order) }
+    /// The same for a device's own mappings, whose ledger has the record. `giveBack` ends it; to `release` and `free`
+    /// it is no reservation.
+    @inline(__always)
+    mutating func take(pages: Int) throws(DMAError) -> Iova {
+        if pages < 1 { throw .badCount(pages) }
+        let order = UnitAllocator.order(pages)
+        guard !hasFixed, let place = space.allocate(order: order) else { return try takeElsewhere(order, pages) }
+        return Iova(rawValue: UInt64(place) << frameShift)
+    }
+
+    private mutating func takeElsewhere(_ order: Int, _ pages: Int) throws(DMAError) -> Iova {
+        if hasFixed, let place = takeUnlinked(order) { return Iova(rawValue: UInt64(place) << frameShift) }
         // What waits for its invalidation is free in all but that, and what was linked at a fixed address may be no
         // more.
         let isWorthIt = staleCount > 0 || !fixed.isEmpty
@@ -127,30 +136,25 @@ struct IommuState: ~Copyable {
         guard isWorthIt, let place = takeUnlinked(order) else {
             throw .noIova(pages: pages, largest: space.largestOrder.map { 1 << $0 } ?? 0)
         }
-        return reserved(place, order)
-    }
-
-    @inline(__always)
-    private func reserved(_ place: Int, _ order: Int) -> Iova {
-        unsafe sizes[place] = UInt8(truncatingIfNeeded: order &+ 1)
         return Iova(rawValue: UInt64(place) << frameShift)
     }
 
-    /// The order of the reservation of `pages` pages that begins at an address. Throws `notReserved`.
+    /// The place and order of the reservation of `pages` pages that begins at an address. Throws `notReserved`.
     @inline(__always)
-    private func reservation(_ iova: Iova, _ pages: Int) throws(DMAError) -> Int {
+    private func reservation(_ iova: Iova, _ pages: Int) throws(DMAError) -> (place: Int, order: Int) {
         let order = UnitAllocator.order(pages)
-        guard pages > 0, iova.page < spacePages, iova.offset == .zero,
-            unsafe Int(sizes[Int(truncatingIfNeeded: iova.page)]) == order &+ 1
-        else { throw .notReserved(iova, pages: pages) }
-        return order
+        // An offset in the page is above all pages.
+        let page = iova.rawValue >> frameShift | iova.rawValue << (64 &- frameShift)
+        guard page < spacePages, pages > 0 else { throw .notReserved(iova, pages: pages) }
+        let place = Int(truncatingIfNeeded: page)
+        guard unsafe Int(sizes[place]) == order &+ 1 else { throw .notReserved(iova, pages: pages) }
+        return (place, order)
     }
 
     /// Gives a reservation back that nothing is linked into.
     @inline(__always)
     mutating func free(_ iova: Iova, pages: Int) throws(DMAError) {
-        let order = try reservation(iova, pages)
-        let place = Int(truncatingIfNeeded: iova.page)
+        let (place, order) = try reservation(iova, pages)
         unsafe sizes[place] = 0
         space.releaseTaken(place, order: order)
     }
@@ -236,16 +240,22 @@ struct IommuState: ~Copyable {
     /// Unlinks a whole reservation and gives it back, in strict mode now, else with its batch.
     @inline(__always)
     mutating func release(_ iova: Iova, pages: Int) throws(DMAError) {
-        let order = try reservation(iova, pages)
+        let (place, _) = try reservation(iova, pages)
+        try giveBack(iova, pages: pages)
+        // Nobody's from here on: a second release is an error at once, also while the first one waits.
+        unsafe sizes[place] = 0
+    }
+
+    /// The same for what `take` gave: as many pages, and once.
+    @inline(__always)
+    mutating func giveBack(_ iova: Iova, pages: Int) throws(DMAError) {
         let page = iova.page
         if pages != 1 || !tables.clearInPlace(page) { try unlinkRange(page, UInt64(pages)) }
         statistics.unmaps &+= 1
-        // Nobody's from here on: a second release is an error at once, also while the first one waits.
-        unsafe sizes[Int(truncatingIfNeeded: page)] = 0
         switch mode {
         case .strict:
             invalidate(iova, pages: pages)
-            space.releaseTaken(Int(truncatingIfNeeded: page), order: order)
+            space.releaseTaken(Int(truncatingIfNeeded: page), order: UnitAllocator.order(pages))
         case .deferred:
             let count = staleCount
             unsafe stale[count] = Stale(page: page, count: pages)

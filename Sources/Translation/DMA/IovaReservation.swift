@@ -81,7 +81,7 @@ extension DMADevice {
             return nil
         }
         let pages = (byteCount + 4095) >> 12
-        let start = try iommu.reserve(pages: pages)
+        let start = try iommu.state.value.take(pages: pages)
         let handle = hot.value.ledger.open(.reservation, direction, byteCount: UInt64(byteCount))
         hot.value.ledger.fill(handle) { record in
             record.iova = start
@@ -92,7 +92,7 @@ extension DMADevice {
 
     fileprivate func endReservation(_ handle: DMAHandle) throws(DMAError) {
         let record = try hot.value.ledger.find(handle, .reservation, nil)
-        try iommu?.release(record.iova, pages: Int(record.iovaPages))
+        try iommu?.state.value.giveBack(record.iova, pages: Int(record.iovaPages))
         hot.value.ledger.close(handle)
     }
 }

@@ -29,7 +29,7 @@ extension DMADevice {
         let iommu = hot.value.iommu
         if let iommu {
             let count = hot.value.alignmentPages == 1 ? max(pieces.count, 1) : ioPages(pieces)
-            work.iova = try iommu.value.reserve(pages: count)
+            work.iova = try iommu.value.take(pages: count)
             work.iovaPages = count
         }
         for index in pieces.indices {
@@ -171,7 +171,7 @@ extension DMADevice {
             // The slot is one run of frames, whole pages from its first byte's on: one run of IO pages.
             let pages = (Int(address.offset.rawValue) + total + 4095) >> 12
             let count = max(pages, hot.value.alignmentPages)
-            work.iova = try iommu.reserve(pages: count)
+            work.iova = try iommu.state.value.take(pages: count)
             work.iovaPages = count
             try iommu.state.value.linkReserved(work.iova, to: address.frame, pages: pages, Self.permissions(direction))
             work.linkedPages = pages
@@ -183,10 +183,10 @@ extension DMADevice {
 
     /// Takes back what was done so far.
     func undo(_ work: inout MappingWork, _ segments: inout [BusSegment]) {
-        segments.removeSubrange(work.first...)
+        if segments.count > work.first { segments.removeSubrange(work.first...) }
         if work.firstBounce >= 0 { endBounces(work.firstBounce, copyingBack: 0) }
         // A failure leaves the addresses reserved rather than reachable by others.
-        if work.iovaPages > 0 { try? iommu?.release(work.iova, pages: work.iovaPages) }
+        if work.iovaPages > 0 { try? iommu?.state.value.giveBack(work.iova, pages: work.iovaPages) }
         work = MappingWork(first: work.first)
     }
 }

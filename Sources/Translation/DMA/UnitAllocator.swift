@@ -182,7 +182,11 @@ struct UnitAllocator: ~Copyable {
     /// Gives back what its owner knows to be taken, as a whole: what `release` looks for is not looked for.
     @inline(__always)
     func releaseTaken(_ start: Int, order: Int) {
-        guard order == 0, hot.value.depth < Self.stackLimit else { return _ = releaseToTree(start, order) }
+        guard order == 0, hot.value.depth < Self.stackLimit else {
+            putBack(order / 6, start >> (order / 6 * 6), order % 6)
+            hot.value.freeUnits &+= 1 << order
+            return
+        }
         unsafe stacked[start >> 6] |= 1 << UInt64(start & 63)
         let depth = hot.value.depth
         hot.value.stack[depth] = UInt32(truncatingIfNeeded: start)
@@ -284,9 +288,18 @@ struct UnitAllocator: ~Copyable {
         let mask = Self.ones(order) << UInt64(place & 63)
         let bits = unsafe levels[level].words[word]
         if bits & mask != 0 || bits == 0 && isFreeAbove(level, word) { return false }
+        putBack(level, place, order)
+        return true
+    }
+
+    /// `give` without a look at what is free already.
+    private func putBack(_ level: Int, _ place: Int, _ order: Int) {
+        let word = place >> 6
+        let mask = Self.ones(order) << UInt64(place & 63)
+        let bits = unsafe levels[level].words[word]
         if bits | mask == .max && level + 1 < levelCount {
             store(level, word, 0)
-            return give(level + 1, word, 0)
+            return putBack(level + 1, word, 0)
         }
         if order == 0 && bits >> UInt64(place & 63 ^ 1) & 1 == 0 {
             // Its neighbour is taken: nothing larger comes of it.
@@ -294,7 +307,6 @@ struct UnitAllocator: ~Copyable {
         } else {
             store(level, word, bits | mask)
         }
-        return true
     }
 
     /// Whether the unit that this word describes is free as a whole.
