@@ -13,21 +13,20 @@ final class BusFrames {
     let map: FrameMap
     let iommu: IommuDomain?
     /// Bus frame to page of this process.
-    private let pages: RadixTable
+    let pages: RadixTable
     private let own: UnitAllocator
     private let foreign: UnitAllocator
     private var places: [ObjectIdentifier: Place] = [:]
     /// Machine frames that came by more than one region (a run mapped for reading and, apart from it, for writing):
     /// each one's word.
-    private var shared: [UInt64: [UInt64]] = [:]
+    var shared: [UInt64: [UInt64]] = [:]
     /// Which pages transfers have.
     let uses: PageUses
     /// Regions taken away while a device still had pages of them.
     private(set) var detachedInUse: UInt64 = 0
     /// See `DMAOptions`.
     private let frameError: UInt64
-    private let multiplier: UInt64
-    private let addend: UInt64
+    private let scatter: FrameScatter
 
     /// pfn 4 GiB: from here on frames are foreign.
     static let firstForeign: UInt64 = 1 << 20
@@ -40,10 +39,10 @@ final class BusFrames {
         var count = 1
         let range: FrameRange<Pfn>
         let order: Int
-        let frames: [BusFrame]
+        let frames: [FrameRange<BusFrame>]
         var token: ForeignFrames?
         init(
-            _ region: SharedRegion, _ range: FrameRange<Pfn>, order: Int, _ frames: [BusFrame],
+            _ region: SharedRegion, _ range: FrameRange<Pfn>, order: Int, _ frames: [FrameRange<BusFrame>],
             _ token: consuming ForeignFrames
         ) {
             self.region = region
@@ -76,17 +75,7 @@ final class BusFrames {
         // Frame 0 is never given out; whole arenas begin at multiples of their size.
         _ = self.own.allocate(order: 0)
         self.iommu = iommu
-        // An odd factor makes `i * factor + addend` a permutation of 2^24 numbers; a large one sends neighbours far
-        // apart.
-        multiplier = (seed &* 0x9E37_79B9_7F4A_7C15) >> 40 | 0x40_0001
-        addend = seed &* 0xBF58_476D_1CE4_E5B9
-    }
-
-    /// The frame that a domain's page gets where no hypervisor says which it is.
-    private func frame(for pfn: UInt64) -> BusFrame {
-        guard map.model == .p2m else { return BusFrame(rawValue: pfn) }
-        let number = (pfn - Self.firstForeign) &* multiplier &+ addend
-        return BusFrame(rawValue: Self.firstForeign + number & (Self.foreignCount - 1))
+        scatter = FrameScatter(seed: seed)
     }
 
     /// Puts another domain's region into the frame map; nil if frame numbers or table memory have run out, or a machine
@@ -102,64 +91,17 @@ final class BusFrames {
         guard let start = foreign.allocate(order: order) else { return nil }
         let first = Pfn(rawValue: Self.firstForeign + UInt64(start))
         guard let range = FrameRange(first, count: UInt64(region.pageCount)),
-            let frames = frames(of: range, map.model == .vp ? nil : machine())
+            let frames = scatter.runs(of: range, map.model, machine: map.model == .vp ? nil : machine())
         else {
             foreign.release(start, order: order)
             return nil
         }
-        let permissions: FramePermissions = region.isWritable ? .readWrite : .read
-        guard let token = placed(region, range, frames, permissions) else {
+        guard let token = placed(region, range, frames) else {
             foreign.release(start, order: order)
             return nil
         }
         places[ObjectIdentifier(region)] = Place(region, range, order: order, frames, token)
         return first
-    }
-
-    private func frames(of range: FrameRange<Pfn>, _ machine: [UInt64]?) -> [BusFrame]? {
-        guard let machine else { return (range.start.rawValue..<range.end).map(frame(for:)) }
-        // A frame below 4 GiB would be this process's own: the pool's, or coherent memory.
-        guard machine.count == Int(range.count),
-            machine.allSatisfy({ $0 >= Self.firstForeign && $0 < Self.firstForeign + Self.foreignCount })
-        else { return nil }
-        return machine.map { BusFrame(rawValue: $0) }
-    }
-
-    /// Both sides' records of a region, or neither.
-    private func placed(
-        _ region: SharedRegion, _ range: FrameRange<Pfn>, _ frames: [BusFrame], _ permissions: FramePermissions
-    ) -> ForeignFrames? {
-        var done = 0
-        do {
-            let token = try map.mapForeign(range, to: frames, of: 1, permissions)
-            for (index, frame) in frames.enumerated() {
-                try pages.prepareFill(frame.rawValue, 1, frame: 0, small: true)
-                lead(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
-                done += 1
-            }
-            return token
-        } catch {
-            for (index, frame) in frames.prefix(done).enumerated() {
-                leadNoMore(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
-            }
-            return nil
-        }
-    }
-
-    /// Makes a frame lead to a page; with several pages behind it, to one that may be written if there is one. Its
-    /// table is there.
-    private func lead(_ frame: BusFrame, _ word: UInt64) {
-        let before = pages.load(frame.rawValue).word
-        if before != 0 { shared[frame.rawValue, default: [before]].append(word) }
-        if before == 0 || EntryWord.permissions(word).contains(.write) { pages.fill(frame.rawValue, 1, word, small: true) }
-    }
-
-    private func leadNoMore(_ frame: BusFrame, _ word: UInt64) {
-        guard var others = shared[frame.rawValue] else { return pages.clear(frame.rawValue, 1) }
-        if let index = others.firstIndex(of: word) { others.remove(at: index) }
-        let best = others.first { EntryWord.permissions($0).contains(.write) } ?? others.first
-        if let best { pages.fill(frame.rawValue, 1, best, small: true) }
-        shared[frame.rawValue] = others.count > 1 ? others : nil
     }
 
     /// Takes it out again when it has been detached as often as attached; true if that was now.
@@ -171,10 +113,7 @@ final class BusFrames {
         // The IOTLB must forget the frames before they can be anybody else's (attacks.md PM1).
         iommu?.flush()
         place.token = nil
-        let permissions: FramePermissions = region.isWritable ? .readWrite : .read
-        for (index, frame) in place.frames.enumerated() {
-            leadNoMore(frame, EntryWord.make(EntryWord.local, page(region, index), permissions))
-        }
+        leadNoMore(place.frames, region)
         if uses.isUsed(place.range.start.rawValue, place.range.count) {
             // A driver's error. The numbers are nobody's from now on: a late unmap must not copy into another region.
             detachedInUse += 1
@@ -202,7 +141,7 @@ final class BusFrames {
             return nil
         }
         pages.fill(
-            frame, UInt64(region.pageCount), EntryWord.make(EntryWord.local, page(region, 0), .readWrite), small: true)
+            frame, UInt64(region.pageCount), EntryWord.make(EntryWord.local, Self.page(region, 0), .readWrite), small: true)
         // No page is handed on with what another had in it (attacks.md PM13).
         region.fill(0, count: region.byteCount)
         return BusFrame(rawValue: frame)
@@ -214,7 +153,8 @@ final class BusFrames {
         own.release(Int(frame.rawValue), order: UnitAllocator.order(max(region.pageCount, count)))
     }
 
-    private func page(_ region: SharedRegion, _ index: Int) -> UInt64 {
+    /// The number of one of a region's pages in this process.
+    static func page(_ region: SharedRegion, _ index: Int) -> UInt64 {
         // SAFETY: an address as a number.
         UInt64(UInt(bitPattern: unsafe region.unsafeBase)) >> frameShift + UInt64(index)
     }

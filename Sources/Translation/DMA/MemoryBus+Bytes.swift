@@ -67,7 +67,10 @@ extension DMADevice {
     private func memory(_ piece: PagePiece, behind skip: Int, writing: Bool) -> UnsafeMutableRawPointer? {
         guard skip >= 0, skip <= Int(piece.byteCount), UInt64(piece.offset) < frameByteCount else { return nil }
         var rest = piece
-        rest.offset += UInt32(skip)
+        // What wraps leaves its page, as does what lies beyond it.
+        let (offset, wraps) = piece.offset.addingReportingOverflow(UInt32(skip))
+        if wraps { return nil }
+        rest.offset = offset
         rest.byteCount -= UInt32(skip)
         // SAFETY: handed on as it is; whoever uses it stays in the piece.
         return unsafe memory(rest, writing: writing)

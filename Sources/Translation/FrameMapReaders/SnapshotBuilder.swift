@@ -168,9 +168,9 @@ struct SnapshotBuilder {
             if run.kind == .identity && run.pfn == run.frame {
                 try map.mapIdentity(range)
             } else {
-                let frames = (0..<run.count).map { BusFrame(rawValue: run.frame + $0) }
+                guard let frames = FrameRange(BusFrame(rawValue: run.frame), count: run.count) else { return nil }
                 // The table does not say whose the pages are nor what may be done with them: the least is taken.
-                foreign.append(ForeignToken(try map.mapForeign(range, to: frames, of: TableReading.unknownDomain, .read)))
+                foreign.append(ForeignToken(try map.mapForeign(range, toRuns: [frames], of: TableReading.unknownDomain, .read)))
             }
             return nil
         } catch .tableMemory {

@@ -173,7 +173,11 @@ extension FrameMap {
             let pfn = EntryWord.frame(reverse.load(taken).word)
             return .frameInUse(BusFrame(rawValue: taken), by: Pfn(rawValue: pfn))
         }
-        // Own memory without a record has its frames too, and so has that whose record is of its permissions only.
+        return firstUnrecorded(frame, count)
+    }
+
+    /// Own memory without a record has its frames too, and so has that whose record is of its permissions only.
+    func firstUnrecorded(_ frame: UInt64, _ count: UInt64) -> FrameMapError? {
         var index = frame
         while index < min(frame + count, ownFrames) {
             let found = forward.load(index)

@@ -34,3 +34,35 @@ public struct FrameRange<Frame: FrameNumber>: Hashable, Sendable, CustomStringCo
     /// `p0x10 for 16 pages`.
     public var description: String { "\(start) for \(count) page\(count == 1 ? "" : "s")" }
 }
+
+extension FrameRange {
+    /// Frames in order as runs, each as long as they go up by one. None at the top of the address space.
+    package static func joined(_ frames: [Frame]) -> [FrameRange] {
+        var runs: [FrameRange] = []
+        var (start, count): (UInt64, UInt64) = (0, 0)
+        for frame in frames {
+            if count > 0 && frame.rawValue == start &+ count {
+                count &+= 1
+                continue
+            }
+            if let run = FrameRange(Frame(rawValue: start), count: count), count > 0 { runs.append(run) }
+            (start, count) = (frame.rawValue, 1)
+        }
+        if let run = FrameRange(Frame(rawValue: start), count: count), count > 0 { runs.append(run) }
+        return runs
+    }
+
+    /// Which of the ranges' frames are in a table, in order; looks at all of the one or all of the other.
+    package static func frames<Value>(of ranges: [FrameRange], in table: [UInt64: Value]) -> [UInt64] {
+        if table.isEmpty { return [] }
+        if ranges.reduce(0, { $0 &+ $1.count }) > UInt64(table.count) { return table.keys.sorted() }
+        return ranges.flatMap { range in (range.start.rawValue..<range.end).filter { table[$0] != nil } }.sorted()
+    }
+
+    /// Whether two of the ranges have a frame in common.
+    static func anyOverlap(_ ranges: [FrameRange]) -> Bool {
+        if ranges.count < 2 { return false }
+        let sorted = ranges.filter { !$0.isEmpty }.sorted { $0.start.rawValue < $1.start.rawValue }
+        return zip(sorted, sorted.dropFirst()).contains { $0.end > $1.start.rawValue }
+    }
+}

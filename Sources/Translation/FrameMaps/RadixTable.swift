@@ -179,7 +179,8 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
             if structure.load(ordering: .relaxed) == seen {
                 let within = index & ((1 << shift) &- 1)
                 let pages = min((1 << shift) &- within, limit &- index)
-                return RadixLeaf(word: word == 0 ? 0 : word &+ within << frameShift, pages: pages)
+                // What has no frame is the same for every page.
+                return RadixLeaf(word: EntryWord.hasFrame(word) ? word &+ within << frameShift : word, pages: pages)
             }
         }
     }

@@ -165,6 +165,15 @@ struct RangeTests {
             let isAdded = [device.add(piece, range, to: &sum), device.bus.add(segment, range, to: &sum)]
             #expect(isAdded == [place == 200, place == 200], "\(place)")
         }
+        // As long as a piece's numbers can say, and longer than its segment.
+        let long = PagePiece(pfn: base, offset: 100, byteCount: .max)
+        for place in [Int(UInt32.max), Int(UInt32.max) - 100, 1 << 31, 5000] {
+            #expect(!device.store(1, high: (long, place), low: (piece, 0)))
+            #expect(!device.add(long, place..<place + 1, to: &sum) && !device.add(long, 0..<place, to: &sum))
+            #expect(device.readHead(long, count: place, into: own, at: 0) == 0)
+        }
+        #expect(!device.copy(long, to: base) && !device.read(long, into: own, at: 0) && !device.write(long, from: own, at: 0))
+        #expect(device.bus.readHead(segment, count: 201, into: own, at: 0) == 200)
         // Numbers that an address has no room for are not some other page's.
         for number in [base.rawValue | 1 << 52, base.rawValue | 1 << 63, .max] {
             let beyond = PagePiece(pfn: pfn(number), offset: 0, byteCount: 8)
