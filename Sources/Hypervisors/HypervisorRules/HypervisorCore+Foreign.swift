@@ -23,8 +23,8 @@ extension HypervisorCore {
         connection.mappings += 1
         let handle = connection.domain.maptrack.insert(
             TrackedMapping(
-                connection: id, granter: domain, granterLife: owner.life, reference: GrantReference(number), run: runID,
-                page: page, isWriting: access == .readWrite, isForeign: true))
+                connection: id, granter: owner, reference: GrantReference(number), run: runID, page: page,
+                isWriting: access == .readWrite, isForeign: true))
         return Mapping(handle: handle, run: runID, page: page)
     }
 }

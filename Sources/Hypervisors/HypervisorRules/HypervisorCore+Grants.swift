@@ -50,8 +50,7 @@ extension HypervisorCore {
         connection.mappings += 1
         let handle = mapper.maptrack.insert(
             TrackedMapping(
-                connection: id, granter: granter, granterLife: owner.life, reference: reference, run: active.run,
-                page: active.page, isWriting: isWriting))
+                connection: id, granter: owner, reference: reference, run: active.run, page: active.page, isWriting: isWriting))
         return Mapping(handle: handle, run: active.run, page: active.page)
     }
 

@@ -3,22 +3,39 @@
 
 import XenTypes
 
+/// One mapping. Wide fields first: a slot is 40 bytes, and all that a request for 32 pages touches stays in the cache.
 struct TrackedMapping {
     let connection: ConnectionID
-    let granter: DomainID
     let granterLife: DomainLife
-    let reference: GrantReference
     let run: RunID
-    /// The page's place in the run.
-    let page: Int
+    let reference: GrantReference
+    private let pageNumber: UInt32
+    let granter: DomainID
     let isWriting: Bool
     /// Mapped by frame number: there is no grant behind it (`HypervisorCore.mapForeign`).
-    var isForeign = false
+    let isForeign: Bool
+
+    /// The page's place in the run.
+    var page: Int { Int(pageNumber) }
+
+    init(
+        connection: ConnectionID, granter: DomainState, reference: GrantReference, run: RunID, page: Int, isWriting: Bool,
+        isForeign: Bool = false
+    ) {
+        self.connection = connection
+        self.granter = granter.id
+        granterLife = granter.life
+        self.reference = reference
+        self.run = run
+        pageNumber = UInt32(page)
+        self.isWriting = isWriting
+        self.isForeign = isForeign
+    }
 }
 
 struct Maptrack {
     static let slotBits: UInt32 = 19
-    private var slots: [(generation: UInt32, mapping: TrackedMapping?)] = []
+    private var slots: [(mapping: TrackedMapping?, generation: UInt32)] = []
     private var free: [UInt32] = []
     private(set) var count = 0
     let limit: Int
@@ -34,7 +51,7 @@ struct Maptrack {
             slots[Int(slot)].mapping = mapping
             return slots[Int(slot)].generation << Self.slotBits | slot
         }
-        slots.append((0, mapping))
+        slots.append((mapping, 0))
         return UInt32(slots.count - 1)
     }
 

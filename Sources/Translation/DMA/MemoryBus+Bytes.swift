@@ -9,7 +9,8 @@ extension MemoryBus {
     private func run(_ segment: BusSegment, behind skip: Int, _ direction: DMADirection) -> (
         memory: UnsafeMutableRawPointer, byteCount: Int
     )? {
-        guard skip >= 0, skip <= Int(segment.byteCount), let address = segment.address.advanced(by: UInt64(skip)) else {
+        // No bytes are left behind the last one: a run of none would be asked for without end.
+        guard skip >= 0, skip < Int(segment.byteCount), let address = segment.address.advanced(by: UInt64(skip)) else {
             return nil
         }
         let rest = BusSegment(address: address, byteCount: segment.byteCount - UInt32(skip))
@@ -65,7 +66,7 @@ extension MemoryBus {
 
 extension DMADevice {
     private func memory(_ piece: PagePiece, behind skip: Int, writing: Bool) -> UnsafeMutableRawPointer? {
-        guard skip >= 0, skip <= Int(piece.byteCount), UInt64(piece.offset) < frameByteCount else { return nil }
+        guard skip >= 0, skip < Int(piece.byteCount), UInt64(piece.offset) < frameByteCount else { return nil }
         var rest = piece
         // What wraps leaves its page, as does what lies beyond it.
         let (offset, wraps) = piece.offset.addingReportingOverflow(UInt32(skip))

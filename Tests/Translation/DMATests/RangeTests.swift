@@ -90,6 +90,31 @@ struct RangeTests {
         #expect(throws: DMAError.notReserved(Iova(rawValue: 0), pages: 1)) { try domain.free(Iova(rawValue: 0), pages: 1) }
     }
 
+    /// A device's own mappings are no reservations of a caller's: nobody ends them under the device.
+    @Test("a device's mappings end by the device", arguments: [IommuMode.strict, .deferred])
+    func mappingsOfADevice(_ mode: IommuMode) throws {
+        let device = try DMADevice(name: "d", options: DMAOptions(iommu: mode))
+        let iommu = try #require(device.iommu)
+        let pages = try SharedRegion(anonymous: 4 * 4096)
+        let base = try #require(device.attach(pages))
+        let free = iommu.freePages
+        var segments: [BusSegment] = []
+        let pieces = (0..<4).map { PagePiece(pfn: pfn(base.rawValue + $0), offset: 0, byteCount: 4096) }
+        let handle = try device.map(pieces.span, .toDevice, into: &segments)
+        let coherent = try device.allocateCoherent(4096)
+        for (segment, count) in [(segments[0], 4), (coherent.segment, 1)] {
+            let iova = Iova(rawValue: segment.address.rawValue)
+            #expect(throws: DMAError.notReserved(iova, pages: count)) { try iommu.release(iova, pages: count) }
+            #expect(throws: DMAError.notReserved(iova, pages: count)) { try iommu.free(iova, pages: count) }
+            #expect(device.bus.isReachable(segment, .toDevice))
+        }
+        try device.unmap(handle, .toDevice)
+        #expect(throws: DMAError.notMapped) { try device.unmap(handle, .toDevice) }
+        try device.freeCoherent(coherent)
+        device.settle()
+        #expect(iommu.freePages == free && iommu.staleCount == 0)
+    }
+
     @Test("a mask that leaves no address is refused when the space is made")
     func masks() throws {
         for mask in [0, 0xFFF, 0xF_FFFF] as [UInt64] {

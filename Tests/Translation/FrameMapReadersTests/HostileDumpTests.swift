@@ -211,4 +211,51 @@ struct HostileDumpTests {
             #expect(info.entryCount == 0 && info.entriesPerPage >= 512)
         }
     }
+
+    /// As many program headers as the field can say, on top of each other, of notes that are as long as a number can
+    /// say, and in them notes of 4 GiB: an error, and no more memory than the file has bytes.
+    @Test("program headers without end", arguments: [true, false], [0, 1, 0xFFFF] as [UInt16])
+    func programHeaders(_ wide: Bool, _ count: UInt16) throws {
+        var writer = DumpWriter(.paravirtual, [(1, 10)])
+        writer.isClass64 = wide
+        let (dump, size) = (writer.write().bytes, wide ? 56 : 32)
+        let ends: [UInt64] = [0, 1, 60, UInt64(dump.count) - 1, UInt64(dump.count), 1 << 32 - 1, 1 << 63, .max]
+        for place in ends {
+            for length in ends {
+                var bytes = dump
+                let table = UInt64(bytes.count)
+                for _ in 0..<20 {
+                    var header = [UInt8](repeating: 0xFF, count: size)
+                    header.put(4 as UInt32, at: 0)
+                    if wide {
+                        header.put(place, at: 8)
+                        header.put(length, at: 32)
+                    } else {
+                        header.put(UInt32(truncatingIfNeeded: place), at: 4)
+                        header.put(UInt32(truncatingIfNeeded: length), at: 16)
+                    }
+                    bytes += header
+                }
+                for start in [table, 0, 1, .max, .max - 40] {
+                    if wide { bytes.put(start, at: 32) } else { bytes.put(UInt32(truncatingIfNeeded: start), at: 28) }
+                    bytes.put(count, at: wide ? 56 : 44)
+                    // Notes that are none of those known leave it the dump that it is.
+                    if let read = try? CoreDump(MemorySource(bytes)) { #expect(read.table.usedCount == 1) }
+                }
+            }
+        }
+    }
+
+    @Test("lists that name themselves end", arguments: [4, 8])
+    func loops(_ width: Int) throws {
+        var info = SharedInfo([UInt8](repeating: 0, count: 4096), width: width)
+        for count in [1, 512, 1 << 20, 1 << 30, .max] as [UInt64] {
+            (info.entryCount, info.frameListList) = (count, 1)
+            var page: [UInt8] = []
+            for _ in 0..<512 { page.append(number: width == 8 ? 1 : 0x1_0000_0001 as UInt64) }
+            let memory = CountingMemory([1: page])
+            if let table = try? GuestTable(info, in: memory) { _ = try? table.snapshot() }
+            #expect(memory.asked <= 1 << 12, "\(count): \(memory.asked) frames were asked for")
+        }
+    }
 }
