@@ -12,6 +12,14 @@ let strict: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// The version nodes of the stand-in for Xen's libraries; without them, programs that were linked with Xen's own complain
+/// of every symbol. SwiftPM has no safe way to name a linker's script, and refuses a product with unsafe flags to whoever
+/// depends on a version of its package; so a copy that was fetched for somebody else does without. Nobody links this
+/// library: programs find it in the place of Xen's, as it is built here.
+let versionNodes: [LinkerSetting] =
+    ["/checkouts/", "/registry/downloads/"].contains { Context.packageDirectory.contains($0) }
+    ? [] : [.unsafeFlags(["-Xlinker", "--version-script=\(Context.packageDirectory)/Packaging/causeway-libxen.map"])]
+
 /// A folder of Sources/ and of Tests/: its modules are its folders.
 struct Wing {
     let folder: String
@@ -197,10 +205,7 @@ let package = Package(
                 "CLibxenCompat", "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "SharedMemory", "XenTypes",
             ],
             path: "Sources/Exports/LibxenCompat", swiftSettings: strict,
-            // Without the version nodes, programs that were linked with Xen's own libraries complain of every symbol.
-            linkerSettings: [
-                .unsafeFlags(["-Xlinker", "--version-script=\(Context.packageDirectory)/Packaging/causeway-libxen.map"])
-            ]),
+            linkerSettings: versionNodes),
         exports.module("TranslationLibrary", ["CCausewayTranslation", "DMA", "FrameMapReaders", "FrameMaps", "SharedMemory"]),
 
         // Command: what people type. What its subcommands and the benchmarks have in common is below both.
@@ -234,6 +239,14 @@ let package = Package(
             "TestSupport",
             ["DMA", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "SharedMemory", "XenTypes"]),
         support("DumpWriter"),
+        // What a driver's tests stand on: the in-process hypervisor, or the loopback host through Xen's libraries.
+        support(
+            "TestHosts",
+            [
+                "Hypervisor", "HypervisorRules", "InProcess", "Libxen", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport",
+                "XenStore", "XenStoreServer", "XenTypes",
+            ]
+        ),
         // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
         // package, too.
         support(
@@ -310,7 +323,7 @@ let package = Package(
             [
                 "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps",
                 "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "SharedMemory", "SharedRing",
-                "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
+                "TestHosts", "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
             ]
         ),
         network.tests("NetworkProtocol", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "TestSupport", "XenTypes"]),
@@ -321,10 +334,10 @@ let package = Package(
         network.tests(
             "NetworkBackend",
             [
-                "CLinux", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem",
-                "MockPeers",
+                "CLinux", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "LinuxSystem", "MockPeers",
                 "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
-                "SharedMemory", "SharedRing", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes", "frames-in-memory",
+                "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes",
+                "frames-in-memory",
             ]
         ),
         network.tests(

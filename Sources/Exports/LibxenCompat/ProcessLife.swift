@@ -14,9 +14,14 @@ import XenTypes
 /// only the kernel changes it, in a child, before any code runs there.
 @safe final class ProcessLife: @unchecked Sendable {
     private let mark: UnsafeMutablePointer<UInt32>
-    private let opened = Mutex<LoopbackLink?>(nil)
-    private let isAbandoned = Atomic<Bool>(false)
+    private let opened = Mutex<[Place: LoopbackLink]>([:])
     private static let latest = unsafe Atomic<Unmanaged<ProcessLife>?>(nil)
+
+    /// A host, and which of its domains this program is there.
+    private struct Place: Hashable {
+        let runDirectory: String
+        let domain: DomainID
+    }
 
     private init() throws(LinkFailure) {
         guard let mark = unsafe causeway_fork_mark() else { throw LinkFailure(.current, "a page for a mark") }
@@ -42,13 +47,15 @@ import XenTypes
     /// Whether this process is the one that it was made in.
     var isCurrent: Bool { unsafe mark.pointee != 0 }
 
-    /// The connection that new handles use: the one that there is, or after the host's end another.
+    /// The connection that new handles use: the one that there is to the place that the environment names, or after
+    /// that host's end another.
     func link() throws(LinkFailure) -> LoopbackLink {
-        try opened.withLock { opened throws(LinkFailure) in
-            if let opened, opened.loss == nil { return opened }
-            let link = try LoopbackLink(
-                runDirectory: try Surroundings.runDirectory(), domain: try Surroundings.domain(), time: .system)
-            opened = link
+        let place = Place(runDirectory: try Surroundings.runDirectory(), domain: try Surroundings.domain())
+        return try opened.withLock { opened throws(LinkFailure) in
+            opened = opened.filter { !$0.value.isLost }
+            if let link = opened[place] { return link }
+            let link = try LoopbackLink(runDirectory: place.runDirectory, domain: place.domain, time: .system)
+            opened[place] = link
             return link
         }
     }
@@ -56,8 +63,7 @@ import XenTypes
     /// In a fork's child: closes its copies of what `link` holds, once, so that the parent's end is seen when it comes.
     /// Nothing is said to the host.
     func abandon(_ link: LoopbackLink) {
-        guard !isCurrent, !isAbandoned.exchange(true, ordering: .relaxed) else { return }
-        for descriptor in link.descriptors { _ = Glibc.close(descriptor) }
+        if !isCurrent { link.abandon() }
     }
 }
 

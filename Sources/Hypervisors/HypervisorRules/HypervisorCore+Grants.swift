@@ -10,13 +10,13 @@ extension HypervisorCore {
     /// How often a granter may change an entry under our hands before it is refused (attacks.md GT19).
     static var entryAttempts: Int { 5 }
 
-    /// Maps one grant of `granter` for the connection's domain (`GNTTABOP_map_grant_ref`).
+    /// Maps one grant of `granter`, which may be the connection's own domain, for that (`GNTTABOP_map_grant_ref`).
     public func map(
         _ reference: GrantReference, of granter: DomainID, access: GrantAccess, by id: ConnectionID
     ) throws(GrantStatus) -> Mapping {
         guard let connection = connections[id], !connection.isDying else { throw .generalError }
         let mapper = connection.domain
-        guard granter.isOrdinary, granter != mapper.id, let owner = live[granter] else { throw .badDomain }
+        guard granter.isOrdinary, let owner = live[granter] else { throw .badDomain }
         guard let frame = owner.tableFrame(reference), frame.owner != nil else { throw .badGrantReference }
         guard !mapper.maptrack.isFull else { throw .noDeviceSpace }
 

@@ -4,10 +4,10 @@
 import XenTypes
 
 extension HypervisorCore {
-    /// Makes a port that `remote` may bind to (`EVTCHNOP_alloc_unbound`).
+    /// Makes a port that `remote`, which may be this domain itself, may bind to (`EVTCHNOP_alloc_unbound`).
     public func allocatePort(for remote: DomainID, by id: ConnectionID) throws(CoreError) -> NewPort {
         let connection = try liveConnection(id)
-        guard remote.isOrdinary, remote != connection.domain.id else { throw .noSuchDomain(remote) }
+        guard remote.isOrdinary else { throw .noSuchDomain(remote) }
         let port = try addPort(of: connection, .unbound(remote: remote))
         return NewPort(id: port.id, port: port.port, peer: nil)
     }
@@ -16,7 +16,7 @@ extension HypervisorCore {
     /// start: the other side may have rung while nobody was there.
     public func bindPort(remote: DomainID, port number: EventPort, by id: ConnectionID) throws(CoreError) -> NewPort {
         let connection = try liveConnection(id)
-        guard remote.isOrdinary, remote != connection.domain.id, let other = live[remote] else { throw .noSuchDomain(remote) }
+        guard remote.isOrdinary, let other = live[remote] else { throw .noSuchDomain(remote) }
         guard let peer = other.ports[number.rawValue] else { throw .port(number, "EINVAL") }
         guard case .unbound(let expected) = peer.link, expected == connection.domain.id else { throw .port(number, "EINVAL") }
         let port = try addPort(of: connection, .bound(peer))

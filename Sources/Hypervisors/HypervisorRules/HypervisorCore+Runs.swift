@@ -3,7 +3,7 @@
 import XenTypes
 
 extension HypervisorCore {
-    /// Makes a run of `pages` pages of the connection's domain that only `peer` can be granted. Its pages get frame
+    /// Makes a run of `pages` pages of the connection's domain that only `peer`, which may be the domain itself, can be granted. Its pages get frame
     /// numbers side by side in the domain's pseudo-physical space.
     public func makeRun(
         pages: Int, to peer: DomainID, access: GrantAccess, by id: ConnectionID
@@ -11,7 +11,7 @@ extension HypervisorCore {
         let connection = try liveConnection(id)
         let domain = connection.domain
         guard pages > 0, pages <= limits.pagesPerRun else { throw .badCount(pages) }
-        guard peer.isOrdinary, peer != domain.id else { throw .noSuchDomain(peer) }
+        guard peer.isOrdinary else { throw .noSuchDomain(peer) }
         guard domain.runCount < limits.runs else { throw .limit("runs", limits.runs) }
         guard pages <= limits.pages - domain.pageCount else { throw .limit("pages", limits.pages) }
         guard let first = freeFrames(pages, of: domain) else { throw .limit("frame numbers", Int(UInt32.max)) }

@@ -35,6 +35,7 @@ package final class LoopbackLink: Sendable {
     let state = Mutex(State())
     private let socket: Descriptor
     private let notices: Descriptor
+    private let isAbandoned = Atomic<Bool>(false)
 
     struct State {
         var table = GranterTable()
@@ -87,8 +88,18 @@ package final class LoopbackLink: Sendable {
     /// Why nothing can be asked any more; nil as long as it can.
     package var loss: String? { requests.broken }
 
-    /// The descriptors of the connection itself, for a forked child that has to be rid of its copies.
-    package var descriptors: [Int32] { [socket.rawValue, notices.rawValue] }
+    /// Whether the daemon has ended the connection, or is gone; seen before anything is asked.
+    package var isLost: Bool {
+        if loss != nil { return true }
+        var entries = [pollfd(fd: socket.rawValue, events: 0, revents: 0)]
+        return (try? waitForEvents(&entries, milliseconds: 0)) == 1
+    }
+
+    /// In a forked child: closes its copies of the connection's descriptors, once. Nothing is said to the daemon.
+    package func abandon() {
+        guard !isAbandoned.exchange(true, ordering: .relaxed) else { return }
+        for descriptor in [socket, notices] { _ = Glibc.close(descriptor.rawValue) }
+    }
 
     // MARK: Requests
 

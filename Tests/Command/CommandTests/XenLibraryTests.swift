@@ -129,5 +129,19 @@ extension EndToEnd {
             let outcome = try #require(running.wait(seconds: 10))
             #expect(outcome.status == 0 && outcome.output == "open\nEIO EIO EIO\n", "\(outcome)")
         }
+
+        @Test("a handle opened after the host's end leads to the next host, as the domain that the environment says then")
+        func nextHost() throws {
+            var host = try XenHost(in: scratch)
+            let program = try host.compile(["refused.c"], libraries: Self.xen)
+            let running = try host.startXen([program, "again"])
+            #expect(eventually(5000) { running.output == "open\n" }, "\(running.errors)")
+            host.stop()
+            host = try XenHost(in: scratch)
+            kill(running.pid, SIGUSR1)
+            let outcome = try #require(running.wait(seconds: 10))
+            #expect(outcome.status == 0 && outcome.output == "open\nrung\n", "\(outcome)")
+            #expect(try host.settles(), "\(host.usageText)")
+        }
     }
 }

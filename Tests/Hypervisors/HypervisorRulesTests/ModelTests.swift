@@ -73,7 +73,7 @@ struct ModelRun {
         let access: GrantAccess = Bool.random(using: &random) ? .readOnly : .readWrite
         let pages = Int.random(in: 1...4, using: &random)
         let run = try? core.makeRun(pages: pages, to: DomainID(peer), access: access, by: connections[process])
-        let allowed = model.isUsable(process) && peer != model.processes[process].domain
+        let allowed = model.isUsable(process)
         #expect((run != nil) == allowed)
         guard let run else { return }
         _ = try? core.armRun(run.id, by: connections[process])
@@ -188,7 +188,7 @@ struct ModelRun {
     mutating func allocatePort(_ process: Int) {
         let remote = UInt16.random(in: 0..<3, using: &random)
         let port = try? core.allocatePort(for: DomainID(remote), by: connections[process])
-        #expect((port != nil) == (model.isUsable(process) && remote != model.processes[process].domain))
+        #expect((port != nil) == model.isUsable(process))
         if let port { add(port, process, remote, peer: nil) }
     }
 
@@ -208,7 +208,7 @@ struct ModelRun {
             $0.isOpen && $0.number == other.number && model.processes[$0.process].domain == remote
         }
         let allowed =
-            model.isUsable(process) && remote != mine && model.lives[remote] != nil
+            model.isUsable(process) && model.lives[remote] != nil
             && actual.map { model.ports[$0].peer == nil && model.ports[$0].remote == mine } ?? false
         let port = try? core.bindPort(remote: DomainID(remote), port: EventPort(other.number), by: connections[process])
         #expect((port != nil) == allowed)

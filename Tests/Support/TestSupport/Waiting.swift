@@ -32,12 +32,3 @@ public func monotonicNanoseconds() -> UInt64 { SystemTime().nanoseconds }
 
 /// Sleeps so many milliseconds; a signal may end it early.
 public func sleepMilliseconds(_ count: Int64) { SystemTime().sleep(milliseconds: count) }
-
-/// Expects the host's counters to be what they were, within three seconds: what a peer held is given back a moment
-/// after it has closed.
-public func expectBaseline(
-    _ host: InProcessHost, _ baseline: HypervisorUsage, sourceLocation: SourceLocation = #_sourceLocation
-) {
-    _ = eventually { host.usage == baseline }
-    #expect(host.usage == baseline, sourceLocation: sourceLocation)
-}

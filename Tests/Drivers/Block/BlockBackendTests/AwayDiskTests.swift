@@ -4,7 +4,6 @@
 import BlockDevices
 import BlockFrontend
 import DriverRuntime
-import InProcess
 import LinuxSystem
 import Synchronization
 import Testing

@@ -8,10 +8,10 @@ import DriverRuntime
 import Foundation
 import Hypervisor
 import HypervisorRules
-@testable import InProcess
 import LinuxSystem
 import SharedMemory
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
@@ -39,12 +39,12 @@ extension TemporaryDirectory {
 
 /// A backend that runs until it is stopped.
 final class RunningBackend: Sendable {
-    let hypervisor: InProcessHypervisor
-    let service: BlockBackendService<InProcessHypervisor>
+    let hypervisor: TestHypervisor
+    let service: BlockBackendService<TestHypervisor>
     private let thread: Mutex<WorkerThread?>
 
     init(
-        _ host: InProcessHost, domain: UInt16 = 0, _ options: BlockBackendOptions = BlockBackendOptions(),
+        _ host: TestHost, domain: UInt16 = 0, _ options: BlockBackendOptions = BlockBackendOptions(),
         opener: DiskOpener? = nil
     ) throws {
         let hypervisor = host.domain(domain)
@@ -82,17 +82,17 @@ final class RunningBackend: Sendable {
 
 /// What most tests want: one disk, attached.
 struct BlockPair {
-    let host: InProcessHost
+    let host: TestHost
     let scratch: TemporaryDirectory
     let toolstack: DeviceDirectories
     let backend: RunningBackend
-    let guest: InProcessHypervisor
+    let guest: TestHypervisor
     var paths: DevicePaths
     let image: String
 
     init(
         byteCount: Int = 4 << 20, spec: String = ",raw,xvda,w", backendOptions: BlockBackendOptions = BlockBackendOptions(),
-        host: InProcessHost = InProcessHost(time: .system), backendDomain: UInt16 = 0, opener: DiskOpener? = nil
+        host: TestHost = TestHost(time: .system), backendDomain: UInt16 = 0, opener: DiskOpener? = nil
     ) throws {
         self.host = host
         scratch = try TemporaryDirectory()
@@ -110,7 +110,7 @@ struct BlockPair {
                 backend: DomainID(backendDomain)))
     }
 
-    func connect(_ options: BlockFrontendOptions = BlockFrontendOptions()) throws -> BlockFrontend<InProcessHypervisor> {
+    func connect(_ options: BlockFrontendOptions = BlockFrontendOptions()) throws -> BlockFrontend<TestHypervisor> {
         let frontend = try BlockFrontend(hypervisor: guest, device: 51712, options: options)
         try frontend.connect(timeoutMilliseconds: 5000)
         return frontend

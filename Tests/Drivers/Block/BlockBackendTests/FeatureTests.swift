@@ -6,6 +6,7 @@ import BlockFrontend
 import Foundation
 import LinuxSystem
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 

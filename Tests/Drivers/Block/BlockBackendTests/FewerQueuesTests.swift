@@ -3,9 +3,9 @@
 @testable import BlockBackend
 import BlockFrontend
 import Foundation
-import InProcess
 import LinuxSystem
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 
@@ -23,7 +23,7 @@ struct FewerQueuesTests {
         return wishes
     }
 
-    private func serves(_ frontend: BlockFrontend<InProcessHypervisor>, _ queues: Int) -> Bool {
+    private func serves(_ frontend: BlockFrontend<TestHypervisor>, _ queues: Int) -> Bool {
         let deadline = monotonicMilliseconds() + 3000
         while frontend.servedQueueCount != queues, monotonicMilliseconds() < deadline { sleepMilliseconds(1) }
         return frontend.servedQueueCount == queues

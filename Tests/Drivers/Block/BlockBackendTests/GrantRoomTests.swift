@@ -5,19 +5,19 @@ import BlockFrontend
 import BlockProtocol
 import Hypervisor
 import HypervisorRules
-import InProcess
 import LinuxSystem
 import MockPeers
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
 import XenTypes
 
 @Suite("Room for grants", .timeLimit(.minutes(1))) struct GrantRoomTests {
-    private func host(maptrack: Int) -> InProcessHost {
+    private func host(maptrack: Int) -> TestHost {
         var limits = HypervisorLimits()
         limits.maptrack = maptrack
-        return InProcessHost(limits: limits, time: .system)
+        return TestHost(limits: limits, time: .system)
     }
 
     private func error(_ pair: BlockPair) throws -> String {

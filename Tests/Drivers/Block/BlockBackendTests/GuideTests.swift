@@ -7,6 +7,7 @@ import BlockProtocol
 import DriverRuntime
 import InProcess
 import MockPeers
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
@@ -53,7 +54,7 @@ enum Guide {
                 .init(try DiskSpecification(parsing: "/any,raw,xvda,w"), frontend: DomainID(1)))
             // Start your backend of `driverDomain` here; it serves `paths.backendPath`.
             let disk = NullDisk(byteCount: 1 << 20)
-            let backend = try RunningBackend(host, opener: { (_) throws(DeviceOpenFailure) in disk })
+            let backend = try RunningBackend(TestHost(host), opener: { (_) throws(DeviceOpenFailure) in disk })
             let frontend = try MockBlockFrontend(guest, paths)
             let status = try frontend.ask(frontend.request(.read, sector: 0))
             #expect(status == .okay)

@@ -5,10 +5,10 @@ import BlockFrontend
 import DriverRuntime
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack

@@ -4,10 +4,10 @@
 import BlockBackend
 import BlockFrontend
 import BlockProtocol
-import InProcess
 import LinuxSystem
 import MockPeers
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 
@@ -78,7 +78,7 @@ struct HostileBackendTests {
         ("sectors", "18446744073709551615"), ("sectors", "-1"), ("sectors", ""), ("sector-size", "0"), ("sector-size", "3"),
         ("sector-size", "2147483648"), ("info", "junk"), ("discard-granularity", "0"),
     ]) func C18_absurdKeysAreRefused(_ key: String, _ value: String) throws {
-        let host = InProcessHost(time: .system)
+        let host = TestHost(time: .system)
         let backend = try MockBlockBackend(host)
         let frontend = try BlockFrontend(hypervisor: host.domain(1), device: 51712)
         let connecting = try WorkerThread(name: "connect") {
@@ -100,7 +100,7 @@ struct HostileBackendTests {
         ["feature-max-indirect-segments": "4294967295"], ["max-ring-page-order": "99"], ["multi-queue-max-queues": "4294967295"],
         ["max-ring-pages": "4294967295"],
     ]) func C18_absurdOffersAreCapped(_ offer: [String: String]) throws {
-        let host = InProcessHost(time: .system)
+        let host = TestHost(time: .system)
         let backend = try MockBlockBackend(host, offer: offer)
         var options = BlockFrontendOptions()
         options.queues = 2
@@ -116,7 +116,7 @@ struct HostileBackendTests {
     }
 
     @Test func C23_aBackendThatNeverAnswersCanBeLeft() throws {
-        let host = InProcessHost(time: .system)
+        let host = TestHost(time: .system)
         let backend = try MockBlockBackend(host)
         let frontend = try BlockFrontend(hypervisor: host.domain(1), device: 51712)
         let connecting = try WorkerThread(name: "connect") { try? frontend.connect(timeoutMilliseconds: 5000) }
@@ -136,7 +136,7 @@ struct HostileBackendTests {
     }
 
     @Test func C24_largerSectorsAfterARestartCannotTakeWhatIsInFlight() throws {
-        let host = InProcessHost(time: .system)
+        let host = TestHost(time: .system)
         let backend = try MockBlockBackend(host)
         let frontend = try BlockFrontend(hypervisor: host.domain(1), device: 51712)
         let connecting = try WorkerThread(name: "connect") { try? frontend.connect(timeoutMilliseconds: 5000) }

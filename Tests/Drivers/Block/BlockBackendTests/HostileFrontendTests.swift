@@ -6,12 +6,12 @@ import BlockFrontend
 import BlockProtocol
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 import SharedMemory
 import SharedRing
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack

@@ -2,9 +2,9 @@
 
 import BlockFrontend
 import BlockProtocol
-import InProcess
 import LinuxSystem
 import MockPeers
+import TestHosts
 import Toolstack
 import XenTypes
 
@@ -17,7 +17,7 @@ extension MockBlockFrontend {
 
 extension MockBlockBackend {
     /// Attaches a disk to domain 1 and announces `offer` in domain 0.
-    convenience init(_ host: InProcessHost, offer: [String: String] = [:]) throws {
+    convenience init(_ host: TestHost, offer: [String: String] = [:]) throws {
         let hypervisor = host.domain(0)
         let store = try host.store.connectInProcess(domain: .zero)
         try DomainDirectories(store: store).create(DomainID(1), name: "guest", uuid: "guest")
@@ -28,8 +28,8 @@ extension MockBlockBackend {
 }
 
 /// A frontend connected to a backend of our own making, in a host of their own.
-func withMockBackend(_ body: (MockBlockBackend, BlockFrontend<InProcessHypervisor>) throws -> Void) throws {
-    let host = InProcessHost(time: .system)
+func withMockBackend(_ body: (MockBlockBackend, BlockFrontend<TestHypervisor>) throws -> Void) throws {
+    let host = TestHost(time: .system)
     let backend = try MockBlockBackend(host)
     let frontend = try BlockFrontend(hypervisor: host.domain(1), device: 51712)
     let connecting = try WorkerThread(name: "connect") { try? frontend.connect(timeoutMilliseconds: 5000) }

@@ -5,10 +5,10 @@ import BlockFrontend
 import BlockProtocol
 import DriverRuntime
 import Foundation
-import InProcess
 import LinuxSystem
 import MockPeers
 import SharedMemory
+import TestHosts
 import TestSupport
 import Testing
 

@@ -6,9 +6,9 @@ import BlockDevices
 import BlockProtocol
 import DMA
 import DriverRuntime
-import InProcess
 import LinuxSystem
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import XenTypes
@@ -65,7 +65,7 @@ struct TimeTests {
         let clock = ManualClock()
         let attempts = Mutex(0)
         let pair = try BlockPair(
-            host: InProcessHost(time: clock),
+            host: TestHost(time: clock),
             opener: { (_) throws(DeviceOpenFailure) in
                 let number = attempts.withLock { count in
                     count += 1

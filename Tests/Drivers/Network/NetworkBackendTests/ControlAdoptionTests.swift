@@ -2,7 +2,6 @@
 
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 @testable import NetworkBackend
@@ -12,6 +11,7 @@ import Packets
 import SharedMemory
 import SharedRing
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import XenTypes

@@ -2,13 +2,13 @@
 // device.
 
 import Hypervisor
-import InProcess
 @testable import NetworkBackend
 import NetworkProtocol
 import Packets
 import SharedMemory
 import SharedRing
 import Synchronization
+import TestHosts
 import Testing
 import XenTypes
 
@@ -19,7 +19,7 @@ struct ControlRecoveryTests {
         let ring: SharedRegion
         let keys = ControlKeys(ring: GrantReference(8), port: EventPort(3))
         let all: NetworkRequestKeys
-        let hypervisor = InProcessHost(time: .system).domain(1)
+        let hypervisor = TestHost(time: .system).domain(1)
         /// The only one that fails asks for 200 entries.
         static let requests: [(ControlType, UInt32)] = [
             (.setHashAlgorithm, 1), (.setHashFlags, 5), (.getHashFlags, 0), (.setHashMappingSize, 9), (.setHashMappingSize, 200),

@@ -1,6 +1,5 @@
 // Frames through a whole pair, both ways, byte for byte.
 
-import InProcess
 import LinuxSystem
 import NetworkBackend
 import NetworkFrontend

@@ -3,22 +3,22 @@
 
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import SharedMemory
 import Synchronization
 import XenStore
+import TestHosts
 import XenTypes
 
 /// A domain's hypervisor with faults.
 final class FaultyHypervisor: Hypervisor {
-    private let inner: InProcessHypervisor
+    private let inner: TestHypervisor
     /// Calls until the one that fails; at most 0: none does.
     private let countdown = Atomic<Int>(0)
     private let hasFailed = Atomic<Bool>(false)
     private let copiesFail = Atomic<Bool>(false)
 
-    init(_ inner: InProcessHypervisor) { self.inner = inner }
+    init(_ inner: TestHypervisor) { self.inner = inner }
 
     var domain: DomainID { inner.domain }
     var time: any TimeSource { inner.time }

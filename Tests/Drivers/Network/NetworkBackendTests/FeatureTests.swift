@@ -1,12 +1,12 @@
 // Each feature on and off, several queues, reconnection, and the parts that need no pair.
 
-import InProcess
 import LinuxSystem
 @testable import NetworkBackend
 import NetworkFrontend
 import NetworkProtocol
 import Packets
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 

@@ -3,7 +3,6 @@
 
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkBackend
@@ -12,6 +11,7 @@ import NetworkProtocol
 import SharedMemory
 import SharedRing
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
@@ -311,7 +311,7 @@ struct HostileBackendLifeTests {
         ("backend", "../../0"),
         ("backend-id", "7"), ("backend-id", "-1"), ("backend-id", "99999"), ("backend-id", "junk"),
     ]) func C26_anotherBackendsDirectory(_ key: String, _ value: String) throws {
-        let host = InProcessHost(time: .system)
+        let host = TestHost(time: .system)
         let store = try host.store.connectInProcess(domain: .zero)
         let paths = try DeviceDirectories(store: store).create(VifSpecification(), frontend: DomainID(1), random: .system)
         try store.write(paths.frontendPath + "/" + key, value)

@@ -8,6 +8,7 @@ import MockPeers
 import NetworkFrontend
 import NetworkProtocol
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 import XenTypes

@@ -2,7 +2,6 @@
 // traps.
 
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkFrontend

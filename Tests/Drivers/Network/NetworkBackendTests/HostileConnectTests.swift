@@ -5,7 +5,6 @@ import DMA
 import DriverRuntime
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 @testable import NetworkBackend
@@ -14,6 +13,7 @@ import NetworkProtocol
 import Packets
 import SharedMemory
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 

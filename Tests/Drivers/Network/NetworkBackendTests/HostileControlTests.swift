@@ -9,6 +9,7 @@ import NetworkProtocol
 import SharedMemory
 import SharedRing
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 

@@ -2,13 +2,13 @@
 // nothing left behind.
 
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkBackend
 import NetworkProtocol
 import SharedMemory
 import SharedRing
+import TestHosts
 import Testing
 import TestSupport
 import XenTypes

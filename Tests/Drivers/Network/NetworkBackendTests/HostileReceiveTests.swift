@@ -11,6 +11,7 @@ import NetworkBackend
 import NetworkDevices
 import NetworkProtocol
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack

@@ -4,7 +4,6 @@ import DriverRuntime
 import Foundation
 import Hypervisor
 import HypervisorRules
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkBackend

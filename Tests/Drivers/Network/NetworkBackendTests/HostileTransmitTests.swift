@@ -5,12 +5,12 @@ import DriverRuntime
 import Foundation
 import Hypervisor
 import HypervisorRules
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkBackend
 import NetworkProtocol
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack

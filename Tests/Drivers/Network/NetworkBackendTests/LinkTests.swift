@@ -5,7 +5,6 @@
 import DriverRuntime
 import Glibc
 import Hypervisor
-import InProcess
 @testable import LinuxSystem
 @testable import NetworkBackend
 @testable import NetworkDevices
@@ -13,6 +12,7 @@ import NetworkFrontend
 import Packets
 import SharedMemory
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
@@ -21,13 +21,13 @@ import XenTypes
 
 /// A backend with two interfaces, 1/0 and 2/0, wired to each other.
 final class Cable {
-    let host = InProcessHost(time: .system)
+    let host = TestHost(time: .system)
     let toolstack: DeviceDirectories
-    let service: NetworkBackendService<InProcessHypervisor>
+    let service: NetworkBackendService<TestHypervisor>
     let wires: [Wire]
     let paths: [DevicePaths]
     /// Made before anything is counted: domains and their connections stay.
-    let guests: [InProcessHypervisor]
+    let guests: [TestHypervisor]
     let collector = LineCollector()
     private let thread: WorkerThread
 
@@ -58,7 +58,7 @@ final class Cable {
         }
     }
 
-    func connect(_ index: Int, _ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<InProcessHypervisor> {
+    func connect(_ index: Int, _ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<TestHypervisor> {
         let frontend = try NetworkFrontend(
             hypervisor: guests[index], number: 0, device: wires[index].network, options: options)
         do { try frontend.connect(timeoutMilliseconds: 5000) } catch { throw TimedOut("\(error); backend: \(collector.all)") }
@@ -78,7 +78,7 @@ final class Cable {
 @Suite(.timeLimit(.minutes(2)), .serialized)
 struct LinkTests {
     private func both(_ cable: Cable, _ options: NetworkFrontendOptions = .init(), _ other: NetworkFrontendOptions = .init()) throws
-        -> [NetworkFrontend<InProcessHypervisor>]
+        -> [NetworkFrontend<TestHypervisor>]
     {
         let frontends = [try cable.connect(0, options), try cable.connect(1, other)]
         #expect(eventually { frontends.allSatisfy(\.hasCarrier) })

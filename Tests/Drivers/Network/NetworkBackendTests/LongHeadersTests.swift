@@ -1,13 +1,13 @@
 // Headers longer than the first look at a frame: IPv6's extension headers, as many bytes as a sender likes. Nothing is
 // dropped for them, both ways, through pages that are mapped or copied, and over cables.
 
-import InProcess
 import NetworkBackend
 import NetworkDevices
 import NetworkFrontend
 @testable import NetworkProtocol
 import Packets
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 
@@ -105,7 +105,7 @@ struct LongHeadersTests {
     }
 
     /// A pair with ports at its ends.
-    private func connected(mapped: Bool) throws -> (NetworkPair, NetworkFrontend<InProcessHypervisor>, FramePort, FramePort) {
+    private func connected(mapped: Bool) throws -> (NetworkPair, NetworkFrontend<TestHypervisor>, FramePort, FramePort) {
         var options = NetworkFrontendOptions()
         options.mapsGrants = mapped
         let (inside, outside) = (try FramePort(name: "inside", time: .system), try FramePort(name: "outside", time: .system))

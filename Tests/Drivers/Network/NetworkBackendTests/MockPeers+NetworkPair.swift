@@ -1,12 +1,12 @@
 // A mock frontend of a pair's interface, and a mock backend with the frontend that it serves.
 
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkDevices
 import NetworkFrontend
 import NetworkProtocol
 import SharedRing
+import TestHosts
 import TestSupport
 import Toolstack
 import XenStore
@@ -37,10 +37,10 @@ extension NetworkPair {
 
 /// A frontend under test, with a socket where its tap would be, and the mock backend that serves it.
 final class MockBackendPair {
-    let host = InProcessHost(time: .system)
+    let host = TestHost(time: .system)
     let backend: MockNetworkBackend
     let wire: Wire
-    let frontend: NetworkFrontend<InProcessHypervisor>
+    let frontend: NetworkFrontend<TestHypervisor>
     let log = LineCollector()
 
     /// - Parameters:

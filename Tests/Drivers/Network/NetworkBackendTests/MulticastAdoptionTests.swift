@@ -2,7 +2,6 @@
 
 import DriverRuntime
 import Foundation
-import InProcess
 import LinuxSystem
 import MockPeers
 @testable import NetworkBackend

@@ -9,6 +9,7 @@ import NetworkDevices
 import NetworkFrontend
 import Packets
 import SharedMemory
+import TestHosts
 import Testing
 import TestSupport
 

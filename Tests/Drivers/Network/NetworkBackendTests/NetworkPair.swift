@@ -6,7 +6,6 @@ import DriverRuntime
 import Foundation
 import Hypervisor
 import HypervisorRules
-@testable import InProcess
 import LinuxSystem
 @testable import NetworkBackend
 import NetworkDevices
@@ -14,6 +13,7 @@ import NetworkFrontend
 import NetworkTrace
 import SharedMemory
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
@@ -64,7 +64,7 @@ final class Wire: Sendable {
 
 /// A backend that runs until it is stopped.
 final class RunningBackend: Sendable {
-    let hypervisor: InProcessHypervisor
+    let hypervisor: TestHypervisor
     private let statusNow: @Sendable () -> [InterfaceStatus]
     private let stopService: @Sendable () -> Void
     private let abandonService: @Sendable () -> Void
@@ -75,7 +75,7 @@ final class RunningBackend: Sendable {
 
     /// A backend in `domain` whose devices are `device`.
     convenience init(
-        _ host: InProcessHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice
+        _ host: TestHost, domain: UInt16 = 0, _ options: NetworkBackendOptions = .init(), device: any NetworkDevice
     ) throws {
         let hypervisor = host.domain(domain)
         let opener: NetworkOpener = { (_) throws(DeviceOpenFailure) in device }
@@ -103,7 +103,7 @@ final class RunningBackend: Sendable {
 
     /// A backend that sees `outer` for a hypervisor, which stands on `hypervisor`.
     init<H: Hypervisor>(
-        _ hypervisor: InProcessHypervisor, through outer: H, _ options: NetworkBackendOptions = .init(),
+        _ hypervisor: TestHypervisor, through outer: H, _ options: NetworkBackendOptions = .init(),
         opener: @escaping NetworkOpener
     ) throws {
         self.hypervisor = hypervisor
@@ -177,10 +177,10 @@ struct BackEnd {
 
 /// What most tests want: one interface, attached.
 struct NetworkPair {
-    let host: InProcessHost
+    let host: TestHost
     let toolstack: DeviceDirectories
     let backend: RunningBackend
-    let guest: InProcessHypervisor
+    let guest: TestHypervisor
     let paths: DevicePaths
     let backWire: Wire
     let frontWire: Wire
@@ -190,9 +190,9 @@ struct NetworkPair {
     ///   - start: makes the backend, if not `RunningBackend`'s own way.
     init(
         _ options: NetworkBackendOptions = .init(), spec: String = "mac=00:16:3e:01:02:03",
-        host: InProcessHost = InProcessHost(time: .system),
+        host: TestHost = TestHost(time: .system),
         backendDomain: UInt16 = 0, backEnd: BackEnd? = nil,
-        start: ((InProcessHost, any NetworkDevice) throws -> RunningBackend)? = nil
+        start: ((TestHost, any NetworkDevice) throws -> RunningBackend)? = nil
     ) throws {
         self.host = host
         backWire = try backEnd?.wire ?? Wire("back")
@@ -209,7 +209,7 @@ struct NetworkPair {
             VifSpecification(parsing: spec), frontend: DomainID(1), backend: DomainID(backendDomain), random: .system)
     }
 
-    func connect(_ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<InProcessHypervisor> {
+    func connect(_ options: NetworkFrontendOptions = .init()) throws -> NetworkFrontend<TestHypervisor> {
         var options = options
         options.reactors = RunningBackend.reactors(options.reactors)
         let frontend = try NetworkFrontend(

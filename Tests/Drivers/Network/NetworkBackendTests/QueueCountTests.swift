@@ -8,6 +8,7 @@ import NetworkDevices
 import NetworkFrontend
 import Packets
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 

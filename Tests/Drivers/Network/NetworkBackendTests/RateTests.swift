@@ -1,10 +1,10 @@
 // A frontend's rate, by a clock that the test sets.
 
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkBackend
 import NetworkProtocol
+import TestHosts
 import Testing
 import TestSupport
 import XenTypes
@@ -18,7 +18,7 @@ struct RateTests {
         var options = NetworkBackendOptions()
         // A reactor that spins for a while, which by this clock never ends, sets no timer meanwhile.
         options.polling = .sleep
-        let pair = try NetworkPair(options, host: InProcessHost(time: clock))
+        let pair = try NetworkPair(options, host: TestHost(time: clock))
         // 131,072 bytes in half a second.
         try pair.toolstack.store.write(pair.paths.backendPath + "/rate", "131072,500000")
         let raw = try MockNetworkFrontend(pair)

@@ -2,7 +2,6 @@
 
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 @testable import NetworkBackend
@@ -14,6 +13,7 @@ import Reactor
 import SharedMemory
 import SharedRing
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack

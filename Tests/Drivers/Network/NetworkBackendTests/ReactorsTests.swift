@@ -3,7 +3,6 @@
 import DriverRuntime
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 @testable import NetworkBackend
@@ -15,6 +14,7 @@ import Packets
 import Reactor
 import SharedMemory
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack

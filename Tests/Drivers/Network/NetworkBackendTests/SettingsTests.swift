@@ -1,7 +1,6 @@
 // What changes while frames flow, and what the interface shows of a frontend that does not take its frames.
 
 import DMA
-import InProcess
 import LinuxSystem
 import MockPeers
 import NetworkBackend

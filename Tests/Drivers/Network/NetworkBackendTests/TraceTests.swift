@@ -3,7 +3,6 @@
 
 import Foundation
 import Hypervisor
-import InProcess
 import LinuxSystem
 import MockPeers
 @testable import NetworkBackend
@@ -12,6 +11,7 @@ import NetworkProtocol
 import NetworkTrace
 import SharedMemory
 import Synchronization
+import TestHosts
 import Testing
 import TestSupport
 import Toolstack
