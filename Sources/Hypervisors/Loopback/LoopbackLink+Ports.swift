@@ -31,14 +31,12 @@ package final class LinkedPort: Sendable {
         withExtendedLifetime(old) {}
     }
 
-    /// Rings the peer. With nobody there, as far as is known, the daemon's notices are heard and it is tried once more.
+    /// Rings the peer, whoever that is by now: what the daemon has said is heard first. A bell alone does not tell that
+    /// its owner is gone, for a child that the owner forked may keep it.
     package func ring(hearing link: LoopbackLink?) {
-        let writer = peer.withLock { $0 }
-        if let writer, signalPipeQuietly(writer) { return }
-        guard let link else { return }
-        link.hear()
-        guard let next = peer.withLock({ $0 }), next !== writer else { return }
-        _ = signalPipeQuietly(next)
+        if let link, link.hasNews { link.hear() }
+        guard let writer = peer.withLock({ $0 }) else { return }
+        _ = signalPipeQuietly(writer)
     }
 }
 

@@ -113,6 +113,9 @@ package final class LoopbackLink: Sendable {
 
     // MARK: Notices
 
+    /// Whether there is something to hear; no more than a glance.
+    var hasNews: Bool { (try? waitReadable(notices.rawValue, milliseconds: 0)) ?? false }
+
     /// Takes what the daemon has said unasked.
     package func hear() {
         // While no request is under way: what a notice is about may still be in an answer.

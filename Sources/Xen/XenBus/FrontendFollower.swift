@@ -140,6 +140,8 @@ public final class FrontendFollower: Sendable {
         var backendPath = ""
         var backend = DomainID.zero
         var phase = FrontendPhase.detached
+        /// The backend was closing or closed when it was last seen, and the device offline.
+        private var wasLeaving = false
         /// That the device is in use has been said.
         private var hasRefused = false
         /// The first reason counts: what follows it is only tidying up.
@@ -176,10 +178,12 @@ public final class FrontendFollower: Sendable {
         mutating func act(
             _ client: StoreClient, _ driver: some FrontendDriver, _ follower: FrontendFollower
         ) throws(XenbusError) -> Bool {
+            let (state, online) = (try client.state(of: backendPath), try client.flag(backendPath + "/online"))
+            if state != .unknown { wasLeaving = !online && (state == .closing || state == .closed) }
             let step = FrontendMachine.next(
-                own: try client.state(of: path.path), backend: try client.state(of: backendPath), phase: phase,
-                online: try client.flag(backendPath + "/online"), ownExists: try client.text(path.path + "/state") != nil,
-                inUse: follower.users.load(ordering: .relaxed) > 0, publishedState: driver.publishedState)
+                own: try client.state(of: path.path), backend: state, phase: phase, online: online, wasLeaving: wasLeaving,
+                ownExists: try client.text(path.path + "/state") != nil, inUse: follower.users.load(ordering: .relaxed) > 0,
+                publishedState: driver.publishedState)
             if step != .refuse { hasRefused = false }
             switch step {
             case .wait: return false

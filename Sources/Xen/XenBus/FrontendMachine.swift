@@ -42,17 +42,20 @@ public enum FrontendMachine {
     ///   - backend: the backend's state node.
     ///   - phase: what this process holds.
     ///   - online: whether the toolstack wants the device to stay (the backend's `online` node).
+    ///   - wasLeaving: whether the backend, when it was last seen, was closing or closed with the device offline.
     ///   - ownExists: whether the frontend's own directory is there.
     ///   - inUse: whether somebody uses the device who would lose it.
     ///   - publishedState: the state that says that rings are published: 3, and 4 for a vif, which never shows 3.
     public static func next(
-        own: XenbusState, backend: XenbusState, phase: FrontendPhase, online: Bool, ownExists: Bool, inUse: Bool = false,
-        publishedState: XenbusState = .initialised
+        own: XenbusState, backend: XenbusState, phase: FrontendPhase, online: Bool, wasLeaving: Bool = false, ownExists: Bool,
+        inUse: Bool = false, publishedState: XenbusState = .initialised
     ) -> FrontendStep {
         if !ownExists { return .remove }
         switch backend {
         case .unknown, .initialising:
-            // No backend (yet): what is in flight waits for one.
+            // No backend (yet): what is in flight waits for one. One whose directory went as the device was taken away
+            // does not come back (QEMU removes it at once; a toolstack may have given up on the rest).
+            if backend == .unknown, wasLeaving { return .remove }
             return phase == .detached ? .wait : .suspend
 
         case .initWait:

@@ -84,5 +84,41 @@ extension EndToEnd {
             disk.stop()
             #expect(try RunningProcess.run(["qemu-img", "check", image], in: scratch).status == 0)
         }
+
+        @Test(
+            "a disk of QEMU's that is taken away while somebody uses it stays as long, and then is gone",
+            arguments: ["xl", "causeway", "force"])
+        func detachedInUse(_ toolstack: String) throws {
+            let host = try XenHost(in: scratch)
+            let place = try XlPlace(host)
+            let image = try scratch.makeImage(megabytes: 16)
+            let disk = try QemuDisk(host, image: nil)
+            let attached = try host.run(["block-attach", "\(image),raw,xvdb,w,backendtype=qdisk"])
+            #expect(attached.status == 0, "\(attached) \(disk.qemu.errors)")
+            let frontend = try disk.connect("xvdb")
+            let fio = try disk.fio(megabytes: 16, ["--rate=1m,1m", "--time_based", "--runtime=100"])
+            #expect(eventually(10_000) { fio.isRunning })
+            sleepMilliseconds(1000)
+            let detached =
+                toolstack == "xl"
+                ? try place.xl(["block-detach", "1", "xvdb"])
+                : try host.run(["block-detach", "1", "xvdb"] + (toolstack == "force" ? ["--force"] : []))
+            #expect((detached.status == 0) == (toolstack == "force"), "\(detached)")
+            if toolstack != "force" {
+                // Nothing was taken from whoever uses it.
+                #expect(fio.isRunning && frontend.isRunning, "\(fio.errors) \(frontend.errors)")
+                kill(fio.pid, SIGTERM)
+                _ = fio.wait(seconds: 10)
+            }
+            // Ours put the disk back; xl leaves it on its way out, and QEMU then takes its whole directory away.
+            if toolstack == "causeway" { #expect(try host.run(["block-detach", "1", "xvdb"]).status == 0) }
+            let ended = frontend.wait(seconds: 10)
+            #expect(ended != nil, "the frontend stays: \(frontend.errors)")
+            if ended == nil { kill(frontend.pid, SIGKILL) }
+            _ = fio.wait(seconds: 10)
+            #expect(try !host.xenRun(["xenstore-ls", "/local/domain/0/backend"]).output.contains("51728"))
+            disk.stop()
+            #expect(try host.settles(), "\(host.usageText)")
+        }
     }
 }

@@ -139,7 +139,9 @@ final class LoopbackPlace: Sendable {
             guard let hypervisor = started.hypervisor else { continue }
             started.variables.during { _ = try? hypervisor.offerPages(1, to: hypervisor.domain, access: .readWrite).withdraw() }
         }
-        return counters
+        var usage = counters
+        (usage.grants, usage.runs, usage.pages) = (0, 0, 0)
+        return usage
     }
 
     private var counters: HypervisorUsage {

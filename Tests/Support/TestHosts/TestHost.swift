@@ -26,6 +26,13 @@ public enum TestHypervisorKind: String, Sendable {
     }()
 }
 
+extension Trait where Self == ConditionTrait {
+    /// For a test of what only the in-process hypervisor has, `why`.
+    public static func inProcess(_ why: Comment) -> ConditionTrait {
+        .enabled(if: TestHypervisorKind.chosen == .inProcess, why)
+    }
+}
+
 /// The host of a test's domains. Thread-safe.
 public final class TestHost: Sendable {
     enum Place: Sendable {
@@ -84,7 +91,8 @@ public final class TestHost: Sendable {
         }
     }
 
-    /// What is in use; tests hold it against a baseline.
+    /// What is in use; tests hold it against a baseline. Through Xen's libraries, what a process offers ends with its
+    /// last reference, which a test may hold; so there only what it has of others counts.
     public var usage: HypervisorUsage {
         switch place {
         case .inProcess(let host): host.usage

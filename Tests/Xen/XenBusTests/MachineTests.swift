@@ -185,6 +185,29 @@ private struct World: Hashable, CustomStringConvertible {
         }
     }
 
+    @Test("a backend whose directory went as the device was taken away is not waited for, any other is")
+    func directoryGone() {
+        for own in XenbusState.allCases {
+            for phase in [FrontendPhase.detached, .published, .live] {
+                for inUse in [false, true] {
+                    func next(_ backend: XenbusState, leaving: Bool) -> FrontendStep {
+                        FrontendMachine.next(
+                            own: own, backend: backend, phase: phase, online: false, wasLeaving: leaving, ownExists: true,
+                            inUse: inUse)
+                    }
+                    #expect(next(.unknown, leaving: true) == .remove)
+                    for backend in [XenbusState.unknown, .initialising] {
+                        let wait: FrontendStep = phase == .detached ? .wait : .suspend
+                        #expect(next(backend, leaving: false) == wait)
+                    }
+                    for backend in XenbusState.allCases where backend != .unknown {
+                        #expect(next(backend, leaving: true) == next(backend, leaving: false))
+                    }
+                }
+            }
+        }
+    }
+
     @Test("a frontend in use refuses to close while it is asked to, and only then")
     func inUse() {
         for state in XenbusState.allCases {

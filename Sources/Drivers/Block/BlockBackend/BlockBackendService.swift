@@ -65,7 +65,11 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         let runtime = try BackendRuntime(
             hypervisor, name: "blkback", kind: options.kind, reactors: options.reactors, polling: options.polling,
             journalDirectory: options.journalDirectory)
-        defer { runtime.stop() }
+        // Queues that nobody serves keep no rings mapped.
+        defer {
+            runtime.stop()
+            devices.withLock { $0 = [] }
+        }
         var turn = 0
         var isReady = false
         do throws(XenbusError) {

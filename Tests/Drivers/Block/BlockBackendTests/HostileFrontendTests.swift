@@ -347,6 +347,7 @@ struct HostileFrontendTests {
         for id in 0..<32 { _ = raw.front.push(raw.request(.read, sector: 0, id: UInt64(id))) }
         _ = raw.front.publish()
         raw.channel.notify()
+        #expect(eventually { raw.ring.region.loadAcquiring(RingHeader.responseProduced) == 32 })
         sleepMilliseconds(50)
         #expect(raw.ring.region.loadAcquiring(RingHeader.responseProduced) == 32)
         for _ in 0..<32 { _ = try raw.receive() }

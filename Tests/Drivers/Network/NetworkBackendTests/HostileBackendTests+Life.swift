@@ -92,7 +92,9 @@ struct HostileBackendLifeTests {
     }
 
     /// The frontend is closed at every moment of its connecting, and its directories are taken away at others.
-    @Test func C8_closedAtEveryPointOfConnecting() throws {
+    @Test(.inProcess("counts regions and descriptors, of which the libraries keep some")) func C8_closedAtEveryPointOfConnecting()
+        throws
+    {
         let pair = try NetworkPair()
         // A first connection leaves the domain its grant table.
         let usage = pair.host.usage
@@ -148,7 +150,8 @@ struct HostileBackendLifeTests {
 
     /// The backend closes, breaks a ring and takes the directory away while the frontend is closed from two threads:
     /// torn down once.
-    @Test func C12_manyReasonsToEndAtOnce() throws {
+    @Test(.inProcess("the mock keeps the rings' regions, and through the libraries so their mappings"))
+    func C12_manyReasonsToEndAtOnce() throws {
         for round in 0..<soak(25) {
             let pair = try MockBackendPair()
             let raw = pair.backend
