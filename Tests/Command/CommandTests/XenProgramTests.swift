@@ -141,6 +141,32 @@ extension EndToEnd {
             #expect(try host.settles(), "\(host.usageText)")
         }
 
+        @Test(
+            "a vchan within domain 0, as one tries it first; whoever is killed, the other knows", arguments: ["server", "client"])
+        func ownVchan(killed: String) throws {
+            let host = try XenHost(domains: 0, in: scratch)
+            let program = try host.compile(["vchan.c"], libraries: ["xenvchan", "xenstore", "xentoollog"])
+            let path = "/local/domain/0/data/vchan"
+            let sender = try host.startXen([program, "send", "0", path, "65536"])
+            #expect(eventually(20_000) { sender.output.hasPrefix("serving\n") }, "\(sender.errors)")
+            let received = try host.xenRun([program, "receive", "0", path])
+            #expect(received.output == "connected\n8388608 bytes are right; a store there faults\n", "\(received) \(sender.errors)")
+            #expect(try #require(sender.wait(seconds: 10)).status == 0)
+            #expect(try host.settles(), "\(host.usageText)")
+            let server = try host.startXen([program, "server", "0", path])
+            #expect(eventually(20_000) { server.output.hasPrefix("serving\n") }, "\(server.errors)")
+            let client = try host.startXen([program, "client", "0", path])
+            #expect(
+                eventually(20_000) { client.output.hasSuffix("connected\n") && server.output.hasSuffix("connected\n") },
+                "\(client.errors)")
+            let (victim, survivor) = killed == "server" ? (server, client) : (client, server)
+            kill(victim.pid, SIGKILL)
+            _ = victim.wait(seconds: 5)
+            let outcome = try #require(survivor.wait(seconds: 10))
+            #expect(outcome.status == 0 && outcome.output.hasSuffix("the other side is gone\n"), "\(outcome)")
+            #expect(try host.settles(), "\(host.usageText)")
+        }
+
         @Test("acceptance 7: a vchan with rings of 256 KiB, which the client maps as it may use them") func largeVchan() throws {
             let host = try XenHost(domains: 2, in: scratch)
             let program = try host.compile(["vchan.c"], libraries: ["xenvchan", "xenstore", "xentoollog"])

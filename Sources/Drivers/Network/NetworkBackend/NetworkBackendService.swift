@@ -75,7 +75,11 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         let runtime = try BackendRuntime(
             hypervisor, name: "netback", kind: options.kind, reactors: options.reactors, polling: options.polling,
             journalDirectory: options.journalDirectory)
-        defer { runtime.stop() }
+        // Queues that nobody serves keep no rings mapped.
+        defer {
+            runtime.stop()
+            engines.withLock { $0 = [] }
+        }
         let environment = InterfaceEnvironment(
             hypervisor: hypervisor, options: options, journals: runtime.journals, openDevice: openDevice, traces: traces,
             random: random, log: log)

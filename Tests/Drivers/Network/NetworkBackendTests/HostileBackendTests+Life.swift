@@ -242,7 +242,10 @@ struct HostileBackendLifeTests {
 
     /// A backend that answers nothing, or one frame in three, or never rings: what is out is bounded, and the frontend
     /// can be closed in a second.
-    @Test(arguments: ["nothing", "one of three", "no rings"]) func C23_C27_aBackendThatDoesNotAnswer(_ kind: String) throws {
+    @Test(
+        .inProcess("the mock keeps the rings' regions, and through the libraries so their mappings"),
+        arguments: ["nothing", "one of three", "no rings"])
+    func C23_C27_aBackendThatDoesNotAnswer(_ kind: String) throws {
         let pair = try MockBackendPair()
         let raw = pair.backend
         var sent = 0

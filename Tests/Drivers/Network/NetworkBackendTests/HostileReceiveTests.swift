@@ -159,6 +159,8 @@ struct HostileReceiveTests {
     /// next is delivered.
     @Test(arguments: ["foreign", "read-only", "not granted", "ended meanwhile", "one page in all slots"])
     func B27_pagesThatCannotBeWritten(_ kind: String) throws {
+        // Through Xen's libraries pages go with their last reference only.
+        if kind == "ended meanwhile", TestHypervisorKind.chosen == .libxen { return }
         let (pair, raw) = try connected()
         let bad = try raw.hypervisor.offerPages(
             1, to: kind == "foreign" ? DomainID(3) : .zero, access: kind == "read-only" ? .readOnly : .readWrite)
@@ -196,7 +198,9 @@ struct HostileReceiveTests {
     }
 
     /// A mapping that is taken back between the posting of a page and the frame that would go there.
-    @Test func B27_mappingsThatGoAwayUnderAPostedPage() throws {
+    @Test(.inProcess("through the libraries pages go with their last reference only")) func B27_mappingsThatGoAwayUnderAPostedPage()
+        throws
+    {
         let (pair, raw) = try connected()
         let frame = plainFrame(3000, seed: 1)
         for round in 0..<soak(50) {
