@@ -12,10 +12,10 @@ let strict: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
-/// The version nodes of the stand-in for Xen's libraries; without them, programs that were linked with Xen's own complain
-/// of every symbol. SwiftPM has no safe way to name a linker's script, and refuses a product with unsafe flags to whoever
-/// depends on a version of its package; so a copy that was fetched for somebody else does without. Nobody links this
-/// library: programs find it in the place of Xen's, as it is built here.
+/// The version nodes of the stand-in for Xen's libraries; without them, programs that were linked with Xen's own
+/// complain of every symbol. SwiftPM has no safe way to name a linker's script, and refuses a product with unsafe flags
+/// to whoever depends on a version of its package; so a copy that was fetched for somebody else does without. Nobody
+/// links this library: programs find it in the place of Xen's, as it is built here.
 let versionNodes: [LinkerSetting] =
     ["/checkouts/", "/registry/downloads/"].contains { Context.packageDirectory.contains($0) }
     ? [] : [.unsafeFlags(["-Xlinker", "--version-script=\(Context.packageDirectory)/Packaging/causeway-libxen.map"])]

@@ -51,6 +51,27 @@ truncate -s 1M "$scratch/disk.img"
 [ "$("$root/usr/local/bin/causeway" pair --quiet --disk "$scratch/disk.img,raw,xvda,w" -- sh -c 'nbdinfo --size "$uri"' 2>"$scratch/pair.log")" = 1048576 ]
 ok "causeway pair, with the plugin from the same tree"
 
+# The stand-in for Xen's libraries: one file under four names, without need of Swift, that a program of Xen's finds through the launcher.
+for name in libxengnttab.so.1 libxenevtchn.so.1 libxenforeignmemory.so.1 libxencall.so.1; do
+    [ "$(readlink -f "$lib/causeway/libxen/$name")" = "$(readlink -f "$lib/causeway/libcauseway-libxen.so")" ]
+done
+libxen=$lib/causeway/libcauseway-libxen.so
+if readelf -d "$libxen" | grep -q 'NEEDED.*libswift'; then
+    echo "FAIL  the stand-in for Xen's libraries needs the Swift runtime"
+    exit 1
+fi
+count=$(nm -D --defined-only --with-symbol-versions "$libxen" | grep -c ' T xen.*@@VERS_1\.[0-4]$' || true)
+others=$(nm -D --defined-only "$libxen" | awk '$2 != "d" { print $NF }' | grep -v -e '^xen' -e '^VERS_' || true)
+if [ "$count" != 56 ] || [ -n "$others" ]; then
+    echo "FAIL  the stand-in shows $count functions of Xen's, and: $others"
+    exit 1
+fi
+"$root/usr/local/bin/causeway" pair --quiet --disk "$scratch/disk.img,raw,xvda,w" -- \
+    "$root/usr/local/bin/causeway" xen-run -- /usr/lib/xen-4.17/bin/lsevtchn 0 >"$scratch/ports.out" 2>"$scratch/ports.log"
+grep -q 'Interdomain' "$scratch/ports.out" && [ ! -s "$scratch/ports.log" ]
+grep -q 'xen-run' "$root/usr/local/share/man/man8/causeway.8"
+ok "the stand-in for Xen's libraries: no Swift, 56 functions, lsevtchn through causeway xen-run"
+
 sh -n "$root/etc/xen/scripts/block-causeway" 2>/dev/null || bash -n "$root/etc/xen/scripts/block-causeway"
 [ -s "$root/usr/local/share/man/man8/causeway.8" ] && [ -s "$root/usr/local/share/bash-completion/completions/causeway" ]
 ok "the manual page, the completions, the hotplug script"

@@ -3,8 +3,8 @@
 import XenTypes
 
 extension HypervisorCore {
-    /// Makes a run of `pages` pages of the connection's domain that only `peer`, which may be the domain itself, can be granted. Its pages get frame
-    /// numbers side by side in the domain's pseudo-physical space.
+    /// Makes a run of `pages` pages of the connection's domain that only `peer`, which may be the domain itself, can be
+    /// granted. Its pages get frame numbers side by side in the domain's pseudo-physical space.
     public func makeRun(
         pages: Int, to peer: DomainID, access: GrantAccess, by id: ConnectionID
     ) throws(CoreError) -> NewRun {

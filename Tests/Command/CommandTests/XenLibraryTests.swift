@@ -143,5 +143,36 @@ extension EndToEnd {
             #expect(outcome.status == 0 && outcome.output == "open\nrung\n", "\(outcome)")
             #expect(try host.settles(), "\(host.usageText)")
         }
+
+        @Test("hostile use: who maps, asks for notices and dies at any step, in either order, leaves nothing and disturbs nobody")
+        func deaths() throws {
+            let host = try XenHost(domains: 4, in: scratch)
+            let program = try host.compile(["dies.c"], libraries: Self.xen, name: "dies")
+            let vchan = try host.compile(["vchan.c"], libraries: ["xenvchan", "xenstore", "xentoollog"], name: "vchan")
+            let path = "/local/domain/3/data/vchan"
+            for offered in 1...5 {
+                // Two others go on meanwhile.
+                let sender = try host.startXen([vchan, "send", "4", path, "65536"], domain: 3)
+                #expect(eventually(20_000) { sender.output.hasPrefix("serving\n") }, "\(sender.errors)")
+                let receiver = try host.startXen([vchan, "receive", "3", path], domain: 4)
+                for (taken, granterFirst) in (1...6).flatMap({ taken in [true, false].map { (taken, $0) } }) {
+                    let granter = try host.startXen([program, "offer", "2", "\(offered)"], domain: 1)
+                    #expect(eventually(10_000) { granter.output.hasSuffix("\n") || !granter.isRunning }, "\(granter.errors)")
+                    let numbers = granter.output.split(whereSeparator: \.isWhitespace).map(String.init)
+                    try #require(numbers.count == 2, "\(granter.output) \(granter.errors)")
+                    let mapper = try host.startXen([program, "take", "1", "\(taken)"] + numbers, domain: 2)
+                    #expect(eventually(10_000) { mapper.output == "there\n" || !mapper.isRunning }, "\(mapper.errors)")
+                    #expect(granter.isRunning && mapper.isRunning, "\(offered) \(taken): \(granter.errors) \(mapper.errors)")
+                    for running in granterFirst ? [granter, mapper] : [mapper, granter] {
+                        kill(running.pid, SIGKILL)
+                        _ = running.wait(seconds: 5)
+                    }
+                }
+                let outcome = try #require(receiver.wait(seconds: 60))
+                #expect(outcome.status == 0 && outcome.output.contains("8388608 bytes are right"), "\(outcome)")
+                #expect(try #require(sender.wait(seconds: 10)).status == 0)
+                #expect(try host.settles(), "\(host.usageText)")
+            }
+        }
     }
 }

@@ -132,8 +132,8 @@ final class LoopbackPlace: Sendable {
         host.store.domainDied(domain)
     }
 
-    /// What is in use once every process has heard what it was told. The libraries have no thread that would listen: they
-    /// do before a page is offered.
+    /// What is in use once every process has heard what it was told. The libraries have no thread that would listen:
+    /// they do before a page is offered.
     var usage: HypervisorUsage {
         for started in processes.withLock({ $0 }) {
             guard let hypervisor = started.hypervisor else { continue }
