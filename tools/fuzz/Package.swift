@@ -7,23 +7,13 @@ import PackageDescription
 
 let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
 
-/// What SwiftPM calls the product's package to the compiler: its folder's name.
-let productPackage = String(
-    folder.deletingLastPathComponent().deletingLastPathComponent().lastPathComponent.lowercased().map {
-        $0.isLetter || $0.isNumber ? $0 : "_"
-    })
-
-/// - Parameter inPackage: whether the target stands on what the product's package shows to itself alone.
-func fuzzer(_ name: String, _ products: [String], _ targets: [String] = [], inPackage: Bool = false) -> Target {
+func fuzzer(_ name: String, _ products: [String], _ targets: [String] = []) -> Target {
     .executableTarget(
         name: name,
         dependencies: ["FuzzSupport"] + targets.map { .target(name: $0) }
             + products.map { .product(name: $0, package: "causeway") },
         // libFuzzer brings its own main.
-        swiftSettings: [
-            .swiftLanguageMode(.v6),
-            .unsafeFlags(["-parse-as-library"] + (inPackage ? ["-package-name", productPackage] : [])),
-        ])
+        swiftSettings: [.swiftLanguageMode(.v6), .unsafeFlags(["-parse-as-library"])])
 }
 
 var targets: [Target] = [
@@ -43,7 +33,7 @@ var targets: [Target] = [
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzControl", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
-    fuzzer("FuzzHost", ["Loopback", "LinuxSystem", "SharedRing", "XenStore"], inPackage: true),
+    fuzzer("FuzzHost", ["Loopback", "LinuxSystem", "SharedRing", "XenStore"]),
 ]
 if FileManager.default.fileExists(atPath: folder.appendingPathComponent("Sources/FuzzStore").path) {
     targets.append(fuzzer("FuzzStore", ["XenStore"]))

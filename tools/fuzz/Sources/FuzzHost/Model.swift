@@ -6,7 +6,7 @@ import SharedMemory
 import XenTypes
 
 /// What was asked to be done at an end.
-struct Notice {
+struct Promise {
     var offset: Int?
     /// A port, by its place in the list.
     var port: Int?
@@ -20,7 +20,7 @@ struct Share {
     let peer: DomainID
     let access: GrantAccess
     var isRetired = false
-    var notice: Notice?
+    var notice: Promise?
     /// The bytes that were cleared.
     var cleared: Set<Int> = []
 
@@ -35,7 +35,7 @@ struct Held {
     let share: Int
     let page: Int
     let isWriting: Bool
-    var notice: Notice?
+    var notice: Promise?
 }
 
 struct Port {
@@ -60,7 +60,7 @@ struct Model {
     }
 
     /// A notice carried out. A port that was closed since still names the peer that it had.
-    mutating func carryOut(_ notice: Notice?, of share: Int) {
+    mutating func carryOut(_ notice: Promise?, of share: Int) {
         guard let notice else { return }
         if let offset = notice.offset { shares[share].cleared.insert(offset) }
         if let port = notice.port { ring(ports[port].link) }

@@ -31,7 +31,7 @@ extension Session {
         require((reply.answer == .done) == allowed, "\(order): \(reply.answer), allowed: \(allowed)")
         guard allowed, let own else { return }
         let page = model.held[own].page
-        model.held[own].notice = Notice(offset: order.byte.map { page * 4096 + Int($0) }, port: port)
+        model.held[own].notice = Promise(offset: order.byte.map { page * 4096 + Int($0) }, port: port)
     }
 
     mutating func noticeRetire(_ client: Client, _ input: inout ByteReader) {
@@ -43,7 +43,7 @@ extension Session {
             && (order.byte == nil || share.access == .readWrite)
         let reply = client.ask(.noticeRetire(share.run.id, page: page, order))
         require((reply.answer == .done) == allowed, "\(order): \(reply.answer), allowed: \(allowed)")
-        if allowed { model.shares[index].notice = Notice(offset: order.byte.map { Int(page) * 4096 + Int($0) }, port: port) }
+        if allowed { model.shares[index].notice = Promise(offset: order.byte.map { Int(page) * 4096 + Int($0) }, port: port) }
     }
 
     private mutating func add(_ reply: Reply, _ client: Client, _ change: (inout Port) -> Void) -> Int? {
@@ -155,7 +155,7 @@ extension Session {
     mutating func compare() {
         for share in model.shares {
             for offset in (0..<share.region.byteCount).lazy.filter({ $0 % 4096 < 8 }) {
-                let byte: UInt8 = share.region.load(at: offset)
+                let byte = share.region.load(offset, as: UInt8.self)
                 require(byte == (share.cleared.contains(offset) ? 0 : 0xFF), "byte \(offset) of \(share.run.id) is \(byte)")
             }
         }

@@ -64,11 +64,11 @@ struct Session {
         }
         let region = made { try SharedRegion(mapping: memory, byteCount: pages * 4096, writable: true) }
         region.fill(0, count: region.byteCount, with: 0xFF)
-        var notice: Notice?
+        var notice: Promise?
         if access == .readOnly {
             // Asked for before the seals, as it must be.
             if code & 16 != 0 {
-                notice = Notice(offset: Int(code >> 5), port: nil)
+                notice = Promise(offset: Int(code >> 5), port: nil)
                 let order = EndOrder(byte: UInt16(code >> 5), port: nil)
                 require(client.ask(.noticeRetire(run.id, page: 0, order)).answer == .done, "a notice before the seals")
             }
