@@ -9,7 +9,7 @@ public struct OwnedState<Value: ~Copyable>: ~Copyable {
     /// For parts of the same owner, which go when it goes.
     public let reference: StateReference<Value>
 
-    /// Owns a value from here on.
+    /// Owns `value`.
     @inlinable
     public init(_ value: consuming Value) {
         // SAFETY: room for one value, initialized here and nowhere else.
