@@ -57,6 +57,7 @@ let devices = Wing(folder: "Devices")
 let runtime = Wing(folder: "Drivers/Runtime")
 let block = Wing(folder: "Drivers/Block")
 let network = Wing(folder: "Drivers/Network")
+let virtio = Wing(folder: "Drivers/Virtio")
 let exports = Wing(folder: "Exports")
 let command = Wing(folder: "Command")
 
@@ -85,6 +86,9 @@ let package = Package(
         .library(name: "InProcess", targets: ["InProcess"]),
         .library(name: "Toolstack", targets: ["Toolstack"]),
         .library(name: "MockPeers", targets: ["MockPeers", "Hypervisor", "InProcess", "Toolstack"]),
+        .library(name: "VirtioRing", targets: ["VirtioRing", "VirtioWire", "SharedMemory"]),
+        // What virtqueues are held against, by tests, fuzzers and benchmarks.
+        .library(name: "VirtioModel", targets: ["VirtioModel", "CVirtio"]),
         .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),
     ],
     dependencies: [
@@ -186,6 +190,9 @@ let package = Package(
                 "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "XenBus", "XenTypes",
             ]
         ),
+        // Virtio: the other world's wire and rings. Imports nothing of Xen's.
+        virtio.module("VirtioWire", ["SharedMemory"]),
+        virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
 
         // Exports: Causeway inside other programs.
         .systemLibrary(name: "CCausewayTranslation", path: "Sources/Exports/CCausewayTranslation"),
@@ -235,18 +242,13 @@ let package = Package(
 
         // Tests, in the same wings; what they share is in Support.
         .target(name: "CRingMacros", path: "Tests/Support/CRingMacros"),
+        .target(name: "CVirtio", path: "Tests/Support/CVirtio"),
         support(
             "TestSupport",
             ["DMA", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "SharedMemory", "XenTypes"]),
         support("DumpWriter"),
-        // What a driver's tests stand on: the in-process hypervisor, or the loopback host through Xen's libraries.
-        support(
-            "TestHosts",
-            [
-                "Hypervisor", "HypervisorRules", "InProcess", "Libxen", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport",
-                "XenStore", "XenStoreServer", "XenTypes",
-            ]
-        ),
+        // Virtqueues as the specification has them, slow and obvious: for property tests and fuzzers.
+        support("VirtioModel", ["SharedMemory"]),
         // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
         // package, too.
         support(
@@ -347,6 +349,8 @@ let package = Package(
                 "VifTaps", "XenBus", "XenTypes",
             ]
         ),
+        virtio.tests("VirtioWire", ["CVirtio", "SharedMemory", "VirtioWire"]),
+        virtio.tests("VirtioRing", ["CVirtio", "SharedMemory", "TestSupport", "VirtioModel", "VirtioRing", "VirtioWire"]),
         command.tests("CommandSupport", ["CommandSupport", "LinuxSystem", "Loopback", "TestSupport"]),
         command.tests("Command", ["DumpWriter", "TestSupport"]),
     ]
