@@ -13,6 +13,10 @@ let package = Package(
             name: "ring-bench", dependencies: ["CRingMacros", .product(name: "SharedRing", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)]),
         .executableTarget(
+            name: "virtio-bench",
+            dependencies: [.product(name: "VirtioModel", package: "causeway"), .product(name: "VirtioRing", package: "causeway")],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
+        .executableTarget(
             name: "pair-bench",
             dependencies: [
                 .product(name: "BlockBackend", package: "causeway"), .product(name: "BlockFrontend", package: "causeway"),
@@ -24,6 +28,9 @@ let package = Package(
             swiftSettings: [.swiftLanguageMode(.v6)]),
         .executableTarget(
             name: "ring-litmus", dependencies: [.product(name: "SharedRing", package: "causeway")],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
+        .executableTarget(
+            name: "virtio-litmus", dependencies: [.product(name: "VirtioRing", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )

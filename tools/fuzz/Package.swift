@@ -30,6 +30,12 @@ var targets: [Target] = [
             .product(name: $0, package: "causeway")
         },
         swiftSettings: [.swiftLanguageMode(.v6)]),
+    .target(
+        name: "VirtioRig",
+        dependencies: ["FuzzSupport"] + ["VirtioModel", "VirtioRing"].map { .product(name: $0, package: "causeway") },
+        swiftSettings: [.swiftLanguageMode(.v6)]),
+    fuzzer("FuzzSplitRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
+    fuzzer("FuzzPackedRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzControl", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),

@@ -62,6 +62,31 @@ for start in (0, 0xFFFFFFF0):
     put("A14-own-words", bytes([3]) + b"\xff" * 4 + b"\0", produced(2), TAKE * 2, PUSH * 2, PUBLISH)
     put("turns", *[produced(8 * turn) + TAKE * 8 + PUSH * 8 + event(8 * turn - 3) + PUBLISH + ARM for turn in range(1, 9)])
 
+# Virtqueues: shape (size, tables, events), where the indices begin, then operations (see FuzzSplitRing.swift, FuzzPackedRing.swift).
+near = lambda place, offset=0: bytes([place, offset & 0xFF])
+short = lambda count: bytes([count << 2])
+for shape in range(32):
+    split = lambda name, *ops: seed("FuzzSplitRing", f"{name}-{shape}", bytes([shape]) + b"\xfe\xff" + b"".join(ops))
+    entry = lambda index, place, count, flags=0, follow=0: bytes([flags * 16 + (13 - flags * 16) % 13, index]) + place + count + bytes([follow])
+    show = lambda head: bytes([3, head])
+    TAKE, PUT, PUBLISH, ARM = b"\x08", b"\x0a\0\0\x10\0\0", b"\x0b", b"\x0c"
+    split("one", entry(0, near(0), short(16)), show(0), TAKE, TAKE, PUT, ARM, PUBLISH, ARM)
+    split("chain", entry(0, near(0), short(16), 1, 1), entry(1, near(1, -8), short(32), 2), show(0), TAKE, PUT, PUBLISH)
+    split("circle", entry(0, near(0), short(16), 1, 0), show(0), TAKE, TAKE)
+    split("table", bytes([2, 0]) + near(3) + short(16) + b"\2\0", entry(0, near(0), bytes([1 + 4]), 4), show(0), TAKE, PUT, PUBLISH)
+    split("cut-table", bytes([2, 0x80]) + near(3) + short(16) + b"\1\1", bytes([2, 0x81]) + near(3) + short(16) + b"\2\0",
+          entry(0, near(1, -24), bytes([1 + 8]), 4), show(0), TAKE, PUT, PUBLISH)
+    split("twice", entry(0, near(0), short(16)), show(0), show(0), TAKE, TAKE)
+    split("ahead", b"\x05\xff", TAKE, ARM)
+    packed = lambda name, *ops: seed("FuzzPackedRing", f"{name}-{shape}", bytes([shape]) + b"".join(ops))
+    item = lambda place, count, flags=0, name=0: bytes([flags * 16 + (11 - flags * 16) % 11]) + place + count + bytes([name])
+    TAKE, PUT, PUBLISH, ARM = b"\x06", b"\x08\0\0\x10\0\0", b"\x09", b"\x0a\0\0"
+    packed("turns", *[item(near(0), short(16), 0, turn) + TAKE + PUT + PUBLISH + ARM for turn in range(9)])
+    packed("chain", item(near(0), short(16), 1), item(near(1, -8), short(32), 2, 7), TAKE, PUT, PUBLISH)
+    packed("table", bytes([3, 0]) + near(3) + short(16) + b"\2\0", item(near(0), bytes([1 + 4]), 4), TAKE, PUT, PUBLISH)
+    packed("endless", *[item(near(0), short(16), 1) for turn in range(9)], TAKE)
+    packed("twice", item(near(0), short(16), 0, 3), item(near(0), short(16), 0, 3), TAKE, TAKE)
+
 
 def dump(kind, entries, class64=True, own=b""):
     """A dump whose pages lie beyond its end: small, and translating needs none."""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks doorbell.pml with Spin: the protocol must hold, and each mutant must fail. Needs spin and a C compiler; a minute, 1 GB.
+# Checks the models with Spin: each protocol must hold, and each mutant must fail. Needs spin and a C compiler; a minute or two, 1 GB.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -7,10 +7,11 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP PIPE
 cd "$work"
 
+model=doorbell
 check() { # check NAME hold|fail DEFINES...
     name=$1 expected=$2
     shift 2
-    spin "$@" -a "$here/doorbell.pml" >spin.log
+    spin "$@" -a "$here/$model.pml" >spin.log
     ${CC:-cc} -O2 -DSAFETY -DCOLLAPSE -DMEMLIM=3000 -o pan pan.c
     ./pan -m6000000 >pan.log 2>&1 || true
     states=$(sed -n 's/^ *\([0-9]*\) states, stored.*/\1/p' pan.log)
@@ -22,9 +23,9 @@ check() { # check NAME hold|fail DEFINES...
         verdict=fail
     fi
     why=$(sed -n 's/^pan:1: //p' pan.log)
-    echo "$name: $verdict (${states:-?} states)${why:+: $why}"
+    echo "$model, $name: $verdict (${states:-?} states)${why:+: $why}"
     if [ "$verdict" != "$expected" ]; then
-        echo "models: $name should $expected" >&2
+        echo "models: $model, $name should $expected" >&2
         exit 1
     fi
 }
@@ -37,3 +38,18 @@ check "mutant: no fence between arming and looking again" fail -DNO_ARM_FENCE
 check "mutant: the index may pass the slots" fail -DNO_RELEASE
 check "mutant: the event one entry late" fail -DLATE_EVENT
 check "mutant: one request more than slots" fail -DNO_OVERFLOW_ROOM
+
+model=virtqueue
+check "two entries" hold
+check "one entry" hold -DS=1
+check "two entries, flags" hold -DFLAGS
+check "one entry, flags" hold -DS=1 -DFLAGS
+check "mutant: no look after the arming" fail -DNO_RECHECK
+check "mutant: no look after the arming, flags" fail -DNO_RECHECK -DFLAGS
+check "mutant: no fence between publishing and reading the event" fail -DNO_PUBLISH_FENCE
+check "mutant: no fence between publishing and reading the flags" fail -DNO_PUBLISH_FENCE -DFLAGS
+check "mutant: no fence between arming and looking again" fail -DNO_ARM_FENCE
+check "mutant: no fence between arming and looking again, flags" fail -DNO_ARM_FENCE -DFLAGS
+check "mutant: the index may pass the entries" fail -DNO_RELEASE
+check "mutant: the event one entry late" fail -DLATE_EVENT
+check "mutant: as many entries as positions" fail -DLARGE_RING

@@ -41,6 +41,6 @@ public func require(_ condition: Bool, _ text: @autoclosure () -> String, line: 
 }
 
 /// What a target stands on: where it cannot be made, nothing can be said, and the process ends.
-public func made<T>(_ body: () throws -> T) -> T {
+public func made<T: ~Copyable>(_ body: () throws -> T) -> T {
     do { return try body() } catch { fatalError("\(error)") }
 }
