@@ -64,7 +64,7 @@ package final class NBDTransfer {
 
     /// Reads the disk's bytes from `offset` on into all of its memory, at most `largest` bytes a command.
     package func read(at offset: UInt64, largest: UInt64, on connection: NBDConnection) {
-        inPieces(of: vectors.total, at: max(largest, 4096)) { done, count in
+        inPieces(of: vectors.total, at: max(largest, 4096), on: connection) { done, count in
             guard let memory = unsafe memory(done, count) else { return -1 }
             return unsafe nbd_aio_pread(connection.raw, memory, count, offset + UInt64(done), self.callback(), 0)
         }
@@ -72,7 +72,7 @@ package final class NBDTransfer {
 
     /// Writes all of its memory to the disk from `offset` on, at most `largest` bytes a command.
     package func write(at offset: UInt64, largest: UInt64, on connection: NBDConnection) {
-        inPieces(of: vectors.total, at: max(largest, 4096)) { done, count in
+        inPieces(of: vectors.total, at: max(largest, 4096), on: connection) { done, count in
             guard let memory = unsafe memory(done, count) else { return -1 }
             return unsafe nbd_aio_pwrite(connection.raw, memory, count, offset + UInt64(done), self.callback(), 0)
         }
@@ -80,13 +80,13 @@ package final class NBDTransfer {
 
     /// Makes durable what was written.
     package func flush(on connection: NBDConnection) {
-        inPieces(of: 1, at: 1) { _, _ in unsafe nbd_aio_flush(connection.raw, self.callback(), 0) }
+        inPieces(of: 1, at: 1, on: connection) { _, _ in unsafe nbd_aio_flush(connection.raw, self.callback(), 0) }
     }
 
     /// Discards `byteCount` bytes from `offset` on.
     package func discard(at offset: UInt64, byteCount: UInt64, on connection: NBDConnection) {
         // The protocol's lengths have 32 bits.
-        inPieces(of: byteCount, at: 1 << 30) { done, count in
+        inPieces(of: byteCount, at: 1 << 30, on: connection) { done, count in
             unsafe nbd_aio_trim(connection.raw, UInt64(count), offset + UInt64(done), self.callback(), 0)
         }
     }
@@ -99,7 +99,9 @@ package final class NBDTransfer {
         return unsafe base + done
     }
 
-    private func inPieces(of total: UInt64, at most: UInt64, _ begin: (Int, Int) -> Int64) {
+    private func inPieces(
+        of total: UInt64, at most: UInt64, on connection: NBDConnection, _ begin: (Int, Int) -> Int64
+    ) {
         // One for this function: commands that fail while others are yet to be issued must not end the transfer.
         outstanding = 1
         var done: UInt64 = 0
@@ -108,8 +110,9 @@ package final class NBDTransfer {
             outstanding += 1
             // A command that could not be issued is not reported: libnbd only lets go of its callback.
             if begin(Int(done), Int(count)) == -1 {
+                // One before it may have met the connection's end, which libnbd calls an invalid argument of this one.
                 let code = nbd_get_errno()
-                commandEnded(Errno(code > 0 ? code : 5))
+                commandEnded(connection.isDead ? .notConnected : code > 0 ? Errno(code) : .ioError)
             }
             done += count
         }

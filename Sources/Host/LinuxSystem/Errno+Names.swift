@@ -18,6 +18,8 @@ extension Errno {
     @inlinable public static var invalidArgument: Errno { Errno(EINVAL) }
     /// EOPNOTSUPP: not an operation of this device.
     @inlinable public static var notSupported: Errno { Errno(EOPNOTSUPP) }
+    /// ENOTCONN: a connection that has ended.
+    @inlinable public static var notConnected: Errno { Errno(ENOTCONN) }
     /// EIO.
     @inlinable public static var ioError: Errno { Errno(EIO) }
     /// ENOMEM.

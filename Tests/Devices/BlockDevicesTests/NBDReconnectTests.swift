@@ -129,6 +129,25 @@ struct NBDReconnectTests {
         #expect(harness.bus.flightCount == 0)
     }
 
+    @Test("a server that went in the midst of many requests: those after the first wait as well")
+    func goneAmongMany() throws {
+        let directory = try TemporaryDirectory()
+        let server = try NBDServer(["file", try directory.file(byteCount: 1 << 20)])
+        let (disk, _) = try Self.open(server.uri)
+        let harness = try DiskHarness(disk)
+        defer { harness.close() }
+        #expect(try harness.write([UInt8](repeating: 9, count: 512), at: 0) == .done)
+        // Before the queue's thread has looked at its socket once more.
+        nonisolated(unsafe) let mortal = server
+        let tags = harness.reactor.run {
+            mortal.kill()
+            return (0..<8).map { harness.begin(.write(offset: UInt64($0) * 4096), [harness.segment($0 * 4096, 4096)]) }
+        }
+        try server.start()
+        for tag in tags { #expect(try harness.wait(tag) == .done) }
+        #expect(harness.bus.flightCount == 0)
+    }
+
     @Test("qemu-nbd, which serves one client at a time, killed and started again")
     func qemu() throws {
         let directory = try TemporaryDirectory()
