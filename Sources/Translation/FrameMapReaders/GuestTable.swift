@@ -194,6 +194,8 @@ public struct GuestTable: Sendable {
     private mutating func copy<Memory: MachineMemory>(_ frames: [Mfn], _ memory: Memory, _ mostPages: Int) throws {
         // Which copy a frame is; nil for one that says nothing.
         var known: [Mfn: Int?] = [:]
+        // How much more often each copy may be in the list.
+        var left: [Int] = []
         var start = 0
         while start < frames.count {
             let part = frames[start..<min(start + Self.batch, frames.count)]
@@ -210,13 +212,31 @@ public struct GuestTable: Sendable {
                 } else {
                     known.updateValue(copies.count, forKey: frame)
                     copies.append(bytes)
+                    left.append(Self.mostUses(of: bytes, width))
                 }
             }
             for (page, frame) in zip(start..., part) {
-                if let copy = known[frame] ?? nil { leaves.append((UInt64(page), copy)) }
+                guard let copy = known[frame] ?? nil else { continue }
+                left[copy] -= 1
+                guard left[copy] >= 0 else {
+                    throw GuestTableError.unusable("\(frame) stands for too many parts of it, and has pages in it")
+                }
+                leaves.append((UInt64(page), copy))
             }
             start += part.count
         }
+    }
+
+    /// How often a page of entries may be in a list of which a map can be made. Pages of the domain's own contradict
+    /// each other the second time, and runs of others are remembered: a small file that names one page for ever would
+    /// else be read for minutes, to be refused.
+    private static func mostUses(of bytes: [UInt8], _ width: Int) -> Int {
+        let perPage = 4096 / width
+        for index in 0..<perPage {
+            let word = bytes.word(index * width, width: width)
+            if let entry = entry(0, word, width), entry.kind == .local { return SnapshotBuilder.mostConflicts / perPage }
+        }
+        return SnapshotBuilder.mostOthers
     }
 
     /// Calls `body` with every entry in use.
