@@ -9,7 +9,7 @@ public struct OwnedState<Value: ~Copyable>: ~Copyable {
     /// For parts of the same owner, which go when it goes.
     public let reference: StateReference<Value>
 
-    /// Owns `value`.
+    /// Owns a value from now on, which is at one place until the owner goes.
     @inlinable
     public init(_ value: consuming Value) {
         // SAFETY: room for one value, initialized here and nowhere else.

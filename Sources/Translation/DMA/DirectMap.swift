@@ -15,6 +15,15 @@ extension DMADevice {
         _ pieces: Span<PagePiece>, _ direction: DMADirection, into segments: inout [BusSegment]
     ) throws(DMAError) -> DMAHandle {
         guard isDirect else { return try mapTranslated(pieces, direction, &segments) }
+        return recordDirect(direction, byteCount: try layOut(pieces, direction, into: &segments))
+    }
+
+    /// The direct map's segments of these pieces, and their bytes; on an error nothing is appended.
+    @inlinable
+    @inline(__always)
+    func layOut(
+        _ pieces: Span<PagePiece>, _ direction: DMADirection, into segments: inout [BusSegment]
+    ) throws(DMAError) -> UInt64 {
         let first = segments.count
         var run = DirectRun()
         for index in pieces.indices {
@@ -23,7 +32,7 @@ extension DMADevice {
             run.append(piece, to: &segments)
         }
         run.finish(&segments)
-        return recordDirect(direction, byteCount: run.byteCount)
+        return run.byteCount
     }
 
     /// As `map`, for a driver that has its pieces in no list.

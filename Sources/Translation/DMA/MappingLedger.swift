@@ -80,6 +80,13 @@ struct MappingLedger: ~Copyable {
         return DMAHandle(index: UInt32(truncatingIfNeeded: index), generation: generation, device: device)
     }
 
+    /// Counts a transfer in the direct map that is over.
+    @inline(__always)
+    mutating func passDirect() {
+        maps &+= 1
+        unmaps &+= 1
+    }
+
     /// Ends a transfer in the direct map, if it is live and of this direction.
     @inline(__always)
     mutating func closeDirect(_ handle: DMAHandle, _ direction: DMADirection) throws(DMAError) {

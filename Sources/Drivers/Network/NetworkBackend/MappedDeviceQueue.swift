@@ -28,22 +28,22 @@ struct MappedDeviceQueue {
     /// Sends the frame that lies in those of `pieces` that `range` names, as the device's `send` does.
     @inline(__always)
     mutating func send(_ offload: FrameOffload, _ pieces: [PagePiece], _ range: Range<Int>) -> FrameSent {
-        let handle: DMAHandle
-        do throws(DMAError) { handle = try map(pieces.span.extracting(range), .toDevice) } catch {
+        let transfer: PassingTransfer
+        do throws(DMAError) { transfer = try begin(pieces.span.extracting(range), .toDevice) } catch {
             // Those that wait may have what this one wants.
             if !waiting.isEmpty { return .full }
             lose(error)
             return .failed(.noMemory)
         }
         let result = device.send(offload, segments: segments.span)
-        if result == .waiting { waiting.append(handle) } else { unmap(handle, .toDevice, .max) }
+        if result == .waiting { waiting.append(dma.keep(transfer)) } else { end(transfer, written: .max) }
         return result
     }
 
     /// Sends the frames that wait, as the device's `flush` does.
     mutating func flush(_ ended: inout [FrameSent]) {
         device.flush(&ended)
-        for handle in waiting { unmap(handle, .toDevice, .max) }
+        for handle in waiting { unmap(handle) }
         waiting.removeAll(keepingCapacity: true)
     }
 
@@ -51,19 +51,24 @@ struct MappedDeviceQueue {
     /// not stand in the way.
     @inline(__always)
     mutating func receive(into pieces: [PagePiece]) -> FrameReceived {
-        let handle: DMAHandle
-        do throws(DMAError) { handle = try map(pieces.span, .fromDevice) } catch { return discard(error) }
+        let transfer: PassingTransfer
+        do throws(DMAError) { transfer = try begin(pieces.span, .fromDevice) } catch { return discard(error) }
         let result = device.receive(into: segments.span)
         var written = 0
         if case .frame(let byteCount, _) = result { written = byteCount }
-        unmap(handle, .fromDevice, written)
+        end(transfer, written: written)
         return result
     }
 
     @inline(__always)
-    private mutating func map(_ pieces: Span<PagePiece>, _ direction: DMADirection) throws(DMAError) -> DMAHandle {
+    private mutating func begin(_ pieces: Span<PagePiece>, _ direction: DMADirection) throws(DMAError) -> PassingTransfer {
         segments.removeAll(keepingCapacity: true)
-        return try dma.map(pieces, direction, into: &segments)
+        return try dma.begin(pieces, direction, into: &segments)
+    }
+
+    @inline(__always)
+    private mutating func end(_ transfer: consuming PassingTransfer, written: Int) {
+        do throws(DMAError) { try dma.end(transfer, written: written) } catch { remark(error) }
     }
 
     /// Takes the device's next frame, if it has one, and lets it go.
@@ -83,10 +88,12 @@ struct MappedDeviceQueue {
         if trouble == nil { trouble = "a frame cannot be mapped: \(error)" }
     }
 
-    private mutating func unmap(_ handle: DMAHandle, _ direction: DMADirection, _ written: Int) {
-        // Fails only for a mapping that is not ours, which this file rules out: worth a line if it ever happens.
-        do throws(DMAError) { try dma.unmap(handle, direction, written: written) } catch {
-            if trouble == nil { trouble = "a frame's mapping cannot be ended: \(error)" }
-        }
+    private mutating func unmap(_ handle: DMAHandle) {
+        do throws(DMAError) { try dma.unmap(handle, .toDevice) } catch { remark(error) }
+    }
+
+    /// Fails only for a mapping that is not ours, which this file rules out: worth a line if it ever happens.
+    private mutating func remark(_ error: DMAError) {
+        if trouble == nil { trouble = "a frame's mapping cannot be ended: \(error)" }
     }
 }
