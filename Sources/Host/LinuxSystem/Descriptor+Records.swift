@@ -26,4 +26,9 @@ extension Descriptor {
         var count: UInt64 = 0
         return readRecord(&count) ? count : 0
     }
+
+    /// Whether it is an eventfd, whoever made it.
+    package var isEventCounter: Bool {
+        FileSystem.text(of: "/proc/self/fdinfo/\(rawValue)")?.contains("eventfd-count:") ?? false
+    }
 }

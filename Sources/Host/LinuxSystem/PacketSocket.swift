@@ -48,21 +48,7 @@ package enum PacketSocket {
     /// `capacity` descriptors, or cut-off ones, are all closed, and the message fails with EMSGSIZE; so does a message
     /// that is too long.
     package static func receive(_ socket: Descriptor, descriptors capacity: Int) throws(Errno) -> ([UInt8], [Descriptor]) {
-        var numbers = [Int32](repeating: -1, count: max(capacity, 1))
-        var count: Int32 = 0
-        var failure: Errno?
-        // SAFETY: the call fills no more than it is told there is room for; what it says it wrote counts as
-        // initialized.
-        let message = unsafe [UInt8](unsafeUninitializedCapacity: longestMessage + 1) { buffer, length in
-            let received = unsafe numbers.withUnsafeMutableBufferPointer { numbers in
-                unsafe causeway_receive_descriptors(
-                    socket.rawValue, buffer.baseAddress, buffer.count, numbers.baseAddress, Int32(capacity), &count)
-            }
-            if received < 0 { failure = Errno.current }
-            length = max(received, 0)
-        }
-        let descriptors = numbers.prefix(Int(count)).map { Descriptor(owning: $0) }
-        if let failure { throw failure }
+        let (message, descriptors) = try DescriptorPassing.receive(socket, longestMessage + 1, capacity)
         if message.count > longestMessage { throw Errno.messageTooLong }
         return (message, descriptors)
     }
@@ -80,5 +66,35 @@ package enum PacketSocket {
         // SAFETY: the call fills in three numbers.
         if unsafe causeway_peer_credentials(socket.rawValue, &process, &user, &group) < 0 { throw Errno.current }
         return (process, user)
+    }
+}
+
+extension StreamSocket {
+    /// What has arrived, at most `capacity` bytes, with the descriptors that came with it; empty at the end of the
+    /// stream. More than `limit` descriptors, or cut-off ones, are all closed, and it is EMSGSIZE.
+    package static func receive(
+        _ socket: Descriptor, capacity: Int, descriptors limit: Int
+    ) throws(Errno) -> ([UInt8], [Descriptor]) { try DescriptorPassing.receive(socket, capacity, limit) }
+}
+
+/// Bytes with descriptors alongside (`SCM_RIGHTS`), whatever the socket.
+private enum DescriptorPassing {
+    static func receive(_ socket: Descriptor, _ byteCount: Int, _ capacity: Int) throws(Errno) -> ([UInt8], [Descriptor]) {
+        var numbers = [Int32](repeating: -1, count: max(capacity, 1))
+        var count: Int32 = 0
+        var failure: Errno?
+        // SAFETY: the call fills no more than it is told there is room for; what it says it wrote counts as
+        // initialized.
+        let message = unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, length in
+            let received = unsafe numbers.withUnsafeMutableBufferPointer { numbers in
+                unsafe causeway_receive_descriptors(
+                    socket.rawValue, buffer.baseAddress, byteCount, numbers.baseAddress, Int32(capacity), &count)
+            }
+            if received < 0 { failure = Errno.current }
+            length = max(received, 0)
+        }
+        let descriptors = numbers.prefix(Int(count)).map { Descriptor(owning: $0) }
+        if let failure { throw failure }
+        return (message, descriptors)
     }
 }

@@ -61,7 +61,8 @@ package enum Signals {
         }
     }
 
-    private static func waitForever(for signals: [Int32]) -> Int32 {
+    /// Waits until one of them comes, which must be blocked.
+    package static func waitForever(for signals: [Int32]) -> Int32 {
         var set = makeSet(signals)
         var number: Int32 = 0
         _ = unsafe sigwait(&set, &number)

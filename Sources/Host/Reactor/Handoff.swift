@@ -5,18 +5,21 @@ import Synchronization
 
 /// A one-shot box with a semaphore.
 @safe
-final class Handoff<Value: Sendable>: Sendable {
+public final class Handoff<Value: Sendable>: Sendable {
     private let value = Mutex<Value?>(nil)
     private let semaphore: SemaphoreBox
 
-    init() { semaphore = SemaphoreBox() }
+    /// Empty.
+    public init() { semaphore = SemaphoreBox() }
 
-    func deliver(_ newValue: Value) {
+    /// Puts the value in; once.
+    public func deliver(_ newValue: Value) {
         value.withLock { $0 = newValue }
         semaphore.post()
     }
 
-    func wait() -> Value {
+    /// Waits for the value and takes it.
+    public func wait() -> Value {
         while true {
             semaphore.wait()
             if let value = value.withLock({ $0 }) { return value }

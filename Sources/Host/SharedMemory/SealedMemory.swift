@@ -63,3 +63,19 @@ public struct SealedMemory: Sendable, CustomStringConvertible {
     /// `sealed memory of 65536 bytes, fd 7`.
     public var description: String { "sealed memory of \(byteCount) bytes, \(descriptor)" }
 }
+
+extension Descriptor {
+    /// How many bytes its file has now; 0 for what is no file.
+    public var fileByteCount: UInt64 {
+        var status = stat()
+        // SAFETY: the call fills in the one structure that it is given.
+        guard unsafe fstat(rawValue, &status) == 0 else { return 0 }
+        return UInt64(clamping: status.st_size)
+    }
+
+    /// Whether its file can never become shorter (`F_SEAL_SHRINK`), so that a mapping of it stays whole.
+    public var cannotShrink: Bool {
+        let seals = causeway_get_seals(rawValue)
+        return seals >= 0 && seals & 0x2 != 0
+    }
+}

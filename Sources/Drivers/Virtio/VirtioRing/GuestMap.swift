@@ -30,6 +30,13 @@ public struct GuestMap: GuestMemory, Sendable, CustomStringConvertible {
     @usableFromInline let bounds: [ClosedRange<UInt64>]
     @usableFromInline let isWritable: Bool
 
+    /// No memory.
+    public init() {
+        extents = []
+        bounds = []
+        isWritable = true
+    }
+
     /// - Throws: `VirtqueueError.outsideMemory` for a part that is empty, wraps, is longer than its region or overlaps
     ///   another.
     public init(_ extents: [Extent]) throws(VirtqueueError) {
@@ -52,9 +59,10 @@ public struct GuestMap: GuestMemory, Sendable, CustomStringConvertible {
         isWritable = sorted.allSatisfy(\.region.isWritable)
     }
 
-    /// The part that an address lies in: few parts, so halving them is a step or two.
+    /// The part that an address lies in, by its place in `extents`; nil: it is no memory. Few parts, so halving them is
+    /// a step or two.
     @inlinable @inline(__always)
-    func find(_ address: UInt64) -> Int? {
+    public func extentIndex(of address: UInt64) -> Int? {
         var low = 0
         var high = bounds.count
         while low < high {
@@ -68,7 +76,7 @@ public struct GuestMap: GuestMemory, Sendable, CustomStringConvertible {
     @inlinable @inline(__always)
     public func admits(_ run: GuestRun, forWriting: Bool) -> Bool {
         guard run.byteCount > 0 else { return true }
-        guard var part = find(run.address) else { return false }
+        guard var part = extentIndex(of: run.address) else { return false }
         let last = run.address &+ UInt64(run.byteCount &- 1)
         if !forWriting || isWritable, bounds[part].upperBound >= last { return true }
         while true {
@@ -83,7 +91,7 @@ public struct GuestMap: GuestMemory, Sendable, CustomStringConvertible {
     /// See `GuestMemory`.
     @inlinable @inline(__always)
     public func piece(_ run: GuestRun, forWriting: Bool) -> GuestPiece {
-        guard let part = find(run.address) else { return .outside }
+        guard let part = extentIndex(of: run.address) else { return .outside }
         let extent = extents[part]
         if forWriting, !extent.region.isWritable { return .outside }
         let start = run.address &- extent.address

@@ -1,0 +1,67 @@
+// One ring's settings, gathered from several messages in whatever order the front end likes.
+
+import LinuxSystem
+import VirtioRing
+import VirtioWire
+
+/// All that is needed to serve a ring.
+public struct VhostRingPlan: Sendable {
+    /// Where to go on, as `DeviceRing.base` has it.
+    public let base: UInt32
+    /// Where its parts are.
+    public let areas: VirtqueueAreas
+    /// Where what is in flight is kept beyond this process; nil: nowhere.
+    public let inflight: RingArea?
+    /// Where the used part is logged as dirty; nil: it is not.
+    public let log: UInt64?
+    /// Readable when the driver has something; nil: it is to be looked at without being asked.
+    public let kick: Descriptor?
+    /// Written when the device has something; nil: nobody wants to know.
+    public let call: Descriptor?
+    /// Written when the ring makes no sense.
+    public let error: Descriptor?
+    /// The features that the driver accepted.
+    public let features: VirtioFeatures
+    /// Whether requests are to be served; a ring that is not looks at its kick when it is.
+    public let isEnabled: Bool
+}
+
+/// A ring's settings so far.
+struct VhostRing {
+    var size: UInt32 = 0
+    var base: UInt32 = 0
+    var addresses: VhostRingAddresses?
+    /// nil: not said; `.some(nil)`: there is none, look without being asked.
+    var kick: Descriptor??
+    var call: Descriptor?
+    var error: Descriptor?
+    var isEnabled = false
+    var isRunning = false
+
+    /// A ring that was stopped wants a new kick before it runs again.
+    mutating func stop() {
+        isRunning = false
+        kick = nil
+    }
+
+    /// As at the beginning, but for the descriptors that QEMU sends once and not again after a reset.
+    mutating func reset() {
+        var fresh = VhostRing()
+        (fresh.call, fresh.error) = (call, error)
+        self = fresh
+    }
+
+    /// The plan, its addresses looked up; nil: something is missing.
+    /// - Throws: `VirtqueueError` for a ring that cannot be where it is said to be.
+    func plan(
+        in memory: GuestMap, _ features: VirtioFeatures, inflight: RingArea? = nil
+    ) throws(VirtqueueError) -> VhostRingPlan? {
+        guard size > 0, let addresses, let kick else { return nil }
+        let areas = try VirtqueueAreas(
+            size: Int(size), descriptors: addresses.descriptors, driver: addresses.available, device: addresses.used,
+            features: features, in: memory)
+        return VhostRingPlan(
+            base: base, areas: areas, inflight: inflight, log: addresses.log, kick: kick, call: call,
+            error: error, features: features, isEnabled: isEnabled)
+    }
+}

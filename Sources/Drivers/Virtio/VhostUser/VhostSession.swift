@@ -1,0 +1,329 @@
+// What a front end's messages mean, one after another: a state machine without sockets or threads. Each message is
+// answered at once, or asks something of whoever runs the rings first; no second message is looked at before that is
+// done, which is the order that front ends expect.
+
+import LinuxSystem
+import VirtioRing
+import VirtioWire
+
+/// What a device offers to a front end.
+public struct VhostOffer: Sendable {
+    /// The device's own features, and those of its rings.
+    public var features: VirtioFeatures
+    /// The protocol's.
+    public var protocolFeatures: VhostProtocolFeatures
+    /// Rings; of an interface two for each queue.
+    public var rings: Int
+    /// What a front end that asks is told: a disk's rings, an interface's pairs of them.
+    public var queues: Int
+    /// Entries of a ring at most.
+    public var mostEntries: UInt32
+
+    /// - Parameters:
+    ///   - rings: as many as the device may have, 1 to 256.
+    ///   - ringsPerQueue: 2 for an interface.
+    public init(
+        features: VirtioFeatures, protocolFeatures: VhostProtocolFeatures, rings: Int, ringsPerQueue: Int = 1,
+        mostEntries: UInt32 = 32768
+    ) {
+        self.features = features
+        self.protocolFeatures = protocolFeatures
+        self.rings = rings
+        queues = rings / ringsPerQueue
+        self.mostEntries = mostEntries
+    }
+}
+
+/// What whoever runs the rings is to do.
+public enum VhostTask {
+    /// Serve a ring from now on; it does not run yet.
+    case start(ring: Int, VhostRingPlan)
+    /// Serve a ring's requests, or leave them; what waits in it is looked at when it is enabled.
+    case enable([(ring: Int, isEnabled: Bool)])
+    /// Stop a ring: what is in flight ends first. Then `VhostSession.stopped`.
+    case stop(ring: Int)
+    /// Stop all that run, then forget what the driver agreed to.
+    case reset(rings: [Int])
+    /// The rings have this memory from now on; those that lay in memory that went are to be stopped.
+    case memory(VhostMemory, stopping: [Int])
+    /// A ring's call descriptor is another one; it runs.
+    case call(ring: Int, Descriptor?)
+    /// A ring's error descriptor is another one; it runs.
+    case error(ring: Int, Descriptor?)
+    /// Take a look at a ring.
+    case kick(ring: Int)
+    /// A part of the configuration space: the device answers with `VhostSession.configuration`.
+    case readConfiguration(offset: Int, byteCount: Int)
+    /// The guest wrote to the configuration space.
+    case writeConfiguration(offset: Int, [UInt8])
+    /// There is a socket for this side's own messages.
+    case backendSocket(Descriptor)
+    /// The driver's status.
+    case status(UInt64)
+}
+
+/// What follows from a message.
+public enum VhostStep {
+    /// It is done; the answer, if there is one.
+    case done(VhostAnswer?)
+    /// Do this, and call `finish`.
+    case perform(VhostTask)
+}
+
+/// One front end's session, from its first message to the end of the connection.
+public struct VhostSession {
+    /// What is offered.
+    public let offer: VhostOffer
+    /// The guest's memory.
+    public private(set) var memory = VhostMemory()
+    /// What the driver accepted.
+    public private(set) var features: VirtioFeatures = []
+    /// What the front end accepted of the protocol.
+    public private(set) var protocolFeatures: VhostProtocolFeatures = []
+    private var rings: [VhostRing]
+    private var status: UInt64 = 0
+    private var inflight: VhostInflight?
+    /// In-flight memory that was made for the message in hand.
+    private var made: (area: VhostInflightArea, descriptor: Descriptor)?
+    /// The message that waits for its task.
+    private var pending: VhostEnvelope?
+
+    /// At its beginning: nothing is agreed.
+    public init(_ offer: VhostOffer) {
+        self.offer = offer
+        rings = Array(repeating: VhostRing(), count: offer.rings)
+    }
+
+    /// Whether a task is being done; no message may be handled meanwhile.
+    public var isBusy: Bool { pending != nil }
+    /// Rings that run.
+    public var running: [Int] { rings.indices.filter { rings[$0].isRunning } }
+    /// Whether a ring's requests are served.
+    public func isEnabled(_ ring: Int) -> Bool { rings[ring].isEnabled }
+
+    /// Handles the next message. What it throws is to be said to the front end by `refusal`; where that gives nothing
+    /// the connection has to end.
+    public mutating func handle(_ envelope: VhostEnvelope) throws(VhostUserError) -> VhostStep {
+        precondition(pending == nil, "a message before the one before is done")
+        let task = try task(for: envelope.message, envelope.request)
+        guard let task else { return .done(answer(to: envelope)) }
+        pending = envelope
+        return .perform(task)
+    }
+
+    /// The task is done.
+    public mutating func finish() -> VhostAnswer? {
+        defer { pending = nil }
+        return pending.flatMap { answer(to: $0) }
+    }
+
+    /// The task that was to stop a ring is done: where its entries are to be gone on with, as `DeviceRing.base` has it.
+    public mutating func stopped(_ base: UInt32) -> VhostAnswer? {
+        defer { pending = nil }
+        guard let pending, case .getRingBase(let number) = pending.message else { return finish() }
+        rings[Int(number)].base = base
+        return ringBase(number)
+    }
+
+    /// What the device has of its configuration space, from the offset that was asked for: filled up with zeroes to
+    /// what the front end wants, which may know of more fields than there are.
+    public mutating func configuration(_ bytes: [UInt8]) -> VhostAnswer? {
+        defer { pending = nil }
+        guard let pending, case .getConfiguration(let offset, let count, let flags) = pending.message else { return finish() }
+        var payload: [UInt8] = []
+        for word in [offset, count, flags] { payload.put(word) }
+        payload += bytes.prefix(Int(count))
+        payload += Array(repeating: 0, count: max(0, Int(count) - bytes.count))
+        return VhostAnswer(to: pending.request, payload)
+    }
+
+    /// The answer to a message that was refused; nil: there is no way to say so but to end the connection.
+    public mutating func refusal(of envelope: VhostEnvelope) -> VhostAnswer? {
+        pending = nil
+        guard !envelope.request.isAlwaysAnswered, envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
+        return VhostAnswer(to: envelope.request, 1)
+    }
+}
+
+extension VhostSession {
+    /// What has to be done for a message; nil: nothing but to note it.
+    private mutating func task(for message: VhostMessage, _ request: VhostRequest) throws(VhostUserError) -> VhostTask? {
+        switch message {
+        case .setFeatures(let accepted): return try accept(accepted)
+        case .setProtocolFeatures(let accepted):
+            let unknown = accepted.subtracting(offer.protocolFeatures)
+            guard unknown.isEmpty else { throw .notOffered(unknown.rawValue) }
+            protocolFeatures = accepted
+        case .setMemoryTable, .addRegion, .removeRegion: return try change(message)
+        case .setRingSize(let ring, let size):
+            let index = try idle(ring)
+            guard size > 0, size <= offer.mostEntries else { throw .badRingSize(size) }
+            rings[index].size = size
+        case .setRingBase(let ring, let base): rings[try idle(ring)].base = base
+        case .setRingAddresses(let ring, let addresses): return try place(ring, addresses)
+        case .setRingKick(let ring, let kick):
+            let index = try idle(ring)
+            rings[index].kick = .some(kick)
+            return try start(index)
+        case .setRingCall(let ring, let call):
+            let index = try known(ring)
+            rings[index].call = call
+            if rings[index].isRunning { return .call(ring: index, call) }
+        case .setRingError(let ring, let error):
+            let index = try known(ring)
+            rings[index].error = error
+            if rings[index].isRunning { return .error(ring: index, error) }
+        case .setRingEnabled(let ring, let isEnabled):
+            let index = try known(ring)
+            rings[index].isEnabled = isEnabled
+            if rings[index].isRunning { return .enable([(index, isEnabled)]) }
+        case .getRingBase(let ring): return stop(try known(ring))
+        case .ringKick(let ring):
+            let index = try known(ring)
+            if rings[index].isRunning { return .kick(ring: index) }
+        case .resetDevice, .resetOwner: return reset()
+        case .getConfiguration(let offset, let byteCount, _):
+            return .readConfiguration(offset: Int(offset), byteCount: Int(byteCount))
+        case .setConfiguration(let offset, _, let bytes): return .writeConfiguration(offset: Int(offset), bytes)
+        case .setBackendSocket(let socket): return .backendSocket(socket)
+        case .setStatus(let word):
+            status = word
+            return word == 0 ? reset() : .status(word)
+        case .getInflight(let area):
+            try expect(.inflightMemory, request)
+            made = try VhostInflight.make(area, rings: rings.count)
+        case .setInflight(let area, let descriptor):
+            try expect(.inflightMemory, request)
+            guard running.isEmpty else { throw .ringIsRunning(running[0]) }
+            inflight = try VhostInflight(area, descriptor)
+        case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions, .getStatus: return nil
+        case .setLogBase, .setLogDescriptor, .sendAnnouncement, .setMTU, .translation, .setDeviceState, .checkDeviceState:
+            throw .unknownRequest(request.rawValue)
+        }
+        return nil
+    }
+
+    /// A message of a feature that was offered.
+    private func expect(_ feature: VhostProtocolFeatures, _ request: VhostRequest) throws(VhostUserError) {
+        guard offer.protocolFeatures.contains(feature) else { throw .unknownRequest(request.rawValue) }
+    }
+
+    private func known(_ ring: UInt32) throws(VhostUserError) -> Int {
+        guard ring < rings.count else { throw .noSuchRing(ring) }
+        return Int(ring)
+    }
+
+    /// A ring that does not run: its settings may change.
+    private func idle(_ ring: UInt32) throws(VhostUserError) -> Int {
+        let index = try known(ring)
+        guard !rings[index].isRunning else { throw .ringIsRunning(index) }
+        return index
+    }
+
+    private mutating func accept(_ accepted: VirtioFeatures) throws(VhostUserError) -> VhostTask? {
+        var known = offer.features.union(.protocolFeatures)
+        // Who accepts it relies on the log, which a migration needs.
+        if offer.protocolFeatures.contains(.sharedLog) { known.insert(.logAll) }
+        let unknown = accepted.subtracting(known)
+        guard unknown.isEmpty else { throw .notOffered(unknown.rawValue) }
+        features = accepted
+        // A front end that does not know of enabling has all rings enabled (vhost-user.rst, "Ring states").
+        if accepted.contains(.protocolFeatures) { return nil }
+        for index in rings.indices { rings[index].isEnabled = true }
+        let running = running
+        return running.isEmpty ? nil : .enable(running.map { ($0, true) })
+    }
+
+    private mutating func place(_ ring: UInt32, _ addresses: VhostRingAddresses) throws(VhostUserError) -> VhostTask? {
+        let index = try known(ring)
+        if rings[index].isRunning {
+            // While a guest migrates the same addresses come again, with a log.
+            var same = addresses
+            same.log = rings[index].addresses?.log
+            guard same == rings[index].addresses else { throw .ringIsRunning(index) }
+        }
+        rings[index].addresses = addresses
+        return try start(index)
+    }
+
+    /// Starts a ring for which nothing is missing.
+    private mutating func start(_ index: Int) throws(VhostUserError) -> VhostTask? {
+        if rings[index].isRunning { return nil }
+        let found: VhostRingPlan?
+        do throws(VirtqueueError) {
+            found = try rings[index].plan(
+                in: memory.userMap, features, inflight: inflight?.part(of: index, entries: rings[index].size))
+        } catch {
+            throw .badRing(index, error)
+        }
+        guard let plan = found else { return nil }
+        rings[index].isRunning = true
+        return .start(ring: index, plan)
+    }
+
+    private mutating func stop(_ index: Int) -> VhostTask? {
+        let wasRunning = rings[index].isRunning
+        rings[index].stop()
+        return wasRunning ? .stop(ring: index) : nil
+    }
+
+    private mutating func reset() -> VhostTask? {
+        let running = running
+        for index in rings.indices { rings[index].reset() }
+        features = []
+        return running.isEmpty ? nil : .reset(rings: running)
+    }
+
+    /// Another memory table; the one before stays where a message is refused.
+    private mutating func change(_ message: VhostMessage) throws(VhostUserError) -> VhostTask {
+        var changed = memory
+        switch message {
+        case .setMemoryTable(let table):
+            changed = VhostMemory()
+            for (region, descriptor) in table { try changed.add(region, descriptor) }
+        case .addRegion(let region, let descriptor): try changed.add(region, descriptor)
+        case .removeRegion(let region): try changed.remove(region)
+        default: break
+        }
+        memory = changed
+        let map = changed.userMap
+        let lost = running.filter { index in (try? rings[index].plan(in: map, features)) == nil }
+        for index in lost { _ = stop(index) }
+        return .memory(changed, stopping: lost)
+    }
+}
+
+extension VhostSession {
+    /// The answer to a message that is done.
+    private mutating func answer(to envelope: VhostEnvelope) -> VhostAnswer? {
+        let request = envelope.request
+        switch envelope.message {
+        case .getFeatures: return VhostAnswer(to: request, offer.features.union(.protocolFeatures).rawValue)
+        case .getProtocolFeatures: return VhostAnswer(to: request, offer.protocolFeatures.rawValue)
+        case .getQueueCount: return VhostAnswer(to: request, UInt64(offer.queues))
+        case .getMostRegions: return VhostAnswer(to: request, UInt64(VhostLimits.regions))
+        case .getStatus: return VhostAnswer(to: request, status)
+        case .getRingBase(let ring): return ringBase(ring)
+        case .getInflight: return inflightAnswer()
+        default:
+            guard envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
+            return VhostAnswer(to: request, 0)
+        }
+    }
+
+    /// As long as QEMU's structure with its padding, which is what it compares with.
+    private mutating func inflightAnswer() -> VhostAnswer? {
+        guard let (area, descriptor) = made.take() else { return nil }
+        var payload: [UInt8] = []
+        for word in [area.byteCount, area.offset] { payload.put(word) }
+        for half in [area.queues, area.queueSize, 0, 0] { payload.put(half) }
+        return VhostAnswer(to: .getInflight, payload, descriptor)
+    }
+
+    private func ringBase(_ ring: UInt32) -> VhostAnswer {
+        var payload: [UInt8] = []
+        payload.put(ring)
+        payload.put(rings[Int(ring)].base)
+        return VhostAnswer(to: .getRingBase, payload)
+    }
+}
