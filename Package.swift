@@ -87,6 +87,8 @@ let package = Package(
         .library(name: "Toolstack", targets: ["Toolstack"]),
         .library(name: "MockPeers", targets: ["MockPeers", "Hypervisor", "InProcess", "Toolstack"]),
         .library(name: "VirtioRing", targets: ["VirtioRing", "VirtioWire", "SharedMemory"]),
+        .library(name: "VhostUser", targets: ["VhostUser", "VirtioRing", "VirtioWire", "SharedMemory", "LinuxSystem"]),
+        .library(name: "VirtioBlock", targets: ["VirtioBlock", "VhostUser", "BlockDevices", "Reactor", "LinuxSystem"]),
         // What virtqueues are held against, by tests, fuzzers and benchmarks.
         .library(name: "VirtioModel", targets: ["VirtioModel", "CVirtio"]),
         .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),
@@ -151,7 +153,18 @@ let package = Package(
             "DriverRuntime",
             ["DMA", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "XenBus", "XenStore", "XenTypes"]
         ),
+        // Virtio: the other world's wire, rings and sessions. Imports nothing of Xen's.
+        virtio.module("VirtioWire", ["SharedMemory"]),
+        virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
+        virtio.module("VhostUser", ["LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         block.module("BlockModel", ["BlockDevices", "DMA", "LinuxSystem"]),
+        block.module(
+            "VirtioBlock",
+            [
+                "BlockDevices", "BlockModel", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "VhostUser", "VirtioRing",
+                "VirtioWire",
+            ]
+        ),
         block.module("BlockProtocol", ["SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]),
         block.module(
             "BlockFrontend",
@@ -190,9 +203,6 @@ let package = Package(
                 "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "XenBus", "XenTypes",
             ]
         ),
-        // Virtio: the other world's wire and rings. Imports nothing of Xen's.
-        virtio.module("VirtioWire", ["SharedMemory"]),
-        virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
 
         // Exports: Causeway inside other programs.
         .systemLibrary(name: "CCausewayTranslation", path: "Sources/Exports/CCausewayTranslation"),
@@ -235,8 +245,8 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockFrontend",
                 "BlockModel", "CommandSupport", "DMA", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
                 "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend", "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VifTaps", "XenBus", "XenStore",
-                "XenTypes",
+                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
+                "XenBus", "XenStore", "XenTypes",
             ]
         ),
 
@@ -246,9 +256,18 @@ let package = Package(
         support(
             "TestSupport",
             ["DMA", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "SharedMemory", "XenTypes"]),
+        support("ScriptedDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "TestSupport"]),
         support("DumpWriter"),
         // Virtqueues as the specification has them, slow and obvious: for property tests and fuzzers.
         support("VirtioModel", ["SharedMemory"]),
+        // What a driver's tests stand on: the in-process hypervisor, or the loopback host through Xen's libraries.
+        support(
+            "TestHosts",
+            [
+                "Hypervisor", "HypervisorRules", "InProcess", "Libxen", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport",
+                "XenStore", "XenStoreServer", "XenTypes",
+            ]
+        ),
         // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
         // package, too.
         support(
@@ -315,6 +334,14 @@ let package = Package(
         ),
         devices.tests("BlockDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
+        virtio.tests("VhostUser", ["LinuxSystem", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
+        block.tests(
+            "VirtioBlock",
+            [
+                "BlockDevices", "LinuxSystem", "Reactor", "ScriptedDevices", "SharedMemory", "TestSupport", "VhostUser",
+                "VirtioBlock",
+                "VirtioRing", "VirtioWire",
+            ]),
         block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "LinuxSystem", "TestSupport"]),
         block.tests(
             "BlockProtocol",
@@ -324,8 +351,8 @@ let package = Package(
             "BlockBackend",
             [
                 "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps",
-                "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "SharedMemory", "SharedRing",
-                "TestHosts", "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
+                "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "ScriptedDevices",
+                "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
             ]
         ),
         network.tests("NetworkProtocol", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "TestSupport", "XenTypes"]),

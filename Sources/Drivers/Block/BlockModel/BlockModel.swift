@@ -88,6 +88,7 @@ public struct BlockModel<Transport: BlockTransport & ~Copyable>: ~Copyable {
                 switch try transport.next(in: slot, inFlight: inFlight) {
                 case .none: break taking
                 case .refused: rejected += 1
+                case .answered: break
                 case .ready(let work):
                     occupy(slot, work)
                     begin(slot)

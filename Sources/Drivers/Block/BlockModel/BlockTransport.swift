@@ -14,6 +14,8 @@ public enum TakenRequest: Sendable {
     case waiting(BlockWork)
     /// A request that made no sense. The transport has answered it itself.
     case refused
+    /// A request that needs no disk. The transport has answered it itself.
+    case answered
 }
 
 /// One ring, or whatever requests come by, with the memory that they name.
@@ -29,7 +31,7 @@ public protocol BlockTransport: ~Copyable {
     mutating func hasRequests() -> Bool
 
     /// Takes the next request into `slot`: what the transport keeps of it is kept there until `answer`. A refusal,
-    /// `none`, or a fault leaves the slot vacant.
+    /// `answered`, `none`, or a fault leaves the slot vacant.
     /// - Parameter inFlight: operations at the disk: as long as there are some, memory will be given back.
     mutating func next(in slot: RequestSlot, inFlight: Int) throws(Fault) -> TakenRequest
 

@@ -7,6 +7,7 @@ import DriverRuntime
 import LinuxSystem
 import Synchronization
 import Testing
+import ScriptedDevices
 import TestSupport
 @testable import Toolstack
 import XenTypes

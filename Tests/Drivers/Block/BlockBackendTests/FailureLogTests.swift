@@ -7,6 +7,7 @@ import DriverRuntime
 import LinuxSystem
 import MockPeers
 import Testing
+import ScriptedDevices
 import TestSupport
 import XenStore
 

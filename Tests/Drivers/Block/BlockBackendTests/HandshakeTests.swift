@@ -253,7 +253,7 @@ struct HandshakeTests {
 
     @Test("a directory that is taken away between two looks at it is nothing to report")
     func takenAwayMeanwhile() throws {
-        let host = InProcessHost(time: .system)
+        let host = TestHost(time: .system)
         let client = try host.store.connectInProcess(domain: .zero)
         let pair = try BlockPair(host: host) { (_) throws(DeviceOpenFailure) in
             // What comes next finds nothing.

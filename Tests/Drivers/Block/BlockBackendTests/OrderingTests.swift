@@ -7,6 +7,7 @@ import DriverRuntime
 import Foundation
 import LinuxSystem
 import MockPeers
+import ScriptedDevices
 import SharedMemory
 import TestHosts
 import TestSupport
@@ -127,8 +128,9 @@ struct OrderingTests {
         #expect(try pair.node("feature-discard") == "1")
         #expect(try raw.ask(BlockRequest(discarding: 8, at: 0, id: 1)) == .unsupported)
         #expect(try raw.ask(BlockRequest(.flush, id: 2)) == .unsupported)
-        let deadline = monotonicMilliseconds() + 2000
-        while try pair.node("feature-flush-cache") != "0", monotonicMilliseconds() < deadline { sleepMilliseconds(2) }
+        // The three nodes are written one after another.
+        let keys = ["feature-discard", "feature-flush-cache", "feature-barrier"]
+        _ = try eventually { try keys.allSatisfy { try pair.node($0) == "0" } }
         #expect(try pair.node("feature-discard") == "0")
         #expect(try pair.node("feature-flush-cache") == "0")
         #expect(try pair.node("feature-barrier") == "0")

@@ -47,7 +47,7 @@ struct RateTests {
         let clock = ManualClock()
         var options = NetworkBackendOptions()
         options.polling = .sleep
-        let pair = try NetworkPair(options, host: InProcessHost(time: clock))
+        let pair = try NetworkPair(options, host: TestHost(time: clock))
         try pair.toolstack.store.write(pair.paths.backendPath + "/rate", "131072,500000")
         let raw = try MockNetworkFrontend(pair, queues: 2)
         try raw.wait(for: [.connected])

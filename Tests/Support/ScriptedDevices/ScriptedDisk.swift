@@ -8,30 +8,36 @@ import Synchronization
 import TestSupport
 
 /// A disk under a test's control.
-final class ScriptedDisk: BlockDevice {
-    let name = "scripted"
-    let geometry = BlockGeometry(byteCount: 4 << 20, discard: DiscardLimits(granularity: 512))
+public final class ScriptedDisk: BlockDevice {
+    /// Always the same.
+    public let name = "scripted"
+    /// 4 MiB, with discards.
+    public let geometry = BlockGeometry(byteCount: 4 << 20, discard: DiscardLimits(granularity: 512))
     /// Operations begun, in order, by what the backend called them.
     private let begun = Mutex<[(operation: DeviceOperation, tag: UInt32)]>([])
     private let queue = Mutex<ScriptedQueue?>(nil)
     private let flags = Mutex((isAway: false, queueLimit: Int.max))
     /// Whether what it holds waits for something that may come back.
-    var isAway: Bool {
+    public var isAway: Bool {
         get { flags.withLock { $0.isAway } }
         set { flags.withLock { $0.isAway = newValue } }
     }
-    var queueLimit: Int {
+    /// How many queues may be open.
+    public var queueLimit: Int {
         get { flags.withLock { $0.queueLimit } }
         set { flags.withLock { $0.queueLimit = newValue } }
     }
     /// Answers for operations that are to end at once; asked first.
     let immediate: @Sendable (DeviceOperation) -> DeviceResult?
 
-    init(immediate: @escaping @Sendable (DeviceOperation) -> DeviceResult? = { _ in nil }) { self.immediate = immediate }
+    /// A disk that holds whatever `immediate` does not end.
+    public init(immediate: @escaping @Sendable (DeviceOperation) -> DeviceResult? = { _ in nil }) { self.immediate = immediate }
 
-    func refreshGeometry() throws(Errno) -> BlockGeometry { geometry }
+    /// Never another.
+    public func refreshGeometry() throws(Errno) -> BlockGeometry { geometry }
 
-    func openQueue(
+    /// The queue whose operations are the test's from now on.
+    public func openQueue(
         on reactor: Reactor, bus: MemoryBus, depth: Int, owner: any BlockQueueOwner
     ) throws(Errno) -> any BlockDeviceQueue {
         let made = ScriptedQueue(self, reactor, owner)
@@ -42,17 +48,17 @@ final class ScriptedDisk: BlockDevice {
     func note(_ operation: DeviceOperation, _ tag: UInt32) { begun.withLock { $0.append((operation, tag)) } }
 
     /// What has begun so far.
-    var operations: [DeviceOperation] { begun.withLock { $0.map(\.operation) } }
+    public var operations: [DeviceOperation] { begun.withLock { $0.map(\.operation) } }
 
     /// Waits until `count` operations have begun.
-    func wait(for count: Int) -> Bool {
+    public func wait(for count: Int) -> Bool {
         let deadline = monotonicMilliseconds() + 3000
         while operations.count < count, monotonicMilliseconds() < deadline { sleepMilliseconds(1) }
         return operations.count >= count
     }
 
     /// Ends the operation that began as number `index`.
-    func end(_ index: Int, _ result: DeviceResult = .done) {
+    public func end(_ index: Int, _ result: DeviceResult = .done) {
         guard let queue = queue.withLock({ $0 }) else { return }
         let tag = begun.withLock { $0[index].tag }
         queue.reactor.post { queue.end(tag, result) }

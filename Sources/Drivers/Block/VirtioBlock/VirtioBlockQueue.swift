@@ -1,0 +1,186 @@
+// A virtqueue on its reactor: wakes up, lets the model work, arms the ring, stops. Everything here runs on the
+// reactor's thread.
+
+import BlockDevices
+import BlockModel
+import DMA
+import LinuxSystem
+import Reactor
+import SharedMemory
+import VhostUser
+import VirtioRing
+
+/// A ring of a disk that runs. On its reactor's thread.
+protocol RunningBlockQueue: AnyObject, Sendable {
+    /// Serves requests from now on, or leaves them.
+    func setEnabled(_ isEnabled: Bool)
+    /// Looks at the ring: somebody said that there is something.
+    func kick()
+    /// Whom to tell of answers.
+    func setCall(_ call: Descriptor?)
+    /// Whom to tell that the ring makes no sense.
+    func setError(_ error: Descriptor?)
+    /// The driver's memory; false: it cannot be had.
+    func replaceMemory(_ map: GuestMap) -> Bool
+    /// The disk has another size.
+    func resize(to byteCount: UInt64)
+    /// Takes nothing more, ends what is in work, and calls `then` with where to go on.
+    func stop(_ then: @escaping @Sendable (UInt32) -> Void)
+}
+
+/// One queue from its start to its stop.
+final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, BlockQueueOwner, RunningBlockQueue, @unchecked Sendable {
+    private let reactor: Reactor
+    private let bus = MemoryBus()
+    private var model: BlockModel<VirtioBlockTransport<Ring>>
+    private let owner: QueueOwner
+    private let kickDescriptor: Descriptor?
+    private var call: Descriptor?
+    private var error: Descriptor?
+    private let report: @Sendable (String) -> Void
+    private var slot: ReactorSlot?
+    private var isEnabled: Bool
+    private var isArmed = false
+    private var isPaused = false
+    private var hasReported = false
+    /// Requests were left, for their disk is away: nothing is shown any more, so that whoever serves the ring next
+    /// finds them in flight and does them again.
+    private var isForsaken = false
+    private var stopped: (@Sendable (UInt32) -> Void)?
+
+    private enum Tag {
+        static var kick: UInt32 { 0 }
+        static var pauseOver: UInt32 { 1 }
+        static var look: UInt32 { 2 }
+    }
+
+    /// A driver that sends nothing but nonsense is listened to once a millisecond.
+    private static var nonsensePauseMicroseconds: UInt64 { 1000 }
+    /// How often a ring without a kick is looked at by a thread that sleeps.
+    private static var lookMicroseconds: UInt64 { 1000 }
+
+    /// Begins to serve a ring.
+    /// - Parameter report: gets a line when the ring breaks.
+    /// - Throws: what the disk says when another queue cannot be had, or that the memory cannot.
+    init(
+        _ plan: VhostRingPlan, ring: consuming Ring, memory: GuestMap, disk: any BlockDevice, rules: VirtioBlockRules,
+        identity: String, reactor: Reactor, report: @escaping @Sendable (String) -> Void
+    ) throws(Errno) {
+        guard let windows = GuestWindows(memory, on: bus) else { throw .noMemory }
+        self.reactor = reactor
+        self.report = report
+        kickDescriptor = plan.kick
+        call = plan.call
+        error = plan.error
+        isEnabled = plan.isEnabled
+        owner = QueueOwner()
+        let entries = ring.size
+        let queue = try disk.openQueue(on: reactor, bus: bus, depth: entries, owner: owner)
+        model = BlockModel(
+            VirtioBlockTransport(
+                ring: ring, rules: rules, identity: identity, memory: windows, bus: bus),
+            disk: queue,
+            capacity: entries, segments: VirtioBlockOffer.mostSegments)
+        owner.queue = self
+        slot = reactor.attach(self)
+    }
+
+    func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
+    func kick() {}
+    func setCall(_ call: Descriptor?) { self.call = call }
+    func setError(_ error: Descriptor?) { self.error = error }
+    func replaceMemory(_ map: GuestMap) -> Bool { model.transport.replaceMemory(map) }
+    func resize(to byteCount: UInt64) { model.transport.rules.byteCount = byteCount }
+
+    func stop(_ then: @escaping @Sendable (UInt32) -> Void) {
+        stopped = then
+        model.close()
+        model.disk.endWaiting()
+        finishTurn()
+    }
+
+    // MARK: The reactor's calls
+
+    func poll() -> Bool {
+        var worked = false
+        if isEnabled && !isPaused && model.hasWork() {
+            model.transport.ring.disarm()
+            let (taken, rejected, mustNotify) = model.takeRequests()
+            if mustNotify { ring() }
+            worked = taken > 0
+            if taken > 0 && rejected == taken { pause() }
+        }
+        return finishTurn() || worked
+    }
+
+    func prepareToSleep() -> Bool {
+        guard isEnabled, !isPaused, model.isOpen, let slot else { return false }
+        if model.transport.ring.armAndRecheck() { return true }
+        guard !isArmed else { return false }
+        isArmed = true
+        if let kickDescriptor {
+            reactor.whenReadable(kickDescriptor, slot, tag: Tag.kick)
+        } else {
+            reactor.after(microseconds: Self.lookMicroseconds, slot, tag: Tag.look)
+        }
+        return false
+    }
+
+    func completed(tag: UInt32, result: Int32) {
+        switch tag {
+        case Tag.kick:
+            isArmed = false
+            kickDescriptor?.takeCount()
+        case Tag.look: isArmed = false
+        default: isPaused = false
+        }
+    }
+
+    func deviceCompleted(tag: UInt32, result: DeviceResult) {
+        if model.isClosing, result == .failed(.canceled) { isForsaken = true }
+        model.ended(tag: tag, result)
+    }
+
+    // MARK: Turns
+
+    private func pause() {
+        guard let slot else { return }
+        isPaused = true
+        reactor.after(microseconds: Self.nonsensePauseMicroseconds, slot, tag: Tag.pauseOver)
+    }
+
+    private func ring() { call?.addCount(1) }
+
+    /// Shows answers and stops when due; true if something was answered.
+    @discardableResult
+    private func finishTurn() -> Bool {
+        let before = model.transport.ring.counters
+        if !isForsaken, model.publish() { ring() }
+        if let fault = model.fault, !hasReported {
+            hasReported = true
+            error?.addCount(1)
+            report("\(fault)")
+        }
+        let worked = model.transport.ring.counters != before
+        if model.isClosing { stopIfIdle() }
+        return worked
+    }
+
+    private func stopIfIdle() {
+        guard model.inWork == 0, let slot, let stopped else { return }
+        self.slot = nil
+        self.stopped = nil
+        model.disk.close()
+        owner.queue = nil
+        reactor.detach(slot)
+        model.transport.detachMemory()
+        stopped(model.transport.ring.base)
+    }
+}
+
+/// Stands between the disk and its queue, because each needs the other to be made first. The cycle ends when the queue
+/// stops.
+final class QueueOwner: BlockQueueOwner {
+    weak var queue: (any BlockQueueOwner)?
+    func deviceCompleted(tag: UInt32, result: DeviceResult) { queue?.deviceCompleted(tag: tag, result: result) }
+}

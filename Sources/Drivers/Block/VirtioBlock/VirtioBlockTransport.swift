@@ -1,0 +1,193 @@
+// A virtqueue as a way to a disk: chains become work, statuses and used entries answer it. The disk's own rules are the
+// model's; here is what only virtio has. Owned by the queue's thread.
+
+import BlockDevices
+import BlockModel
+import DMA
+import SharedMemory
+import VirtioRing
+import VirtioWire
+
+/// One virtqueue with the memory that its chains name.
+struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copyable {
+    typealias Fault = VirtqueueError
+
+    var ring: Ring
+    var rules: VirtioBlockRules
+    private let identity: [UInt8]
+    private let bus: MemoryBus
+    private var memory: GuestWindows
+
+    /// Requests in work.
+    private var requests: SlotMap<VirtioRequest>
+    /// The chain that is being taken.
+    private var chain = DescriptorChain()
+
+    init(
+        ring: consuming Ring, rules: VirtioBlockRules, identity: String, memory: consuming GuestWindows, bus: MemoryBus
+    ) {
+        requests = SlotMap(repeating: VirtioRequest(), capacity: ring.size)
+        self.ring = ring
+        self.rules = rules
+        self.identity = Array(identity.utf8.prefix(BlockRequestKind.identityBytes))
+        self.memory = memory
+        self.bus = bus
+    }
+
+    /// The driver's memory is another from now on. What is in work keeps what it has.
+    mutating func replaceMemory(_ map: GuestMap) -> Bool {
+        guard var windows = GuestWindows(map, on: bus) else { return false }
+        swap(&memory, &windows)
+        windows.detach()
+        return true
+    }
+
+    /// Takes the driver's memory off the bus; nothing is in work.
+    mutating func detachMemory() { _ = replaceMemory(GuestMap()) }
+
+    var isStalled: Bool { false }
+
+    mutating func hasRequests() -> Bool { ring.hasChains() }
+
+    mutating func next(in slot: RequestSlot, inFlight: Int) throws(VirtqueueError) -> TakenRequest {
+        guard try ring.take(into: &chain, from: memory.map) == .chain else { return .none }
+        var header = BlockRequestHeader(.read)
+        guard let status = statusPlace(), chain.load(&header, from: memory.map) == .here else {
+            // There is nowhere to say so, or nothing that was asked.
+            return refuse(.failed, at: statusPlace())
+        }
+        let incoming = chain.readableBytes - UInt64(BlockRequestHeader.byteCount)
+        let outgoing = chain.writableBytes - 1
+        var verdict: VirtioBlockRules.Verdict
+        if header.kind == .discard {
+            var range = BlockRange(sector: 0, sectorCount: 0)
+            // As many ranges as were offered: one.
+            let isOne = incoming == UInt64(BlockRange.byteCount)
+            let reach = chain.load(&range, at: UInt64(BlockRequestHeader.byteCount), from: memory.map)
+            verdict =
+                isOne && reach == .here ? rules.verdict(discarding: range) : .refused(rules.hasDiscard ? .failed : .unsupported)
+        } else {
+            verdict = rules.verdict(header, incoming: incoming, outgoing: outgoing)
+        }
+        switch verdict {
+        case .refused(let answer): return refuse(answer, at: status)
+        case .identity: return tellIdentity(status)
+        case .work(let work):
+            requests[slot].begin(chain.ticket, status, work)
+            keepData(in: slot, work)
+            return .ready(work)
+        }
+    }
+
+    mutating func nextWaiting(inFlight: Int) -> (slot: RequestSlot, isReachable: Bool)? { nil }
+
+    mutating func reach(_ slot: RequestSlot, _ direction: DMADirection, into segments: inout [BusSegment]) -> Bool {
+        for run in requests[slot].data where !memory.append(run, to: &segments) { return false }
+        return true
+    }
+
+    mutating func answer(_ request: consuming EndedRequest, _ outcome: WorkOutcome) {
+        let kept = requests[request.slot]
+        let status: BlockRequestStatus =
+            switch outcome {
+            case .done: .okay
+            case .failed: .failed
+            case .unsupported: .unsupported
+            }
+        if let place = kept.status { place.region.store(status.rawValue, at: place.offset) }
+        // What was written is trusted by drivers: of a read that failed nobody knows, but the status was.
+        let data: UInt32 = if case .read = kept.operation, outcome == .done { kept.byteCount } else { 0 }
+        if let ticket = kept.ticket { ring.put(ticket, written: data &+ 1) }
+        requests[request.slot].end()
+        request.answered()
+    }
+
+    mutating func withdraw(_ operations: OptionalOperations) {
+        if operations.contains(.discard) { rules.hasDiscard = false }
+        if operations.contains(.flush) { rules.hasFlush = false }
+    }
+
+    mutating func publish() -> Bool { ring.publish() }
+}
+
+extension VirtioBlockTransport where Ring: ~Copyable {
+    /// Where the chain's last byte is, which is where its status goes; nil: it has none that can be written.
+    private func statusPlace() -> StatusPlace? {
+        guard chain.writableBytes > 0, let last = chain.runs.last else { return nil }
+        let run = GuestRun(address: last.address &+ UInt64(last.byteCount &- 1), byteCount: 1)
+        guard case .here(let region, let offset, _) = memory.map.piece(run, forWriting: true) else { return nil }
+        return StatusPlace(region: region, offset: offset)
+    }
+
+    private mutating func refuse(_ status: BlockRequestStatus, at place: StatusPlace?) -> TakenRequest {
+        if let place { place.region.store(status.rawValue, at: place.offset) }
+        ring.put(chain.ticket, written: place == nil ? 0 : 1)
+        return .refused
+    }
+
+    /// The disk's name, filled up with zeroes, as far as there is room.
+    private mutating func tellIdentity(_ status: StatusPlace) -> TakenRequest {
+        var name = IdentityBytes()
+        for (index, byte) in identity.enumerated() { name.bytes.setByte(index, to: byte) }
+        guard chain.writableBytes > UInt64(IdentityBytes.byteCount), chain.store(name, at: 0, to: memory.map) == .here else {
+            return refuse(.failed, at: status)
+        }
+        status.region.store(BlockRequestStatus.okay.rawValue, at: status.offset)
+        ring.put(chain.ticket, written: UInt32(clamping: chain.writableBytes))
+        return .answered
+    }
+
+    /// Keeps where a request's data is: behind the header, before the status.
+    private mutating func keepData(in slot: RequestSlot, _ work: BlockWork) {
+        guard work.byteCount > 0 else { return }
+        let isRead = if case .read = work.operation { true } else { false }
+        var skip = isRead ? 0 : UInt64(BlockRequestHeader.byteCount)
+        var left = work.byteCount
+        for run in isRead ? chain.writableRuns : chain.readableRuns {
+            if skip >= UInt64(run.byteCount) {
+                skip -= UInt64(run.byteCount)
+                continue
+            }
+            let count = UInt32(truncatingIfNeeded: min(UInt64(run.byteCount) - skip, left))
+            if count > 0 { requests[slot].data.append(GuestRun(address: run.address &+ skip, byteCount: count)) }
+            skip = 0
+            left -= UInt64(count)
+        }
+    }
+}
+
+/// Where a request's status byte goes; keeps its memory.
+struct StatusPlace {
+    let region: SharedRegion
+    let offset: Int
+}
+
+/// A disk's name as a driver reads it.
+private struct IdentityBytes: WireStructure {
+    var bytes = InlineArray<20, UInt8>.zero
+    init() {}
+    init(_ bytes: InlineArray<20, UInt8>) { self.bytes = bytes }
+}
+
+/// What is kept of a request until its answer.
+struct VirtioRequest {
+    var ticket: ChainTicket?
+    var status: StatusPlace?
+    var operation = DeviceOperation.flush
+    var byteCount: UInt32 = 0
+    /// Where its data is; its room is kept.
+    var data: [GuestRun] = []
+
+    mutating func begin(_ ticket: ChainTicket, _ status: StatusPlace, _ work: BlockWork) {
+        self.ticket = ticket
+        self.status = status
+        operation = work.operation
+        byteCount = UInt32(clamping: work.byteCount)
+        data.removeAll(keepingCapacity: true)
+    }
+
+    mutating func end() {
+        ticket = nil
+        status = nil
+    }
+}

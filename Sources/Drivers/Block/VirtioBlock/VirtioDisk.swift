@@ -1,0 +1,185 @@
+// A disk for vhost-user front ends: its rings start and stop on reactors as a session says. On the connection's thread,
+// which waits for the reactors; what the rings share with nobody stays on theirs.
+
+import BlockDevices
+import LinuxSystem
+import Reactor
+import Synchronization
+import VhostUser
+import VirtioRing
+import VirtioWire
+
+/// One disk that front ends use, one after another.
+public final class VirtioDisk: VhostDevice {
+    private let disk: any BlockDevice
+    private let reactors: [Reactor]
+    private let shape: VirtioBlockOffer
+    private let log: @Sendable (String) -> Void
+    private let state = Mutex(State())
+
+    /// What a session has brought.
+    private struct State {
+        var rings: [Int: RunningRing] = [:]
+        var memory = GuestMap()
+        var channel: VhostBackendChannel?
+        /// What the front end knows of the disk's size.
+        var geometry: BlockGeometry?
+    }
+
+    private struct RunningRing {
+        let reactor: Reactor
+        let queue: any RunningBlockQueue
+    }
+
+    /// - Parameters:
+    ///   - queues: that a driver may use, 1 to 256; fewer where the disk has fewer.
+    ///   - identity: the disk's name for drivers, 20 bytes at most count.
+    ///   - offersDiscard: whether drivers are told of discards, where the disk has them.
+    ///   - log: gets a line when something breaks; from any thread.
+    public init(
+        _ disk: any BlockDevice, on reactors: [Reactor], queues: Int, identity: String, offersDiscard: Bool = true,
+        log: @escaping @Sendable (String) -> Void
+    ) {
+        precondition(!reactors.isEmpty, "a disk needs a reactor")
+        self.disk = disk
+        self.reactors = reactors
+        shape = VirtioBlockOffer(
+            queues: max(1, min(queues, disk.queueLimit, 256)), identity: identity, offersDiscard: offersDiscard)
+        self.log = log
+    }
+
+    /// What the disk's geometry allows, as it is when a front end comes.
+    public var offer: VhostOffer {
+        VhostOffer(
+            features: shape.features(disk.geometry),
+            protocolFeatures: [
+                .multipleQueues, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice, .memorySlots,
+            ],
+            rings: shape.queues, mostEntries: 1024)
+    }
+
+    /// Of the disk as it is now; the front end is told when that changes.
+    public func configuration(from offset: Int, byteCount: Int) -> [UInt8] {
+        let geometry = disk.geometry
+        state.withLock { $0.geometry = geometry }
+        return shape.configuration(geometry).prefix(from: UInt32(offset), count: UInt32(byteCount)) ?? []
+    }
+
+    /// Starts and stops rings, and waits for their threads.
+    public func perform(_ task: VhostTask) throws(VhostRefusal) -> UInt32? {
+        switch task {
+        case .start(let ring, let plan): try start(ring, plan)
+        case .stop(let ring): return stop(ring)
+        case .reset(let rings): for ring in rings { _ = stop(ring) }
+        case .enable(let rings):
+            for (ring, isEnabled) in rings { each([ring]) { $0.setEnabled(isEnabled) } }
+        case .memory(let memory, let stopping):
+            for ring in stopping { _ = stop(ring) }
+            try take(memory.guestMap)
+        case .call(let ring, let call): each([ring]) { $0.setCall(call) }
+        case .error(let ring, let error): each([ring]) { $0.setError(error) }
+        case .kick(let ring): each([ring]) { $0.kick() }
+        case .backendSocket(let socket): state.withLock { $0.channel = VhostBackendChannel(socket) }
+        case .writeConfiguration: throw VhostRefusal("a disk's configuration cannot be written")
+        case .status, .readConfiguration: break
+        }
+        return nil
+    }
+
+    /// Looks whether the disk has another size, and has the driver told.
+    public func idle() {
+        guard let known = state.withLock({ $0.geometry }), let geometry = try? disk.refreshGeometry(),
+            geometry.byteCount != known.byteCount
+        else { return }
+        each(nil) { $0.resize(to: geometry.byteCount) }
+        let isTold = state.withLock { state in
+            state.geometry = geometry
+            return state.channel?.configurationChanged() ?? false
+        }
+        log("\(disk.name): \(geometry.byteCount) bytes now\(isTold ? "" : "; the driver sees that when it starts anew")")
+    }
+
+    /// Stops every ring, once what it has in work has ended, and lets the memory go.
+    public func disconnected() {
+        for ring in state.withLock({ $0.rings.keys.sorted() }) { _ = stop(ring) }
+        state.withLock { $0 = State() }
+    }
+
+    // MARK: Rings
+
+    private func start(_ ring: Int, _ plan: VhostRingPlan) throws(VhostRefusal) {
+        let (reactor, memory) = (reactors[ring % reactors.count], state.withLock { $0.memory })
+        let rules = VirtioBlockRules(disk.geometry, plan.features)
+        let (disk, identity, log) = (disk, shape.identity, log)
+        let outcome: Result<any RunningBlockQueue, VhostRefusal> = reactor.run {
+            Self.make(plan, memory, disk, rules, identity, reactor) { log("\(disk.name): ring \(ring): \($0)") }
+        }
+        let running = RunningRing(reactor: reactor, queue: try outcome.get())
+        state.withLock { $0.rings[ring] = running }
+    }
+
+    /// A queue for whichever kind of ring it is. On its reactor.
+    private static func make(
+        _ plan: VhostRingPlan, _ memory: GuestMap, _ disk: any BlockDevice, _ rules: VirtioBlockRules, _ identity: String,
+        _ reactor: Reactor, _ report: @escaping @Sendable (String) -> Void
+    ) -> Result<any RunningBlockQueue, VhostRefusal> {
+        do {
+            if plan.areas.isPacked {
+                let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
+                return .success(
+                    try VirtioBlockQueue(
+                        plan, ring: ring, memory: memory, disk: disk, rules: rules, identity: identity, reactor: reactor,
+                        report: report))
+            }
+            if let area = plan.inflight {
+                // What the front end says of where to go on is not right after a kill: its memory is.
+                let used = plan.areas.device.region.loadRelaxed16(plan.areas.device.offset + SplitLayout.index)
+                let recovery = try InflightRecovery(area, size: plan.areas.size, used: UInt16(littleEndian: used))
+                if !recovery.heads.isEmpty { report("\(recovery.heads.count) requests are done again") }
+                let ring = try SplitDeviceRing(
+                    resuming: plan.areas, features: plan.features, unanswered: recovery.heads, used: recovery.used,
+                    ledger: InflightLedger(recovery))
+                return .success(
+                    try VirtioBlockQueue(
+                        plan, ring: ring, memory: memory, disk: disk, rules: rules, identity: identity, reactor: reactor,
+                        report: report))
+            }
+            let base = UInt16(truncatingIfNeeded: plan.base)
+            let ring = try SplitDeviceRing(attaching: plan.areas, features: plan.features, startingAt: base)
+            return .success(
+                try VirtioBlockQueue(
+                    plan, ring: ring, memory: memory, disk: disk, rules: rules, identity: identity, reactor: reactor,
+                    report: report))
+        } catch { return .failure(VhostRefusal("\(disk.name): \(error)")) }
+    }
+
+    /// Stops a ring and waits until what it had in work has ended; where to go on, nil if it does not run.
+    private func stop(_ ring: Int) -> UInt32? {
+        guard let running = state.withLock({ $0.rings.removeValue(forKey: ring) }) else { return nil }
+        let ended = Handoff<UInt32>()
+        let queue = running.queue
+        running.reactor.run { queue.stop { ended.deliver($0) } }
+        return ended.wait()
+    }
+
+    /// Gives every ring the driver's memory; one that cannot have it stops.
+    private func take(_ map: GuestMap) throws(VhostRefusal) {
+        state.withLock { $0.memory = map }
+        let rings = state.withLock { $0.rings }
+        for (ring, running) in rings {
+            let queue = running.queue
+            if running.reactor.run({ queue.replaceMemory(map) }) { continue }
+            _ = stop(ring)
+            throw VhostRefusal("ring \(ring) cannot have so large a region of memory")
+        }
+    }
+
+    /// Does something on the threads of these rings, or of all.
+    private func each(_ rings: [Int]?, _ body: @escaping @Sendable (any RunningBlockQueue) -> Void) {
+        let running = state.withLock { state in rings.map { $0.compactMap { state.rings[$0] } } ?? Array(state.rings.values) }
+        for ring in running {
+            let queue = ring.queue
+            ring.reactor.run { body(queue) }
+        }
+    }
+}
