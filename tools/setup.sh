@@ -6,6 +6,8 @@ build="libxen-dev liburing-dev libnbd-dev nbdkit-plugin-dev pkg-config"
 use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs e2fsprogs util-linux mount strace"
 # Programs of Xen's that are run on the loopback host.
 use="$use qemu-system-xen xen-utils-common"
+# A guest with virtio drivers, and what its root file system is made of.
+use="$use qemu-system-x86 busybox-static cpio kmod"
 # Debian's libfuse reads through this at run time; nbdfuse mounts with fusermount3.
 use="$use fuse3"
 # The network tests and benchmark.

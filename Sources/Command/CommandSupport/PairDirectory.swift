@@ -13,10 +13,11 @@ package struct PairDirectory: Sendable {
     /// The file that says whose a directory is.
     private static let claimName = "pair.lock"
 
-    package init(given: RunDirectory?) throws(Failure) {
+    /// - Parameter user: whom messages name.
+    package init(given: RunDirectory?, for user: String = "pair") throws(Failure) {
         if let given {
             FileSystem.makeDirectory(given.path, mode: 0o755)
-            claim = try Self.claim(given)
+            claim = try Self.claim(given, user)
             run = given
             isPrivate = false
             return
@@ -25,18 +26,18 @@ package struct PairDirectory: Sendable {
         Self.sweep(base)
         let made: String
         do throws(Errno) { made = try FileSystem.makeTemporaryDirectory("\(base)/causeway.") } catch {
-            throw Failure("pair: \(base): cannot make a directory: \(error)")
+            throw Failure("\(user): \(base): cannot make a directory: \(error)")
         }
         run = try RunDirectory(made)
-        claim = try Self.claim(run)
+        claim = try Self.claim(run, user)
         isPrivate = true
     }
 
-    private static func claim(_ run: RunDirectory) throws(Failure) -> FileClaim {
+    private static func claim(_ run: RunDirectory, _ user: String) throws(Failure) -> FileClaim {
         do throws(ClaimError) { return try FileClaim("\(run)/\(claimName)", time: SystemTime()) } catch {
             switch error {
-            case .taken(let holder): throw Failure("pair: \(run): in use by \(holder)")
-            case .system(let reason): throw Failure("pair: \(run)/\(claimName): \(reason)")
+            case .taken(let holder): throw Failure("\(user): \(run): in use by \(holder)")
+            case .system(let reason): throw Failure("\(user): \(run)/\(claimName): \(reason)")
             }
         }
     }

@@ -1,0 +1,78 @@
+// Disks behind vhost-user sockets, without a Xen world: what `export` starts, and what it leaves.
+
+import BlockBackend
+import BlockDevices
+import CommandSupport
+import DriverRuntime
+import LinuxSystem
+import Reactor
+import Toolstack
+import VhostUser
+import VirtioBlock
+
+/// One disk and its socket.
+struct ExportedDisk {
+    let specification: DiskSpecification
+    let server: VhostServer
+
+    /// As COMMAND's environment names it.
+    var variable: String { "CAUSEWAY_VHOST_\(specification.vdev)" }
+}
+
+/// What is exported, from its start to its end.
+struct ExportSession: ~Copyable {
+    /// Where sockets are that were not named; claimed, so that nobody else makes his there.
+    let directory: PairDirectory
+    private let reactors: [Reactor]
+    private(set) var disks: [ExportedDisk] = []
+
+    /// With so many threads that serve the disks; they run.
+    init(in directory: PairDirectory, reactors count: Int, polling: PollingPolicy) throws(Failure) {
+        do throws(Failure) { reactors = try Self.startReactors(count, polling) } catch {
+            directory.remove()
+            throw error
+        }
+        self.directory = directory
+    }
+
+    private static func startReactors(_ count: Int, _ polling: PollingPolicy) throws(Failure) -> [Reactor] {
+        var reactors: [Reactor] = []
+        do throws(Errno) {
+            for index in 0..<count { reactors.append(try Reactor(name: "blk-\(index)", time: .system, polling: polling)) }
+        } catch { throw Failure("export: io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?") }
+        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
+            for reactor in reactors { reactor.stop() }
+            throw Failure("export: \(error)")
+        }
+        return reactors
+    }
+
+    deinit {
+        for disk in disks { disk.server.stop() }
+        for reactor in reactors { reactor.stop() }
+        directory.remove()
+    }
+
+    /// Opens a disk and listens for its front end.
+    mutating func add(
+        _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
+    ) throws(Failure) {
+        var settings = DiskSettings(
+            target: specification.target, isWritable: !specification.isReadOnly, isCDROM: specification.isCDROM,
+            isDirectSafe: specification.isDirectIOSafe, discard: specification.discard)
+        settings.isShared = specification.isShared
+        let isQuiet = loudness.quiet
+        let disk: any BlockDevice
+        do throws(DeviceOpenFailure) {
+            disk = try HostDiskOpener(time: .system, log: { complain("export: \($0)") }).open(settings)
+        } catch { throw Failure("export: \(specification.vdev): \(error)") }
+        let device = VirtioDisk(
+            disk, on: reactors, queues: queues, identity: "\(specification.vdev)", offersDiscard: specification.offersDiscard
+        ) { complain("export: \($0)") }
+        let server: VhostServer
+        do throws(Errno) {
+            server = try VhostServer(path: path, device) { line in if !isQuiet { complain("export: \(line)") } }
+        } catch { throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")") }
+        disks.append(ExportedDisk(specification: specification, server: server))
+    }
+}

@@ -1,0 +1,195 @@
+// Disks over vhost-user: QEMU with Debian's own virtio drivers, and the command's own words.
+
+import Foundation
+import TestSupport
+import Testing
+
+extension EndToEnd {
+    @Suite("vhost-user") struct ExportTests {
+        /// The guest, made once.
+        private static let guest = Result {
+            let directory = "\(Tools.buildDirectory)/guest"
+            let outcome = try RunningProcess.run(
+                ["\(Checkout.root)/tools/guest/prepare", directory], in: try Scratch(), seconds: 300)
+            guard outcome.status == 0 else { throw TestFailure("\(outcome)") }
+            return directory
+        }
+
+        /// Runs a script in a guest that has `disks`, while `meanwhile` runs.
+        private func boot(
+            _ disks: [String], _ script: String, options: [String] = [], in scratch: Scratch,
+            meanwhile: (RunningProcess) throws -> Void = { _ in }
+        ) throws -> Outcome {
+            let directory = try Self.guest.get()
+            let file = try scratch.makeFile("script")
+            try file.write(contentsOf: Foundation.Data(script.utf8))
+            let command = "\(Checkout.root)/tools/guest/run \(directory) \"$(cat \(scratch.path)/script)\" $qemu"
+            let running = try RunningProcess(
+                [Tools.causeway, "export", "--quiet"] + disks.flatMap { ["--disk", $0] } + options + ["--", "sh", "-c", command],
+                in: scratch)
+            try meanwhile(running)
+            guard let outcome = running.wait(seconds: 150) else { throw TestFailure("\(running.output)\n\(running.errors)") }
+            return outcome
+        }
+
+        @Test("a QEMU guest writes and reads a disk, discards, and has a read-only one that it cannot write")
+        func guestDisk() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 64)
+            let script = """
+                dd if=/dev/urandom of=/t bs=1M count=8 2>/dev/null
+                dd if=/t of=/dev/vda bs=1M seek=16 oflag=direct 2>/dev/null
+                dd if=/dev/vda bs=1M skip=16 count=8 iflag=direct 2>/dev/null | md5sum | sed 's/^/read /'
+                md5sum </t | sed 's/^/wrote /'
+                echo queues $(ls /sys/block/vda/mq | wc -w)
+                echo name $(cat /sys/block/vda/serial)
+                echo readonly $(cat /sys/block/vda/ro) $(cat /sys/block/vdb/ro)
+                dd if=/t of=/dev/vda bs=1M count=4 oflag=direct 2>/dev/null
+                blkdiscard -o 0 -l 4194304 /dev/vda && echo discarded
+                dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
+                """
+            let outcome = try boot(["\(image),raw,xvda,w", "null:16M,,xvdb,r"], script, options: ["--queues", "2"], in: scratch)
+            #expect(outcome.status == 0, "\(outcome)")
+            func word(_ name: String) -> String? {
+                outcome.output.components(separatedBy: .newlines).first { $0.hasPrefix("\(name) ") }.map {
+                    String($0.dropFirst(name.count + 1))
+                }
+            }
+            let written = try #require(word("wrote"), "\(outcome)")
+            #expect(word("read") == written)
+            #expect(word("queues") == "2")
+            #expect(word("name") == "xvda")
+            #expect(word("readonly") == "0 1")
+            #expect(outcome.output.contains("discarded"))
+            #expect(word("errors") == "0")
+            let there = try RunningProcess.run(
+                [
+                    "sh", "-c",
+                    "dd if=\(image) bs=1M skip=16 count=8 2>/dev/null | md5sum; dd if=\(image) bs=1M count=4 2>/dev/null | tr -d '\\0' | wc -c",
+                ],
+                in: scratch)
+            #expect(there.output == "\(written)\n0\n", "\(there)")
+        }
+
+        @Test("a disk that grows is seen to grow by the guest")
+        func grows() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 8)
+            let script = """
+                echo begun $(cat /sys/block/vda/size)
+                for i in $(seq 60); do [ $(cat /sys/block/vda/size) != 16384 ] && break; sleep 0.5; done
+                echo ended $(cat /sys/block/vda/size)
+                dd if=/dev/vda of=/dev/null bs=1M skip=15 count=1 iflag=direct 2>&1 | tail -1
+                """
+            let outcome = try boot(["\(image),raw,xvda,w"], script, in: scratch) { running in
+                #expect(eventually(60_000) { running.output.contains("begun") || !running.isRunning })
+                let file = try FileHandle(forWritingTo: URL(fileURLWithPath: image))
+                try file.truncate(atOffset: 16 << 20)
+            }
+            #expect(outcome.output.contains("begun 16384"), "\(outcome)")
+            #expect(outcome.output.contains("ended 32768"), "\(outcome)")
+        }
+
+        @Test("a back end that is killed in mid-request costs a QEMU guest a pause and nothing else")
+        func killed() throws {
+            let scratch = try Scratch()
+            let directory = try Self.guest.get()
+            let image = try scratch.makeImage(megabytes: 64)
+            let socket = "\(scratch.path)/x.sock"
+            let export = [
+                Tools.causeway, "export", "--disk", "\(image),raw,xvda,w", "--socket", socket, "--queues", "2",
+            ]
+            let script = """
+                dd if=/dev/urandom of=/t bs=1M count=16 2>/dev/null
+                echo begun
+                for i in 0 1 2 3; do
+                    (for n in 1 2 3 4 5 6; do dd if=/t of=/dev/vda bs=16k seek=$((i * 1024)) oflag=direct 2>/dev/null || echo failed; done) &
+                done
+                wait
+                for i in 0 1 2 3; do dd if=/dev/vda bs=1M skip=$((i * 16)) count=16 iflag=direct 2>/dev/null | md5sum; done
+                md5sum </t
+                dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
+                """
+            var backend = try RunningProcess(export, in: scratch)
+            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: socket) })
+            let guest = try RunningProcess(
+                [
+                    "\(Checkout.root)/tools/guest/run", directory, script, "-chardev", "socket,id=c,path=\(socket),reconnect=1",
+                    "-device", "vhost-user-blk-pci,chardev=c,num-queues=2",
+                ], in: scratch)
+            #expect(eventually(60_000) { guest.output.contains("begun") || !guest.isRunning })
+            var hasRedone = false
+            for _ in 0..<3 {
+                sleepMilliseconds(700)
+                kill(backend.pid, SIGKILL)
+                _ = backend.wait(seconds: 10)
+                backend = try RunningProcess(export, in: scratch)
+                #expect(
+                    eventually(20_000) { backend.errors.contains("front end connected") || !guest.isRunning }, "\(backend.errors)")
+                hasRedone = eventually(2000) { backend.errors.contains("are done again") } || hasRedone
+            }
+            let outcome = try #require(guest.wait(seconds: 150), "\(guest.output)")
+            let sums = outcome.output.split(whereSeparator: \.isNewline).filter { $0.hasSuffix("-") }
+            #expect(hasRedone, "nothing was in flight at any of the kills")
+            #expect(sums.count == 5 && Set(sums).count == 1, "\(outcome)")
+            #expect(outcome.output.contains("errors 0"), "\(outcome)")
+            #expect(!outcome.output.contains("failed"), "\(outcome)")
+            kill(backend.pid, SIGTERM)
+            #expect(backend.wait(seconds: 20)?.status == 0)
+        }
+
+        @Test("COMMAND sees each disk's socket, its status is the command's, and nothing is left")
+        func command() throws {
+            let scratch = try Scratch()
+            let script =
+                #"echo "$CAUSEWAY_VHOST_xvda" "$CAUSEWAY_VHOST_xvdb"; [ -S "$CAUSEWAY_VHOST_xvda" ] && echo "$qemu"; exit 7"#
+            let outcome = try RunningProcess.run(
+                [Tools.causeway, "export", "-q", "--disk", "null:1M,,xvda", "--disk", "null:1M,,xvdb", "--", "sh", "-c", script],
+                environment: ["TMPDIR": scratch.path], in: scratch)
+            #expect(outcome.status == 7)
+            #expect(outcome.errors == "")
+            let lines = outcome.output.split(separator: "\n").map(String.init)
+            let paths = try #require(lines.first).split(separator: " ").map(String.init)
+            #expect(paths.count == 2 && paths.allSatisfy { !FileManager.default.fileExists(atPath: $0) })
+            #expect(lines.last?.contains("path=\(paths[1]) -device vhost-user-blk-pci,chardev=causeway1") == true)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path).allSatisfy { !$0.hasPrefix("causeway.") })
+        }
+
+        @Test("what cannot be is said in one line, and leaves nothing")
+        func mistakes() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 1)
+            let cases: [([String], Int32, String)] = [
+                ([], 2, "--disk"), (["--disk", "\(image),raw,xvda,w", "--disk", "\(image),raw,xvda,r"], 2, "xvda: given twice"),
+                (["--disk", "null:1M,,xvda", "--disk", "null:1M,,xvdb", "--socket", "\(scratch.path)/s"], 2, "--socket"),
+                (["--disk", "null:1M,,xvda", "--socket", "/nowhere/s.sock"], 1, "/nowhere/s.sock"),
+                (["--disk", "null:1M,,xvda", "--socket", image], 1, image),
+                (["--disk", "\(image).not,raw,xvda,w"], 1, "\(image).not"),
+                (["--disk", "null:1M,,xvda", "--queues", "0"], 2, "--queues"),
+            ]
+            for (arguments, status, words) in cases {
+                let outcome = try RunningProcess.run(
+                    [Tools.causeway, "export"] + arguments + ["--", "true"], in: scratch, seconds: 20)
+                #expect(outcome.status == status, "\(arguments): \(outcome)")
+                #expect(outcome.errors.contains(words), "\(arguments): \(outcome)")
+            }
+        }
+
+        @Test("without COMMAND it serves until it is asked to end; a second one at the same socket is refused")
+        func untilInterrupted() throws {
+            let scratch = try Scratch()
+            let socket = "\(scratch.path)/x.sock"
+            let arguments = [Tools.causeway, "export", "--disk", "null:1M,,xvda", "--socket", socket]
+            let first = try RunningProcess(arguments, in: scratch)
+            #expect(eventually(10_000) { first.output.contains("vhost-user at \(socket)") })
+            let second = try RunningProcess.run(arguments, in: scratch, seconds: 20)
+            #expect(second.status == 1)
+            #expect(second.errors.contains("\(socket): somebody listens there already"), "\(second)")
+            #expect(FileManager.default.fileExists(atPath: socket))
+            kill(first.pid, SIGTERM)
+            let outcome = try #require(first.wait(seconds: 20))
+            #expect(outcome.status == 0, "\(outcome)")
+            #expect(!FileManager.default.fileExists(atPath: socket))
+        }
+    }
+}
