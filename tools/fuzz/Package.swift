@@ -36,6 +36,7 @@ var targets: [Target] = [
         swiftSettings: [.swiftLanguageMode(.v6)]),
     fuzzer("FuzzSplitRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
     fuzzer("FuzzPackedRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
+    fuzzer("FuzzVhostSession", ["VhostUser"]),
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzControl", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),

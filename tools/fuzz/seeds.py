@@ -204,3 +204,20 @@ for head in range(16):
         seed("FuzzTranslation", f"space-{head}-{nasty}", bytes([0, head]) + calls(8, 1) + calls(3, 9) + calls(7, 9) + calls(5, 3))
         seed("FuzzTranslation", f"map-{head}-{nasty}", bytes([2, head]) + calls(0, 10) + calls(8, 9) + calls(10, 10))
         seed("FuzzTranslation", f"device-{head}-{nasty}", bytes([1, head]) + calls(nasty, 1) + calls(13, 9))
+
+# A front end's messages as QEMU sends them: number, flags (1) and the kind of descriptor above them, length, payload.
+CODES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25, 31, 32, 34, 35, 36, 37, 38, 39, 40, 42, 43]
+say = lambda code, data=b"", descriptor=0, flags=1: bytes([CODES.index(code), flags | descriptor << 4, len(data)]) + data
+words = lambda *values: struct.pack(f"<{len(values)}I", *values)
+quads = lambda *values: struct.pack(f"<{len(values)}Q", *values)
+area = lambda start: quads(0, start << 20, 0x10000, 0x7000_0000 + (start << 20), 0)
+ring = lambda n, size=128: b"".join([
+    say(8, words(n, size)), say(10, words(n, 0)), say(9, words(n, 0) + quads(0x7000_0000 + n * 0x4000, 0x7000_2000 + n * 0x4000,
+    0x7000_1000 + n * 0x4000, 0)), say(13, quads(n), 2), say(12, quads(n), 2), say(18, words(n, 1))])
+agree = say(1) + say(15) + say(16, quads(0xB20B)) + say(17) + say(36) + say(3) + say(2, quads(1 << 32 | 1 << 30))
+put = lambda name, *parts: seed("FuzzVhostSession", name, b"".join(parts))
+put("boot", agree, say(37, area(0), 1, 9), ring(0), say(24, words(0, 60, 0)))
+put("two-drivers", agree, say(37, area(0), 1, 9), ring(0), say(18, words(0, 0)), say(11, words(0, 0)), ring(0, 64), ring(1, 64))
+put("table", agree, say(5, words(1, 0) + area(0)[8:], 1), ring(1), say(38, area(0)), say(34), say(2, quads(1 << 32)))
+put("inflight", agree, say(31, quads(0, 0) + words(2 | 16 << 16, 0)), say(32, quads(4096, 0) + words(2 | 16 << 16, 0), 3), say(37, area(0), 1), ring(0, 16))
+put("packed", agree, say(2, quads(1 << 32 | 1 << 30 | 1 << 34)), say(37, area(0), 1), ring(0, 100), say(35, words(0, 0)), say(39, quads(0)))
