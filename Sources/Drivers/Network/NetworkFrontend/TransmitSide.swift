@@ -121,6 +121,7 @@ struct TransmitSide: ~Copyable {
     private func freePage(_ index: Int) -> Int { Int(free[free.count &- 1 &- index]) }
 
     /// Reads one frame into free pages and pushes it; false if the device had none.
+    @inline(__always)
     private mutating func receive(_ wanted: Int) -> Bool {
         segments.removeAll(keepingCapacity: true)
         for index in 0..<wanted {
