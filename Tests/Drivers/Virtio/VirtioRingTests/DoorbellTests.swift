@@ -177,7 +177,7 @@ private let shapes = Shape.all(split: [4, 8], packed: [5, 8], starts: { $0 == 4 
     }
 
     /// Three meetings a round: the driver's chain on its way, the device's answer, the end.
-    private static func race<Driver: DriverRing & ~Copyable, Device: DeviceRing & ~Copyable>(
+    private static func race<Driver: DriverRing & ~Copyable, Device: DeviceRing & ~Copyable & SendableMetatype>(
         _ first: consuming Driver, _ map: GuestMap, _ driverArms: Bool, _ make: @escaping @Sendable () throws -> Device
     ) throws -> (lost: Int, rounds: Int) {
         var driver = first
