@@ -95,15 +95,22 @@ extension EndToEnd {
             let scratch = try Scratch()
             let directory = try Self.guest.get()
             let image = try scratch.makeImage(megabytes: 64)
+            // Each write takes its time, so that some are in flight whenever the back end is killed.
+            let slow = "\(scratch.path)/slow.sock"
+            let server = try RunningProcess(
+                ["nbdkit", "--foreground", "--unix", slow, "--filter=delay", "file", image, "delay-write=20ms"], in: scratch)
+            defer { kill(server.pid, SIGKILL) }
+            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: slow) })
             let socket = "\(scratch.path)/x.sock"
             let export = [
-                Tools.causeway, "export", "--disk", "\(image),raw,xvda,w", "--socket", socket, "--queues", "2",
+                Tools.causeway, "export", "--disk", "vdev=xvda,access=rw,target=nbd+unix:///?socket=\(slow)", "--socket", socket,
+                "--queues", "2",
             ]
             let script = """
                 dd if=/dev/urandom of=/t bs=1M count=16 2>/dev/null
                 echo begun
                 for i in 0 1 2 3; do
-                    (for n in 1 2 3 4 5 6; do dd if=/t of=/dev/vda bs=16k seek=$((i * 1024)) oflag=direct 2>/dev/null || echo failed; done) &
+                    (for n in 1 2 3; do dd if=/t of=/dev/vda bs=64k seek=$((i * 256)) oflag=direct 2>/dev/null || echo failed; done) &
                 done
                 wait
                 for i in 0 1 2 3; do dd if=/dev/vda bs=1M skip=$((i * 16)) count=16 iflag=direct 2>/dev/null | md5sum; done

@@ -74,7 +74,7 @@ struct Export: ParsableCommand {
 }
 
 extension ExportSession {
-    /// What gives QEMU all disks; paths have no blanks and no commas, or are left to the caller.
+    /// What gives QEMU all disks. A shell splits it at blanks, so a socket's path must have none.
     var qemuArguments: String {
         disks.enumerated().map { index, disk in
             // QEMU doubles a comma that is no separator.

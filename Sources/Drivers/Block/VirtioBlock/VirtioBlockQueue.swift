@@ -86,6 +86,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     }
 
     func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
+    /// Being called wakes the reactor, whose next turn looks at every ring.
     func kick() {}
     func setCall(_ call: Descriptor?) { self.call = call }
     func setError(_ error: Descriptor?) { self.error = error }
@@ -178,8 +179,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     }
 }
 
-/// Stands between the disk and its queue, because each needs the other to be made first. The cycle ends when the queue
-/// stops.
+/// Stands between the disk and its queue, because each needs the other to be made first.
 final class QueueOwner: BlockQueueOwner {
     weak var queue: (any BlockQueueOwner)?
     func deviceCompleted(tag: UInt32, result: DeviceResult) { queue?.deviceCompleted(tag: tag, result: result) }

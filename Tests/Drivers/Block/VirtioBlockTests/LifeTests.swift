@@ -44,7 +44,7 @@ import VirtioWire
         let request = driver.request(.write, give: Array(repeating: 1, count: 512))
         try driver.offer(request)
         for index in 0..<3 {
-            #expect(disk.wait(for: index + 1))
+            try #require(disk.wait(for: index + 1))
             #expect(try driver.queues[0].reap() == nil)
             disk.end(index)
         }
