@@ -95,10 +95,14 @@ extension EndToEnd {
             let scratch = try Scratch()
             let directory = try Self.guest.get()
             let image = try scratch.makeImage(megabytes: 64)
-            // Each write takes its time, so that some are in flight whenever the back end is killed.
+            // Each write waits its turn, so that some are in flight whenever the back end is killed. Not nbdkit's delay: nbdkit ends by an
+            // assertion of its own when a client is gone in mid-request.
             let slow = "\(scratch.path)/slow.sock"
             let server = try RunningProcess(
-                ["nbdkit", "--foreground", "--unix", slow, "--filter=delay", "file", image, "delay-write=20ms"], in: scratch)
+                [
+                    "qemu-nbd", "--persistent", "--shared", "4", "--socket", slow, "--object", "throttle-group,id=slow,x-iops-write=200",
+                    "--image-opts", "driver=throttle,throttle-group=slow,file.driver=raw,file.file.driver=file,file.file.filename=\(image)",
+                ], in: scratch)
             defer { kill(server.pid, SIGKILL) }
             #expect(eventually(10_000) { FileManager.default.fileExists(atPath: slow) })
             let socket = "\(scratch.path)/x.sock"
