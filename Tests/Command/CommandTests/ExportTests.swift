@@ -100,8 +100,9 @@ extension EndToEnd {
             let slow = "\(scratch.path)/slow.sock"
             let server = try RunningProcess(
                 [
-                    "qemu-nbd", "--persistent", "--shared", "4", "--socket", slow, "--object", "throttle-group,id=slow,x-iops-write=200",
-                    "--image-opts", "driver=throttle,throttle-group=slow,file.driver=raw,file.file.driver=file,file.file.filename=\(image)",
+                    "qemu-nbd", "--persistent", "--shared", "4", "--socket", slow, "--object",
+                    "throttle-group,id=slow,x-iops-write=200", "--image-opts",
+                    "driver=throttle,throttle-group=slow,file.driver=raw,file.file.driver=file,file.file.filename=\(image)",
                 ], in: scratch)
             defer { kill(server.pid, SIGKILL) }
             #expect(eventually(10_000) { FileManager.default.fileExists(atPath: slow) })
