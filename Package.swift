@@ -235,8 +235,8 @@ let package = Package(
         command.module(
             "Benchmarks",
             [
-                "BlockFrontend", "CommandSupport", "Hypervisor", "LinuxSystem", "Loopback", "NetworkDevices", "NetworkFrontend",
-                "Reactor", "SharedMemory", "Toolstack", "XenStore", "XenTypes",
+                "BlockFrontend", "CommandSupport", "Hypervisor", "Interrupts", "LinuxSystem", "Loopback", "NetworkDevices",
+                "NetworkFrontend", "Reactor", "SharedMemory", "Toolstack", "XenStore", "XenTypes",
             ]
         ),
         program(

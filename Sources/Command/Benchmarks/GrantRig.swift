@@ -2,6 +2,7 @@
 
 import CommandSupport
 import Hypervisor
+import Interrupts
 import LinuxSystem
 import Loopback
 import SharedMemory
@@ -58,7 +59,7 @@ final class GrantRig {
 
     func jobs() throws -> [Job] {
         do {
-            return try [1, 32].flatMap { [try mapping($0), try copying($0)] } + [offering(256), try doorbell()]
+            return try [1, 32].flatMap { [try mapping($0), try copying($0)] } + [offering(256), try doorbell(), try interrupt()]
         } catch { throw Failure("bench grant: \(error)") }
     }
 
@@ -144,6 +145,19 @@ final class GrantRig {
                 _ = try waitReadable(here.descriptor.rawValue, milliseconds: -1)
                 here.take()
             })
+    }
+
+    /// What the routing table costs over the write that it ends in.
+    private func interrupt() throws -> Job {
+        let (there, bare) = (try EventCounter(), try EventCounter())
+        let attached = try InterruptTable(capacity: 1).attach(device: "bench", vectors: 1)
+        try attached.vectors.route(0, to: .eventDescriptor(there.descriptor))
+        let line = try attached.source.line(0)
+        return Job(
+            name: "interrupt into an eventfd", unit: "ns", share: 1,
+            // The vectors are detached when nobody has them any more.
+            ours: { withExtendedLifetime(attached.vectors) { _ = line.raise() } },
+            reference: { bare.ring() })
     }
 
     private static func pages(_ count: Int) -> String { count == 1 ? "one page" : "\(count) pages at once" }

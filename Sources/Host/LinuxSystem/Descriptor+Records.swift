@@ -21,6 +21,12 @@ extension Descriptor {
     /// Adds to an eventfd's count; false if a non-blocking one cannot take as much.
     @discardableResult package func addCount(_ count: UInt64) -> Bool { writeRecord(count) }
 
+    /// As `addCount`, of an eventfd by its number, which somebody else keeps open.
+    package static func addCount(_ count: UInt64, to number: Int32) -> Bool {
+        // SAFETY: the kernel reads the eight bytes of the count.
+        unsafe withUnsafeBytes(of: count) { unsafe Glibc.write(number, $0.baseAddress, 8) } == 8
+    }
+
     /// Takes a non-blocking eventfd's count; 0 if it is at rest.
     @discardableResult package func takeCount() -> UInt64 {
         var count: UInt64 = 0

@@ -47,6 +47,8 @@ public enum InterruptError: Error, Hashable, Sendable, CustomStringConvertible {
     case tableFull(vectors: Int, capacity: Int)
     /// The device has no such vector.
     case noSuchVector(Int, vectors: Int)
+    /// As many as the device has vectors have to be given.
+    case badTargetCount(Int, vectors: Int)
     /// The device was detached.
     case detached
 
@@ -57,6 +59,7 @@ public enum InterruptError: Error, Hashable, Sendable, CustomStringConvertible {
         case .tableFull(let vectors, let capacity):
             "no \(vectors) entries in a row are free in an interrupt table of \(capacity)"
         case .noSuchVector(let vector, let vectors): "no interrupt vector \(vector); the device has \(vectors)"
+        case .badTargetCount(let count, let vectors): "\(count) given for \(vectors) interrupt vectors"
         case .detached: "the device was detached"
         }
     }

@@ -24,6 +24,12 @@ public final class InterruptSource: Sendable, InterruptMessagePort {
         return vectors[Int(vector)].raise() || refuse(.detached)
     }
 
+    /// One vector for a queue to keep: several queues may have the same.
+    public func line(_ vector: UInt32) throws(InterruptError) -> InterruptLine {
+        guard vector < vectors.count else { throw .noSuchVector(Int(vector), vectors: vectors.count) }
+        return InterruptLine(vectors[Int(vector)])
+    }
+
     /// Raises a vector by a message, as a device's write to memory does; false, and a fault recorded, if the message is
     /// none or names an entry that is not the device's own.
     @discardableResult

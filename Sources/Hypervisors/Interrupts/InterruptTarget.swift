@@ -13,8 +13,12 @@ public protocol InterruptMessagePort: AnyObject, Sendable {
 public enum InterruptTarget: Sendable {
     /// Nowhere: it counts, and whoever is interested asks (`take`).
     case none
-    /// An event channel: rung when there is something to take.
+    /// An event channel whose other end is this side's own: rung when there is something to take, and whoever listens
+    /// takes it (`InterruptVectors.take`).
     case eventChannel(any EventChannel)
+    /// An event channel to somebody who knows of no table: another domain. Nobody there takes the count, so the
+    /// delivery does, and every interrupt that is not told with one before it rings.
+    case peer(any EventChannel)
     /// An eventfd: the count itself is moved there, so a reader that knows nothing of tables gets every interrupt. For
     /// a reader who is trusted, and not blocking: an eventfd goes both ways.
     case eventDescriptor(Descriptor)

@@ -5,7 +5,13 @@
 // adds sees in the same step whether it was zero and whether the vector was masked, and whoever takes or unmasks sees
 // in the same step what was there: there is no moment in which an addition falls between two looks. The lock guards the
 // target only, and is taken only to deliver.
+//
+// An eventfd counts by itself, so a vector that leads to one and has nothing pending needs no count of its own: its
+// gate is open, and whoever raises writes, past the word and the lock. Who is inside is counted at the gate. Whoever
+// changes anything holds the lock, shuts the gate and waits until nobody is inside, which takes as long as a write that
+// does not block.
 
+import Glibc
 import LinuxSystem
 import Synchronization
 
@@ -17,14 +23,36 @@ final class InterruptVector: Sendable {
     /// Set: the target could not take the count; the next interrupt tries again.
     private static let stuck: UInt64 = 1 << 61
     private static let countMask: UInt64 = stuck - 1
+    /// Of a saved count: far from where the flags begin.
+    private static let mostAtOnce: UInt64 = 1 << 32
+    /// The gate's flag; below it, how many are inside.
+    private static let shut: UInt32 = 1 << 31
 
     private let word = Atomic<UInt64>(0)
+    private let gate = Atomic<UInt32>(shut)
+    /// The eventfd's number, for those inside the gate; `target` keeps it open.
+    private let counter = Atomic<Int32>(-1)
     private let target = ContendedLock<InterruptTarget>(.none)
 
     /// One more; false if the device has gone.
     func raise() -> Bool {
+        if gate.load(ordering: .relaxed) & Self.shut == 0, raiseThroughGate() { return true }
+        return count(1)
+    }
+
+    /// Writes to the eventfd; false if the gate was shut meanwhile or the eventfd is full: nothing is told then.
+    private func raiseThroughGate() -> Bool {
+        // Releases what the device has done before it interrupts; so does the kernel when it writes.
+        let isOpen = gate.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue & Self.shut == 0
+        let isTold = isOpen && Descriptor.addCount(1, to: counter.load(ordering: .relaxed))
+        gate.wrappingSubtract(1, ordering: .releasing)
+        return isTold
+    }
+
+    /// So many more in the word; false if the device has gone.
+    private func count(_ more: UInt64) -> Bool {
         // Releases what the device has done before it interrupts; `take` acquires it.
-        let old = word.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue
+        let old = word.wrappingAdd(more, ordering: .acquiringAndReleasing).oldValue
         if old & Self.closed != 0 { return false }
         if old & Self.masked != 0 { return true }
         // Not from zero: somebody else has told the target, which has not taken yet and will find this one too.
@@ -32,10 +60,14 @@ final class InterruptVector: Sendable {
         return true
     }
 
+    /// So many that another vector had counted.
+    func add(_ pending: UInt64) { if pending > 0 { _ = count(min(pending, Self.mostAtOnce)) } }
+
     /// All since the last time, and starts again from zero.
-    func take() -> UInt64 {
-        word.bitwiseAnd(~Self.countMask, ordering: .acquiringAndReleasing).oldValue & Self.countMask
-    }
+    func take() -> UInt64 { takeWord() & Self.countMask }
+
+    /// Takes the count; the word as it was, with its flags.
+    private func takeWord() -> UInt64 { word.bitwiseAnd(~Self.countMask, ordering: .acquiringAndReleasing).oldValue }
 
     /// How many there are to take.
     var pending: UInt64 { word.load(ordering: .acquiring) & Self.countMask }
@@ -44,53 +76,75 @@ final class InterruptVector: Sendable {
     /// From its return on nothing is delivered.
     func mask() {
         word.bitwiseOr(Self.masked, ordering: .acquiringAndReleasing)
-        // A delivery that had begun before has ended when the lock is had.
-        target.withLock { _ in }
+        // A delivery that had begun before has ended when the lock is had and nobody is inside the gate.
+        target.withLock { _ in shutGate() }
     }
 
     /// What came meanwhile is delivered now.
     func unmask() {
         let old = word.bitwiseAnd(~Self.masked, ordering: .acquiringAndReleasing).oldValue
-        if old & Self.masked != 0 && old & Self.countMask != 0 { target.withLock { deliver($0) } }
+        if old & Self.masked != 0 { target.withLock { deliver($0) } }
     }
 
     /// What has not been taken yet goes to the new target.
     func route(to new: InterruptTarget) {
         target.withLock { target in
+            shutGate()
             target = new
-            if word.load(ordering: .acquiring) & Self.countMask != 0 { deliver(new) }
+            if case .eventDescriptor(let descriptor) = new { counter.store(descriptor.rawValue, ordering: .relaxed) }
+            deliver(new)
         }
     }
 
     /// From its return on nothing counts and nothing is delivered; the target is let go of.
     func close() {
         word.bitwiseOr(Self.closed, ordering: .acquiringAndReleasing)
-        target.withLock { $0 = .none }
+        target.withLock { target in
+            shutGate()
+            target = .none
+        }
     }
+}
 
-    /// Under the target's lock.
+// MARK: Under the target's lock
+
+extension InterruptVector {
+    /// Tells the target what there is to tell, if there is.
     private func deliver(_ target: InterruptTarget) {
         let now = word.load(ordering: .acquiring)
         if now & (Self.masked | Self.closed) != 0 { return }
+        let isPending = now & Self.countMask != 0
         switch target {
         case .none: return
-        case .eventChannel(let channel): channel.notify()
-        case .message(let message, let port): port.send(message)
+        case .eventChannel(let channel): if isPending { channel.notify() }
+        case .peer(let channel):
+            // Taken before it rings: what is raised from here on leaves zero once more, and rings once more.
+            if take() != 0 { channel.notify() }
+        case .message(let message, let port): if isPending { port.send(message) }
         case .eventDescriptor(let descriptor): move(to: descriptor)
         }
     }
 
-    /// Moves the count into the kernel's.
+    /// Moves the count into the kernel's, and opens the gate if the kernel took it.
     private func move(to descriptor: Descriptor) {
-        let count = take()
-        if count == 0 { return }
-        if descriptor.addCount(count) {
-            word.bitwiseAnd(~Self.stuck, ordering: .relaxed)
+        let old = takeWord()
+        let count = old & Self.countMask
+        if count == 0 || descriptor.addCount(count) {
+            if old & Self.stuck != 0 { word.bitwiseAnd(~Self.stuck, ordering: .relaxed) }
+            // Whoever masks or closes after the look at the flags waits for the lock, and shuts it again.
+            gate.bitwiseAnd(~Self.shut, ordering: .releasing)
         } else {
             // The kernel's counter is full, or nobody is there: the count stays here, and the next interrupt tries
             // again.
+            gate.bitwiseOr(Self.shut, ordering: .relaxed)
             word.bitwiseOr(Self.stuck, ordering: .relaxed)
             word.wrappingAdd(count, ordering: .acquiringAndReleasing)
         }
+    }
+
+    /// From its return on nobody is inside.
+    private func shutGate() {
+        gate.bitwiseOr(Self.shut, ordering: .acquiringAndReleasing)
+        while gate.load(ordering: .acquiring) != Self.shut { sched_yield() }
     }
 }

@@ -12,6 +12,8 @@ public final class InterruptVectors: Sendable, CustomStringConvertible {
     private let block: Range<Int>
     private let vectors: [InterruptVector]
     private let isDetached = Atomic<Bool>(false)
+    /// Held while the routes of all are replaced: two who do so at once leave the routes of one of them, not a mixture.
+    private let replacing = Mutex(())
 
     init(table: InterruptTable, device: String, block: Range<Int>, _ vectors: [InterruptVector]) {
         self.table = table
@@ -37,6 +39,34 @@ public final class InterruptVectors: Sendable, CustomStringConvertible {
 
     /// Says where a vector leads. What has not been taken yet goes there, too.
     public func route(_ index: Int, to target: InterruptTarget) throws(InterruptError) { try vector(index).route(to: target) }
+
+    /// Says where every vector leads, as one who replaces a whole table. What has not been taken yet goes to the new
+    /// targets, and from its return on nothing goes to the old ones: no interrupt is lost between the two, and none
+    /// comes twice. Wrong in number, nothing is changed.
+    public func route(all targets: [InterruptTarget]) throws(InterruptError) {
+        guard targets.count == vectors.count else { throw .badTargetCount(targets.count, vectors: vectors.count) }
+        if isDetached.load(ordering: .acquiring) { throw .detached }
+        replacing.withLock { _ in for (vector, target) in zip(vectors, targets) { vector.route(to: target) } }
+    }
+
+    /// Masks every vector, as for a device that is suspended, and tells what is pending in each: from its return on
+    /// nothing is delivered.
+    public func suspend() throws(InterruptError) -> [UInt64] {
+        if isDetached.load(ordering: .acquiring) { throw .detached }
+        for vector in vectors { vector.mask() }
+        return vectors.map(\.pending)
+    }
+
+    /// Unmasks every vector, with what was pending in each when the device was suspended elsewhere: it is delivered
+    /// with what came since. Wrong in number, nothing is changed.
+    public func resume(pending: [UInt64] = []) throws(InterruptError) {
+        guard pending.isEmpty || pending.count == vectors.count else {
+            throw .badTargetCount(pending.count, vectors: vectors.count)
+        }
+        if isDetached.load(ordering: .acquiring) { throw .detached }
+        for (vector, count) in zip(vectors, pending) { vector.add(count) }
+        for vector in vectors { vector.unmask() }
+    }
 
     /// From its return on nothing is delivered; it counts on.
     public func mask(_ index: Int) throws(InterruptError) { try vector(index).mask() }

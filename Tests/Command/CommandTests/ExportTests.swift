@@ -95,8 +95,8 @@ extension EndToEnd {
             let scratch = try Scratch()
             let directory = try Self.guest.get()
             let image = try scratch.makeImage(megabytes: 64)
-            // Each write waits its turn, so that some are in flight whenever the back end is killed. Not nbdkit's delay: nbdkit ends by an
-            // assertion of its own when a client is gone in mid-request.
+            // Each write waits its turn, so that some are in flight whenever the back end is killed. Not nbdkit's
+            // delay: nbdkit ends by an assertion of its own when a client is gone in mid-request.
             let slow = "\(scratch.path)/slow.sock"
             let server = try RunningProcess(
                 [

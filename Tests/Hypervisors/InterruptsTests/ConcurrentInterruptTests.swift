@@ -3,9 +3,12 @@
 
 import CLinux
 import Glibc
+import Hypervisor
+import InProcess
 import LinuxSystem
 import Synchronization
 import Testing
+import XenTypes
 
 @testable import Interrupts
 
@@ -96,6 +99,60 @@ struct ConcurrentInterruptTests {
         #expect(sum == UInt64(3 * Self.each))
     }
 
+    /// All routes replaced at once, over and over, while queues that share vectors raise them: every interrupt is in
+    /// one of the two tables' descriptors, and the one who replaced last is the one whose routes are there.
+    @Test func replacedAsAWholeMeanwhile() throws {
+        let (vectors, source) = try InterruptTable().attach(device: "d", vectors: 4)
+        let tables = (0..<2).map { _ in (0..<4).map { _ in Descriptor(owning: causeway_eventfd()) } }
+        let tally = Tally()
+        tally.running.store(3, ordering: .relaxed)
+        try vectors.route(all: tables[0].map { .eventDescriptor($0) })
+        let lines = try (0..<4).map { try source.line(UInt32($0)) }
+        let raisers = try threads(3) { index in
+            for round in 0..<Self.each { lines[(round + index) % 4].raise() }
+            tally.running.subtract(1, ordering: .releasing)
+        }
+        let routers = try threads(2) { index in
+            while tally.running.load(ordering: .acquiring) > 0 {
+                try? vectors.route(all: tables[index].map { .eventDescriptor($0) })
+            }
+        }
+        for thread in raisers + routers { thread.join() }
+        var sums = tables.map { $0.map { read($0) } }
+        #expect(sums.joined().reduce(0, +) == UInt64(3 * Self.each))
+        // No mixture of the two.
+        for line in lines { line.raise() }
+        sums = tables.map { $0.map { read($0) } }
+        #expect(sums == [[1, 1, 1, 1], [0, 0, 0, 0]] || sums == [[0, 0, 0, 0], [1, 1, 1, 1]])
+    }
+
+    /// A peer's channel while several raise: whoever acknowledges and then looks sees all that came before.
+    @Test func aPeerThatSleepsMissesNothing() throws {
+        let host = InProcessHost(time: .system)
+        let theirs = try host.domain(1).allocateChannel(for: .zero)
+        let ours = try host.domain(0).bindChannel(remote: DomainID(1), port: theirs.port)
+        let (vectors, source) = try InterruptTable().attach(device: "d", vectors: 1)
+        try vectors.route(0, to: .peer(ours))
+        let line = try source.line(0)
+        let tally = Tally()
+        let raisers = try threads(3) { _ in
+            for _ in 0..<Self.each {
+                tally.rings.add(1, ordering: .releasing)
+                line.raise()
+            }
+        }
+        while tally.rings.load(ordering: .acquiring) < 3 * Self.each || tally.taken.load(ordering: .relaxed) < 3 * Self.each {
+            guard try waitReadable(theirs.descriptor.rawValue, milliseconds: 10_000) else {
+                Issue.record("asleep after \(tally.taken.load(ordering: .relaxed)) of \(tally.rings.load(ordering: .acquiring))")
+                break
+            }
+            theirs.acknowledge()
+            theirs.unmask()
+            tally.taken.store(tally.rings.load(ordering: .acquiring), ordering: .relaxed)
+        }
+        for raiser in raisers { raiser.join() }
+    }
+
     /// After `mask` and after `detach` have returned, nothing is delivered, whoever is still raising.
     @Test func quietAfterMaskAndDetach() throws {
         let table = InterruptTable()
@@ -120,6 +177,30 @@ struct ConcurrentInterruptTests {
             vectors.detach()
         }
         #expect(table.deviceCount == 0)
+    }
+
+    /// The same of an eventfd, which is written past the lock: who was inside when the mask came has left by its
+    /// return.
+    @Test func anEventDescriptorIsQuietAfterMask() throws {
+        let (vectors, source) = try InterruptTable().attach(device: "d", vectors: 1)
+        let event = Descriptor(owning: causeway_eventfd())
+        try vectors.route(0, to: .eventDescriptor(event))
+        let line = try source.line(0)
+        let tally = Tally()
+        tally.running.store(1, ordering: .releasing)
+        let raisers = try threads(4) { _ in while tally.running.load(ordering: .acquiring) == 1 { line.raise() } }
+        var late: UInt64 = 0
+        for _ in 0..<150 {
+            try vectors.mask(0)
+            _ = read(event)
+            for _ in 0..<3 { yieldProcessor() }
+            late += read(event)
+            try vectors.unmask(0)
+            yieldProcessor()
+        }
+        tally.running.store(0, ordering: .releasing)
+        for raiser in raisers { raiser.join() }
+        #expect(late == 0)
     }
 
     private final class Counter: InterruptMessagePort {

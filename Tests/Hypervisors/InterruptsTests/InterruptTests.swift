@@ -36,6 +36,60 @@ struct InterruptTests {
         #expect(try vectors.pending(2) == 1 && vectors.pending(1) == 0)
     }
 
+    /// Another domain acknowledges its channel and knows of no count: each interrupt after that has to ring again.
+    @Test func peersAreRungEachTime() throws {
+        let host = InProcessHost(time: .system)
+        let theirs = try host.domain(1).allocateChannel(for: .zero)
+        let ours = try host.domain(0).bindChannel(remote: DomainID(1), port: theirs.port)
+        let (vectors, source) = try table.attach(device: "d", vectors: 1)
+        let line = try source.line(0)
+        // What came before it was routed comes along.
+        line.raise()
+        try vectors.route(0, to: .peer(ours))
+        for round in 0..<3 {
+            #expect(try waitReadable(theirs.descriptor.rawValue, milliseconds: 1000), "round \(round)")
+            theirs.acknowledge()
+            theirs.unmask()
+            #expect(try vectors.pending(0) == 0)
+            line.raise()
+            line.raise()
+        }
+        theirs.acknowledge()
+        theirs.unmask()
+        #expect(try !waitReadable(theirs.descriptor.rawValue, milliseconds: 0))
+        #expect(throws: InterruptError.noSuchVector(1, vectors: 1)) { _ = try source.line(1) }
+        vectors.detach()
+        #expect(!line.raise())
+    }
+
+    /// Suspended with something pending, and resumed by another table, as in another process: it arrives there, once.
+    @Test func suspendedHereAndResumedThere() throws {
+        let (vectors, source) = try table.attach(device: "d", vectors: 3)
+        let descriptors = [try counter(), try counter(), try counter()]
+        try vectors.route(all: descriptors.map { .eventDescriptor($0) })
+        source.raise(0)
+        #expect(try vectors.suspend() == [0, 0, 0])
+        for vector in [1, 1, 2, 1] as [UInt32] { source.raise(vector) }
+        let pending = try vectors.suspend()
+        #expect(pending == [0, 3, 1])
+        #expect(descriptors.map { read($0) } == [1, 0, 0])
+        let there = try InterruptTable().attach(device: "d", vectors: 3)
+        _ = try there.vectors.suspend()
+        try there.vectors.route(all: descriptors.map { .eventDescriptor($0) })
+        there.source.raise(1)
+        try there.vectors.resume(pending: pending)
+        #expect(descriptors.map { read($0) } == [0, 4, 1])
+        // A saved count that would run into the flags does not.
+        try there.vectors.resume(pending: [.max, .max, .max])
+        #expect(try (0..<3).allSatisfy { try !there.vectors.isMasked($0) } && there.source.raise(2))
+        #expect(throws: InterruptError.badTargetCount(2, vectors: 3)) { try there.vectors.resume(pending: [1, 2]) }
+        #expect(throws: InterruptError.badTargetCount(0, vectors: 3)) { try there.vectors.route(all: []) }
+        there.vectors.detach()
+        #expect(throws: InterruptError.detached) { _ = try there.vectors.suspend() }
+        #expect(throws: InterruptError.detached) { try there.vectors.resume() }
+        #expect(throws: InterruptError.detached) { try there.vectors.route(all: [.none, .none, .none]) }
+    }
+
     @Test func eventDescriptorsCountThemselves() throws {
         let (vectors, source) = try table.attach(device: "d", vectors: 1)
         let descriptor = try counter()

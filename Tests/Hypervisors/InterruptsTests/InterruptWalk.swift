@@ -1,17 +1,20 @@
 // Devices that come and go, and vectors that are raised, masked, taken and routed at random, beside an obvious model of
 // each.
 
+import Hypervisor
+import InProcess
 @testable import Interrupts
 import LinuxSystem
 import Testing
 import TestSupport
+import XenTypes
 
 struct InterruptWalk {
     /// A vector as it should be.
     private struct Vector {
         var count: UInt64 = 0
         var isMasked = false
-        /// 0: nowhere, 1: a message, 2: an event descriptor.
+        /// 0: nowhere, 1: a message, 2: an event descriptor, 3: a peer's event channel.
         var target = 0
         /// What must have arrived since it was looked at.
         var sent: UInt64 = 0
@@ -22,6 +25,10 @@ struct InterruptWalk {
             if target == 1 && fresh { sent += 1 }
             if target == 2 {
                 sent += count
+                count = 0
+            }
+            if target == 3 {
+                sent = 1
                 count = 0
             }
         }
@@ -44,9 +51,11 @@ struct InterruptWalk {
         var model: [Vector]
         let boxes: [Mailbox]
         let events: [Descriptor]
+        let channels: [(near: any EventChannel, far: any EventChannel)]
     }
 
     private static let capacity = 64
+    private let host = InProcessHost(time: .system)
     private let table = InterruptTable(capacity: Self.capacity)
     private var random: SplitMix
     private var devices: [Device] = []
@@ -77,7 +86,17 @@ struct InterruptWalk {
         devices.append(
             Device(
                 ends: made, entries: place..<place + size, model: Array(repeating: Vector(), count: count),
-                boxes: (0..<count).map { _ in Mailbox() }, events: try (0..<count).map { _ in try counter() }))
+                boxes: (0..<count).map { _ in Mailbox() }, events: try (0..<count).map { _ in try counter() },
+                channels: try (0..<count).map { _ in try channel() }))
+    }
+
+    private func channel() throws -> (near: any EventChannel, far: any EventChannel) {
+        let far = try host.domain(1).allocateChannel(for: .zero)
+        let near = try host.domain(0).bindChannel(remote: DomainID(1), port: far.port)
+        // A new channel is rung once.
+        far.acknowledge()
+        far.unmask()
+        return (near, far)
     }
 
     private mutating func detach() {
@@ -116,15 +135,22 @@ struct InterruptWalk {
             try vectors.unmask(index)
             vector.unmask()
         default:
-            vector.target = Int.random(in: 0...2, using: &random)
+            vector.target = Int.random(in: 0...3, using: &random)
             try route(devices[device], index, vector.target)
             vector.deliver(fresh: true)
         }
         #expect(try vectors.pending(index) == vector.count)
-        let got = UInt64(devices[device].boxes[index].take().count) + read(devices[device].events[index])
+        let got = UInt64(devices[device].boxes[index].take().count) + read(devices[device].events[index]) + rings(device, index)
         #expect(got == vector.sent)
         vector.sent = 0
         devices[device].model[index] = vector
+    }
+
+    /// 1 if the peer's channel has rung.
+    private func rings(_ device: Int, _ index: Int) -> UInt64 {
+        let far = devices[device].channels[index].far
+        defer { far.unmask() }
+        return far.acknowledge() ? 1 : 0
     }
 
     private func route(_ device: Device, _ index: Int, _ target: Int) throws {
@@ -132,7 +158,8 @@ struct InterruptWalk {
         switch target {
         case 0: try device.ends.vectors.route(index, to: .none)
         case 1: try device.ends.vectors.route(index, to: .message(message, to: device.boxes[index]))
-        default: try device.ends.vectors.route(index, to: .eventDescriptor(device.events[index]))
+        case 2: try device.ends.vectors.route(index, to: .eventDescriptor(device.events[index]))
+        default: try device.ends.vectors.route(index, to: .peer(device.channels[index].near))
         }
     }
 
