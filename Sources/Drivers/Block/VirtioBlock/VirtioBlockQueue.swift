@@ -20,6 +20,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func setCall(_ call: Descriptor?)
     /// Whom to tell that the ring makes no sense.
     func setError(_ error: Descriptor?)
+    /// Where what is written is noted from now on; nil: nowhere.
+    func setLogging(_ logging: VhostLogging?)
     /// The driver's memory; false: it cannot be had.
     func replaceMemory(_ map: GuestMap) -> Bool
     /// The disk has another size.
@@ -37,6 +39,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     private let kickDescriptor: Descriptor?
     private var call: Descriptor?
     private var error: Descriptor?
+    private var logSignal: Descriptor?
     private let report: @Sendable (String) -> Void
     private var slot: ReactorSlot?
     private var isEnabled: Bool
@@ -82,6 +85,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
             disk: queue,
             capacity: entries, segments: VirtioBlockOffer.mostSegments)
         owner.queue = self
+        setLogging(plan.logging)
         slot = reactor.attach(self)
     }
 
@@ -90,6 +94,12 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     func kick() {}
     func setCall(_ call: Descriptor?) { self.call = call }
     func setError(_ error: Descriptor?) { self.error = error }
+    func setLogging(_ logging: VhostLogging?) {
+        model.transport.log = logging?.log
+        model.transport.ring.setLog(logging?.ring)
+        logSignal = logging?.signal
+        logSignal?.addCount(1)
+    }
     func replaceMemory(_ map: GuestMap) -> Bool { model.transport.replaceMemory(map) }
     func resize(to byteCount: UInt64) { model.transport.rules.byteCount = byteCount }
 
@@ -163,6 +173,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
             report("\(fault)")
         }
         let worked = model.transport.ring.counters != before
+        if worked, let logSignal { logSignal.addCount(1) }
         if model.isClosing { stopIfIdle() }
         return worked
     }

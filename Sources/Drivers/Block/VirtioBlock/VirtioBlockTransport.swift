@@ -14,6 +14,8 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
 
     var ring: Ring
     var rules: VirtioBlockRules
+    /// Where what is written into the driver's memory is noted; nil: nowhere.
+    var log: DirtyLog?
     private let identity: [UInt8]
     private let bus: MemoryBus
     private var memory: GuestWindows
@@ -94,7 +96,9 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
             case .failed: .failed
             case .unsupported: .unsupported
             }
-        if let place = kept.status { place.region.store(status.rawValue, at: place.offset) }
+        if let place = kept.status { store(status, at: place) }
+        // Whether or not the read failed: something of it may have come. What is marked here was written before.
+        if log != nil, case .read = kept.operation { markData(of: kept) }
         // What was written is trusted by drivers: of a read that failed nobody knows, but the status was.
         let data: UInt32 = if case .read = kept.operation, outcome == .done { kept.byteCount } else { 0 }
         if let ticket = kept.ticket { ring.put(ticket, written: data &+ 1) }
@@ -116,13 +120,23 @@ extension VirtioBlockTransport where Ring: ~Copyable {
         guard chain.writableBytes > 0, let last = chain.runs.last else { return nil }
         let run = GuestRun(address: last.address &+ UInt64(last.byteCount &- 1), byteCount: 1)
         guard case .here(let region, let offset, _) = memory.map.piece(run, forWriting: true) else { return nil }
-        return StatusPlace(region: region, offset: offset)
+        return StatusPlace(region: region, offset: offset, address: run.address)
     }
 
     private mutating func refuse(_ status: BlockRequestStatus, at place: StatusPlace?) -> TakenRequest {
-        if let place { place.region.store(status.rawValue, at: place.offset) }
+        if let place { store(status, at: place) }
         ring.put(chain.ticket, written: place == nil ? 0 : 1)
         return .refused
+    }
+
+    private func store(_ status: BlockRequestStatus, at place: StatusPlace) {
+        place.region.store(status.rawValue, at: place.offset)
+        log?.mark(place.address, byteCount: 1)
+    }
+
+    @inline(never)
+    private func markData(of request: VirtioRequest) {
+        for run in request.data { log?.mark(run.address, byteCount: UInt64(run.byteCount)) }
     }
 
     /// The disk's name, filled up with zeroes, as far as there is room.
@@ -132,7 +146,8 @@ extension VirtioBlockTransport where Ring: ~Copyable {
         guard chain.writableBytes > UInt64(IdentityBytes.byteCount), chain.store(name, at: 0, to: memory.map) == .here else {
             return refuse(.failed, at: status)
         }
-        status.region.store(BlockRequestStatus.okay.rawValue, at: status.offset)
+        store(.okay, at: status)
+        for run in chain.writableRuns { log?.mark(run.address, byteCount: UInt64(run.byteCount)) }
         ring.put(chain.ticket, written: UInt32(clamping: chain.writableBytes))
         return .answered
     }
@@ -160,6 +175,8 @@ extension VirtioBlockTransport where Ring: ~Copyable {
 struct StatusPlace {
     let region: SharedRegion
     let offset: Int
+    /// The driver's name for it.
+    let address: UInt64
 }
 
 /// A disk's name as a driver reads it.

@@ -53,7 +53,7 @@ public final class VirtioDisk: VhostDevice {
         VhostOffer(
             features: shape.features(disk.geometry),
             protocolFeatures: [
-                .multipleQueues, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice, .memorySlots,
+                .multipleQueues, .sharedLog, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice, .memorySlots,
             ],
             rings: shape.queues, mostEntries: 1024)
     }
@@ -78,6 +78,7 @@ public final class VirtioDisk: VhostDevice {
             try take(memory.guestMap)
         case .call(let ring, let call): each([ring]) { $0.setCall(call) }
         case .error(let ring, let error): each([ring]) { $0.setError(error) }
+        case .log(let rings): for (ring, logging) in rings { each([ring]) { $0.setLogging(logging) } }
         case .kick(let ring): each([ring]) { $0.kick() }
         case .backendSocket(let socket): state.withLock { $0.channel = VhostBackendChannel(socket) }
         case .writeConfiguration: throw VhostRefusal("a disk's configuration cannot be written")

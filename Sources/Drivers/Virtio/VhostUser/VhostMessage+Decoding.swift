@@ -65,17 +65,19 @@ extension VhostMessage {
         guard (word & noDescriptor != 0) == (descriptor == nil) else {
             throw .badDescriptors(request, count: descriptor == nil ? 0 : 1)
         }
-        if let descriptor {
-            // Read and written on a reactor's thread: what might block there is no bell.
-            guard descriptor.isEventCounter else { throw .noEvent(request) }
-            do throws(Errno) { try descriptor.setNonBlocking(true) } catch { throw .noEvent(request) }
-        }
+        if let descriptor { try checkBell(descriptor, request) }
         let ring = UInt32(word & 0xFF)
         switch request {
         case .setRingKick: return .setRingKick(ring: ring, descriptor)
         case .setRingCall: return .setRingCall(ring: ring, descriptor)
         default: return .setRingError(ring: ring, descriptor)
         }
+    }
+
+    /// Read and written on a reactor's thread: what might block there is no bell.
+    private static func checkBell(_ descriptor: Descriptor, _ request: VhostRequest) throws(VhostUserError) {
+        guard descriptor.isEventCounter else { throw .noEvent(request) }
+        do throws(Errno) { try descriptor.setNonBlocking(true) } catch { throw .noEvent(request) }
     }
 
     /// Messages about memory, each of which has descriptors.
@@ -91,7 +93,9 @@ extension VhostMessage {
         switch request {
         case .setMemoryTable: return .setMemoryTable(try table(&reader, descriptors))
         case .setLogBase: return .setLogBase(byteCount: reader.next(), offset: reader.next(), descriptor)
-        case .setLogDescriptor: return .setLogDescriptor(descriptor)
+        case .setLogDescriptor:
+            try checkBell(descriptor, request)
+            return .setLogDescriptor(descriptor)
         case .setBackendSocket: return .setBackendSocket(descriptor)
         case .setInflight: return .setInflight(inflight(&reader), descriptor)
         case .addRegion:

@@ -12,8 +12,8 @@ public struct VhostRingPlan: Sendable {
     public let areas: VirtqueueAreas
     /// Where what is in flight is kept beyond this process; nil: nowhere.
     public let inflight: RingArea?
-    /// Where the used part is logged as dirty; nil: it is not.
-    public let log: UInt64?
+    /// Where what is written is to be noted; nil: nowhere.
+    public let logging: VhostLogging?
     /// Readable when the driver has something; nil: it is to be looked at without being asked.
     public let kick: Descriptor?
     /// Written when the device has something; nil: nobody wants to know.
@@ -54,14 +54,14 @@ struct VhostRing {
     /// The plan, its addresses looked up; nil: something is missing.
     /// - Throws: `VirtqueueError` for a ring that cannot be where it is said to be.
     func plan(
-        in memory: GuestMap, _ features: VirtioFeatures, inflight: RingArea? = nil
+        in memory: GuestMap, _ features: VirtioFeatures, inflight: RingArea? = nil, logging: VhostLogging? = nil
     ) throws(VirtqueueError) -> VhostRingPlan? {
         guard size > 0, let addresses, let kick else { return nil }
         let areas = try VirtqueueAreas(
             size: Int(size), descriptors: addresses.descriptors, driver: addresses.available, device: addresses.used,
             features: features, in: memory)
         return VhostRingPlan(
-            base: base, areas: areas, inflight: inflight, log: addresses.log, kick: kick, call: call,
+            base: base, areas: areas, inflight: inflight, logging: logging, kick: kick, call: call,
             error: error, features: features, isEnabled: isEnabled)
     }
 }

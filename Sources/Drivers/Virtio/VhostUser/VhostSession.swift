@@ -50,6 +50,8 @@ public enum VhostTask {
     case call(ring: Int, Descriptor?)
     /// A ring's error descriptor is another one; it runs.
     case error(ring: Int, Descriptor?)
+    /// These rings, which run, note what they write from now on, or no more.
+    case log([(ring: Int, VhostLogging?)])
     /// Take a look at a ring.
     case kick(ring: Int)
     /// A part of the configuration space: the device answers with `VhostSession.configuration`.
@@ -80,9 +82,11 @@ public struct VhostSession {
     public private(set) var features: VirtioFeatures = []
     /// What the front end accepted of the protocol.
     public private(set) var protocolFeatures: VhostProtocolFeatures = []
-    private var rings: [VhostRing]
+    var rings: [VhostRing]
     private var status: UInt64 = 0
     private var inflight: VhostInflight?
+    private(set) var log: DirtyLog?
+    private(set) var logSignal: Descriptor?
     /// In-flight memory that was made for the message in hand.
     private var made: (area: VhostInflightArea, descriptor: Descriptor)?
     /// The message that waits for its task.
@@ -140,7 +144,8 @@ public struct VhostSession {
     /// The answer to a message that was refused; nil: there is no way to say so but to end the connection.
     public mutating func refusal(of envelope: VhostEnvelope) -> VhostAnswer? {
         pending = nil
-        guard !envelope.request.isAlwaysAnswered, envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
+        // QEMU does not look into the answer to a log; it has to notice.
+        guard !envelope.request.isAlwaysAnswered, envelope.request != .setLogBase, envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
         return VhostAnswer(to: envelope.request, 1)
     }
 }
@@ -166,20 +171,20 @@ extension VhostSession {
             rings[index].kick = .some(kick)
             return try start(index)
         case .setRingCall(let ring, let call):
-            let index = try known(ring)
+            let index = try ringIndex(ring)
             rings[index].call = call
             if rings[index].isRunning { return .call(ring: index, call) }
         case .setRingError(let ring, let error):
-            let index = try known(ring)
+            let index = try ringIndex(ring)
             rings[index].error = error
             if rings[index].isRunning { return .error(ring: index, error) }
         case .setRingEnabled(let ring, let isEnabled):
-            let index = try known(ring)
+            let index = try ringIndex(ring)
             rings[index].isEnabled = isEnabled
             if rings[index].isRunning { return .enable([(index, isEnabled)]) }
-        case .getRingBase(let ring): return stop(try known(ring))
+        case .getRingBase(let ring): return stop(try ringIndex(ring))
         case .ringKick(let ring):
-            let index = try known(ring)
+            let index = try ringIndex(ring)
             if rings[index].isRunning { return .kick(ring: index) }
         case .resetDevice, .resetOwner: return reset()
         case .getConfiguration(let offset, let byteCount, _):
@@ -196,8 +201,18 @@ extension VhostSession {
             try expect(.inflightMemory, request)
             guard running.isEmpty else { throw .ringIsRunning(running[0]) }
             inflight = try VhostInflight(area, descriptor)
+        case .setLogBase(let byteCount, let offset, let descriptor):
+            try expect(.sharedLog, request)
+            let log = try DirtyLog(mapping: descriptor, byteCount: byteCount, offset: offset)
+            if features.contains(.logAll) { try log.check(memory) }
+            self.log = log
+            return relog()
+        case .setLogDescriptor(let signal):
+            try expect(.sharedLog, request)
+            logSignal = signal
+            return relog()
         case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions, .getStatus: return nil
-        case .setLogBase, .setLogDescriptor, .sendAnnouncement, .setMTU, .translation, .setDeviceState, .checkDeviceState:
+        case .sendAnnouncement, .setMTU, .translation, .setDeviceState, .checkDeviceState:
             throw .unknownRequest(request.rawValue)
         }
         return nil
@@ -208,25 +223,28 @@ extension VhostSession {
         guard offer.protocolFeatures.contains(feature) else { throw .unknownRequest(request.rawValue) }
     }
 
-    private func known(_ ring: UInt32) throws(VhostUserError) -> Int {
+    private func ringIndex(_ ring: UInt32) throws(VhostUserError) -> Int {
         guard ring < rings.count else { throw .noSuchRing(ring) }
         return Int(ring)
     }
 
     /// A ring that does not run: its settings may change.
     private func idle(_ ring: UInt32) throws(VhostUserError) -> Int {
-        let index = try known(ring)
+        let index = try ringIndex(ring)
         guard !rings[index].isRunning else { throw .ringIsRunning(index) }
         return index
     }
 
     private mutating func accept(_ accepted: VirtioFeatures) throws(VhostUserError) -> VhostTask? {
-        var known = offer.features.union(.protocolFeatures)
-        // Who accepts it relies on the log, which a migration needs.
-        if offer.protocolFeatures.contains(.sharedLog) { known.insert(.logAll) }
         let unknown = accepted.subtracting(known)
         guard unknown.isEmpty else { throw .notOffered(unknown.rawValue) }
+        let wasLogging = isLogging
+        if accepted.contains(.logAll), let log { try log.check(memory) }
         features = accepted
+        if wasLogging != isLogging, accepted.contains(.protocolFeatures) {
+            if wasLogging { (log, logSignal) = (nil, nil) }
+            return logs(of: running)
+        }
         // A front end that does not know of enabling has all rings enabled (vhost-user.rst, "Ring states").
         if accepted.contains(.protocolFeatures) { return nil }
         for index in rings.indices { rings[index].isEnabled = true }
@@ -235,15 +253,19 @@ extension VhostSession {
     }
 
     private mutating func place(_ ring: UInt32, _ addresses: VhostRingAddresses) throws(VhostUserError) -> VhostTask? {
-        let index = try known(ring)
+        let index = try ringIndex(ring)
         if rings[index].isRunning {
             // While a guest migrates the same addresses come again, with a log.
             var same = addresses
             same.log = rings[index].addresses?.log
             guard same == rings[index].addresses else { throw .ringIsRunning(index) }
         }
+        if isLogging, let log, let address = addresses.log {
+            let byteCount = SplitLayout.deviceBytes(Int(rings[index].size), eventIndex: true)
+            guard log.covers(address, byteCount: UInt64(byteCount)) else { throw .shortLog(pages: log.pageCount, guest: address) }
+        }
         rings[index].addresses = addresses
-        return try start(index)
+        return rings[index].isRunning && isLogging ? logs(of: [index]) : try start(index)
     }
 
     /// Starts a ring for which nothing is missing.
@@ -252,7 +274,8 @@ extension VhostSession {
         let found: VhostRingPlan?
         do throws(VirtqueueError) {
             found = try rings[index].plan(
-                in: memory.userMap, features, inflight: inflight?.part(of: index, entries: rings[index].size))
+                in: memory.userMap, features, inflight: inflight?.part(of: index, entries: rings[index].size),
+                logging: logging(of: index))
         } catch {
             throw .badRing(index, error)
         }
@@ -285,6 +308,7 @@ extension VhostSession {
         case .removeRegion(let region): try changed.remove(region)
         default: break
         }
+        if isLogging, let log { try log.check(changed) }
         memory = changed
         let map = changed.userMap
         let lost = running.filter { index in (try? rings[index].plan(in: map, features)) == nil }
@@ -298,13 +322,14 @@ extension VhostSession {
     private mutating func answer(to envelope: VhostEnvelope) -> VhostAnswer? {
         let request = envelope.request
         switch envelope.message {
-        case .getFeatures: return VhostAnswer(to: request, offer.features.union(.protocolFeatures).rawValue)
+        case .getFeatures: return VhostAnswer(to: request, known.rawValue)
         case .getProtocolFeatures: return VhostAnswer(to: request, offer.protocolFeatures.rawValue)
         case .getQueueCount: return VhostAnswer(to: request, UInt64(offer.queues))
         case .getMostRegions: return VhostAnswer(to: request, UInt64(VhostLimits.regions))
         case .getStatus: return VhostAnswer(to: request, status)
         case .getRingBase(let ring): return ringBase(ring)
         case .getInflight: return inflightAnswer()
+        case .setLogBase where protocolFeatures.contains(.sharedLog): return VhostAnswer(to: request, 0)
         default:
             guard envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
             return VhostAnswer(to: request, 0)

@@ -41,6 +41,12 @@ public enum VhostUserError: Error, Equatable, CustomStringConvertible {
     case cannotMap(Errno)
     /// In-flight memory for rings that there are not, or too small.
     case badInflight(queues: UInt16, queueSize: UInt16)
+    /// A log that is empty, askew or larger than any window.
+    case badLog(byteCount: UInt64, offset: UInt64)
+    /// A log that its owner could make shorter.
+    case logMayShrink
+    /// A log without bits for some of the memory that is to be logged.
+    case shortLog(pages: UInt64, guest: UInt64)
     /// Features that were not offered.
     case notOffered(UInt64)
     /// A part of the configuration space that there is not, or that cannot be written.
@@ -70,6 +76,9 @@ public enum VhostUserError: Error, Equatable, CustomStringConvertible {
         case .shortFile(let count, let needed): "a file of \(count) bytes where \(needed) are needed"
         case .cannotMap(let error): "the memory cannot be mapped: \(error)"
         case .badInflight(let queues, let size): "in-flight memory for \(queues) rings of \(size) entries"
+        case .badLog(let count, let offset): "a log of \(count) bytes at \(offset)"
+        case .logMayShrink: "the log could be made shorter; it has to be sealed (F_SEAL_SHRINK)"
+        case .shortLog(let pages, let guest): "a log of \(pages) pages has none for 0x\(String(guest, radix: 16))"
         case .notOffered(let bits): "features 0x\(String(bits, radix: 16)) were not offered"
         case .badConfiguration(let offset, let count): "\(count) bytes at \(offset) of the configuration space"
         }

@@ -55,6 +55,9 @@ public protocol DeviceRing: ~Copyable {
     /// Asks for no kicks as long as the device is awake. The driver may give some nevertheless.
     mutating func disarm()
 
+    /// Marks what the device writes into the ring from now on, and all that it may have written before; nil: no more.
+    mutating func setLog(_ log: RingLog?)
+
     /// Where to go on, as `VHOST_USER_GET_VRING_BASE` says it. Another end begins there, when nothing is unanswered.
     var base: UInt32 { get }
 }

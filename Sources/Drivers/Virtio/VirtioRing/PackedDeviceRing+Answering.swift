@@ -31,6 +31,7 @@ extension PackedDeviceRing {
         guard fresh > 0 else { return false }
         // Release, in storeFlags: the entries, and what was written into the chains, before the first one's flags.
         PackedDescriptor.storeFlags(heldFlags, ring.region, at: heldPlace)
+        if log != nil { markShown() }
         let count = fresh
         outstanding &-= count
         fresh = 0
@@ -58,6 +59,7 @@ extension PackedDeviceRing {
         if breach != nil { return false }
         let event: PackedEvent = usesEvents ? .atEntry(consumed.rawValue) : .always
         event.store(device.region, at: device.offset)
+        if log != nil { markWish() }
         // Our arming before our look; see publish() of the driver's end.
         fullFence()
         return hasChains()
@@ -65,5 +67,25 @@ extension PackedDeviceRing {
 
     /// See `DeviceRing.disarm`.
     @inlinable
-    public mutating func disarm() { PackedEvent.never.store(device.region, at: device.offset) }
+    public mutating func disarm() {
+        PackedEvent.never.store(device.region, at: device.offset)
+        if log != nil { markWish() }
+    }
+
+    /// See `DeviceRing.setLog`.
+    public mutating func setLog(_ log: RingLog?) {
+        self.log = log
+        log?.markEntries(0, Int(entries), of: Int(entries))
+        log?.markDevice(0, PackedEvent.byteCount)
+    }
+
+    /// Marks the entries that are shown now, those of a batch from the one whose flags were held back on.
+    @usableFromInline @inline(never)
+    func markShown() {
+        log?.markEntries((heldPlace - ring.offset) / PackedDescriptor.byteCount, Int(fresh), of: Int(entries))
+    }
+
+    /// Marks where the device says when it wants a kick.
+    @usableFromInline @inline(never)
+    func markWish() { log?.markDevice(0, PackedEvent.byteCount) }
 }

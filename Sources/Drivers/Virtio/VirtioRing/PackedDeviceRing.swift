@@ -26,6 +26,7 @@ public struct PackedDeviceRing: ~Copyable, DeviceRing {
     /// By the driver's names, which may be any numbers.
     @usableFromInline var inFlight = IdentitySet()
     @usableFromInline var breach: VirtqueueError?
+    @usableFromInline var log: RingLog?
     @usableFromInline var tally = VirtqueueCounters()
 
     /// Begins, or goes on where another end stopped with nothing unanswered.

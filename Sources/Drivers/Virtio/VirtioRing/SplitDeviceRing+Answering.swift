@@ -21,10 +21,12 @@ extension SplitDeviceRing {
         let fresh = pushed - published
         guard fresh > 0 || owesSignal else { return false }
         if fresh > 0 {
+            let first = published
             published = pushed
             // Release: the entries, and what was written into the chains, before the index.
             device.region.storeReleasing16(pushed.rawValue.littleEndian, at: device.offset &+ SplitLayout.index)
             ledger.didPublish(pushed)
+            if log != nil { markUsed(from: first, fresh) }
         }
         let notify = needsSignal(fresh)
         tally.count(notify)
@@ -61,6 +63,7 @@ extension SplitDeviceRing {
         } else {
             device.region.storeRelaxed16(0, at: device.offset &+ SplitLayout.flags)
         }
+        if log != nil { markWish() }
         // Our arming before our look; see publish() of the driver's end.
         fullFence()
         return refresh()
@@ -71,5 +74,23 @@ extension SplitDeviceRing {
     public mutating func disarm() {
         if usesEvents { return }
         device.region.storeRelaxed16(SplitLayout.noKick.littleEndian, at: device.offset &+ SplitLayout.flags)
+        if log != nil { markWish() }
+    }
+
+    /// See `DeviceRing.setLog`.
+    public mutating func setLog(_ log: RingLog?) {
+        self.log = log
+        log?.markDevice(0, SplitLayout.deviceBytes(Int(entries), eventIndex: usesEvents))
+    }
+
+    @usableFromInline @inline(never)
+    func markUsed(from first: VirtqueueIndex, _ count: UInt16) {
+        log?.markUsed(Int(first.rawValue & (entries &- 1)), Int(count), of: Int(entries))
+    }
+
+    /// Marks where the device says when it wants a kick.
+    @usableFromInline @inline(never)
+    func markWish() {
+        log?.markDevice(usesEvents ? SplitLayout.availableEvent(Int(entries)) : SplitLayout.flags, 2)
     }
 }

@@ -30,6 +30,7 @@ public struct SplitDeviceRing<Ledger: CrashLedger>: ~Copyable, DeviceRing {
     @usableFromInline var breach: VirtqueueError?
     @usableFromInline var tally = VirtqueueCounters()
     @usableFromInline var ledger: Ledger
+    @usableFromInline var log: RingLog?
 
     /// Begins, or goes on where another end stopped with nothing unanswered.
     /// - Parameters:
