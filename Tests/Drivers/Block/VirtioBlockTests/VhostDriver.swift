@@ -43,10 +43,14 @@ final class VhostDriver {
     let calls: [EventCounter]
     let errors: [EventCounter]
     private(set) var queues: [any QueueDriver] = []
+    /// Entries of each ring that was begun.
+    private(set) var sizes: [Int] = []
     let ended = LineCollector()
 
     /// Connects, agrees and shares memory; no ring runs.
-    init(_ disk: VirtioDisk, features: VirtioFeatures, rings: Int = 1, pages: Int = 512) throws {
+    init(
+        _ disk: VirtioDisk, features: VirtioFeatures, rings: Int = 1, pages: Int = 512, adding more: VhostProtocolFeatures = []
+    ) throws {
         self.features = features
         let memory = try SealedMemory("guest", byteCount: pages * SharedRegion.pageSize, final: false)
         file = memory.descriptor
@@ -60,7 +64,8 @@ final class VhostDriver {
         self.connection = connection
         let ended = ended
         thread = try WorkerThread(name: "session") { ended.add(connection.run() ?? "left") }
-        try send(16, VhostProtocolFeatures([.replyAck, .configuration, .memorySlots, .resetDevice, .backendRequests]).rawValue)
+        let protocolFeatures: VhostProtocolFeatures = [.replyAck, .configuration, .memorySlots, .resetDevice, .backendRequests]
+        try send(16, protocolFeatures.union(more).rawValue)
         try send(2, features.union(.protocolFeatures).rawValue)
         try addMemory()
     }
@@ -87,12 +92,20 @@ final class VhostDriver {
                 : RingDriver(SplitDriverRing(initialising: areas, features: features)))
         try send(8, words: UInt32(ring), UInt32(size))
         try send(10, words: UInt32(ring), areas.isPacked ? 0x8000 : 0)
-        let user = { (area: RingArea) in Self.userBase + UInt64(area.offset) }
-        let number = UInt64(UInt32(ring))
-        try send(9, number, user(areas.descriptors), user(areas.device), user(areas.driver), 0)
+        sizes.append(size)
+        try place(ring, isLogged: false)
         try send(13, UInt64(ring), descriptors: [calls[ring].descriptor])
         try send(14, UInt64(ring), descriptors: [errors[ring].descriptor])
         try send(12, UInt64(ring), descriptors: [kicks[ring].descriptor])
+    }
+
+    /// Says where a ring is, and whether what the device writes into it is logged.
+    func place(_ ring: Int, isLogged: Bool) throws {
+        let areas = VirtqueueAreas(in: region, at: ring * 0x8000, size: sizes[ring], features: features)
+        let user = { (area: RingArea) in Self.userBase + UInt64(area.offset) }
+        let number = UInt64(ring) | (isLogged ? 1 << 32 : 0)
+        try send(
+            9, number, user(areas.descriptors), user(areas.device), user(areas.driver), Self.guestBase + UInt64(areas.device.offset))
     }
 
     /// Sends a message that is to be acknowledged, and expects that it is; the answer's payload.
