@@ -7,7 +7,7 @@ import Testing
 extension EndToEnd {
     @Suite("vhost-user") struct ExportTests {
         /// The guest, made once.
-        private static let guest = Result {
+        static let guest = Result {
             let directory = "\(Tools.buildDirectory)/guest"
             let outcome = try RunningProcess.run(
                 ["\(Checkout.root)/tools/guest/prepare", directory], in: try Scratch(), seconds: 300)
