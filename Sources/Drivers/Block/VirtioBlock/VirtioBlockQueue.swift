@@ -20,6 +20,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func setCall(_ call: Descriptor?)
     /// Whom to tell that the ring makes no sense.
     func setError(_ error: Descriptor?)
+    /// The front end's socket for messages of ours.
+    func setChannel(_ channel: VhostBackendChannel)
     /// Where what is written is noted from now on; nil: nowhere.
     func setLogging(_ logging: VhostLogging?)
     /// The driver's memory; false: it cannot be had.
@@ -28,6 +30,20 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func resize(to byteCount: UInt64)
     /// Takes nothing more, ends what is in work, and calls `then` with where to go on.
     func stop(_ then: @escaping @Sendable (UInt32) -> Void)
+}
+
+/// What a queue is made of, beside its ring.
+struct VirtioQueueSetup: Sendable {
+    /// The ring's number.
+    let number: Int
+    let memory: GuestMap
+    let disk: any BlockDevice
+    let rules: VirtioBlockRules
+    let identity: String
+    let reactor: Reactor
+    let channel: VhostBackendChannel?
+    /// Gets a line when the ring breaks.
+    let report: @Sendable (String) -> Void
 }
 
 /// One queue from its start to its stop.
@@ -41,6 +57,14 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     private var error: Descriptor?
     private var logSignal: Descriptor?
     private let report: @Sendable (String) -> Void
+    private let number: Int
+    private let isKickedByMessage: Bool
+    private let leavesInflight: Bool
+    /// What is told by messages, through `channel`.
+    private var messages: VhostBellMessages
+    private var channel: VhostBackendChannel?
+    /// Messages for which there was no room; they are tried again.
+    private var owed: VhostBellMessages = []
     private var slot: ReactorSlot?
     private var isEnabled: Bool
     private var isArmed = false
@@ -49,39 +73,45 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     /// Requests were left, for their disk is away: nothing is shown any more, so that whoever serves the ring next
     /// finds them in flight and does them again.
     private var isForsaken = false
+    /// Whether they may be left.
+    private var isLeaving = false
     private var stopped: (@Sendable (UInt32) -> Void)?
 
     private enum Tag {
         static var kick: UInt32 { 0 }
         static var pauseOver: UInt32 { 1 }
         static var look: UInt32 { 2 }
+        static var tellAgain: UInt32 { 3 }
     }
 
     /// A driver that sends nothing but nonsense is listened to once a millisecond.
     private static var nonsensePauseMicroseconds: UInt64 { 1000 }
     /// How often a ring without a kick is looked at by a thread that sleeps.
     private static var lookMicroseconds: UInt64 { 1000 }
+    /// How often a message is tried that a front end has no room for.
+    private static var tellAgainMicroseconds: UInt64 { 1000 }
 
     /// Begins to serve a ring.
-    /// - Parameter report: gets a line when the ring breaks.
     /// - Throws: what the disk says when another queue cannot be had, or that the memory cannot.
-    init(
-        _ plan: VhostRingPlan, ring: consuming Ring, memory: GuestMap, disk: any BlockDevice, rules: VirtioBlockRules,
-        identity: String, reactor: Reactor, report: @escaping @Sendable (String) -> Void
-    ) throws(Errno) {
-        guard let windows = GuestWindows(memory, on: bus) else { throw .noMemory }
-        self.reactor = reactor
-        self.report = report
+    init(_ plan: VhostRingPlan, ring: consuming Ring, _ setup: VirtioQueueSetup) throws(Errno) {
+        guard let windows = GuestWindows(setup.memory, on: bus) else { throw .noMemory }
+        reactor = setup.reactor
+        report = setup.report
+        number = setup.number
+        channel = setup.channel
+        messages = plan.messages
+        isKickedByMessage = plan.isKickedByMessage
+        leavesInflight = plan.leavesInflight
         kickDescriptor = plan.kick
         call = plan.call
         error = plan.error
         isEnabled = plan.isEnabled
         owner = QueueOwner()
         let entries = ring.size
-        let queue = try disk.openQueue(on: reactor, bus: bus, depth: entries, owner: owner)
+        let queue = try setup.disk.openQueue(on: setup.reactor, bus: bus, depth: entries, owner: owner)
         model = BlockModel(
             VirtioBlockTransport(
-                ring: ring, rules: rules, identity: identity, memory: windows, bus: bus),
+                ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus),
             disk: queue,
             capacity: entries, segments: VirtioBlockOffer.mostSegments)
         owner.queue = self
@@ -92,8 +122,15 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
     /// Being called wakes the reactor, whose next turn looks at every ring.
     func kick() {}
-    func setCall(_ call: Descriptor?) { self.call = call }
-    func setError(_ error: Descriptor?) { self.error = error }
+    func setCall(_ call: Descriptor?) {
+        self.call = call
+        messages.remove(.call)
+    }
+    func setError(_ error: Descriptor?) {
+        self.error = error
+        messages.remove(.error)
+    }
+    func setChannel(_ channel: VhostBackendChannel) { self.channel = channel }
     func setLogging(_ logging: VhostLogging?) {
         model.transport.log = logging?.log
         model.transport.ring.setLog(logging?.ring)
@@ -106,6 +143,9 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     func stop(_ then: @escaping @Sendable (UInt32) -> Void) {
         stopped = then
         model.close()
+        // What waits for a disk that is away is left where the next one finds it; without such a place, in a guest that
+        // moves elsewhere, it would be lost, and a definite error is better than no answer.
+        isLeaving = model.transport.log == nil || leavesInflight
         model.disk.endWaiting()
         finishTurn()
     }
@@ -127,7 +167,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
     func prepareToSleep() -> Bool {
         guard isEnabled, !isPaused, model.isOpen, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
-        guard !isArmed else { return false }
+        guard !isArmed, !isKickedByMessage else { return false }
         isArmed = true
         if let kickDescriptor {
             reactor.whenReadable(kickDescriptor, slot, tag: Tag.kick)
@@ -143,12 +183,16 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
             isArmed = false
             kickDescriptor?.takeCount()
         case Tag.look: isArmed = false
+        case Tag.tellAgain:
+            let again = owed
+            owed = []
+            tell(again)
         default: isPaused = false
         }
     }
 
     func deviceCompleted(tag: UInt32, result: DeviceResult) {
-        if model.isClosing, result == .failed(.canceled) { isForsaken = true }
+        if isLeaving, result == .failed(.canceled) { isForsaken = true }
         model.ended(tag: tag, result)
     }
 
@@ -160,7 +204,20 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
         reactor.after(microseconds: Self.nonsensePauseMicroseconds, slot, tag: Tag.pauseOver)
     }
 
-    private func ring() { call?.addCount(1) }
+    private func ring() {
+        if messages.contains(.call) { tell(.call) } else { call?.addCount(1) }
+    }
+
+    /// Tells the front end by messages, sooner or later.
+    private func tell(_ what: VhostBellMessages) {
+        guard let channel, let slot else { return }
+        var left = what.subtracting(owed)
+        if left.contains(.call), channel.call(ring: number) { left.remove(.call) }
+        if left.contains(.error), channel.error(ring: number) { left.remove(.error) }
+        if left.isEmpty { return }
+        if owed.isEmpty { reactor.after(microseconds: Self.tellAgainMicroseconds, slot, tag: Tag.tellAgain) }
+        owed.formUnion(left)
+    }
 
     /// Shows answers and stops when due; true if something was answered.
     @discardableResult
@@ -169,7 +226,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
         if !isForsaken, model.publish() { ring() }
         if let fault = model.fault, !hasReported {
             hasReported = true
-            error?.addCount(1)
+            if messages.contains(.error) { tell(.error) } else { error?.addCount(1) }
             report("\(fault)")
         }
         let worked = model.transport.ring.counters != before

@@ -53,7 +53,8 @@ public final class VirtioDisk: VhostDevice {
         VhostOffer(
             features: shape.features(disk.geometry),
             protocolFeatures: [
-                .multipleQueues, .sharedLog, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice, .memorySlots,
+                .multipleQueues, .sharedLog, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice,
+                .inBandNotifications, .memorySlots, .status, .inflightAtStop,
             ],
             rings: shape.queues, mostEntries: 1024)
     }
@@ -80,7 +81,10 @@ public final class VirtioDisk: VhostDevice {
         case .error(let ring, let error): each([ring]) { $0.setError(error) }
         case .log(let rings): for (ring, logging) in rings { each([ring]) { $0.setLogging(logging) } }
         case .kick(let ring): each([ring]) { $0.kick() }
-        case .backendSocket(let socket): state.withLock { $0.channel = VhostBackendChannel(socket) }
+        case .backendSocket(let socket):
+            let channel = VhostBackendChannel(socket)
+            state.withLock { $0.channel = channel }
+            each(nil) { $0.setChannel(channel) }
         case .writeConfiguration: throw VhostRefusal("a disk's configuration cannot be written")
         case .status, .readConfiguration: break
         }
@@ -102,6 +106,7 @@ public final class VirtioDisk: VhostDevice {
 
     /// Stops every ring, once what it has in work has ended, and lets the memory go.
     public func disconnected() {
+        each(nil) { $0.setLogging(nil) }
         for ring in state.withLock({ $0.rings.keys.sorted() }) { _ = stop(ring) }
         state.withLock { $0 = State() }
     }
@@ -109,49 +114,40 @@ public final class VirtioDisk: VhostDevice {
     // MARK: Rings
 
     private func start(_ ring: Int, _ plan: VhostRingPlan) throws(VhostRefusal) {
-        let (reactor, memory) = (reactors[ring % reactors.count], state.withLock { $0.memory })
-        let rules = VirtioBlockRules(disk.geometry, plan.features)
-        let (disk, identity, log) = (disk, shape.identity, log)
-        let outcome: Result<any RunningBlockQueue, VhostRefusal> = reactor.run {
-            Self.make(plan, memory, disk, rules, identity, reactor) { log("\(disk.name): ring \(ring): \($0)") }
-        }
-        let running = RunningRing(reactor: reactor, queue: try outcome.get())
+        let (name, log) = (disk.name, log)
+        let (memory, channel) = state.withLock { ($0.memory, $0.channel) }
+        let setup = VirtioQueueSetup(
+            number: ring, memory: memory, disk: disk, rules: VirtioBlockRules(disk.geometry, plan.features),
+            identity: shape.identity, reactor: reactors[ring % reactors.count], channel: channel
+        ) { log("\(name): ring \(ring): \($0)") }
+        let outcome: Result<any RunningBlockQueue, VhostRefusal> = setup.reactor.run { Self.make(plan, setup) }
+        let running = RunningRing(reactor: setup.reactor, queue: try outcome.get())
         state.withLock { $0.rings[ring] = running }
     }
 
     /// A queue for whichever kind of ring it is. On its reactor.
     private static func make(
-        _ plan: VhostRingPlan, _ memory: GuestMap, _ disk: any BlockDevice, _ rules: VirtioBlockRules, _ identity: String,
-        _ reactor: Reactor, _ report: @escaping @Sendable (String) -> Void
+        _ plan: VhostRingPlan, _ setup: VirtioQueueSetup
     ) -> Result<any RunningBlockQueue, VhostRefusal> {
         do {
             if plan.areas.isPacked {
                 let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
-                return .success(
-                    try VirtioBlockQueue(
-                        plan, ring: ring, memory: memory, disk: disk, rules: rules, identity: identity, reactor: reactor,
-                        report: report))
+                return .success(try VirtioBlockQueue(plan, ring: ring, setup))
             }
             if let area = plan.inflight {
                 // What the front end says of where to go on is not right after a kill: its memory is.
                 let used = plan.areas.device.region.loadRelaxed16(plan.areas.device.offset + SplitLayout.index)
                 let recovery = try InflightRecovery(area, size: plan.areas.size, used: UInt16(littleEndian: used))
-                if !recovery.heads.isEmpty { report("\(recovery.heads.count) requests are done again") }
+                if !recovery.heads.isEmpty { setup.report("\(recovery.heads.count) requests are done again") }
                 let ring = try SplitDeviceRing(
                     resuming: plan.areas, features: plan.features, unanswered: recovery.heads, used: recovery.used,
                     ledger: InflightLedger(recovery))
-                return .success(
-                    try VirtioBlockQueue(
-                        plan, ring: ring, memory: memory, disk: disk, rules: rules, identity: identity, reactor: reactor,
-                        report: report))
+                return .success(try VirtioBlockQueue(plan, ring: ring, setup))
             }
             let base = UInt16(truncatingIfNeeded: plan.base)
             let ring = try SplitDeviceRing(attaching: plan.areas, features: plan.features, startingAt: base)
-            return .success(
-                try VirtioBlockQueue(
-                    plan, ring: ring, memory: memory, disk: disk, rules: rules, identity: identity, reactor: reactor,
-                    report: report))
-        } catch { return .failure(VhostRefusal("\(disk.name): \(error)")) }
+            return .success(try VirtioBlockQueue(plan, ring: ring, setup))
+        } catch { return .failure(VhostRefusal("\(setup.disk.name): \(error)")) }
     }
 
     /// Stops a ring and waits until what it had in work has ended; where to go on, nil if it does not run.

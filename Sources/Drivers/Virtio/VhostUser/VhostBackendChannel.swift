@@ -12,9 +12,23 @@ public final class VhostBackendChannel: Sendable {
 
     /// Has the front end read the configuration space again (`VHOST_USER_BACKEND_CONFIG_CHANGE_MSG`); false: it has not
     /// been told.
-    public func configurationChanged() -> Bool {
+    public func configurationChanged() -> Bool { (try? send(2, [])) == true }
+
+    /// Tells the front end that a ring's device has something (`VHOST_USER_BACKEND_VRING_CALL`); false: there is no room
+    /// for that at present. A front end that reads nothing any more counts as told.
+    public func call(ring: Int) -> Bool { told(4, ring) }
+
+    /// Tells the front end that a ring makes no sense (`VHOST_USER_BACKEND_VRING_ERR`); as `call`.
+    public func error(ring: Int) -> Bool { told(5, ring) }
+
+    private func told(_ code: UInt32, _ ring: Int) -> Bool {
+        do throws(Errno) { return try send(code, [UInt32(ring), 0]) } catch { return error != .wouldBlock }
+    }
+
+    /// Sends a message of so few bytes that the socket takes all or nothing, and from any thread.
+    private func send(_ code: UInt32, _ payload: [UInt32]) throws(Errno) -> Bool {
         var message: [UInt8] = []
-        for word: UInt32 in [2, 1, 0] { message.put(word) }
-        return (try? StreamSocket.send(socket.rawValue, message[...], wait: false)) == message.count
+        for word in [code, 1, UInt32(payload.count * 4)] + payload { message.put(word) }
+        return try StreamSocket.send(socket.rawValue, message[...], wait: false) == message.count
     }
 }

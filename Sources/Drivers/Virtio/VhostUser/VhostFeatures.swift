@@ -39,6 +39,14 @@ public struct VhostProtocolFeatures: OptionSet, Hashable, Sendable, CustomString
     /// A ring may be stopped with requests in flight; needs `inflightMemory`.
     public static let inflightAtStop = Self(bit: 20)
 
+    /// What these cannot be without.
+    var needed: Self {
+        var needed: Self = []
+        if contains(.inBandNotifications) { needed.formUnion([.replyAck, .backendRequests]) }
+        if contains(.inflightAtStop) { needed.insert(.inflightMemory) }
+        return needed
+    }
+
     /// `protocol features 0x8f2b`.
     public var description: String { "protocol features 0x\(String(rawValue, radix: 16))" }
 }

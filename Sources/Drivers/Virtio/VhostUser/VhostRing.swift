@@ -14,16 +14,34 @@ public struct VhostRingPlan: Sendable {
     public let inflight: RingArea?
     /// Where what is written is to be noted; nil: nowhere.
     public let logging: VhostLogging?
-    /// Readable when the driver has something; nil: it is to be looked at without being asked.
+    /// Readable when the driver has something; nil: it is to be looked at without being asked, or when a message says so.
     public let kick: Descriptor?
+    /// Whether messages say so (`VhostTask.kick`).
+    public let isKickedByMessage: Bool
     /// Written when the device has something; nil: nobody wants to know.
     public let call: Descriptor?
     /// Written when the ring makes no sense.
     public let error: Descriptor?
+    /// What is told by messages, for there is no descriptor.
+    public let messages: VhostBellMessages
+    /// Whether what is in flight when the ring is stopped may stay in `inflight`: who goes on does it.
+    public let leavesInflight: Bool
     /// The features that the driver accepted.
     public let features: VirtioFeatures
     /// Whether requests are to be served; a ring that is not looks at its kick when it is.
     public let isEnabled: Bool
+}
+
+/// What a front end is told by messages of this side's.
+public struct VhostBellMessages: OptionSet, Sendable {
+    /// The bits.
+    public let rawValue: UInt8
+    /// Any bits.
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// That the device has something.
+    public static let call = Self(rawValue: 1)
+    /// That the ring makes no sense.
+    public static let error = Self(rawValue: 2)
 }
 
 /// A ring's settings so far.
@@ -33,8 +51,12 @@ struct VhostRing {
     var addresses: VhostRingAddresses?
     /// nil: not said; `.some(nil)`: there is none, look without being asked.
     var kick: Descriptor??
+    /// Started by a message.
+    var isKickedByMessage = false
     var call: Descriptor?
     var error: Descriptor?
+    /// What nothing was said about, be it that nobody wants to know.
+    var unsaid: VhostBellMessages = [.call, .error]
     var isEnabled = false
     var isRunning = false
 
@@ -42,26 +64,31 @@ struct VhostRing {
     mutating func stop() {
         isRunning = false
         kick = nil
+        isKickedByMessage = false
     }
 
     /// As at the beginning, but for the descriptors that QEMU sends once and not again after a reset.
     mutating func reset() {
         var fresh = VhostRing()
-        (fresh.call, fresh.error) = (call, error)
+        (fresh.call, fresh.error, fresh.unsaid) = (call, error, unsaid)
         self = fresh
     }
 
     /// The plan, its addresses looked up; nil: something is missing.
     /// - Throws: `VirtqueueError` for a ring that cannot be where it is said to be.
     func plan(
-        in memory: GuestMap, _ features: VirtioFeatures, inflight: RingArea? = nil, logging: VhostLogging? = nil
+        in memory: GuestMap, _ features: VirtioFeatures, _ protocolFeatures: VhostProtocolFeatures = [], inflight: RingArea? = nil,
+        logging: VhostLogging? = nil
     ) throws(VirtqueueError) -> VhostRingPlan? {
-        guard size > 0, let addresses, let kick else { return nil }
+        guard size > 0, let addresses, isKickedByMessage || kick != nil else { return nil }
         let areas = try VirtqueueAreas(
             size: Int(size), descriptors: addresses.descriptors, driver: addresses.available, device: addresses.used,
             features: features, in: memory)
         return VhostRingPlan(
-            base: base, areas: areas, inflight: inflight, logging: logging, kick: kick, call: call,
-            error: error, features: features, isEnabled: isEnabled)
+            base: base, areas: areas, inflight: inflight, logging: logging, kick: kick ?? nil,
+            isKickedByMessage: isKickedByMessage, call: call, error: error,
+            messages: protocolFeatures.contains(.inBandNotifications) ? unsaid : [],
+            leavesInflight: protocolFeatures.contains(.inflightAtStop) && inflight != nil, features: features,
+            isEnabled: isEnabled)
     }
 }

@@ -144,8 +144,10 @@ public struct VhostSession {
     /// The answer to a message that was refused; nil: there is no way to say so but to end the connection.
     public mutating func refusal(of envelope: VhostEnvelope) -> VhostAnswer? {
         pending = nil
-        // QEMU does not look into the answer to a log; it has to notice.
-        guard !envelope.request.isAlwaysAnswered, envelope.request != .setLogBase, envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
+        // QEMU does not look into the answer to a log, and what was said of features has no other answer
+        // (vhost-user.rst, "In-band notifications"): they have to notice.
+        guard !envelope.request.isAlwaysAnswered, envelope.request != .setLogBase, envelope.request != .setProtocolFeatures,
+            envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
         return VhostAnswer(to: envelope.request, 1)
     }
 }
@@ -158,6 +160,7 @@ extension VhostSession {
         case .setProtocolFeatures(let accepted):
             let unknown = accepted.subtracting(offer.protocolFeatures)
             guard unknown.isEmpty else { throw .notOffered(unknown.rawValue) }
+            guard accepted.isSuperset(of: accepted.needed) else { throw .lacking(accepted.needed) }
             protocolFeatures = accepted
         case .setMemoryTable, .addRegion, .removeRegion: return try change(message)
         case .setRingSize(let ring, let size):
@@ -173,10 +176,12 @@ extension VhostSession {
         case .setRingCall(let ring, let call):
             let index = try ringIndex(ring)
             rings[index].call = call
+            rings[index].unsaid.remove(.call)
             if rings[index].isRunning { return .call(ring: index, call) }
         case .setRingError(let ring, let error):
             let index = try ringIndex(ring)
             rings[index].error = error
+            rings[index].unsaid.remove(.error)
             if rings[index].isRunning { return .error(ring: index, error) }
         case .setRingEnabled(let ring, let isEnabled):
             let index = try ringIndex(ring)
@@ -184,14 +189,20 @@ extension VhostSession {
             if rings[index].isRunning { return .enable([(index, isEnabled)]) }
         case .getRingBase(let ring): return stop(try ringIndex(ring))
         case .ringKick(let ring):
+            guard protocolFeatures.contains(.inBandNotifications) else { throw .unknownRequest(request.rawValue) }
             let index = try ringIndex(ring)
             if rings[index].isRunning { return .kick(ring: index) }
+            // The first one starts a ring, which looks at what there is.
+            rings[index].isKickedByMessage = rings[index].kick == nil
+            return try start(index)
         case .resetDevice, .resetOwner: return reset()
         case .getConfiguration(let offset, let byteCount, _):
             return .readConfiguration(offset: Int(offset), byteCount: Int(byteCount))
         case .setConfiguration(let offset, _, let bytes): return .writeConfiguration(offset: Int(offset), bytes)
         case .setBackendSocket(let socket): return .backendSocket(socket)
+        case .getStatus: try expect(.status, request)
         case .setStatus(let word):
+            try expect(.status, request)
             status = word
             return word == 0 ? reset() : .status(word)
         case .getInflight(let area):
@@ -211,7 +222,7 @@ extension VhostSession {
             try expect(.sharedLog, request)
             logSignal = signal
             return relog()
-        case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions, .getStatus: return nil
+        case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
         case .sendAnnouncement, .setMTU, .translation, .setDeviceState, .checkDeviceState:
             throw .unknownRequest(request.rawValue)
         }
@@ -274,7 +285,7 @@ extension VhostSession {
         let found: VhostRingPlan?
         do throws(VirtqueueError) {
             found = try rings[index].plan(
-                in: memory.userMap, features, inflight: inflight?.part(of: index, entries: rings[index].size),
+                in: memory.userMap, features, protocolFeatures, inflight: inflight?.part(of: index, entries: rings[index].size),
                 logging: logging(of: index))
         } catch {
             throw .badRing(index, error)

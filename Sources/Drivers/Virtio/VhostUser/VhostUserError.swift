@@ -49,6 +49,8 @@ public enum VhostUserError: Error, Equatable, CustomStringConvertible {
     case shortLog(pages: UInt64, guest: UInt64)
     /// Features that were not offered.
     case notOffered(UInt64)
+    /// Features that others have to come with.
+    case lacking(VhostProtocolFeatures)
     /// A part of the configuration space that there is not, or that cannot be written.
     case badConfiguration(offset: UInt32, byteCount: UInt32)
 
@@ -80,6 +82,7 @@ public enum VhostUserError: Error, Equatable, CustomStringConvertible {
         case .logMayShrink: "the log could be made shorter; it has to be sealed (F_SEAL_SHRINK)"
         case .shortLog(let pages, let guest): "a log of \(pages) pages has none for 0x\(String(guest, radix: 16))"
         case .notOffered(let bits): "features 0x\(String(bits, radix: 16)) were not offered"
+        case .lacking(let features): "\(features) have to be agreed to as well"
         case .badConfiguration(let offset, let count): "\(count) bytes at \(offset) of the configuration space"
         }
     }

@@ -35,6 +35,7 @@ final class VhostDriver {
 
     let region: SharedRegion
     let features: VirtioFeatures
+    let protocolFeatures: VhostProtocolFeatures
     private let file: Descriptor
     private let socket: Descriptor
     private let connection: VhostConnection
@@ -52,6 +53,7 @@ final class VhostDriver {
         _ disk: VirtioDisk, features: VirtioFeatures, rings: Int = 1, pages: Int = 512, adding more: VhostProtocolFeatures = []
     ) throws {
         self.features = features
+        protocolFeatures = more.union([.replyAck, .configuration, .memorySlots, .resetDevice, .backendRequests])
         let memory = try SealedMemory("guest", byteCount: pages * SharedRegion.pageSize, final: false)
         file = memory.descriptor
         region = try SharedRegion(mapping: file, byteCount: memory.byteCount, writable: true)
@@ -64,8 +66,7 @@ final class VhostDriver {
         self.connection = connection
         let ended = ended
         thread = try WorkerThread(name: "session") { ended.add(connection.run() ?? "left") }
-        let protocolFeatures: VhostProtocolFeatures = [.replyAck, .configuration, .memorySlots, .resetDevice, .backendRequests]
-        try send(16, protocolFeatures.union(more).rawValue)
+        try send(16, protocolFeatures.rawValue)
         try send(2, features.union(.protocolFeatures).rawValue)
         try addMemory()
     }
@@ -94,6 +95,8 @@ final class VhostDriver {
         try send(10, words: UInt32(ring), areas.isPacked ? 0x8000 : 0)
         sizes.append(size)
         try place(ring, isLogged: false)
+        // By messages: nothing more is to be said.
+        if protocolFeatures.contains(.inBandNotifications) { return }
         try send(13, UInt64(ring), descriptors: [calls[ring].descriptor])
         try send(14, UInt64(ring), descriptors: [errors[ring].descriptor])
         try send(12, UInt64(ring), descriptors: [kicks[ring].descriptor])

@@ -240,4 +240,55 @@ import VirtioWire
         try startRing(&frontend, 0)
         #expect(frontend.plan(of: 0)?.call != nil)
     }
+
+    @Test("a status of 0 resets; any other is kept")
+    func status() throws {
+        var frontend = ScriptedFrontend()
+        try addMemory(&frontend)
+        try frontend.send(.setFeatures, quads(Self.accepted))
+        try startRing(&frontend, 0)
+        try frontend.send(.setStatus, quads(0xB))
+        #expect(number(try frontend.send(.getStatus)) == 0xB)
+        #expect(frontend.session.running == [0])
+        try frontend.send(.setStatus, quads(0))
+        guard case .reset(rings: [0]) = frontend.tasks.last else { return #expect(Bool(false), "no reset") }
+        #expect(number(try frontend.send(.getStatus)) == 0)
+        #expect(frontend.session.running.isEmpty && frontend.session.features == [])
+        var without = ScriptedFrontend(protocolFeatures: [])
+        #expect(throws: VhostUserError.unknownRequest(39)) { try without.send(.setStatus, quads(1)) }
+    }
+
+    @Test("a message starts a ring and kicks it, where that was agreed to, with all that it needs")
+    func inBand() throws {
+        let offered: VhostProtocolFeatures = [
+            .inBandNotifications, .replyAck, .backendRequests, .memorySlots, .inflightMemory, .inflightAtStop,
+        ]
+        var frontend = ScriptedFrontend(protocolFeatures: offered)
+        #expect(throws: VhostUserError.unknownRequest(35)) { try frontend.send(.ringKick, words(0, 0)) }
+        for accepted: VhostProtocolFeatures in [
+            .inBandNotifications, [.inBandNotifications, .replyAck], [.inBandNotifications, .backendRequests], .inflightAtStop,
+        ] {
+            #expect(throws: VhostUserError.lacking(accepted.needed)) {
+                try frontend.send(.setProtocolFeatures, quads(accepted.rawValue))
+            }
+        }
+        try frontend.send(.setProtocolFeatures, quads(offered.rawValue))
+        try addMemory(&frontend)
+        try frontend.send(.ringKick, words(0, 0))
+        #expect(frontend.started.isEmpty)
+        try frontend.send(.setRingSize, words(0, 16))
+        try frontend.send(.setRingCall, quads(0x100))
+        try frontend.send(.setRingAddresses, words(0, 0) + quads(0x7000_0000, 0x7000_2000, 0x7000_1000, 0))
+        try frontend.send(.ringKick, words(0, 0))
+        #expect(frontend.started == [0])
+        let plan = try #require(frontend.plan(of: 0))
+        #expect(plan.isKickedByMessage && plan.kick == nil && plan.messages == .error && !plan.leavesInflight)
+        try frontend.send(.ringKick, words(0, 0))
+        guard case .kick(ring: 0) = frontend.tasks.last else { return #expect(Bool(false), "no kick") }
+        #expect(throws: VhostUserError.noSuchRing(2)) { try frontend.send(.ringKick, words(2, 0)) }
+        // With a descriptor of its own it is as ever.
+        try startRing(&frontend, 1)
+        let other = try #require(frontend.plan(of: 1))
+        #expect(!other.isKickedByMessage && other.kick != nil && other.messages == [.call, .error])
+    }
 }
