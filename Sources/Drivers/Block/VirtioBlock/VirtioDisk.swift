@@ -131,6 +131,15 @@ public final class VirtioDisk: VhostDevice {
     ) -> Result<any RunningBlockQueue, VhostRefusal> {
         do {
             if plan.areas.isPacked {
+                if let area = plan.inflight {
+                    let start = PackedPosition(rawValue: UInt16(truncatingIfNeeded: plan.base))
+                    let recovery = try PackedInflightRecovery(
+                        area, ring: plan.areas.descriptors, size: plan.areas.size, startingAt: start)
+                    if !recovery.left.isEmpty { setup.report("\(recovery.left.count) requests are done again") }
+                    let ring = try PackedDeviceRing(
+                        resuming: plan.areas, features: plan.features, recovery, ledger: PackedInflightLedger(recovery))
+                    return .success(try VirtioBlockQueue(plan, ring: ring, setup))
+                }
                 let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
                 return .success(try VirtioBlockQueue(plan, ring: ring, setup))
             }

@@ -87,7 +87,8 @@ public final class VhostConnection: Sendable {
         _ task: VhostTask, _ envelope: VhostEnvelope, _ session: inout VhostSession
     ) -> (VhostAnswer?, String?) {
         do throws(VhostRefusal) {
-            let base = try device.perform(task)
+            var base = try device.perform(task)
+            while let next = session.next(after: base) { base = try device.perform(next) }
             return (base.map { session.stopped($0) } ?? session.finish(), nil)
         } catch { return refuse(envelope, &session, "\(error)") }
     }

@@ -91,6 +91,8 @@ public struct VhostSession {
     private var made: (area: VhostInflightArea, descriptor: Descriptor)?
     /// The message that waits for its task.
     private var pending: VhostEnvelope?
+    /// Rings that it still has to stop, the one that is being stopped first.
+    private var stopping: [Int] = []
 
     /// At its beginning: nothing is agreed.
     public init(_ offer: VhostOffer) {
@@ -100,6 +102,8 @@ public struct VhostSession {
 
     /// Whether a task is being done; no message may be handled meanwhile.
     public var isBusy: Bool { pending != nil }
+    /// Whether the driver has packed rings.
+    private var isPacked: Bool { features.contains(.packedRing) }
     /// Rings that run.
     public var running: [Int] { rings.indices.filter { rings[$0].isRunning } }
     /// Whether a ring's requests are served.
@@ -113,6 +117,14 @@ public struct VhostSession {
         guard let task else { return .done(answer(to: envelope)) }
         pending = envelope
         return .perform(task)
+    }
+
+    /// What the same message asks next, when a task is done with this result.
+    public mutating func next(after base: UInt32?) -> VhostTask? {
+        guard !stopping.isEmpty else { return nil }
+        let ring = stopping.removeFirst()
+        if let base { rings[ring].base = base }
+        return stopping.first.map { .stop(ring: $0) }
     }
 
     /// The task is done.
@@ -144,6 +156,7 @@ public struct VhostSession {
     /// The answer to a message that was refused; nil: there is no way to say so but to end the connection.
     public mutating func refusal(of envelope: VhostEnvelope) -> VhostAnswer? {
         pending = nil
+        stopping = []
         // QEMU does not look into the answer to a log, and what was said of features has no other answer
         // (vhost-user.rst, "In-band notifications"): they have to notice.
         guard !envelope.request.isAlwaysAnswered, envelope.request != .setLogBase, envelope.request != .setProtocolFeatures,
@@ -204,14 +217,14 @@ extension VhostSession {
         case .setStatus(let word):
             try expect(.status, request)
             status = word
-            return word == 0 ? reset() : .status(word)
+            return word == 0 ? resetByStatus() : .status(word)
         case .getInflight(let area):
             try expect(.inflightMemory, request)
-            made = try VhostInflight.make(area, rings: rings.count)
+            made = try VhostInflight.make(area, rings: rings.count, isPacked: isPacked)
         case .setInflight(let area, let descriptor):
             try expect(.inflightMemory, request)
             guard running.isEmpty else { throw .ringIsRunning(running[0]) }
-            inflight = try VhostInflight(area, descriptor)
+            inflight = try VhostInflight(area, descriptor, isPacked: isPacked)
         case .setLogBase(let byteCount, let offset, let descriptor):
             try expect(.sharedLog, request)
             let log = try DirtyLog(mapping: descriptor, byteCount: byteCount, offset: offset)
@@ -252,8 +265,8 @@ extension VhostSession {
         let wasLogging = isLogging
         if accepted.contains(.logAll), let log { try log.check(memory) }
         features = accepted
+        if !accepted.contains(.logAll) { (log, logSignal) = (nil, nil) }
         if wasLogging != isLogging, accepted.contains(.protocolFeatures) {
-            if wasLogging { (log, logSignal) = (nil, nil) }
             return logs(of: running)
         }
         // A front end that does not know of enabling has all rings enabled (vhost-user.rst, "Ring states").
@@ -285,7 +298,7 @@ extension VhostSession {
         let found: VhostRingPlan?
         do throws(VirtqueueError) {
             found = try rings[index].plan(
-                in: memory.userMap, features, protocolFeatures, inflight: inflight?.part(of: index, entries: rings[index].size),
+                in: memory.userMap, features, protocolFeatures, inflight: inflight?.part(of: index, entries: rings[index].size, isPacked: isPacked),
                 logging: logging(of: index))
         } catch {
             throw .badRing(index, error)
@@ -306,6 +319,19 @@ extension VhostSession {
         for index in rings.indices { rings[index].reset() }
         features = []
         return running.isEmpty ? nil : .reset(rings: running)
+    }
+
+    /// A status of 0 resets the device. Where its rings were is kept: QEMU 7.2 asks that afterwards, when it stops a
+    /// device that a guest takes along.
+    private mutating func resetByStatus() -> VhostTask? {
+        stopping = running
+        for index in rings.indices {
+            let base = rings[index].base
+            rings[index].reset()
+            rings[index].base = base
+        }
+        features = []
+        return stopping.first.map { .stop(ring: $0) }
     }
 
     /// Another memory table; the one before stays where a message is refused.

@@ -10,6 +10,7 @@ extension PackedDeviceRing {
     public mutating func put(_ ticket: ChainTicket, written: UInt32) {
         let wasOut = inFlight.remove(ticket.id)
         precondition(wasOut, "a chain is put back that was not taken")
+        ledger.willAnswer(ticket)
         let place = place(pushed)
         PackedDescriptor.storeAnswer(id: ticket.id, written: written, ring.region, at: place)
         // Whether the length means something is what "write" says in a used entry.
@@ -28,18 +29,23 @@ extension PackedDeviceRing {
     /// See `DeviceRing.publish`.
     @inlinable
     public mutating func publish() -> Bool {
-        guard fresh > 0 else { return false }
-        // Release, in storeFlags: the entries, and what was written into the chains, before the first one's flags.
-        PackedDescriptor.storeFlags(heldFlags, ring.region, at: heldPlace)
-        if log != nil { markShown() }
+        guard fresh > 0 || owesSignal else { return false }
         let count = fresh
-        outstanding &-= count
-        fresh = 0
+        if count > 0 {
+            ledger.willPublish(pushed)
+            // Release, in storeFlags: the entries, and what was written into the chains, before the first one's flags.
+            PackedDescriptor.storeFlags(heldFlags, ring.region, at: heldPlace)
+            ledger.didPublish()
+            if log != nil { markShown() }
+            outstanding &-= count
+            fresh = 0
+        }
         // The entries before the event: the driver arms, then looks for used entries; we show them, then look for its
         // arming. Whoever comes second sees the other.
         fullFence()
         let event = PackedEvent(driver.region, at: driver.offset)
-        let notify = wants(event, count)
+        let notify = owesSignal || wants(event, count)
+        owesSignal = false
         tally.count(notify)
         return notify
     }
@@ -57,6 +63,7 @@ extension PackedDeviceRing {
     @inlinable
     public mutating func armAndRecheck() -> Bool {
         if breach != nil { return false }
+        if !leftOver.isEmpty { return true }
         let event: PackedEvent = usesEvents ? .atEntry(consumed.rawValue) : .always
         event.store(device.region, at: device.offset)
         if log != nil { markWish() }

@@ -7,7 +7,7 @@ extension PackedDeviceRing {
     /// See `DeviceRing.hasChains`: one load at most.
     @inlinable @inline(__always)
     public mutating func hasChains() -> Bool {
-        breach == nil && Self.isAvailable(PackedDescriptor.loadFlags(ring.region, at: place(consumed)), consumed.wrap)
+        !leftOver.isEmpty || breach == nil && Self.isAvailable(PackedDescriptor.loadFlags(ring.region, at: place(consumed)), consumed.wrap)
     }
 
     /// See `DeviceRing.take`.
@@ -16,6 +16,7 @@ extension PackedDeviceRing {
         into chain: inout DescriptorChain, from memory: Memory
     ) throws(VirtqueueError) -> Taken {
         if let breach { throw breach }
+        if !leftOver.isEmpty { return try takeLeftOver(into: &chain, from: memory) }
         let flags = PackedDescriptor.loadFlags(ring.region, at: place(consumed))
         guard Self.isAvailable(flags, consumed.wrap) else { return .none }
         do throws(VirtqueueError) {
@@ -25,14 +26,51 @@ extension PackedDeviceRing {
             breach = error
             throw error
         }
+        ledger.willTake(chain.name)
         consumed.advance(by: chain.name.entries, size: entries)
         outstanding &+= chain.name.entries
         return .chain
     }
 
+    /// What a predecessor had taken: still in flight, and in the ledger as it is.
+    @usableFromInline
+    mutating func takeLeftOver<Memory: GuestMemory>(
+        into chain: inout DescriptorChain, from memory: Memory
+    ) throws(VirtqueueError) -> Taken {
+        guard let left = leftOver.last else { return .none }
+        let count = left.descriptors.count
+        do throws(VirtqueueError) {
+            chain.removeAll()
+            var wroteBefore = false
+            for one in left.descriptors {
+                guard try append(one, isOnly: count == 1, to: &chain, &wroteBefore, memory) else { return .later }
+            }
+        } catch {
+            breach = error
+            throw error
+        }
+        chain.name = ChainTicket(id: left.id, entries: UInt16(count))
+        leftOver.removeLast()
+        return .chain
+    }
+
+    /// Appends what one descriptor names; false: its table has no answer yet.
+    @inlinable @inline(__always)
+    func append<Memory: GuestMemory>(
+        _ one: PackedDescriptor, isOnly: Bool, to chain: inout DescriptorChain, _ wroteBefore: inout Bool, _ memory: Memory
+    ) throws(VirtqueueError) -> Bool {
+        guard one.flags.contains(.indirect) else {
+            try chain.admit(one.address, one.byteCount, one.flags, &wroteBefore, memory)
+            return true
+        }
+        guard takesTables else { throw .tableNotNegotiated }
+        guard isOnly else { throw .tableInChain }
+        return try chain.appendTable(one.address, one.byteCount, ringSize: Int(entries), isPacked: true, &wroteBefore, memory)
+    }
+
     /// Follows the chain whose first entry's flags were loaded; false if its table has no answer yet.
     @inlinable @inline(__always)
-    func walk<Memory: GuestMemory>(
+    mutating func walk<Memory: GuestMemory>(
         _ first: DescriptorFlags, into chain: inout DescriptorChain, _ memory: Memory
     ) throws(VirtqueueError) -> Bool {
         chain.removeAll()
@@ -44,16 +82,10 @@ extension PackedDeviceRing {
         let limit = entries &- outstanding
         while count < limit {
             let one = PackedDescriptor(ring.region, at: place(position), flags: flags)
+            ledger.note(one, step: count)
             count &+= 1
-            if flags.contains(.indirect) {
-                guard takesTables else { throw .tableNotNegotiated }
-                guard count == 1, !flags.contains(.next) else { throw .tableInChain }
-                guard
-                    try chain.appendTable(
-                        one.address, one.byteCount, ringSize: Int(entries), isPacked: true, &wroteBefore, memory)
-                else { return false }
-            } else {
-                try chain.admit(one.address, one.byteCount, flags, &wroteBefore, memory)
+            guard try append(one, isOnly: count == 1 && !flags.contains(.next), to: &chain, &wroteBefore, memory) else {
+                return false
             }
             if !flags.contains(.next) {
                 chain.name = ChainTicket(id: one.id, entries: count)

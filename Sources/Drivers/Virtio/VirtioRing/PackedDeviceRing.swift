@@ -5,7 +5,7 @@ import SharedMemory
 import VirtioWire
 
 /// A device's end of a packed ring. One thread's; pass it `inout`.
-public struct PackedDeviceRing: ~Copyable, DeviceRing {
+public struct PackedDeviceRing<Ledger: PackedCrashLedger>: ~Copyable, DeviceRing {
     @usableFromInline let ring: RingArea
     @usableFromInline let driver: RingArea
     @usableFromInline let device: RingArea
@@ -27,6 +27,11 @@ public struct PackedDeviceRing: ~Copyable, DeviceRing {
     @usableFromInline var inFlight = IdentitySet()
     @usableFromInline var breach: VirtqueueError?
     @usableFromInline var log: RingLog?
+    /// What a predecessor had taken, youngest first; given out before anything new.
+    @usableFromInline var leftOver: [PackedInflightRecovery.Chain] = []
+    /// A predecessor may have published and died before it signalled.
+    @usableFromInline var owesSignal = false
+    @usableFromInline var ledger: Ledger
     @usableFromInline var tally = VirtqueueCounters()
 
     /// Begins, or goes on where another end stopped with nothing unanswered.
@@ -37,7 +42,8 @@ public struct PackedDeviceRing: ~Copyable, DeviceRing {
     ///     may know that half only (DPDK's).
     /// - Throws: `VirtqueueError.notAdoptable` if that lies outside the ring.
     public init(
-        attaching areas: VirtqueueAreas, features: VirtioFeatures, startingAt base: UInt32 = UInt32(PackedPosition.start.rawValue)
+        attaching areas: VirtqueueAreas, features: VirtioFeatures, startingAt base: UInt32 = UInt32(PackedPosition.start.rawValue),
+        ledger: Ledger
     ) throws(VirtqueueError) {
         precondition(areas.isPacked, "a split ring's areas")
         consumed = PackedPosition(rawValue: UInt16(truncatingIfNeeded: base))
@@ -52,13 +58,34 @@ public struct PackedDeviceRing: ~Copyable, DeviceRing {
         entries = UInt16(areas.size)
         usesEvents = features.contains(.eventIndex)
         takesTables = features.contains(.indirectDescriptors)
+        self.ledger = ledger
+    }
+
+    /// Takes over a ring whose device was killed: what it had taken and not answered comes first, oldest first, its
+    /// descriptors looked at anew. The driver is signalled at the first `publish()` whatever it asked for.
+    /// - Throws: `VirtqueueError.notAdoptable` for a recovery of another ring.
+    public init(
+        resuming areas: VirtqueueAreas, features: VirtioFeatures, _ recovery: PackedInflightRecovery, ledger: Ledger
+    ) throws(VirtqueueError) {
+        let count = recovery.entries
+        guard recovery.size == areas.size, count <= areas.size else {
+            throw .notAdoptable(available: UInt16(clamping: count), used: recovery.used.rawValue, size: areas.size)
+        }
+        // An upper half of 0 means the same as the lower one: offset 0 in the round that counts as 0 is said twice.
+        let base = UInt32(recovery.used.rawValue)
+        try self.init(attaching: areas, features: features, startingAt: base | base << 16, ledger: ledger)
+        outstanding = UInt16(count)
+        consumed.advance(by: UInt16(count), size: entries)
+        for chain in recovery.left { _ = inFlight.insert(chain.id) }
+        leftOver = recovery.left.reversed()
+        owesSignal = true
     }
 
     /// Entries of the ring.
     public var size: Int { Int(entries) }
     /// See `DeviceRing.fault`.
     public var fault: VirtqueueError? { breach }
-    /// See `DeviceRing.unanswered`.
+    /// See `DeviceRing.unanswered`; what a predecessor left counts.
     public var unanswered: Int { inFlight.count }
     /// See `DeviceRing.counters`.
     public var counters: VirtqueueCounters { tally }
@@ -78,5 +105,14 @@ public struct PackedDeviceRing: ~Copyable, DeviceRing {
     @inlinable @inline(__always)
     static func isAvailable(_ flags: DescriptorFlags, _ wrap: Bool) -> Bool {
         flags.contains(.available) == wrap && flags.contains(.used) != wrap
+    }
+}
+
+extension PackedDeviceRing where Ledger == NoLedger {
+    /// The same without a ledger.
+    public init(
+        attaching areas: VirtqueueAreas, features: VirtioFeatures, startingAt base: UInt32 = UInt32(PackedPosition.start.rawValue)
+    ) throws(VirtqueueError) {
+        try self.init(attaching: areas, features: features, startingAt: base, ledger: NoLedger())
     }
 }

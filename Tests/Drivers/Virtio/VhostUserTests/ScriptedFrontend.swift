@@ -11,6 +11,8 @@ import VirtioWire
 struct ScriptedFrontend {
     var session: VhostSession
     var tasks: [VhostTask] = []
+    /// Where rings that are stopped say that they were.
+    var base: UInt32 = 0
 
     init(
         features: VirtioFeatures = [.version1, .eventIndex, .indirectDescriptors],
@@ -34,6 +36,7 @@ struct ScriptedFrontend {
             return answer.map { Array($0.bytes.dropFirst(12)) }
         }
         tasks.append(task)
+        while let next = session.next(after: base) { tasks.append(next) }
         return session.finish().map { Array($0.bytes.dropFirst(12)) }
     }
 

@@ -241,19 +241,24 @@ import VirtioWire
         #expect(frontend.plan(of: 0)?.call != nil)
     }
 
-    @Test("a status of 0 resets; any other is kept")
+    @Test("a status of 0 stops every ring and resets, and where they were can be asked afterwards; any other is kept")
     func status() throws {
         var frontend = ScriptedFrontend()
         try addMemory(&frontend)
         try frontend.send(.setFeatures, quads(Self.accepted))
-        try startRing(&frontend, 0)
+        for ring: UInt32 in 0...1 { try startRing(&frontend, ring) }
         try frontend.send(.setStatus, quads(0xB))
         #expect(number(try frontend.send(.getStatus)) == 0xB)
-        #expect(frontend.session.running == [0])
+        #expect(frontend.session.running == [0, 1])
+        frontend.base = 77
         try frontend.send(.setStatus, quads(0))
-        guard case .reset(rings: [0]) = frontend.tasks.last else { return #expect(Bool(false), "no reset") }
+        let stopped = frontend.tasks.suffix(2).compactMap { if case .stop(let ring) = $0 { ring } else { nil } }
+        #expect(stopped == [0, 1])
         #expect(number(try frontend.send(.getStatus)) == 0)
         #expect(frontend.session.running.isEmpty && frontend.session.features == [])
+        for ring: UInt32 in 0...1 { #expect(try frontend.send(.getRingBase, words(ring, 0)) == words(ring, 77)) }
+        try frontend.send(.setRingKick, quads(0), [try bell()])
+        #expect(frontend.session.running.isEmpty, "its size and its addresses are forgotten")
         var without = ScriptedFrontend(protocolFeatures: [])
         #expect(throws: VhostUserError.unknownRequest(39)) { try without.send(.setStatus, quads(1)) }
     }

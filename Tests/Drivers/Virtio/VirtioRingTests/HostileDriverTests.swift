@@ -55,7 +55,7 @@ private final class Split {
 /// A packed ring whose driver writes what it likes, in the first round.
 private final class Packed {
     let rig: Rig
-    var ring: PackedDeviceRing
+    var ring: PackedDeviceRing<NoLedger>
     var chain = DescriptorChain()
 
     init(size: Int = 8, tables: Bool = true) throws {
