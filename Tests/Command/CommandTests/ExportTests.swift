@@ -90,8 +90,9 @@ extension EndToEnd {
             #expect(outcome.output.contains("ended 32768"), "\(outcome)")
         }
 
-        @Test("a back end that is killed in mid-request costs a QEMU guest a pause and nothing else")
-        func killed() throws {
+        @Test(
+            "a back end that is killed in mid-request costs a QEMU guest a pause and nothing else", arguments: ["", ",packed=on"])
+        func killed(rings: String) throws {
             let scratch = try Scratch()
             let directory = try Self.guest.get()
             let image = try scratch.makeImage(megabytes: 64)
@@ -127,7 +128,7 @@ extension EndToEnd {
             let guest = try RunningProcess(
                 [
                     "\(Checkout.root)/tools/guest/run", directory, script, "-chardev", "socket,id=c,path=\(socket),reconnect=1",
-                    "-device", "vhost-user-blk-pci,chardev=c,num-queues=2",
+                    "-device", "vhost-user-blk-pci,chardev=c,num-queues=2\(rings)",
                 ], in: scratch)
             #expect(eventually(60_000) { guest.output.contains("begun") || !guest.isRunning })
             var hasRedone = false

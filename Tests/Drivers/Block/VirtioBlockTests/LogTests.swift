@@ -102,6 +102,40 @@ import VirtioWire
         #expect(second.fetch() == [])
     }
 
+    @Test("what waits for a disk that is away when the guest leaves is answered, or taken along", arguments: RingKind.allCases)
+    func awayAtStop(kind: RingKind) throws {
+        for isTaken in [false, true] {
+            let rig = try DiskRig()
+            defer { rig.stop() }
+            let disk = ScriptedDisk()
+            disk.isAway = true
+            let more: VhostProtocolFeatures = isTaken ? [.inflightMemory, .inflightAtStop] : .inflightMemory
+            let driver = try VhostDriver(rig.disk(disk), features: kind.features, adding: more.union(.sharedLog))
+            defer { driver.leave() }
+            try driver.addInflight()
+            try driver.start()
+            let request = driver.request(.read, room: 512)
+            let ticket = try driver.offer(request)
+            #expect(disk.wait(for: 1))
+            try driver.begin(SharedLog(for: driver))
+            try driver.send(11, words: 0, 0)
+            let used = try driver.queues[0].reap()
+            guard isTaken else {
+                #expect(used?.written == 1)
+                #expect(driver.region.load(request.status, as: UInt8.self) == 1)
+                continue
+            }
+            #expect(used == nil)
+            // Another end goes on with the same memory, wherever it is said to begin.
+            disk.isAway = false
+            try driver.settle(0, base: 0)
+            #expect(disk.wait(for: 2))
+            disk.end(1)
+            #expect(try driver.reap().ticket == ticket)
+            #expect(driver.region.load(request.status, as: UInt8.self) == 0)
+        }
+    }
+
     @Test("a log is let go with the feature, and with the front end")
     func letGo() throws {
         let rig = try DiskRig()

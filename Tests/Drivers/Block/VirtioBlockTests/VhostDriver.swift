@@ -75,6 +75,12 @@ final class VhostDriver {
         try send(37, 0, Self.guestBase, UInt64(region.byteCount), Self.userBase, 0, descriptors: [file])
     }
 
+    /// Memory for what is in flight, for one ring of up to 16 entries.
+    func addInflight() throws {
+        let memory = try SealedMemory("inflight", byteCount: SharedRegion.pageSize, final: true)
+        try send(32, UInt64(memory.byteCount), 0, 1 | 16 << 16, descriptors: [memory.descriptor])
+    }
+
     func removeMemory() throws { try send(38, 0, Self.guestBase, UInt64(region.byteCount), Self.userBase, 0) }
 
     /// Makes a ring and starts it.
@@ -91,9 +97,14 @@ final class VhostDriver {
             areas.isPacked
                 ? RingDriver(PackedDriverRing(initialising: areas, features: features))
                 : RingDriver(SplitDriverRing(initialising: areas, features: features)))
-        try send(8, words: UInt32(ring), UInt32(size))
-        try send(10, words: UInt32(ring), areas.isPacked ? 0x8000 : 0)
         sizes.append(size)
+        try settle(ring, base: areas.isPacked ? 0x8000 : 0)
+    }
+
+    /// Says what a ring is, and starts it.
+    func settle(_ ring: Int, base: UInt32) throws {
+        try send(8, words: UInt32(ring), UInt32(sizes[ring]))
+        try send(10, words: UInt32(ring), base)
         try place(ring, isLogged: false)
         // By messages: nothing more is to be said.
         if protocolFeatures.contains(.inBandNotifications) { return }
