@@ -144,6 +144,7 @@ let package = Package(
         hypervisors.module("Interrupts", ["Hypervisor", "LinuxSystem"]),
 
         // Devices: what a backend drives. They see bus addresses and know no ring, hypervisor or connector.
+        devices.module("DeviceState"),
         devices.module("Packets", ["DMA", "SharedMemory"]),
         devices.module("BlockDevices", ["CLinux", "DMA", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
         devices.module("NetworkDevices", ["CLinux", "DMA", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
@@ -156,12 +157,12 @@ let package = Package(
         // Virtio: the other world's wire, rings and sessions. Imports nothing of Xen's.
         virtio.module("VirtioWire", ["SharedMemory"]),
         virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
-        virtio.module("VhostUser", ["LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
+        virtio.module("VhostUser", ["DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         block.module("BlockModel", ["BlockDevices", "DMA", "LinuxSystem"]),
         block.module(
             "VirtioBlock",
             [
-                "BlockDevices", "BlockModel", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "VhostUser", "VirtioRing",
+                "BlockDevices", "BlockModel", "DMA", "DeviceState", "LinuxSystem", "Reactor", "SharedMemory", "VhostUser", "VirtioRing",
                 "VirtioWire",
             ]
         ),
@@ -243,7 +244,7 @@ let package = Package(
             "causeway", at: "Sources/Command/causeway",
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockFrontend",
-                "BlockModel", "CommandSupport", "DMA", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
+                "BlockModel", "CommandSupport", "DMA", "DeviceState", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
                 "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend", "NetworkDevices",
                 "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
                 "XenBus", "XenStore", "XenTypes",
@@ -333,8 +334,9 @@ let package = Package(
             ["CLinux", "Hypervisor", "InProcess", "Interrupts", "LinuxSystem", "TestSupport", "XenTypes"]
         ),
         devices.tests("BlockDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        devices.tests("DeviceState", ["DeviceState"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
-        virtio.tests("VhostUser", ["LinuxSystem", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
+        virtio.tests("VhostUser", ["DeviceState", "LinuxSystem", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
         block.tests(
             "VirtioBlock",
             [

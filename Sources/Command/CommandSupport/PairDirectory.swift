@@ -6,7 +6,8 @@ import LinuxSystem
 
 package struct PairDirectory: Sendable {
     package let run: RunDirectory
-    private let isPrivate: Bool
+    /// Whether it goes with its user.
+    package let isPrivate: Bool
     /// Held for as long as this pair runs.
     private let claim: FileClaim
 
@@ -31,6 +32,13 @@ package struct PairDirectory: Sendable {
         run = try RunDirectory(made)
         claim = try Self.claim(run, user)
         isPrivate = true
+    }
+
+    /// The directory of the program that this process was before; whose it is has not changed.
+    package init(resuming path: String, isPrivate: Bool, for user: String) throws(Failure) {
+        run = try RunDirectory(path)
+        claim = try Self.claim(run, user)
+        self.isPrivate = isPrivate
     }
 
     private static func claim(_ run: RunDirectory, _ user: String) throws(Failure) -> FileClaim {

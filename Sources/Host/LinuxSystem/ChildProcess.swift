@@ -8,7 +8,8 @@ import Glibc
 package struct ChildProcess: Sendable {
     /// Its number.
     package let process: pid_t
-    private let leadsGroup: Bool
+    /// Whether signals for it reach what it starts.
+    package let leadsGroup: Bool
     private let time: any TimeSource
 
     /// Starts `arguments[0]` (searched in the PATH if it has no slash).
@@ -136,6 +137,18 @@ package struct ChildProcess: Sendable {
         return getppid() == parent
     }
 
+    /// Becomes `arguments`, whose program is `program`, with the same number, children and blocked signals, and with
+    /// `descriptors`, which keep their numbers; returns only to fail, with everything as it was.
+    package static func succeed(program: String, arguments: [String], keeping descriptors: [Descriptor]) -> Errno {
+        for descriptor in descriptors { _ = fcntl(descriptor.rawValue, F_SETFD, 0) }
+        defer { for descriptor in descriptors { _ = fcntl(descriptor.rawValue, F_SETFD, FD_CLOEXEC) } }
+        // SAFETY: the strings are there until the call fails; if it succeeds this memory is gone as a whole.
+        _ = unsafe withCStrings(arguments) { argv in
+            unsafe withCStrings(environment(adding: [:])) { envp in unsafe causeway_exec(program, argv, envp) }
+        }
+        return Errno.current
+    }
+
     /// Becomes `arguments`, found in the PATH as `program`, with a terminal's signals as they are by default; returns
     /// only to fail.
     /// - Parameter variables: what its environment has beside this process's, or in place of it.
@@ -147,6 +160,14 @@ package struct ChildProcess: Sendable {
             unsafe withCStrings(environment(adding: variables)) { envp in unsafe causeway_exec(program, argv, envp) }
         }
         return Errno.current
+    }
+}
+
+extension ChildProcess {
+    /// A child that this process had before it became the program that it is now.
+    package init(adopting process: pid_t, leadsGroup: Bool, time: some TimeSource) {
+        self.init(process: process, leadsGroup: leadsGroup, time: time)
+        Self.began(process, leadsGroup: leadsGroup)
     }
 }
 

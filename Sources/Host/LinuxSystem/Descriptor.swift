@@ -53,6 +53,9 @@ public final class Descriptor: Sendable, CustomStringConvertible {
         _ = try retryingInterrupts { fcntl(rawValue, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) }
     }
 
+    /// Has it closed when this process becomes another program, as every descriptor is that is made here.
+    package func closeOnExec() { _ = fcntl(rawValue, F_SETFD, FD_CLOEXEC) }
+
     /// `fd 7`.
     public var description: String { "fd \(rawValue)" }
 }

@@ -151,6 +151,58 @@ extension EndToEnd {
             #expect(backend.wait(seconds: 20)?.status == 0)
         }
 
+        @Test("an export becomes another program ten times under a guest's writes: pauses, and nothing else")
+        func upgraded() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 64)
+            let script = """
+                dd if=/dev/urandom of=/t bs=1M count=4 2>/dev/null
+                echo begun
+                for i in 0 1 2 3; do
+                    (while [ ! -e /stop ]; do
+                        dd if=/t of=/dev/vda bs=16k seek=$((i * 1024)) oflag=direct 2>/dev/null || echo failed
+                        dd if=/dev/vda bs=1M skip=$((i * 16)) count=4 iflag=direct 2>/dev/null | cmp - /t || echo differs
+                    done) &
+                done
+                while [ $(cat /sys/block/vda/size) = 131072 ]; do sleep 0.2; done
+                : >/stop
+                wait
+                echo size $(cat /sys/block/vda/size)
+                dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
+                """
+            let directory = "\(scratch.path)/sockets"
+            var pauses: [Double] = []
+            let outcome = try boot(
+                ["\(image),raw,xvda,w"], script, options: ["--queues", "2", "--socket-dir", directory], in: scratch
+            ) { running in
+                #expect(eventually(60_000) { running.output.contains("begun") || !running.isRunning })
+                for _ in 0..<10 {
+                    sleepMilliseconds(200)
+                    let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--socket-dir", directory], in: scratch, seconds: 30)
+                    #expect(upgrade.status == 0, "\(upgrade)")
+                    let words = upgrade.output.split(separator: " ")
+                    pauses.append(try #require(words.dropLast().last.flatMap { Double($0) }, "\(upgrade)"))
+                }
+                // What cannot go on with it is refused, and it goes on as it was.
+                for (program, reason) in [("/bin/true", "cannot go on with"), ("/bin/false", "cannot go on with")] {
+                    let upgrade = try RunningProcess.run(
+                        [Tools.causeway, "upgrade", "--socket-dir", directory, "--program", program], in: scratch, seconds: 30)
+                    #expect(upgrade.status == 1 && upgrade.errors.contains(reason), "\(upgrade)")
+                }
+                // The disk grows, which ends the guest's work: the configuration's way has been handed on, too.
+                let file = try FileHandle(forWritingTo: URL(fileURLWithPath: image))
+                try file.truncate(atOffset: 65 << 20)
+            }
+            #expect(outcome.status == 0, "\(outcome)")
+            #expect(outcome.output.contains("size 133120"), "\(outcome)")
+            #expect(outcome.output.contains("errors 0"), "\(outcome)")
+            #expect(!outcome.output.contains("failed") && !outcome.output.contains("differ"), "\(outcome)")
+            print("ten upgrades under a guest's writes: longest pause \(pauses.max() ?? 0) ms, all \(pauses)")
+            #expect(pauses.count == 10 && pauses.allSatisfy { $0 < 5000 })
+            let left = try FileManager.default.contentsOfDirectory(atPath: directory)
+            #expect(left == ["pair.lock"], "\(left)")
+        }
+
         @Test("COMMAND sees each disk's socket, its status is the command's, and nothing is left")
         func command() throws {
             let scratch = try Scratch()
@@ -195,6 +247,13 @@ extension EndToEnd {
             let arguments = [Tools.causeway, "export", "--disk", "null:1M,,xvda", "--socket", socket]
             let first = try RunningProcess(arguments, in: scratch)
             #expect(eventually(10_000) { first.output.contains("vhost-user at \(socket)") })
+            // Without a front end, and beside a socket of its own; the process is the same.
+            let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--socket", socket], in: scratch, seconds: 30)
+            #expect(upgrade.status == 0 && upgrade.output.hasPrefix("upgraded to causeway "), "\(upgrade)")
+            let nowhere = try RunningProcess.run([Tools.causeway, "upgrade", "--socket", "\(scratch.path)/y"], in: scratch, seconds: 30)
+            #expect(nowhere.status == 1 && nowhere.errors.contains("no export is there"), "\(nowhere)")
+            let which = try RunningProcess.run([Tools.causeway, "upgrade"], in: scratch, seconds: 30)
+            #expect(which.status == 2 && which.errors.contains("--socket-dir"), "\(which)")
             let second = try RunningProcess.run(arguments, in: scratch, seconds: 20)
             #expect(second.status == 1)
             #expect(second.errors.contains("\(socket): somebody listens there already"), "\(second)")

@@ -24,9 +24,17 @@ struct Export: ParsableCommand {
     @Option(
         help: ArgumentHelp("Where the sockets are made, by the disks' names; a directory of its own by default.", valueName: "dir"))
     var socketDir: String?
+    @Option(name: .customLong(String(Self.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
+    @Flag(name: .customLong(String(Self.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
     @Option(help: "Queues of a disk at most; a driver uses as many as it likes.") var queues: Int?
 
+    /// What a program is given that takes another's place.
+    static let resumeOption = "--resume"
+    /// Asks a program which successions it can go on with.
+    static let formatOption = "--succession-format"
+
     func validate() throws {
+        if saysFormat { return }
         guard !disks.isEmpty else { throw ValidationError("give at least one --disk") }
         guard socket == nil || disks.count == 1 else {
             throw ValidationError("--socket: for one disk; --socket-dir is for several")
@@ -36,6 +44,7 @@ struct Export: ParsableCommand {
     }
 
     func run() throws {
+        if saysFormat { return printLine("\(ExportSuccession.format)") }
         let specifications = try disks.map { try parseDisk($0) { loudness.note($0) } }
         for (index, disk) in specifications.enumerated()
         where specifications[..<index].contains(where: { $0.vdev.number == disk.vdev.number }) {
@@ -43,29 +52,65 @@ struct Export: ParsableCommand {
         }
         if let program = command.first { try Program.check(program) }
         Signals.block(Signals.termination + [SIGCHLD])
-        var session = try ExportSession(
-            in: try PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export"), reactors: threads.count,
-            polling: .adaptive(microseconds: 50))
+        let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
+        let directory =
+            try left.map { (left) throws(Failure) in
+                try PairDirectory(resuming: left.directory, isPrivate: left.isPrivate, for: "export")
+            } ?? PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export")
+        var session = try ExportSession(in: directory, reactors: threads.count, polling: .adaptive(microseconds: 50))
+        if let left { resumeDisks(left, specifications, &session) } else { try addDisks(specifications, &session) }
+        let upgrade = try ExportUpgrade(
+            at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: directory.run.path), directory,
+            session.disks.map { ("\($0.specification.vdev)", $0.server) })
+        defer { upgrade.close() }
+        throw Failure.silent(try serve(session, upgrade, left?.command))
+    }
+
+    private func addDisks(_ specifications: [DiskSpecification], _ session: inout ExportSession) throws {
         for disk in specifications {
             let path = socket ?? session.directory.socket(of: "\(disk.vdev)")
             try session.add(disk, at: path, queues: queues ?? threads.count, loudness)
             loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), vhost-user at \(path)")
         }
-        throw Failure.silent(try serve(session))
+    }
+
+    /// Goes on where the program before this one has put the disks by, and says so to whoever asked for it.
+    private func resumeDisks(_ left: ExportSuccession, _ specifications: [DiskSpecification], _ session: inout ExportSession) {
+        var descriptors = InheritedDescriptors()
+        let report = UpgradeReport(disks: left.disks.count, heldAt: left.heldAt, to: descriptors[left.asker])
+        for disk in left.disks {
+            do throws(Failure) {
+                guard let specification = specifications.first(where: { "\($0.vdev)" == disk.vdev }) else {
+                    throw Failure("export: \(disk.vdev): is not among the disks any more")
+                }
+                try session.resume(specification, disk, &descriptors, queues: queues ?? threads.count, loudness) { report.began() }
+            } catch {
+                complain("\(error)")
+                report.began()
+            }
+        }
     }
 
     @Argument(parsing: .postTerminator, help: "What to run, after --.") var command: [String] = []
 
-    private func serve(_ session: borrowing ExportSession) throws(Failure) -> Int32 {
+    private func serve(
+        _ session: borrowing ExportSession, _ upgrade: ExportUpgrade, _ running: ExportSuccession.Command?
+    ) throws(Failure) -> Int32 {
         guard !command.isEmpty else {
             _ = Signals.waitForever(for: Signals.termination)
             return 0
         }
-        var variables = ["qemu": session.qemuArguments]
-        for disk in session.disks { variables[disk.variable] = disk.server.path }
-        let child = try ChildProcess.startProgram(command, adding: variables, ownGroup: isatty(0) == 0)
+        let child: ChildProcess
+        if let running {
+            child = ChildProcess(adopting: running.process, leadsGroup: running.leadsGroup, time: .system)
+        } else {
+            var variables = ["qemu": session.qemuArguments, Upgrade.variable: upgrade.path]
+            for disk in session.disks { variables[disk.variable] = disk.server.path }
+            child = try ChildProcess.startProgram(command, adding: variables, ownGroup: isatty(0) == 0)
+        }
+        upgrade.started(child)
         while true {
-            if let status = child.reapWithGroup() { return status.shellStatus }
+            if let status = upgrade.whileServing({ child.reapWithGroup() }) { return status.shellStatus }
             if let signal = Signals.wait(for: Signals.termination + [SIGCHLD], milliseconds: 1000), signal != SIGCHLD {
                 child.signal(signal)
             }

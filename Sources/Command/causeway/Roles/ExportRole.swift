@@ -3,6 +3,7 @@
 import BlockBackend
 import BlockDevices
 import CommandSupport
+import DeviceState
 import DriverRuntime
 import LinuxSystem
 import Reactor
@@ -57,22 +58,50 @@ struct ExportSession: ~Copyable {
     mutating func add(
         _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
     ) throws(Failure) {
+        let device = try open(specification, queues: queues)
+        let server: VhostServer
+        do throws(Errno) { server = try VhostServer(path: path, device, log: Self.log(loudness)) } catch {
+            throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
+        }
+        disks.append(ExportedDisk(specification: specification, server: server))
+    }
+
+    /// Opens a disk and goes on where a predecessor has put it by. What cannot be had is said, and its front end is left
+    /// to find out: the others' go on.
+    /// - Parameter began: called once its front end is served, or cannot be. From any thread.
+    mutating func resume(
+        _ specification: DiskSpecification, _ left: ExportSuccession.Disk, _ descriptors: inout InheritedDescriptors, queues: Int,
+        _ loudness: QuietOption, began: @escaping @Sendable () -> Void
+    ) throws(Failure) {
+        let listener = descriptors[left.listener]
+        var handover: VhostHandover?
+        do throws(DeviceStateError) { handover = try left.frontend?.handover(&descriptors) } catch {
+            complain("export: \(specification.vdev): \(error); its front end has to connect anew")
+        }
+        let device = try open(specification, queues: queues)
+        do throws(Errno) {
+            let server = try VhostServer(
+                path: left.path, listener: listener, device, resuming: handover, began: began, log: Self.log(loudness))
+            disks.append(ExportedDisk(specification: specification, server: server))
+        } catch { throw Failure("export: \(left.path): \(error)") }
+    }
+
+    private func open(_ specification: DiskSpecification, queues: Int) throws(Failure) -> VirtioDisk {
         var settings = DiskSettings(
             target: specification.target, isWritable: !specification.isReadOnly, isCDROM: specification.isCDROM,
             isDirectSafe: specification.isDirectIOSafe, discard: specification.discard)
         settings.isShared = specification.isShared
-        let isQuiet = loudness.quiet
         let disk: any BlockDevice
         do throws(DeviceOpenFailure) {
             disk = try HostDiskOpener(time: .system, log: { complain("export: \($0)") }).open(settings)
         } catch { throw Failure("export: \(specification.vdev): \(error)") }
-        let device = VirtioDisk(
+        return VirtioDisk(
             disk, on: reactors, queues: queues, identity: "\(specification.vdev)", offersDiscard: specification.offersDiscard
         ) { complain("export: \($0)") }
-        let server: VhostServer
-        do throws(Errno) {
-            server = try VhostServer(path: path, device) { line in if !isQuiet { complain("export: \(line)") } }
-        } catch { throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")") }
-        disks.append(ExportedDisk(specification: specification, server: server))
+    }
+
+    private static func log(_ loudness: QuietOption) -> @Sendable (String) -> Void {
+        let isQuiet = loudness.quiet
+        return { line in if !isQuiet { complain("export: \(line)") } }
     }
 }

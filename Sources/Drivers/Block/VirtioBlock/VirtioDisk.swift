@@ -2,6 +2,7 @@
 // which waits for the reactors; what the rings share with nobody stays on theirs.
 
 import BlockDevices
+import DeviceState
 import LinuxSystem
 import Reactor
 import Synchronization
@@ -47,6 +48,9 @@ public final class VirtioDisk: VhostDevice {
             queues: max(1, min(queues, disk.queueLimit, 256)), identity: identity, offersDiscard: offersDiscard)
         self.log = log
     }
+
+    /// A disk.
+    public var kind: DeviceState.Kind { .block }
 
     /// What the disk's geometry allows, as it is when a front end comes.
     public var offer: VhostOffer {
@@ -102,6 +106,15 @@ public final class VirtioDisk: VhostDevice {
             return state.channel?.configurationChanged() ?? false
         }
         log("\(disk.name): \(geometry.byteCount) bytes now\(isTold ? "" : "; the driver sees that when it starts anew")")
+    }
+
+    /// Has the driver look at the disk's size: it may have changed while nobody served it.
+    public func resumed() {
+        let geometry = disk.geometry
+        state.withLock { state in
+            state.geometry = geometry
+            _ = state.channel?.configurationChanged()
+        }
     }
 
     /// Stops every ring, once what it has in work has ended, and lets the memory go.

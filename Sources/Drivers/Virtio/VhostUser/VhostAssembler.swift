@@ -14,6 +14,8 @@ public struct VhostAssembler {
     /// At the beginning of a message.
     public init() {}
 
+    /// Whether no message has begun.
+    var isBetweenMessages: Bool { bytes.isEmpty }
     /// How many bytes to receive next, at most.
     public var wanted: Int { needed - bytes.count }
 

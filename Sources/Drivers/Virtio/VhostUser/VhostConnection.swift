@@ -1,8 +1,9 @@
 // A front end's connection on a thread of its own: one message after another, as the session wants it. What takes long
 // (a ring that is stopped, memory that every queue must take) is waited for here, and nowhere that data goes by.
 
-import Glibc
+import DeviceState
 import LinuxSystem
+import Synchronization
 
 /// Why a device cannot do what a front end asks.
 public struct VhostRefusal: Error, Equatable, CustomStringConvertible {
@@ -14,6 +15,8 @@ public struct VhostRefusal: Error, Equatable, CustomStringConvertible {
 
 /// A device that front ends use, one after another. Everything is called on the connection's thread.
 public protocol VhostDevice: AnyObject, Sendable {
+    /// What it is.
+    var kind: DeviceState.Kind { get }
     /// What is offered to the next front end.
     var offer: VhostOffer { get }
     /// Does what the session asks, and returns when it is done. Of a ring that was stopped: where to go on.
@@ -22,47 +25,102 @@ public protocol VhostDevice: AnyObject, Sendable {
     func configuration(from offset: Int, byteCount: Int) -> [UInt8]
     /// Comes by about once a second as long as nobody asks anything.
     func idle()
+    /// A front end that a predecessor has served is this device's now; what it knew of the configuration space may be out
+    /// of date.
+    func resumed()
     /// The front end is gone: every ring is to be stopped, its memory let go.
     func disconnected()
+}
+
+/// How serving a front end ended.
+public enum VhostEnd {
+    /// It is gone; why, if that was not its wish.
+    case gone(String?)
+    /// It was put by: the front end waits, and has not noticed.
+    case held(VhostHandover)
 }
 
 /// One front end's connection.
 public final class VhostConnection: Sendable {
     private let socket: Descriptor
     private let device: any VhostDevice
+    private let wake: EventCounter
+    private let isHeld = Atomic<Bool>(false)
 
-    /// A connection that nobody has read from.
-    public init(_ socket: Descriptor, _ device: any VhostDevice) {
+    /// How long a message that has begun to come may take to come whole, when the connection is to be put by.
+    private static let holdRounds = 10
+    private static let roundMilliseconds: Int32 = 100
+
+    /// A connection that nobody has read from, or that a predecessor has put by.
+    public init(_ socket: Descriptor, _ device: any VhostDevice) throws(Errno) {
         self.socket = socket
         self.device = device
+        wake = try EventCounter()
     }
 
     /// Ends the connection from any thread; `run` returns.
     public func close() { socket.shutDown() }
 
-    /// Serves the front end until it is gone; why, if that was not its wish. On a thread of its own.
-    public func run() -> String? {
+    /// Has the connection put by, from any thread: `run` stops the rings between two messages and returns.
+    public func hold() {
+        isHeld.store(true, ordering: .releasing)
+        wake.ring()
+    }
+
+    /// Serves the front end until it is gone, or put by. On a thread of its own.
+    /// - Parameters:
+    ///   - handover: what a predecessor has left of it.
+    ///   - began: called when the rings run again that the predecessor had stopped.
+    public func run(resuming handover: VhostHandover? = nil, began: () -> Void = {}) -> VhostEnd {
         defer { device.disconnected() }
         var session = VhostSession(device.offer)
-        var assembler = VhostAssembler()
-        do throws(Errno) { try socket.setTimeout(SO_RCVTIMEO, seconds: 1) } catch { return "\(error)" }
-        while true {
-            let received: ([UInt8], [Descriptor])
-            do throws(Errno) {
-                received = try StreamSocket.receive(socket, capacity: assembler.wanted, descriptors: VhostLimits.regionsInMessage)
-            } catch {
-                if error == .wouldBlock {
-                    device.idle()
-                    continue
-                }
-                return error == .connectionReset ? nil : "\(error)"
-            }
-            if received.0.isEmpty { return nil }
-            do throws(VhostUserError) {
-                guard let envelope = try assembler.take(received.0, received.1) else { continue }
-                if let trouble = handle(envelope, &session) { return trouble }
-            } catch { return "\(error)" }
+        if let handover {
+            do throws(VhostResumeError) {
+                try session.resume(handover) { (task) throws(VhostRefusal) in _ = try device.perform(task) }
+            } catch { return .gone("cannot be gone on with: \(error)") }
+            device.resumed()
         }
+        began()
+        var assembler = VhostAssembler()
+        var rounds = 0
+        while true {
+            if isHeld.load(ordering: .acquiring) {
+                if assembler.isBetweenMessages { return hold(&session) }
+                rounds += 1
+                if rounds > Self.holdRounds { return .gone("was in the midst of a message when it was to be put by") }
+            }
+            do throws(Errno) {
+                guard try waitForMessage(rounds > 0) else { continue }
+                let (bytes, descriptors) = try StreamSocket.receive(
+                    socket, capacity: assembler.wanted, descriptors: VhostLimits.regionsInMessage)
+                if bytes.isEmpty { return .gone(nil) }
+                do throws(VhostUserError) {
+                    guard let envelope = try assembler.take(bytes, descriptors) else { continue }
+                    if let trouble = handle(envelope, &session) { return .gone(trouble) }
+                } catch { return .gone("\(error)") }
+            } catch { return .gone(error == .connectionReset ? nil : "\(error)") }
+        }
+    }
+
+    /// Waits until the front end says something, or a while; false: it has not.
+    private func waitForMessage(_ isHolding: Bool) throws(Errno) -> Bool {
+        // Nobody waits for a wake-up any more that has been seen.
+        let bell = isHolding ? -1 : wake.descriptor.rawValue
+        guard try waitReadable(socket.rawValue, bell, milliseconds: isHolding ? Self.roundMilliseconds : 1000) else {
+            if !isHolding { device.idle() }
+            return false
+        }
+        return try waitReadable(socket.rawValue, milliseconds: 0)
+    }
+
+    /// Stops the rings, each once what it has in work has ended, and says how to go on.
+    private func hold(_ session: inout VhostSession) -> VhostEnd {
+        do throws(VhostRefusal) {
+            for ring in session.running {
+                if let base = try device.perform(.stop(ring: ring)) { session.held(ring, at: base) }
+            }
+        } catch { return .gone("\(error)") }
+        return .held(session.handover(device.kind, socket))
     }
 
     /// Handles a message and answers it; why the connection has to end, if it has.

@@ -10,6 +10,8 @@ struct VhostInflight {
     let area: VhostInflightArea
     /// For packed rings, which need more.
     let isPacked: Bool
+    /// The memory itself, for a successor that maps it anew.
+    let descriptor: Descriptor
     private let region: SharedRegion
 
     /// Bytes of a ring's part.
@@ -43,6 +45,7 @@ struct VhostInflight {
         guard held >= end else { throw .shortFile(byteCount: held, needed: end) }
         self.area = area
         self.isPacked = isPacked
+        self.descriptor = descriptor
         do throws(Errno) {
             region = try SharedRegion(mapping: descriptor, byteCount: SharedRegion.wholePages(Int(end)), writable: true)
         } catch { throw .cannotMap(error) }

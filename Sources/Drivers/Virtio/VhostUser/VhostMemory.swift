@@ -14,6 +14,8 @@ public struct VhostMemory: Sendable {
         public let region: VhostRegion
         /// The file from its beginning to the region's end: a file of huge pages can only be mapped from their bounds.
         public let mapping: SharedRegion
+        /// The file, for a successor that maps it anew.
+        let descriptor: Descriptor
     }
 
     /// In the order in which they came.
@@ -41,7 +43,7 @@ public struct VhostMemory: Sendable {
         do throws(Errno) {
             mapping = try SharedRegion(mapping: descriptor, byteCount: SharedRegion.wholePages(Int(end)), writable: true)
         } catch { throw .cannotMap(error) }
-        try replace(entries + [Entry(region: region, mapping: mapping)], for: region)
+        try replace(entries + [Entry(region: region, mapping: mapping, descriptor: descriptor)], for: region)
     }
 
     /// Takes the region away that has these addresses and this size.

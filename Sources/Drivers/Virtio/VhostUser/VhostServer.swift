@@ -1,5 +1,6 @@
 // A socket that front ends connect to, one after another: a device has one driver. The next one waits in the socket's
-// queue until the one before is gone.
+// queue until the one before is gone. Serving can be put by and gone on with, here or in a successor, while front ends
+// wait and notice nothing.
 
 import LinuxSystem
 import Synchronization
@@ -8,31 +9,46 @@ import Synchronization
 public final class VhostServer: Sendable {
     /// Where it listens.
     public let path: String
-    private let listener: Descriptor
+    /// What it listens on; a successor that is given it goes on at the same place in the same queue.
+    public let listener: Descriptor
     private let device: any VhostDevice
     private let log: @Sendable (String) -> Void
+    private let wake: EventCounter
     private let state = Mutex(State())
 
     private struct State {
         var isStopping = false
+        var isHolding = false
         var connection: VhostConnection?
+        var held: VhostHandover?
         var thread: WorkerThread?
     }
 
     /// Listens at `path`; a socket that nobody serves any more is replaced.
     /// - Parameter log: gets a line when a front end comes and goes; from the server's thread.
-    public init(path: String, _ device: any VhostDevice, log: @escaping @Sendable (String) -> Void) throws(Errno) {
+    public convenience init(
+        path: String, _ device: any VhostDevice, log: @escaping @Sendable (String) -> Void
+    ) throws(Errno) {
         if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
-        listener = try StreamSocket.listen(path: path, backlog: 16, blocks: true)
-        self.path = path
-        self.device = device
-        self.log = log
-        let thread: WorkerThread
-        do throws(Errno) { thread = try WorkerThread(name: "vhost-user") { [self] in serve() } } catch {
+        let listener = try StreamSocket.listen(path: path, backlog: 16, blocks: true)
+        do throws(Errno) { try self.init(path: path, listener: listener, device, resuming: nil, log: log) } catch {
             FileSystem.remove(path)
             throw error
         }
-        state.withLock { $0.thread = thread }
+    }
+
+    /// Goes on where a predecessor has put by: at its socket, with its front end if it had one.
+    /// - Parameter began: called once the front end's rings run; at once if there is none. From the server's thread.
+    public init(
+        path: String, listener: Descriptor, _ device: any VhostDevice, resuming handover: VhostHandover?,
+        began: @escaping @Sendable () -> Void = {}, log: @escaping @Sendable (String) -> Void
+    ) throws(Errno) {
+        self.path = path
+        self.listener = listener
+        self.device = device
+        self.log = log
+        wake = try EventCounter()
+        try start(resuming: handover, began)
     }
 
     /// Ends the front end's connection, waits until its rings have stopped, and removes the socket.
@@ -43,30 +59,95 @@ public final class VhostServer: Sendable {
             defer { state.thread = nil }
             return state.thread
         }
-        listener.shutDown()
+        wake.ring()
         thread?.join()
+        state.withLock { $0.held = nil }
         FileSystem.remove(path)
     }
 
-    private func serve() {
-        while !state.withLock({ $0.isStopping }) {
-            let socket: Descriptor?
-            do throws(Errno) { socket = try StreamSocket.accept(listener) } catch {
-                // Ours to end, or out of descriptors: neither is a reason to spin.
-                if !state.withLock({ $0.isStopping }) { log("\(path): \(error)") }
-                return
+    /// Begins what `hold` does, without waiting for it.
+    public func askToHold() {
+        state.withLock { state in
+            state.isHolding = true
+            state.connection?.hold()
+        }
+        wake.ring()
+    }
+
+    /// Stops serving, once what is in work has ended, without the front end's noticing; what a successor needs of it,
+    /// nil: there is none, or it is gone. Nothing is served until `resume`.
+    public func hold() -> VhostHandover? {
+        askToHold()
+        let thread = state.withLock { state in
+            defer { state.thread = nil }
+            return state.thread
+        }
+        thread?.join()
+        return state.withLock { $0.held }
+    }
+
+    /// Goes on here after all.
+    public func resume() throws(Errno) {
+        let held = state.withLock { state in
+            state.isHolding = false
+            defer { state.held = nil }
+            return state.held
+        }
+        try start(resuming: held) {}
+    }
+
+    private func start(resuming handover: VhostHandover?, _ began: @escaping @Sendable () -> Void) throws(Errno) {
+        let thread = try WorkerThread(name: "vhost-user") { [self] in
+            if let handover {
+                serve(handover.socket, resuming: handover) {
+                    log("\(path): its front end goes on")
+                    began()
+                }
+            } else {
+                began()
             }
-            guard let socket else { continue }
-            let connection = VhostConnection(socket, device)
-            let isStopping = state.withLock { state in
+            accept()
+        }
+        state.withLock { $0.thread = thread }
+    }
+
+    private var isEnding: Bool { state.withLock { $0.isStopping || $0.isHolding } }
+
+    /// Serves one front end after another.
+    private func accept() {
+        while !isEnding {
+            do throws(Errno) {
+                _ = try waitReadable(listener.rawValue, wake.descriptor.rawValue, milliseconds: -1)
+                wake.take()
+                if isEnding { return }
+                guard try waitReadable(listener.rawValue, milliseconds: 0), let socket = try StreamSocket.accept(listener) else {
+                    continue
+                }
+                log("\(path): a front end connected")
+                serve(socket, resuming: nil) {}
+            } catch {
+                // Out of descriptors or memory: no reason to spin, nor to serve no more.
+                log("\(path): \(error)")
+                _ = try? waitReadable(wake.descriptor.rawValue, milliseconds: 1000)
+            }
+        }
+    }
+
+    private func serve(_ socket: Descriptor, resuming handover: VhostHandover?, _ began: () -> Void) {
+        let end: VhostEnd
+        do throws(Errno) {
+            let connection = try VhostConnection(socket, device)
+            state.withLock { state in
                 state.connection = connection
-                return state.isStopping
+                if state.isStopping { connection.close() }
+                if state.isHolding { connection.hold() }
             }
-            if isStopping { return }
-            log("\(path): a front end connected")
-            let reason = connection.run()
-            state.withLock { $0.connection = nil }
-            log("\(path): the front end is gone\(reason.map { ": \($0)" } ?? "")")
+            end = connection.run(resuming: handover, began: began)
+        } catch { end = .gone("\(error)") }
+        state.withLock { $0.connection = nil }
+        switch end {
+        case .held(let held): state.withLock { $0.held = held }
+        case .gone(let reason): log("\(path): the front end is gone\(reason.map { ": \($0)" } ?? "")")
         }
     }
 }

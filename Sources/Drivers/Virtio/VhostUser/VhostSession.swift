@@ -83,9 +83,12 @@ public struct VhostSession {
     /// What the front end accepted of the protocol.
     public private(set) var protocolFeatures: VhostProtocolFeatures = []
     var rings: [VhostRing]
-    private var status: UInt64 = 0
-    private var inflight: VhostInflight?
+    private(set) var status: UInt64 = 0
+    private(set) var inflight: VhostInflight?
+    private(set) var backendSocket: Descriptor?
     private(set) var log: DirtyLog?
+    /// What the log was made from, for a successor that maps it anew.
+    private(set) var logSource: (byteCount: UInt64, offset: UInt64, descriptor: Descriptor)?
     private(set) var logSignal: Descriptor?
     /// In-flight memory that was made for the message in hand.
     private var made: (area: VhostInflightArea, descriptor: Descriptor)?
@@ -132,6 +135,9 @@ public struct VhostSession {
         defer { pending = nil }
         return pending.flatMap { answer(to: $0) }
     }
+
+    /// A ring was stopped by this side, to be gone on with by a successor: where. It runs, for the front end.
+    mutating func held(_ ring: Int, at base: UInt32) { rings[ring].base = base }
 
     /// The task that was to stop a ring is done: where its entries are to be gone on with, as `DeviceRing.base` has it.
     public mutating func stopped(_ base: UInt32) -> VhostAnswer? {
@@ -212,7 +218,9 @@ extension VhostSession {
         case .getConfiguration(let offset, let byteCount, _):
             return .readConfiguration(offset: Int(offset), byteCount: Int(byteCount))
         case .setConfiguration(let offset, _, let bytes): return .writeConfiguration(offset: Int(offset), bytes)
-        case .setBackendSocket(let socket): return .backendSocket(socket)
+        case .setBackendSocket(let socket):
+            backendSocket = socket
+            return .backendSocket(socket)
         case .getStatus: try expect(.status, request)
         case .setStatus(let word):
             try expect(.status, request)
@@ -230,6 +238,7 @@ extension VhostSession {
             let log = try DirtyLog(mapping: descriptor, byteCount: byteCount, offset: offset)
             if features.contains(.logAll) { try log.check(memory) }
             self.log = log
+            logSource = (byteCount, offset, descriptor)
             return relog()
         case .setLogDescriptor(let signal):
             try expect(.sharedLog, request)
@@ -265,7 +274,7 @@ extension VhostSession {
         let wasLogging = isLogging
         if accepted.contains(.logAll), let log { try log.check(memory) }
         features = accepted
-        if !accepted.contains(.logAll) { (log, logSignal) = (nil, nil) }
+        if !accepted.contains(.logAll) { (log, logSignal, logSource) = (nil, nil, nil) }
         if wasLogging != isLogging, accepted.contains(.protocolFeatures) {
             return logs(of: running)
         }

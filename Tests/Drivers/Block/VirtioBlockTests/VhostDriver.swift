@@ -38,8 +38,7 @@ final class VhostDriver {
     let protocolFeatures: VhostProtocolFeatures
     private let file: Descriptor
     private let socket: Descriptor
-    private let connection: VhostConnection
-    private let thread: WorkerThread
+    private(set) var service: VhostService
     let kicks: [EventCounter]
     let calls: [EventCounter]
     let errors: [EventCounter]
@@ -62,13 +61,21 @@ final class VhostDriver {
         errors = try (0..<rings).map { _ in try EventCounter() }
         let (ours, theirs) = try StreamSocket.pair()
         socket = ours
-        let connection = VhostConnection(theirs, disk)
-        self.connection = connection
-        let ended = ended
-        thread = try WorkerThread(name: "session") { ended.add(connection.run() ?? "left") }
+        service = try VhostService(theirs, disk, resuming: nil, ended)
         try send(16, protocolFeatures.rawValue)
         try send(2, features.union(.protocolFeatures).rawValue)
         try addMemory()
+    }
+
+    /// Puts the connection by, as for a successor; what came first in the way, if something did.
+    func putBy() throws -> VhostHandover {
+        guard case .held(let handover) = service.hold() else { throw TimedOut("not put by: \(ended.all)") }
+        return handover
+    }
+
+    /// Has another disk go on with what was put by; in `service` from then on.
+    func goOn(_ disk: VirtioDisk, _ handover: VhostHandover) throws {
+        service = try VhostService(handover.socket, disk, resuming: handover, ended)
     }
 
     func addMemory() throws {
@@ -163,8 +170,14 @@ final class VhostDriver {
     /// Ends the connection, and waits until everything has stopped.
     func leave() {
         socket.shutDown()
-        thread.join()
+        service.join()
     }
+
+    /// Sends a message and does not wait for its answer.
+    func say(_ bytes: [UInt8]) throws { try PacketSocket.send(socket, bytes, []) }
+
+    /// So many bytes of answers.
+    func hear(_ count: Int) throws -> [UInt8] { try receive(count) }
 }
 
 // MARK: Requests
@@ -230,5 +243,37 @@ extension VhostDriver {
         let used = try reap(on: ring)
         #expect(used.ticket == ticket)
         return (region.load(request.status), used.written)
+    }
+}
+
+/// A connection's back end, on a thread of its own.
+final class VhostService: Sendable {
+    private let connection: VhostConnection
+    private let thread: WorkerThread
+    private let end: EndBox
+
+    /// Written before the thread ends, and read after.
+    private final class EndBox: @unchecked Sendable { var value: VhostEnd? }
+
+    init(_ socket: Descriptor, _ disk: VirtioDisk, resuming handover: VhostHandover?, _ ended: LineCollector) throws {
+        let (connection, end) = (try VhostConnection(socket, disk), EndBox())
+        (self.connection, self.end) = (connection, end)
+        thread = try WorkerThread(name: "session") {
+            let result = connection.run(resuming: handover)
+            if case .gone(let reason) = result { ended.add(reason ?? "left") }
+            end.value = result
+        }
+    }
+
+    /// Has it put by; how it ended.
+    func hold() -> VhostEnd {
+        connection.hold()
+        return join()
+    }
+
+    /// Waits for its end.
+    @discardableResult func join() -> VhostEnd {
+        thread.join()
+        return end.value ?? .gone("never ran")
     }
 }

@@ -1,0 +1,217 @@
+// An export that becomes another build of itself while its front ends wait a moment: puts its disks by and becomes the
+// new program, with the same number, sockets and COMMAND. What says no before that costs nobody anything; what fails
+// then is undone, and the old program goes on.
+
+import CommandSupport
+import Glibc
+import LinuxSystem
+import Synchronization
+import VhostUser
+
+/// Listens for `causeway upgrade`.
+final class ExportUpgrade: Sendable {
+    /// Where it listens.
+    let path: String
+    private let directory: PairDirectory
+    private let listener: Descriptor
+    private let servers: [(vdev: String, server: VhostServer)]
+    private let state = Mutex(State())
+
+    private struct State {
+        var isEnding = false
+        var command: ExportSuccession.Command?
+        var thread: WorkerThread?
+    }
+
+    /// How long a program may take to say what it is.
+    private static let patienceMilliseconds = 10_000
+    private static let mostPathBytes = 4096
+
+    init(at path: String, _ directory: PairDirectory, _ servers: [(vdev: String, server: VhostServer)]) throws(Failure) {
+        self.path = path
+        self.directory = directory
+        self.servers = servers
+        if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
+        do throws(Errno) { listener = try StreamSocket.listen(path: path, backlog: 4, blocks: true) } catch {
+            throw Failure("export: \(path): \(error)")
+        }
+        let thread: WorkerThread
+        do throws(Errno) { thread = try WorkerThread(name: "upgrade") { [self] in serve() } } catch {
+            FileSystem.remove(path)
+            throw Failure("export: \(error)")
+        }
+        state.withLock { $0.thread = thread }
+    }
+
+    /// Where an export listens whose sockets are in a directory.
+    static func path(in directory: String) -> String { "\(directory)/export.sock" }
+    /// Where one listens whose only socket has a name of its own.
+    static func path(beside socket: String) -> String { "\(socket).export" }
+
+    /// Runs `body` while nothing is put by: what it learns of COMMAND's end is not lost to a successor.
+    func whileServing<R>(_ body: () -> R) -> R { state.withLock { _ in body() } }
+
+    /// COMMAND runs.
+    func started(_ child: ChildProcess) {
+        state.withLock { $0.command = ExportSuccession.Command(process: child.process, leadsGroup: child.leadsGroup) }
+    }
+
+    /// Nobody can ask any more.
+    func close() {
+        let thread = state.withLock { state in
+            state.isEnding = true
+            defer { state.thread = nil }
+            return state.thread
+        }
+        FileSystem.remove(path)
+        listener.shutDown()
+        thread?.join()
+    }
+
+    private func serve() {
+        do throws(Errno) {
+            while true {
+                guard let asker = try StreamSocket.accept(listener) else { continue }
+                guard StreamSocket.peerIsHost(asker) else { continue }
+                try? asker.setTimeout(SO_RCVTIMEO, seconds: 2)
+                guard let program = Self.line(from: asker) else { continue }
+                do throws(Failure) { try become(program, asker) } catch {
+                    UpgradeReply.refused(error.message ?? "no").send(to: asker)
+                }
+            }
+        } catch {}
+    }
+
+    private static func line(from asker: Descriptor) -> String? {
+        var bytes: [UInt8] = []
+        while bytes.count < mostPathBytes {
+            guard let more = try? StreamSocket.receive(asker.rawValue, capacity: 512, wait: true), !more.isEmpty else { return nil }
+            bytes += more
+            if let end = bytes.firstIndex(of: UInt8(ascii: "\n")) { return String(decoding: bytes[..<end], as: UTF8.self) }
+        }
+        return nil
+    }
+
+    /// Does not return if all goes well.
+    private func become(_ program: String, _ asker: Descriptor) throws(Failure) {
+        let format = try Self.format(of: program)
+        guard format == ExportSuccession.format else {
+            throw Failure("\(program): goes on with exports of format \(format), and this one's is \(ExportSuccession.format)")
+        }
+        try state.withLock { (state: inout State) throws(Failure) in
+            guard !state.isEnding else { throw Failure("the export is ending") }
+            let heldAt = SystemTime().nanoseconds
+            // All at once: a disk's pause is not to be the sum of all.
+            for (_, server) in servers { server.askToHold() }
+            let held = servers.map { (vdev: $0.vdev, server: $0.server, handover: $0.server.hold()) }
+            do throws(Failure) { try succeed(program, asker, heldAt, state.command, held) } catch {
+                for (vdev, server) in servers {
+                    do throws(Errno) { try server.resume() } catch { complain("export: \(vdev): \(error)") }
+                }
+                throw error
+            }
+        }
+    }
+
+    private func succeed(
+        _ program: String, _ asker: Descriptor, _ heldAt: UInt64, _ command: ExportSuccession.Command?,
+        _ held: [(vdev: String, server: VhostServer, handover: VhostHandover?)]
+    ) throws(Failure) {
+        let disks = held.map { disk in
+            ExportSuccession.Disk(
+                vdev: disk.vdev, path: disk.server.path, listener: disk.server.listener.rawValue,
+                frontend: disk.handover.map { ExportSuccession.Frontend($0) })
+        }
+        let file = "\(directory.run)/succession-\(getpid()).json"
+        try ExportSuccession(heldAt: heldAt, directory, command, asker: asker.rawValue, disks).write(to: file)
+        var kept = [asker]
+        for disk in held {
+            kept.append(disk.server.listener)
+            if let handover = disk.handover { kept += [handover.socket] + handover.descriptors }
+        }
+        let error = ChildProcess.succeed(program: program, arguments: Self.arguments(resuming: file), keeping: kept)
+        FileSystem.remove(file)
+        throw Failure("\(program): \(error)")
+    }
+
+    /// This process's own, with what is to be gone on with.
+    private static func arguments(resuming file: String) -> [String] {
+        var own = CommandLine.arguments
+        // COMMAND's own options are no business of ours.
+        let end = own.firstIndex(of: "--") ?? own.count
+        if let place = own[..<end].firstIndex(of: Export.resumeOption), place + 1 < end { own.removeSubrange(place...place + 1) }
+        let place = own.firstIndex(of: "export").map { $0 + 1 } ?? 1
+        own.insert(contentsOf: [Export.resumeOption, file], at: place)
+        return own
+    }
+
+    /// Which successions a program goes on with; it is run to say so.
+    private static func format(of program: String) throws(Failure) -> Int {
+        let (pipe, child): (WakePipe, ChildProcess)
+        do throws(Errno) {
+            pipe = try WakePipe()
+            child = try ChildProcess.spawn(
+                [program, "export", Export.formatOption], ownGroup: true, output: pipe.writer, time: .system)
+        } catch { throw Failure("\(program): \(error)") }
+        guard let status = child.wait(milliseconds: patienceMilliseconds) else {
+            child.stop(milliseconds: 0)
+            throw Failure("\(program): does not say what it can go on with")
+        }
+        let said = (try? StreamSocket.receive(pipe.reader.rawValue, capacity: 64, wait: true)) ?? []
+        guard status.shellStatus == 0, let format = Int(String(decoding: said, as: UTF8.self).prefix { $0 != "\n" }) else {
+            throw Failure("\(program): cannot go on with an export: it is older, or something else")
+        }
+        return format
+    }
+}
+
+/// Waits until every disk is served again, and says so once.
+final class UpgradeReport: Sendable {
+    private let heldAt: UInt64
+    private let asker: Descriptor
+    private let left: Mutex<Int>
+
+    init(disks: Int, heldAt: UInt64, to asker: Descriptor) {
+        self.heldAt = heldAt
+        self.asker = asker
+        left = Mutex(disks)
+    }
+
+    /// One more.
+    func began() {
+        let isLast = left.withLock { left in
+            left -= 1
+            return left == 0
+        }
+        guard isLast else { return }
+        UpgradeReply.done(nanoseconds: SystemTime().nanoseconds &- heldAt, version: causewayVersion).send(to: asker)
+    }
+}
+
+/// What whoever asked is told.
+enum UpgradeReply {
+    case refused(String)
+    /// By how long the front ends were kept waiting, and the version that serves them now.
+    case done(nanoseconds: UInt64, version: String)
+
+    func send(to asker: Descriptor) {
+        let text =
+            switch self {
+            case .refused(let reason): "refused\t\(reason)\n"
+            case .done(let nanoseconds, let version): "done\t\(nanoseconds)\t\(version)\n"
+            }
+        try? asker.setTimeout(SO_SNDTIMEO, seconds: 1)
+        _ = try? StreamSocket.send(asker.rawValue, Array(text.utf8)[...], wait: true)
+    }
+
+    init?(_ line: String) {
+        let words = line.split(separator: "\t", maxSplits: 2).map(String.init)
+        switch (words.first, words.count) {
+        case ("refused", 2...): self = .refused(words.dropFirst().joined(separator: " "))
+        case ("done", 3):
+            guard let nanoseconds = UInt64(words[1]) else { return nil }
+            self = .done(nanoseconds: nanoseconds, version: words[2])
+        default: return nil
+        }
+    }
+}
