@@ -87,8 +87,12 @@ let package = Package(
         .library(name: "Toolstack", targets: ["Toolstack"]),
         .library(name: "MockPeers", targets: ["MockPeers", "Hypervisor", "InProcess", "Toolstack"]),
         .library(name: "VirtioRing", targets: ["VirtioRing", "VirtioWire", "SharedMemory"]),
-        .library(name: "VhostUser", targets: ["VhostUser", "VirtioRing", "VirtioWire", "SharedMemory", "LinuxSystem"]),
-        .library(name: "VirtioBlock", targets: ["VirtioBlock", "VhostUser", "BlockDevices", "Reactor", "LinuxSystem"]),
+        .library(name: "DeviceState", targets: ["DeviceState"]),
+        .library(
+            name: "VhostUser", targets: ["VhostUser", "DeviceState", "VirtioRing", "VirtioWire", "SharedMemory", "LinuxSystem"]),
+        .library(
+            name: "VirtioBlock",
+            targets: ["VirtioBlock", "VhostUser", "BlockDevices", "DeviceState", "Reactor", "LinuxSystem"]),
         // What virtqueues are held against, by tests, fuzzers and benchmarks.
         .library(name: "VirtioModel", targets: ["VirtioModel", "CVirtio"]),
         .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),
@@ -162,7 +166,8 @@ let package = Package(
         block.module(
             "VirtioBlock",
             [
-                "BlockDevices", "BlockModel", "DMA", "DeviceState", "LinuxSystem", "Reactor", "SharedMemory", "VhostUser", "VirtioRing",
+                "BlockDevices", "BlockModel", "DMA", "DeviceState", "LinuxSystem", "Reactor", "SharedMemory", "VhostUser",
+                "VirtioRing",
                 "VirtioWire",
             ]
         ),
@@ -244,7 +249,8 @@ let package = Package(
             "causeway", at: "Sources/Command/causeway",
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockFrontend",
-                "BlockModel", "CommandSupport", "DMA", "DeviceState", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
+                "BlockModel", "CommandSupport", "DMA", "DeviceState", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu",
+                "Hypervisor",
                 "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend", "NetworkDevices",
                 "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
                 "XenBus", "XenStore", "XenTypes",

@@ -37,6 +37,7 @@ var targets: [Target] = [
     fuzzer("FuzzSplitRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
     fuzzer("FuzzPackedRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
     fuzzer("FuzzVhostSession", ["VhostUser"]),
+    fuzzer("FuzzDeviceState", ["DeviceState"]),
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzControl", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),

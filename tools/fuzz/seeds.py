@@ -221,3 +221,8 @@ put("two-drivers", agree, say(37, area(0), 1, 9), ring(0), say(18, words(0, 0)),
 put("table", agree, say(5, words(1, 0) + area(0)[8:], 1), ring(1), say(38, area(0)), say(34), say(2, quads(1 << 32)))
 put("inflight", agree, say(31, quads(0, 0) + words(2 | 16 << 16, 0)), say(32, quads(4096, 0) + words(2 | 16 << 16, 0), 3), say(37, area(0), 1), ring(0, 16))
 put("packed", agree, say(2, quads(1 << 32 | 1 << 30 | 1 << 34)), say(37, area(0), 1), ring(0, 100), say(35, words(0, 0)), say(39, quads(0)))
+
+# A device's state without attributes, with a sum that is not right, and attributes of every length for one of our own.
+state = b"CWDV" + struct.pack("<HHHHI", 1, 1, 2, 0, 1) + struct.pack("<HHIHHI", 3, 8, 1, 1, 0, 8) + quads(7)
+seed("FuzzDeviceState", "state", b"\0" + state + struct.pack("<HHIHHI", 0xFFFF, 0, 0, 1, 0, 4) + bytes(8))
+seed("FuzzDeviceState", "made", b"\1" + b"".join(bytes([group << 5 | size]) + bytes(size) for group in range(7) for size in (0, 7, 8, 31)))

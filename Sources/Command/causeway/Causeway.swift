@@ -15,7 +15,8 @@ struct Causeway: ParsableCommand {
             """,
         version: "causeway \(causewayVersion)",
         subcommands: [
-            Pair.self, Export.self, Upgrade.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self, BlockDetach.self,
+            Pair.self, Export.self, Upgrade.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self,
+            BlockDetach.self,
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
             DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Status.self, Top.self, Metrics.self, Trace.self,
             Translate.self, DMABackEndList.self, Bench.self,

@@ -22,7 +22,8 @@ public enum DeviceStateError: Error, Equatable, Sendable, CustomStringConvertibl
         case .unknownVersion(let version): "a device state of version \(version); known is \(DeviceState.version)"
         case .truncated(let byteCount): "a device state that ends after \(byteCount) bytes"
         case .damaged: "a damaged device state: its sum is not right"
-        case .unknownKind(let kind, let transport): "a device state of kind \(kind) over transport \(transport), which are not known"
+        case .unknownKind(let kind, let transport):
+            "a device state of kind \(kind) over transport \(transport), which are not known"
         case .notUnderstood(let group, let number):
             "a device state with attribute \(number) of group \(group), which has to be understood and is not"
         }

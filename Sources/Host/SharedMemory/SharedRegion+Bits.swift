@@ -1,5 +1,5 @@
-// Setting and clearing bits in a word that a peer may be writing: one instruction, where a compare-exchange loop could be kept from
-// ending.
+// Setting and clearing bits in a word that a peer may be writing: one instruction, where a compare-exchange loop could
+// be kept from ending.
 
 import Synchronization
 

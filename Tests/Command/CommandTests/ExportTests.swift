@@ -178,7 +178,8 @@ extension EndToEnd {
                 #expect(eventually(60_000) { running.output.contains("begun") || !running.isRunning })
                 for _ in 0..<10 {
                     sleepMilliseconds(200)
-                    let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--socket-dir", directory], in: scratch, seconds: 30)
+                    let upgrade = try RunningProcess.run(
+                        [Tools.causeway, "upgrade", "--socket-dir", directory], in: scratch, seconds: 30)
                     #expect(upgrade.status == 0, "\(upgrade)")
                     let words = upgrade.output.split(separator: " ")
                     pauses.append(try #require(words.dropLast().last.flatMap { Double($0) }, "\(upgrade)"))
@@ -250,7 +251,8 @@ extension EndToEnd {
             // Without a front end, and beside a socket of its own; the process is the same.
             let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--socket", socket], in: scratch, seconds: 30)
             #expect(upgrade.status == 0 && upgrade.output.hasPrefix("upgraded to causeway "), "\(upgrade)")
-            let nowhere = try RunningProcess.run([Tools.causeway, "upgrade", "--socket", "\(scratch.path)/y"], in: scratch, seconds: 30)
+            let nowhere = try RunningProcess.run(
+                [Tools.causeway, "upgrade", "--socket", "\(scratch.path)/y"], in: scratch, seconds: 30)
             #expect(nowhere.status == 1 && nowhere.errors.contains("no export is there"), "\(nowhere)")
             let which = try RunningProcess.run([Tools.causeway, "upgrade"], in: scratch, seconds: 30)
             #expect(which.status == 2 && which.errors.contains("--socket-dir"), "\(which)")

@@ -30,7 +30,8 @@ struct Upgrade: ParsableCommand {
         let program = try absolute(try program ?? Executable.path())
         let export: Descriptor
         do throws(Errno) { export = try StreamSocket.connect(path: path) } catch {
-            throw Failure("upgrade: \(path): \([ENOENT, ECONNREFUSED].contains(error.rawValue) ? "no export is there" : "\(error)")")
+            throw Failure(
+                "upgrade: \(path): \([ENOENT, ECONNREFUSED].contains(error.rawValue) ? "no export is there" : "\(error)")")
         }
         switch try ask(export, path, program) {
         case .refused(let reason): throw Failure("upgrade: refused: \(reason)")

@@ -66,8 +66,8 @@ struct ExportSession: ~Copyable {
         disks.append(ExportedDisk(specification: specification, server: server))
     }
 
-    /// Opens a disk and goes on where a predecessor has put it by. What cannot be had is said, and its front end is left
-    /// to find out: the others' go on.
+    /// Opens a disk and goes on where a predecessor has put it by. What cannot be had is said, and its front end is
+    /// left to find out: the others' go on.
     /// - Parameter began: called once its front end is served, or cannot be. From any thread.
     mutating func resume(
         _ specification: DiskSpecification, _ left: ExportSuccession.Disk, _ descriptors: inout InheritedDescriptors, queues: Int,

@@ -25,8 +25,8 @@ public protocol VhostDevice: AnyObject, Sendable {
     func configuration(from offset: Int, byteCount: Int) -> [UInt8]
     /// Comes by about once a second as long as nobody asks anything.
     func idle()
-    /// A front end that a predecessor has served is this device's now; what it knew of the configuration space may be out
-    /// of date.
+    /// A front end that a predecessor has served is this device's now; what it knew of the configuration space may be
+    /// out of date.
     func resumed()
     /// The front end is gone: every ring is to be stopped, its memory let go.
     func disconnected()

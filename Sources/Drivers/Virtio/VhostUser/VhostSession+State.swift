@@ -127,7 +127,11 @@ private struct Writer {
     /// A ring's settings; its kick last, for that is what starts it.
     mutating func add(_ ring: VhostRing, _ index: Int) {
         let number = UInt32(index)
-        func pair(_ value: UInt32) -> (inout [UInt8]) -> Void { { $0.put(number); $0.put(value) } }
+        func pair(_ value: UInt32) -> (inout [UInt8]) -> Void {
+            {
+                $0.put(number); $0.put(value)
+            }
+        }
         if ring.size > 0 { add(.queue, .setRingSize, index: index, nil, pair(ring.size)) }
         add(.queue, .setRingBase, index: index, nil, pair(ring.base))
         if let addresses = ring.addresses {

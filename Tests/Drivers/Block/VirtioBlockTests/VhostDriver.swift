@@ -126,7 +126,8 @@ final class VhostDriver {
         let user = { (area: RingArea) in Self.userBase + UInt64(area.offset) }
         let number = UInt64(ring) | (isLogged ? 1 << 32 : 0)
         try send(
-            9, number, user(areas.descriptors), user(areas.device), user(areas.driver), Self.guestBase + UInt64(areas.device.offset))
+            9, number, user(areas.descriptors), user(areas.device), user(areas.driver), Self.guestBase + UInt64(areas.device.offset)
+        )
     }
 
     /// Sends a message that is to be acknowledged, and expects that it is; the answer's payload.

@@ -35,7 +35,8 @@ import VirtioWire
     }
 
     private static let all: VhostProtocolFeatures = [
-        .multipleQueues, .replyAck, .backendRequests, .configuration, .resetDevice, .memorySlots, .status, .inflightMemory, .sharedLog,
+        .multipleQueues, .replyAck, .backendRequests, .configuration, .resetDevice, .memorySlots, .status, .inflightMemory,
+        .sharedLog,
     ]
 
     private func bell() throws -> Descriptor { try EventCounter().descriptor }
