@@ -47,7 +47,7 @@ test: setup ## Runs all tests; as root none is skipped
 	# An import that Package.swift does not declare is an error.
 	$(SWIFT) build --build-tests --explicit-target-dependency-import-check error
 	# One after another: tests here block threads, start processes and measure time, and two processors have none to spare.
-	$(SWIFT) test --skip-build --no-parallel
+	$(SWIFT) test --skip-build --no-parallel $(TEST_OPTIONS)
 	@tools/test-libxen.sh
 
 test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
