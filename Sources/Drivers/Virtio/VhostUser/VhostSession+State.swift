@@ -79,7 +79,7 @@ extension VhostSession {
         .setProtocolFeatures: .agreement, .setBackendSocket: .agreement, .setFeatures: .agreement, .setStatus: .agreement,
         .addRegion: .memory, .setInflight: .memory, .setLogBase: .memory, .setLogDescriptor: .memory,
         .setRingSize: .queue, .setRingBase: .queue, .setRingAddresses: .queue, .setRingCall: .queue, .setRingError: .queue,
-        .setRingEnabled: .queue, .setRingKick: .queue,
+        .setRingEnabled: .queue, .setRingKick: .queue, .ringKick: .queue,
     ]
 
     /// The message that an attribute is: the numbers of its descriptors, then its payload.
@@ -107,6 +107,9 @@ extension VhostSession {
 private struct Writer {
     var state: DeviceState
     var descriptors: [Descriptor] = []
+
+    /// Bit 8 of a descriptor's message: there is none.
+    private static let noDescriptor: UInt64 = 1 << 8
 
     init(_ kind: DeviceState.Kind) { state = DeviceState(kind, over: .vhostUser) }
 
@@ -141,12 +144,16 @@ private struct Writer {
                 for word in [addresses.descriptors, addresses.used, addresses.available, addresses.log ?? 0] { payload.put(word) }
             }
         }
-        for (request, bell) in [(VhostRequest.setRingCall, ring.call), (.setRingError, ring.error)] {
-            if let bell { add(.queue, request, index: index, bell) { $0.put(UInt64(number)) } }
+        for (request, bell, which) in [
+            (VhostRequest.setRingCall, ring.call, VhostBellMessages.call), (.setRingError, ring.error, .error),
+        ] where !ring.unsaid.contains(which) {
+            add(.queue, request, index: index, bell) { $0.put(UInt64(number) | (bell == nil ? Self.noDescriptor : 0)) }
         }
         add(.queue, .setRingEnabled, index: index, nil, pair(ring.isEnabled ? 1 : 0))
         if let kick = ring.kick {
-            add(.queue, .setRingKick, index: index, kick) { $0.put(UInt64(number) | (kick == nil ? 1 << 8 : 0)) }
+            add(.queue, .setRingKick, index: index, kick) { $0.put(UInt64(number) | (kick == nil ? Self.noDescriptor : 0)) }
+        } else if ring.isKickedByMessage {
+            add(.queue, .ringKick, index: index, nil, pair(0))
         }
     }
 }

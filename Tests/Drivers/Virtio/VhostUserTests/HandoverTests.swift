@@ -68,6 +68,28 @@ import VirtioWire
         #expect(plan.first?.inflight != nil && plan.first?.logging != nil && plan.first?.call != nil && plan.first?.kick != nil)
     }
 
+    @Test("a ring that is kicked by messages is served on, and told by messages")
+    func byMessages() throws {
+        let protocolFeatures = Self.all.union(.inBandNotifications)
+        var frontend = ScriptedFrontend(protocolFeatures: protocolFeatures)
+        try frontend.send(.setProtocolFeatures, quads(protocolFeatures.rawValue))
+        try frontend.send(.setBackendSocket, [], [try bell()])
+        try frontend.send(.setFeatures, quads(SessionTests.accepted))
+        try frontend.send(.addRegion, quads(0, 0, 0x10000, 0x7000_0000, 0), [try memory()])
+        try frontend.send(.setRingSize, words(0, 128))
+        try frontend.send(.setRingAddresses, words(0, 0) + quads(0x7000_0000, 0x7000_2000, 0x7000_1000, 0))
+        try frontend.send(.setRingError, quads(0 | 1 << 8))
+        try frontend.send(.ringKick, words(0, 0))
+        #expect(frontend.session.running == [0])
+        let handover = frontend.session.handover(.block, try bell())
+        let (after, tasks) = try successor(handover, frontend.session.offer)
+        #expect(after.running == [0])
+        #expect(after.handover(.block, handover.socket).state == handover.state)
+        let plan = try #require(tasks.compactMap { task in if case .start(0, let plan) = task { plan } else { nil } }.first)
+        // Of calls nothing was said, so they are messages; of errors that nobody wants them.
+        #expect(plan.isKickedByMessage && plan.messages == .call)
+    }
+
     @Test("a session that has only begun can be handed over")
     func fresh() throws {
         let before = ScriptedFrontend().session
