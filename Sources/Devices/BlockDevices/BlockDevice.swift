@@ -16,6 +16,8 @@ public struct BlockGeometry: Equatable, Sendable {
     public var isReadOnly: Bool
     /// nil: the device cannot discard.
     public var discard: DiscardLimits?
+    /// nil: the device cannot make a range zero without being given the zeroes.
+    public var zeroes: ZeroSupport?
     /// Whether flush does anything (a read-only or null disk may say so and answer at once).
     public var canFlush: Bool
     /// Bytes behind the last whole sector, which are out of reach: only after somebody changed the size of an open
@@ -24,13 +26,14 @@ public struct BlockGeometry: Equatable, Sendable {
     /// As given.
     public init(
         byteCount: UInt64, logicalSectorSize: UInt32 = 512, physicalSectorSize: UInt32 = 512, isReadOnly: Bool = false,
-        discard: DiscardLimits? = nil, canFlush: Bool = true
+        discard: DiscardLimits? = nil, zeroes: ZeroSupport? = nil, canFlush: Bool = true
     ) {
         self.byteCount = byteCount
         self.logicalSectorSize = logicalSectorSize
         self.physicalSectorSize = physicalSectorSize
         self.isReadOnly = isReadOnly
         self.discard = discard
+        self.zeroes = zeroes
         self.canFlush = canFlush
     }
 }
@@ -51,12 +54,22 @@ public struct DiscardLimits: Equatable, Sendable {
     }
 }
 
+/// How a disk makes a range zero.
+public enum ZeroSupport: Sendable, BitwiseCopyable {
+    /// What is zero takes as much room as before.
+    case keepsRoom
+    /// Where that is allowed, what is zero takes no room.
+    case canUnmap
+}
+
 /// One operation; offsets and lengths in bytes, already validated against the geometry by the caller.
 public enum DeviceOperation: Equatable, Sendable {
     case read(offset: UInt64)
     case write(offset: UInt64)
     case flush
     case discard(offset: UInt64, byteCount: UInt64, secure: Bool)
+    /// The range reads as zeroes from then on, as if they had been written. `mayUnmap`: it need not keep its room.
+    case writeZeroes(offset: UInt64, byteCount: UInt64, mayUnmap: Bool)
 }
 
 /// How an operation ended.

@@ -18,6 +18,10 @@ extension BlockGeometry {
             if isReadOnly { return .readOnlyFileSystem }
             guard let discard, !secure || discard.secure else { return .notSupported }
             return isInside(offset, count) ? nil : .invalidArgument
+        case .writeZeroes(let offset, let count, _):
+            if isReadOnly { return .readOnlyFileSystem }
+            guard zeroes != nil else { return .notSupported }
+            return isInside(offset, count) ? nil : .invalidArgument
         }
     }
 

@@ -12,6 +12,8 @@ public struct DeviceStatistics: Equatable, Sendable, CustomStringConvertible {
     public var flushes: UInt64 = 0
     /// Discards that succeeded.
     public var discards: UInt64 = 0
+    /// Ranges that were made zero.
+    public var zeroes: UInt64 = 0
     /// Bytes moved by those that succeeded.
     public var bytesRead: UInt64 = 0
     /// Bytes written by those that succeeded.
@@ -28,7 +30,7 @@ public struct DeviceStatistics: Equatable, Sendable, CustomStringConvertible {
 
     /// `12 reads, 3 writes, …`.
     public var description: String {
-        "\(reads) reads (\(bytesRead) bytes), \(writes) writes (\(bytesWritten) bytes), \(flushes) flushes, \(discards) discards, "
+        "\(reads) reads (\(bytesRead) bytes), \(writes) writes (\(bytesWritten) bytes), \(flushes) flushes, \(discards) discards, \(zeroes) of zeroes, "
             + "\(errors) errors, \(bounced) bounced, \(continued) continued"
     }
 
@@ -47,6 +49,7 @@ public struct DeviceStatistics: Equatable, Sendable, CustomStringConvertible {
             bytesWritten &+= byteCount
         case .flush: flushes &+= 1
         case .discard: discards &+= 1
+        case .writeZeroes: zeroes &+= 1
         }
     }
 }

@@ -19,6 +19,7 @@ extension FileProbe {
             geometry.canFlush = false
         } else {
             geometry.discard = try blockDiscard(descriptor, logical: logical)
+            geometry.zeroes = .canUnmap
         }
     }
 
@@ -29,10 +30,12 @@ extension FileProbe {
         let isPower = block >= 512 && block & (block - 1) == 0
         geometry.physicalSectorSize = isPower ? min(block, 4096) : 512
         if geometry.isReadOnly { return }
+        geometry.zeroes = .keepsRoom
         // A hole past the end changes nothing, and tells whether the file system can make one.
         let end = Int64(status.st_size) + Int64(block)
         if causeway_punch_hole(descriptor.rawValue, end, 4096) == 0 {
             geometry.discard = DiscardLimits(granularity: isPower ? block : 4096)
+            geometry.zeroes = .canUnmap
         }
     }
 

@@ -19,7 +19,7 @@ extension FileQueue {
             if request.vectors.total > Self.mostBytesNow || request.vectors.count > VectorList.mostAtOnce { return nil }
             return transferNow(request, at: offset)
         case .flush: return fdatasync(disk.descriptor.rawValue) == 0 ? .done : .failed(Errno.current)
-        case .discard: return nil
+        case .discard, .writeZeroes: return nil
         }
     }
 

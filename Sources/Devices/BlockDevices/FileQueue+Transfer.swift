@@ -32,6 +32,8 @@ extension FileQueue {
         case .write(let offset): beginTransfer(index, request, at: offset &+ request.moved, slot, isRead: false)
         case .flush: reactor.beginSync(file, dataOnly: true, slot, tag: index)
         case .discard(let offset, let byteCount, let secure): beginDiscard(index, offset, byteCount, secure: secure, slot)
+        case .writeZeroes(let offset, let byteCount, let mayUnmap):
+            beginZeroes(index, request, offset, byteCount, mayUnmap: mayUnmap, slot)
         }
     }
 
@@ -84,6 +86,7 @@ extension FileQueue {
                 return .again
             }
             return .ended(result < 0 ? .failed(Errno(-result)) : .done)
+        case .writeZeroes(_, let byteCount, _): return advanceZeroes(request, byteCount, result)
         }
     }
 
@@ -104,7 +107,7 @@ extension FileQueue {
         return .ended(.done)
     }
 
-    private func retry(_ request: FileRequest, _ error: Errno) -> Progress {
+    func retry(_ request: FileRequest, _ error: Errno) -> Progress {
         request.retries += 1
         return request.retries > Self.mostRetries ? .ended(.failed(error)) : .again
     }

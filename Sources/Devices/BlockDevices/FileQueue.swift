@@ -16,6 +16,8 @@ final class FileRequest {
     let vectors = VectorList()
     /// Bytes moved so far, for the offset.
     var moved: UInt64 = 0
+    /// How it is being made zero, if that is what is asked.
+    var zeroMethod = ZeroMethod.hole
     var bounce: AlignedBuffer?
     var flight: Flight?
     var retries = 0
@@ -37,9 +39,11 @@ final class FileQueue: BlockDeviceQueue, ReactorClient {
     /// Begun beyond `depth`: they wait in order for one that ends.
     private var waiting: [UInt32] = []
     private var active = 0
-    private var isCancelling = false
+    private(set) var isCancelling = false
     private var isClosed = false
     var blockDiscard = BlockDiscardMethod.ring
+    /// What the file system or device has not refused so far.
+    var zeroMethods = ZeroMethods()
     var statistics = DeviceStatistics()
 
     init(disk: FileDisk, reactor: Reactor, bus: MemoryBus, depth: Int, owner: any BlockQueueOwner) {

@@ -24,7 +24,7 @@ public final class NBDDisk: BlockDevice {
     private let outage = Mutex<NBDOutage?>(nil)
     private let queues = Atomic<Int>(0)
     private let isProbing = Atomic<Bool>(false)
-    /// Writes and discards that were answered, and how many of them a flush has covered.
+    /// Writes, zeroes and discards that were answered, and how many of them a flush has covered.
     private let answeredWrites = Atomic<UInt64>(0)
     private let flushedWrites = Atomic<UInt64>(0)
     private let prober = BlockingWorker(name: "nbd-size")
@@ -109,6 +109,7 @@ public final class NBDDisk: BlockDevice {
             if let difference = difference(found, from: known, handle) { return .refused(difference) }
             known.byteCount = found.byteCount
             if known.discard != nil { known.discard = found.discard }
+            if known.zeroes != nil { known.zeroes = found.zeroes }
             return .connected(handle)
         }
     }

@@ -244,7 +244,7 @@ final class NBDQueue: BlockDeviceQueue, ReactorClient {
         if result == .done {
             switch request.operation {
             case .read: transfer.takeBounced()
-            case .write, .discard: disk.countWrite()
+            case .write, .writeZeroes, .discard: disk.countWrite()
             case .flush: disk.countFlush(covering: request.writesBefore)
             }
         }

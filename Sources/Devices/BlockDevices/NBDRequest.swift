@@ -21,9 +21,12 @@ struct NBDRequest {
         case .read(let offset): transfer.read(at: offset, largest: largest, on: connection)
         case .write(let offset): transfer.write(at: offset, largest: largest, on: connection)
         case .flush: transfer.flush(on: connection)
-        // A server that has come back may know it no more.
+        // A server that has come back may know these no more.
         case .discard where !connection.canTrim: transfer.fail(.notSupported)
         case .discard(let offset, let byteCount, _): transfer.discard(at: offset, byteCount: byteCount, on: connection)
+        case .writeZeroes where !connection.canZero: transfer.fail(.notSupported)
+        case .writeZeroes(let offset, let byteCount, let mayUnmap):
+            transfer.zero(at: offset, byteCount: byteCount, mayUnmap: mayUnmap, on: connection)
         }
     }
 

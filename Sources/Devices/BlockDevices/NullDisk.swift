@@ -17,7 +17,7 @@ public final class NullDisk: BlockDevice {
         name = "null:\(byteCount)"
         geometry = BlockGeometry(
             byteCount: byteCount & ~511, physicalSectorSize: 4096, isReadOnly: isReadOnly,
-            discard: isReadOnly ? nil : DiscardLimits(granularity: 4096), canFlush: false)
+            discard: isReadOnly ? nil : DiscardLimits(granularity: 4096), zeroes: isReadOnly ? nil : .canUnmap, canFlush: false)
     }
 
     /// The same as ever.

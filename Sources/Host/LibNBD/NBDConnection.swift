@@ -113,6 +113,8 @@ package final class NBDConnection: @unchecked Sendable {
     package var canFlush: Bool { unsafe nbd_can_flush(raw) == 1 }
     /// Whether it has a command to discard.
     package var canTrim: Bool { unsafe nbd_can_trim(raw) == 1 }
+    /// Whether it has a command to make a range zero.
+    package var canZero: Bool { unsafe nbd_can_zero(raw) == 1 }
     /// Whether a flush on one connection covers the writes of all.
     package var canMultiConnect: Bool { unsafe nbd_can_multi_conn(raw) == 1 }
 

@@ -91,6 +91,15 @@ package final class NBDTransfer {
         }
     }
 
+    /// Makes `byteCount` bytes zero from `offset` on.
+    /// - Parameter mayUnmap: whether they may become a hole.
+    package func zero(at offset: UInt64, byteCount: UInt64, mayUnmap: Bool, on connection: NBDConnection) {
+        let flags = mayUnmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE
+        inPieces(of: byteCount, at: 1 << 30, on: connection) { done, count in
+            unsafe nbd_aio_zero(connection.raw, UInt64(count), offset + UInt64(done), self.callback(), UInt32(flags))
+        }
+    }
+
     /// Where `count` bytes of the one buffer lie, `done` bytes behind its start; nil if there is none.
     private func memory(_ done: Int, _ count: Int) -> UnsafeMutableRawPointer? {
         if let bounce { return unsafe bounce.bytes(from: done, count: count) }

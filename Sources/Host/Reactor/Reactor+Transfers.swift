@@ -53,4 +53,14 @@ extension Reactor {
         let memory = unsafe buffer.bytes(from: skip, count: count)
         unsafe begin(file, slot, tag) { unsafe io_uring_prep_write($0, $1, memory, UInt32(count), offset) }
     }
+
+    /// Writes the first `count` bytes of `buffer` at `offset`.
+    package func beginWrite(
+        _ file: ReactorFile, _ buffer: AlignedBuffer, count: Int, at offset: UInt64, _ slot: ReactorSlot, tag: UInt32
+    ) {
+        let count = min(count, Self.mostBytes)
+        // SAFETY: `bytes` checks the range, and the caller keeps the buffer until the completion.
+        let memory = unsafe buffer.bytes(from: 0, count: count)
+        unsafe begin(file, slot, tag) { unsafe io_uring_prep_write($0, $1, memory, UInt32(count), offset) }
+    }
 }

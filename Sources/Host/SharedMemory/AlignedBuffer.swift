@@ -22,6 +22,12 @@ package final class AlignedBuffer {
         self.byteCount = byteCount
     }
 
+    /// The same, all of it zero.
+    package convenience init?(zeroed byteCount: Int, alignment: Int) {
+        self.init(byteCount: byteCount, alignment: alignment)
+        unsafe base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    }
+
     deinit { unsafe free(base) }
 
     /// The `count` bytes from `offset` on, for the device side. The buffer must outlive every use.

@@ -53,15 +53,16 @@ struct NBDReconnectTests {
         let scattered = harness.begin(
             .write(offset: 8 * 4096), [harness.segment(8 * 4096, 4096), harness.segment(10 * 4096, 4096)])
         let trim = harness.begin(.discard(offset: 65536, byteCount: 4096, secure: false), [])
+        let zeroes = harness.begin(.writeZeroes(offset: 131072, byteCount: 4096, mayUnmap: false), [])
         let flush = harness.begin(.flush, [])
         let read = harness.begin(.read(offset: 0), [harness.segment(20 * 4096, 4096)])
-        for tag in writes + [scattered, trim, flush, read] { #expect(try harness.wait(tag) == .done) }
+        for tag in writes + [scattered, trim, zeroes, flush, read] { #expect(try harness.wait(tag) == .done) }
         let expected = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11].flatMap { [UInt8](repeating: $0, count: 4096) }
         expectSame(Array(server.memory[..<expected.count]), expected)
         #expect(harness.bus.flightCount == 0)
         #expect(server.accepted == 2)
         let again = server.commands.filter { $0.connection == 2 }
-        #expect(again.map(\.kind).suffix(3) == [.trim, .flush, .read], "\(again)")
+        #expect(again.map(\.kind).suffix(4) == [.trim, .zeroes, .flush, .read], "\(again)")
         // What was answered before the end may have been heard or not.
         let offsets = again.filter { $0.kind == .write }.map(\.offset)
         #expect((7...9).contains(offsets.count) && offsets == (9 - offsets.count..<9).map { UInt64($0) * 4096 }, "\(again)")
@@ -262,18 +263,23 @@ struct NBDReconnectTests {
         #expect(try harness.write([UInt8](repeating: 3, count: 512), at: (2 << 20) - 512) == .done)
     }
 
-    @Test("a server that can discard no more: that is what a discard is told")
-    func discardIsLost() throws {
+    @Test(
+        "a server that can discard no more, or make nothing zero: that is what is told",
+        arguments: [
+            (5 as UInt16, DeviceOperation.discard(offset: 0, byteCount: 4096, secure: false)),
+            (6, .writeZeroes(offset: 0, byteCount: 4096, mayUnmap: true)),
+        ])
+    func commandIsLost(bit: UInt16, operation: DeviceOperation) throws {
         let server = try ScriptedNBDServer()
         let (disk, _) = try Self.open(server.uri)
         let harness = try DiskHarness(disk)
         defer { harness.close() }
-        server.export.flags &= ~(1 << 5)
+        server.export.flags &= ~(1 << bit)
         server.hangUp()
-        let held = harness.begin(.discard(offset: 0, byteCount: 4096, secure: false), [])
+        let held = harness.begin(operation, [])
         #expect(try harness.wait(held) == .failed(Errno(EOPNOTSUPP)))
         #expect(try harness.perform(.flush) == .done)
-        #expect(try harness.perform(.discard(offset: 0, byteCount: 4096, secure: false)) == .failed(Errno(EOPNOTSUPP)))
+        #expect(try harness.perform(operation) == .failed(Errno(EOPNOTSUPP)))
     }
 
     @Test("whoever goes does not wait for a server that is away", arguments: [ServerManner.hangUpAtOnce, .silent])

@@ -65,10 +65,11 @@ struct RandomOperations {
                 let start = Int.random(in: 0...(model.bytes.count / sector - sectors), using: &generator) * sector
                 let range = start..<(start + sectors * sector)
                 if pending.contains(where: { $0.range.overlaps(range) }) { continue }
-                switch Int.random(in: 0..<10, using: &generator) {
+                switch Int.random(in: 0..<11, using: &generator) {
                 case 0..<5: pending.append(beginWrite(slot, range))
                 case 5..<8: pending.append(beginRead(slot, range))
                 case 8 where harness.disk.geometry.discard != nil: pending.append(beginDiscard(range))
+                case 9 where harness.disk.geometry.zeroes != nil: pending.append(beginZeroes(range))
                 default: pending.append(Pending(tag: harness.begin(.flush, []), range: 0..<0, segments: [], isRead: false))
                 }
             }
@@ -105,6 +106,13 @@ struct RandomOperations {
     private mutating func beginDiscard(_ range: Range<Int>) -> Pending {
         for position in range { model.bytes[position] = discardReads }
         let operation = DeviceOperation.discard(offset: UInt64(range.lowerBound), byteCount: UInt64(range.count), secure: false)
+        return Pending(tag: harness.begin(operation, []), range: range, segments: [], isRead: false)
+    }
+
+    private mutating func beginZeroes(_ range: Range<Int>) -> Pending {
+        for position in range { model.bytes[position] = 0 }
+        let operation = DeviceOperation.writeZeroes(
+            offset: UInt64(range.lowerBound), byteCount: UInt64(range.count), mayUnmap: Bool.random(using: &generator))
         return Pending(tag: harness.begin(operation, []), range: range, segments: [], isRead: false)
     }
 

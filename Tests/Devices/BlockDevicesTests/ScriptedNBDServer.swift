@@ -30,7 +30,7 @@ enum ServerManner: Sendable, Equatable {
 
 /// One request as a server saw it.
 struct ServedCommand: Equatable, Sendable {
-    enum Kind: UInt16, Sendable { case read = 0, write = 1, disconnect = 2, flush = 3, trim = 4 }
+    enum Kind: UInt16, Sendable { case read = 0, write = 1, disconnect = 2, flush = 3, trim = 4, zeroes = 6 }
     let connection: Int
     let kind: Kind
     let offset: UInt64
@@ -42,8 +42,8 @@ final class ScriptedNBDServer: @unchecked Sendable {
     /// What the export is like.
     struct Export: Sendable {
         var byteCount: UInt64 = 1 << 20
-        /// NBD_FLAG_HAS_FLAGS, SEND_FLUSH, SEND_TRIM, CAN_MULTI_CONN.
-        var flags: UInt16 = 1 | 1 << 2 | 1 << 5 | 1 << 8
+        /// NBD_FLAG_HAS_FLAGS, SEND_FLUSH, SEND_TRIM, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
+        var flags: UInt16 = 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 8
         var minimumBlock: UInt32 = 512
         var isReadOnly: Bool {
             get { flags & 2 != 0 }
@@ -167,7 +167,7 @@ final class ScriptedNBDServer: @unchecked Sendable {
                 switch kind {
                 case .read: return Array(state.memory[start..<start + count])
                 case .write: state.memory.replaceSubrange(start..<start + count, with: data)
-                case .trim: state.memory.replaceSubrange(start..<start + count, with: repeatElement(0, count: count))
+                case .trim, .zeroes: state.memory.replaceSubrange(start..<start + count, with: repeatElement(0, count: count))
                 default: break
                 }
                 return []

@@ -11,8 +11,8 @@ import TestSupport
 public final class ScriptedDisk: BlockDevice {
     /// Always the same.
     public let name = "scripted"
-    /// 4 MiB, with discards.
-    public let geometry = BlockGeometry(byteCount: 4 << 20, discard: DiscardLimits(granularity: 512))
+    /// As given; else 4 MiB, with discards.
+    public let geometry: BlockGeometry
     /// Operations begun, in order, by what the backend called them.
     private let begun = Mutex<[(operation: DeviceOperation, tag: UInt32)]>([])
     private let queue = Mutex<ScriptedQueue?>(nil)
@@ -31,7 +31,13 @@ public final class ScriptedDisk: BlockDevice {
     let immediate: @Sendable (DeviceOperation) -> DeviceResult?
 
     /// A disk that holds whatever `immediate` does not end.
-    public init(immediate: @escaping @Sendable (DeviceOperation) -> DeviceResult? = { _ in nil }) { self.immediate = immediate }
+    public init(
+        _ geometry: BlockGeometry = BlockGeometry(byteCount: 4 << 20, discard: DiscardLimits(granularity: 512)),
+        immediate: @escaping @Sendable (DeviceOperation) -> DeviceResult? = { _ in nil }
+    ) {
+        self.geometry = geometry
+        self.immediate = immediate
+    }
 
     /// Never another.
     public func refreshGeometry() throws(Errno) -> BlockGeometry { geometry }

@@ -5,7 +5,7 @@ import BlockModel
 import LinuxSystem
 
 struct FailureName: Hashable {
-    /// `read`, `write`, `flush` or `discard`.
+    /// `read`, `write`, `flush`, `discard` or `zeroes`.
     let operation: String
     /// `ENOSPC`.
     let error: String

@@ -16,6 +16,16 @@ public enum WorkOrdering: Sendable, BitwiseCopyable {
     case barrier
 }
 
+extension DeviceOperation {
+    /// Whether a request of this kind may have several ranges.
+    @inlinable var isOfRanges: Bool {
+        switch self {
+        case .discard, .writeZeroes: true
+        case .read, .write, .flush: false
+        }
+    }
+}
+
 extension BlockModel where Transport: ~Copyable {
     @inlinable
     mutating func occupy(_ slot: RequestSlot, _ work: BlockWork) {
@@ -48,6 +58,7 @@ extension BlockModel where Transport: ~Copyable {
             submit(.flush, slot)
         case .flushBefore:
             if request.work.operation == .flush { finish(slot, .done) } else { submitMain(slot) }
+        case .main where request.work.operation.isOfRanges && goOn(slot): break
         case .main where request.work.ordering == .barrier:
             requests[slot].stage = .flushAfter
             submit(.flush, slot)
@@ -67,6 +78,10 @@ extension BlockModel where Transport: ~Copyable {
             // Nothing to discard is no error, and no work for the disk.
             if byteCount == 0 { return advance(slot) }
             submit(work.operation, slot)
+        case .writeZeroes(_, let byteCount, _):
+            statistics.zeroes &+= 1
+            if byteCount == 0 { return advance(slot) }
+            submit(work.operation, slot)
         case .read:
             guard reach(slot, .fromDevice) else { return finish(slot, .failed) }
             statistics.reads &+= 1
@@ -78,6 +93,15 @@ extension BlockModel where Transport: ~Copyable {
             statistics.writtenBytes &+= work.byteCount
             hand(work.operation, slot)
         }
+    }
+
+    /// Begins a request's next range; false: it has no more.
+    @inlinable
+    mutating func goOn(_ slot: RequestSlot) -> Bool {
+        guard let next = transport.nextRange(of: slot) else { return false }
+        requests[slot].work.operation = next
+        submitMain(slot)
+        return true
     }
 
     /// Whether the disk can have a request's data; `segments` says where.
@@ -119,7 +143,14 @@ extension BlockModel where Transport: ~Copyable {
     /// The disk does not know what the request asks for.
     @usableFromInline
     mutating func withdraw(_ slot: RequestSlot) {
-        let operations: OptionalOperations = if case .discard = requests[slot].work.operation { .discard } else { .flush }
+        let request = requests[slot]
+        let operations: OptionalOperations =
+            switch request.work.operation {
+            case .discard: .discard
+            // With a barrier around it, it may be the flush that failed.
+            case .writeZeroes where request.stage == .main: .zeroes
+            case .read, .write, .flush, .writeZeroes: .flush
+            }
         transport.withdraw(operations)
         lost.formUnion(operations)
     }

@@ -16,6 +16,8 @@ public struct BlockModelStatistics: Sendable, Equatable {
     public var flushes: UInt64 = 0
     /// Discards.
     public var discards: UInt64 = 0
+    /// Ranges to be made zero.
+    public var zeroes: UInt64 = 0
     /// Requests that the disk failed.
     public var failed: UInt64 = 0
 

@@ -2,6 +2,7 @@
 // ring with its grants is one; a virtqueue with its memory table is another. The model owns it, and calls it on one
 // thread.
 
+import BlockDevices
 import DMA
 
 /// What `BlockTransport.next` found.
@@ -42,6 +43,10 @@ public protocol BlockTransport: ~Copyable {
     /// The bus segments of a request's data, which `segments` (empty) gets in order; false: the disk cannot have them.
     mutating func reach(_ slot: RequestSlot, _ direction: DMADirection, into segments: inout [BusSegment]) -> Bool
 
+    /// A request of several ranges is done one after the other: the next one, once that before it is done. nil: there
+    /// is no more.
+    mutating func nextRange(of slot: RequestSlot) -> DeviceOperation?
+
     /// Gives back what the request held and answers it. The peer need not see that before `publish`.
     mutating func answer(_ request: consuming EndedRequest, _ outcome: WorkOutcome)
 
@@ -50,4 +55,10 @@ public protocol BlockTransport: ~Copyable {
 
     /// Shows the peer what was answered; true if it must be notified.
     mutating func publish() -> Bool
+}
+
+extension BlockTransport where Self: ~Copyable {
+    /// One range is all that its requests have.
+    @inlinable
+    public mutating func nextRange(of slot: RequestSlot) -> DeviceOperation? { nil }
 }

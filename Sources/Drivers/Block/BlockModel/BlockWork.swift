@@ -40,4 +40,6 @@ public struct OptionalOperations: OptionSet, Sendable, BitwiseCopyable {
     @inlinable public static var flush: Self { Self(rawValue: 1) }
     /// Discards.
     @inlinable public static var discard: Self { Self(rawValue: 2) }
+    /// Ranges that become zero.
+    @inlinable public static var zeroes: Self { Self(rawValue: 4) }
 }

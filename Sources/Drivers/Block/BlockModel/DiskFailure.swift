@@ -8,7 +8,7 @@ import LinuxSystem
 public struct DiskFailure: Equatable, Sendable {
     /// What the disk was to do.
     public enum Kind: String, Sendable {
-        case read, write, flush, discard
+        case read, write, flush, discard, zeroes
     }
 
     /// What was being done.
@@ -58,6 +58,7 @@ extension BlockModel where Transport: ~Copyable {
             case .write(let offset): (.write, offset / 512)
             case .flush: (.flush, nil)
             case .discard(let offset, _, _): (.discard, offset / 512)
+            case .writeZeroes(let offset, _, _): (.zeroes, offset / 512)
             }
         if let index = failures.firstIndex(where: { $0.kind == kind && $0.reason == reason }) {
             failures[index].sector = sector

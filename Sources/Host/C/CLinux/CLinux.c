@@ -172,6 +172,7 @@ int causeway_is_in_memory(int descriptor) {
 }
 
 int causeway_punch_hole_mode(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
+int causeway_zero_range_mode(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; }
 
 void causeway_device_number(uint64_t device, uint32_t *major_part, uint32_t *minor_part) {
     *major_part = gnu_dev_major(device);

@@ -44,17 +44,24 @@ struct AgainstSlowModelTests {
         mutating func ask(_ id: Int) -> Asked {
             let offset = UInt64(id) << 12
             let operation: DeviceOperation =
-                switch Int.random(in: 0..<6, using: &random) {
+                switch Int.random(in: 0..<7, using: &random) {
                 case 0: .flush
                 case 1: .discard(offset: offset, byteCount: Bool.random(using: &random) ? 512 : 0, secure: false)
+                case 6: zeroes(offset)
                 case 2, 3: .read(offset: offset)
                 default: .write(offset: offset)
                 }
             let ordering: WorkOrdering = [.none, .none, .none, .flushFirst, .barrier].randomElement(using: &random) ?? .none
             let reach: Reach = [.now, .now, .now, .later, .never, .notByTheDisk].randomElement(using: &random) ?? .now
+            var more: [DeviceOperation] = []
+            if case .writeZeroes = operation { more = (0..<Int.random(in: 0...3, using: &random)).map { zeroes(UInt64($0) << 9) } }
             return Asked(
                 id: id, work: BlockWork(operation, ordering: ordering, byteCount: operation.movesData ? 4096 : 0), reach: reach,
-                isNonsense: Int.random(in: 0..<10, using: &random) == 0)
+                isNonsense: Int.random(in: 0..<10, using: &random) == 0, more: more)
+        }
+
+        private mutating func zeroes(_ offset: UInt64) -> DeviceOperation {
+            .writeZeroes(offset: offset, byteCount: UInt64(Int.random(in: 0...2, using: &random)) << 9, mayUnmap: false)
         }
 
         mutating func check() {

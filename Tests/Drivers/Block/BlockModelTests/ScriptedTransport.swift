@@ -1,6 +1,7 @@
 // A transport of a test's own: it knows no ring and no grant, hands out the requests of a list, and writes down what it
 // is told.
 
+import BlockDevices
 import BlockModel
 import DMA
 
@@ -24,6 +25,8 @@ struct Asked: Equatable {
     var reach = Reach.now
     /// It makes no sense: the transport refuses it.
     var isNonsense = false
+    /// What is done after its work, one after the other.
+    var more: [DeviceOperation] = []
 }
 
 struct Answered: Equatable {
@@ -89,6 +92,11 @@ struct ScriptedTransport: BlockTransport {
             return (slot, holders[slot]?.reach != .never)
         }
         return nil
+    }
+
+    mutating func nextRange(of slot: RequestSlot) -> DeviceOperation? {
+        guard let more = holders[slot]?.more, !more.isEmpty else { return nil }
+        return holders[slot]?.more.removeFirst()
     }
 
     mutating func reach(_ slot: RequestSlot, _ direction: DMADirection, into segments: inout [BusSegment]) -> Bool {

@@ -23,9 +23,9 @@ struct SlowModel {
     var immediate: (Int, Int) -> DeviceResult?
 
     /// A request's stages.
-    static func stages(_ work: BlockWork) -> [DeviceOperation] {
-        var own = [work.operation]
-        if case .discard(_, 0, _) = work.operation { own = [] }
+    static func stages(_ asked: Asked) -> [DeviceOperation] {
+        let work = asked.work
+        let own = ([work.operation] + asked.more).filter { !$0.isOfNothing }
         switch work.ordering {
         case .none: return own
         case .flushFirst: return work.operation == .flush ? [.flush] : [.flush] + own
@@ -46,7 +46,7 @@ struct SlowModel {
             return false
         }
         asked.removeFirst()
-        var request = Request(asked: next, left: Self.stages(next.work))
+        var request = Request(asked: next, left: Self.stages(next))
         if next.isNonsense || next.reach == .never { request.outcome = .failed }
         taken.append(request)
         return true
@@ -82,10 +82,10 @@ struct SlowModel {
         case .failed(let error):
             taken[index].outcome = error.isUnsupported ? .unsupported : .failed
             if error.isUnsupported {
-                if case .discard = taken[index].asked.work.operation {
-                    withdrawn.insert(.discard)
-                } else {
-                    withdrawn.insert(.flush)
+                switch (taken[index].asked.work.operation, taken[index].left.first) {
+                case (.discard, _): withdrawn.insert(.discard)
+                case (_, .writeZeroes): withdrawn.insert(.zeroes)
+                default: withdrawn.insert(.flush)
                 }
             }
         }
@@ -96,7 +96,15 @@ extension DeviceOperation {
     var movesData: Bool {
         switch self {
         case .read, .write: true
-        case .flush, .discard: false
+        case .flush, .discard, .writeZeroes: false
+        }
+    }
+
+    /// Whether it is a range of no bytes.
+    var isOfNothing: Bool {
+        switch self {
+        case .discard(_, let count, _), .writeZeroes(_, let count, _): count == 0
+        case .read, .write, .flush: false
         }
     }
 }

@@ -116,6 +116,8 @@ int causeway_direct_alignment(int descriptor, uint32_t *memory, uint32_t *offset
 int causeway_is_in_memory(int descriptor);
 // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, for an fallocate that io_uring does.
 int causeway_punch_hole_mode(void);
+// FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, the same way.
+int causeway_zero_range_mode(void);
 // A device number's halves: major() and minor() are macros.
 void causeway_device_number(uint64_t device, uint32_t *major_part, uint32_t *minor_part);
 int causeway_punch_hole(int descriptor, int64_t offset, int64_t length);
