@@ -16,11 +16,15 @@ struct VirtioBlockRules {
     /// Whether these are done; what was not agreed to is not supported.
     var hasFlush: Bool
     var hasDiscard: Bool
+    var hasZeroes: Bool
+    var hasErasure: Bool
+    /// Whether zeroes may give room back, as the driver was told.
+    let mayUnmap: Bool
     /// A driver that did not agree to flushes cannot ask for them: what it wrote is durable when it is answered (virtio
     /// 1.2, 5.2.5.2).
     let writesThrough: Bool
 
-    init(_ geometry: BlockGeometry, _ features: VirtioFeatures) {
+    init(_ geometry: BlockGeometry, _ features: VirtioFeatures, mayUnmap: Bool = true) {
         byteCount = geometry.byteCount
         blockSize = UInt64(geometry.logicalSectorSize)
         // Whether or not the driver took note of it.
@@ -28,9 +32,12 @@ struct VirtioBlockRules {
         hasFlush = geometry.canFlush && features.contains(VirtioFeatures.Block.flush)
         writesThrough = geometry.canFlush && !features.contains(VirtioFeatures.Block.flush)
         hasDiscard = features.contains(VirtioFeatures.Block.discard) && geometry.discard != nil
+        hasZeroes = features.contains(VirtioFeatures.Block.writeZeroes) && geometry.zeroes != nil
+        hasErasure = features.contains(VirtioFeatures.Block.secureErase) && geometry.discard?.secure == true
+        self.mayUnmap = mayUnmap && geometry.zeroes == .canUnmap
     }
 
-    /// What becomes of a request.
+    /// What becomes of a request that is not one of ranges.
     enum Verdict: Equatable {
         /// This is to be done.
         case work(BlockWork)
@@ -40,7 +47,7 @@ struct VirtioBlockRules {
         case refused(BlockRequestStatus)
     }
 
-    /// Looks at a request.
+    /// Looks at a request that is not one of ranges.
     /// - Parameters:
     ///   - incoming: bytes of data that the driver gives, after the header.
     ///   - outgoing: bytes of data that it has room for, before the status.
@@ -60,19 +67,8 @@ struct VirtioBlockRules {
         }
     }
 
-    /// Looks at a discard's one range.
-    func verdict(discarding range: BlockRange) -> Verdict {
-        guard hasDiscard else { return .refused(.unsupported) }
-        // A discard has no flags that mean anything (virtio 1.2, 5.2.6.2).
-        guard range.flags == 0 else { return .refused(.unsupported) }
-        let count = UInt64(range.sectorCount) << 9
-        guard !isReadOnly, range.sectorCount <= VirtioBlockOffer.mostDiscardSectors, let offset = place(range.sector, count)
-        else { return .refused(.failed) }
-        return .work(BlockWork(.discard(offset: offset, byteCount: count, secure: false)))
-    }
-
     /// The place of so many bytes at a sector; nil: not on the disk, not whole blocks, or none at all.
-    private func place(_ sector: UInt64, _ count: UInt64) -> UInt64? {
+    func place(_ sector: UInt64, _ count: UInt64) -> UInt64? {
         guard count > 0, sector <= UInt64.max >> 9 else { return nil }
         let offset = sector << 9
         guard offset % blockSize == 0, count % blockSize == 0, offset <= byteCount, count <= byteCount - offset else { return nil }

@@ -60,18 +60,8 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
         }
         let incoming = chain.readableBytes - UInt64(BlockRequestHeader.byteCount)
         let outgoing = chain.writableBytes - 1
-        var verdict: VirtioBlockRules.Verdict
-        if header.kind == .discard {
-            var range = BlockRange(sector: 0, sectorCount: 0)
-            // As many ranges as were offered: one.
-            let isOne = incoming == UInt64(BlockRange.byteCount)
-            let reach = chain.load(&range, at: UInt64(BlockRequestHeader.byteCount), from: memory.map)
-            verdict =
-                isOne && reach == .here ? rules.verdict(discarding: range) : .refused(rules.hasDiscard ? .failed : .unsupported)
-        } else {
-            verdict = rules.verdict(header, incoming: incoming, outgoing: outgoing)
-        }
-        switch verdict {
+        if header.kind.hasRanges { return takeRanges(header.kind, incoming, outgoing, in: slot, status) }
+        switch rules.verdict(header, incoming: incoming, outgoing: outgoing) {
         case .refused(let answer): return refuse(answer, at: status)
         case .identity: return tellIdentity(status)
         case .work(let work):
@@ -82,6 +72,8 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     }
 
     mutating func nextWaiting(inFlight: Int) -> (slot: RequestSlot, isReachable: Bool)? { nil }
+
+    mutating func nextRange(of slot: RequestSlot) -> DeviceOperation? { requests[slot].later.popLast() }
 
     mutating func reach(_ slot: RequestSlot, _ direction: DMADirection, into segments: inout [BusSegment]) -> Bool {
         for run in requests[slot].data where !memory.append(run, to: &segments) { return false }
@@ -107,7 +99,8 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     }
 
     mutating func withdraw(_ operations: OptionalOperations) {
-        if operations.contains(.discard) { rules.hasDiscard = false }
+        if operations.contains(.discard) { (rules.hasDiscard, rules.hasErasure) = (false, false) }
+        if operations.contains(.zeroes) { rules.hasZeroes = false }
         if operations.contains(.flush) { rules.hasFlush = false }
     }
 
@@ -137,6 +130,29 @@ extension VirtioBlockTransport where Ring: ~Copyable {
     @inline(never)
     private func markData(of request: VirtioRequest) {
         for run in request.data { log?.mark(run.address, byteCount: UInt64(run.byteCount)) }
+    }
+
+    /// A request of ranges. A driver that knows no flush has zeroes as durable as writes.
+    private mutating func takeRanges(
+        _ kind: BlockRequestKind, _ incoming: UInt64, _ outgoing: UInt64, in slot: RequestSlot, _ status: StatusPlace
+    ) -> TakenRequest {
+        guard rules.knows(kind) else { return refuse(.unsupported, at: status) }
+        guard outgoing == 0, let count = VirtioBlockRules.rangeCount(incoming) else { return refuse(.failed, at: status) }
+        var operations: [DeviceOperation] = []
+        for index in (0..<count).reversed() {
+            var range = BlockRange(sector: 0, sectorCount: 0)
+            let place = UInt64(BlockRequestHeader.byteCount + index * BlockRange.byteCount)
+            guard chain.load(&range, at: place, from: memory.map) == .here else { return refuse(.failed, at: status) }
+            switch rules.verdict(kind, range) {
+            case .refused(let answer): return refuse(answer, at: status)
+            case .operation(let operation): operations.append(operation)
+            }
+        }
+        let work = BlockWork(
+            operations.removeLast(), ordering: rules.writesThrough && kind == .writeZeroes ? .barrier : .none)
+        requests[slot].begin(chain.ticket, status, work)
+        requests[slot].later = operations
+        return .ready(work)
     }
 
     /// The disk's name, filled up with zeroes, as far as there is room.
@@ -194,6 +210,8 @@ struct VirtioRequest {
     var byteCount: UInt32 = 0
     /// Where its data is; its room is kept.
     var data: [GuestRun] = []
+    /// Its ranges behind the first, the last one first.
+    var later: [DeviceOperation] = []
 
     mutating func begin(_ ticket: ChainTicket, _ status: StatusPlace, _ work: BlockWork) {
         self.ticket = ticket
@@ -201,6 +219,7 @@ struct VirtioRequest {
         operation = work.operation
         byteCount = UInt32(clamping: work.byteCount)
         data.removeAll(keepingCapacity: true)
+        if !later.isEmpty { later.removeAll() }
     }
 
     mutating func end() {

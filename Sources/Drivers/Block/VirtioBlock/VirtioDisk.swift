@@ -128,9 +128,11 @@ public final class VirtioDisk: VhostDevice {
 
     private func start(_ ring: Int, _ plan: VhostRingPlan) throws(VhostRefusal) {
         let (name, log) = (disk.name, log)
+        let geometry = disk.geometry
         let (memory, channel) = state.withLock { ($0.memory, $0.channel) }
         let setup = VirtioQueueSetup(
-            number: ring, memory: memory, disk: disk, rules: VirtioBlockRules(disk.geometry, plan.features),
+            number: ring, memory: memory, disk: disk,
+            rules: VirtioBlockRules(geometry, plan.features, mayUnmap: shape.mayUnmap(geometry)),
             identity: shape.identity, reactor: reactors[ring % reactors.count], channel: channel
         ) { log("\(name): ring \(ring): \($0)") }
         let outcome: Result<any RunningBlockQueue, VhostRefusal> = setup.reactor.run { Self.make(plan, setup) }

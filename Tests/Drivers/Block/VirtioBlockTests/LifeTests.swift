@@ -1,6 +1,7 @@
 // A ring's life and a session's: starts, stops, memory that goes, front ends that vanish; and what a disk does of it.
 
 import BlockDevices
+import Glibc
 import LinuxSystem
 import ScriptedDevices
 import SharedMemory
@@ -201,5 +202,51 @@ import VirtioWire
             24, [0, byteCount, 0].flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }, [])
         #expect(payload.count == 12 + Int(byteCount))
         #expect(payload[12..<20].reversed().reduce(0) { $0 << 8 | UInt64($1) } == 3 << 11)
+        // The last byte that QEMU 7.2 knows of, and what comes behind it.
+        #expect(Array(payload[12 + 48..<12 + 57]) == [0, 0, 2, 0, 16, 0, 0, 0, 1])
+        #expect(payload[(12 + 57)...].allSatisfy { $0 == 0 })
+    }
+
+    @Test("a disk that changes its size: a request past its new end is refused, one that is on it now is done")
+    func resized() throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, path) = try rig.file()
+        let disk = rig.disk(device)
+        let driver = try VhostDriver(disk, features: RingKind.split.features)
+        defer { driver.leave() }
+        try driver.start()
+        _ = disk.configuration(from: 0, byteCount: 60)
+        let file = try Descriptor.open(path, 2)
+        for (byteCount, sectors) in [(1 << 19, 1024), (1 << 21, 4096), (512 * 1001, 1001)] as [(Int, UInt64)] {
+            #expect(ftruncate(file.rawValue, off_t(byteCount)) == 0)
+            disk.idle()
+            // The driver has not looked, or does not heed what it saw.
+            #expect(try driver.perform(driver.request(.read, sector: sectors - 1, room: 512)) == (0, 513))
+            #expect(try driver.perform(driver.request(.read, sector: sectors, room: 512)) == (1, 1))
+            #expect(
+                try driver.perform(driver.request(.write, sector: sectors - 1, give: Array(repeating: 1, count: 1024))) == (1, 1))
+            #expect(
+                try driver.perform(driver.request(.write, sector: sectors - 1, give: Array(repeating: 1, count: 512))) == (0, 1))
+            #expect(try file.status().st_size == byteCount)
+        }
+    }
+
+    @Test("a flush on one queue covers the writes of another; where it could not, there is one queue")
+    func flushAcrossQueues() throws {
+        let rig = try DiskRig(reactors: 2)
+        defer { rig.stop() }
+        let disk = ScriptedDisk { _ in .done }
+        let device = rig.disk(disk, queues: 2)
+        #expect(device.offer.rings == 2)
+        let driver = try VhostDriver(device, features: RingKind.split.features, rings: 2)
+        for ring in 0..<2 { try driver.start(ring) }
+        #expect(try driver.perform(driver.request(.write, give: Array(repeating: 1, count: 512)), on: 0) == (0, 1))
+        #expect(try driver.perform(driver.request(.flush, page: 1), on: 1) == (0, 1))
+        driver.leave()
+        // One disk under both, which is asked after the write was answered.
+        #expect(disk.operations == [.write(offset: 0), .flush])
+        disk.queueLimit = 1
+        #expect(rig.disk(disk, queues: 2).offer.rings == 1)
     }
 }
