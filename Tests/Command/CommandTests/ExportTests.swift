@@ -32,7 +32,7 @@ extension EndToEnd {
             return outcome
         }
 
-        @Test("a QEMU guest writes and reads a disk, discards, and has a read-only one that it cannot write")
+        @Test("a QEMU guest writes and reads a disk, discards, makes zero, and has a read-only one that it cannot write")
         func guestDisk() throws {
             let scratch = try Scratch()
             let image = try scratch.makeImage(megabytes: 64)
@@ -44,8 +44,10 @@ extension EndToEnd {
                 echo queues $(ls /sys/block/vda/mq | wc -w)
                 echo name $(cat /sys/block/vda/serial)
                 echo readonly $(cat /sys/block/vda/ro) $(cat /sys/block/vdb/ro)
-                dd if=/t of=/dev/vda bs=1M count=4 oflag=direct 2>/dev/null
+                echo zeroes $(cat /sys/block/vda/queue/write_zeroes_max_bytes) $(cat /sys/block/vdb/queue/write_zeroes_max_bytes)
+                dd if=/t of=/dev/vda bs=1M count=8 oflag=direct 2>/dev/null
                 blkdiscard -o 0 -l 4194304 /dev/vda && echo discarded
+                /util/blkdiscard -z -o 4194304 -l 4194304 /dev/vda && echo zeroed
                 dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
                 """
             let outcome = try boot(["\(image),raw,xvda,w", "null:16M,,xvdb,r"], script, options: ["--queues", "2"], in: scratch)
@@ -61,11 +63,14 @@ extension EndToEnd {
             #expect(word("name") == "xvda")
             #expect(word("readonly") == "0 1")
             #expect(outcome.output.contains("discarded"))
+            // What the driver was told of, or the guest's kernel would write the zeroes itself.
+            #expect(word("zeroes") == "67108864 0")
+            #expect(outcome.output.contains("zeroed"))
             #expect(word("errors") == "0")
             let there = try RunningProcess.run(
                 [
                     "sh", "-c",
-                    "dd if=\(image) bs=1M skip=16 count=8 2>/dev/null | md5sum; dd if=\(image) bs=1M count=4 2>/dev/null | tr -d '\\0' | wc -c",
+                    "dd if=\(image) bs=1M skip=16 count=8 2>/dev/null | md5sum; dd if=\(image) bs=1M count=8 2>/dev/null | tr -d '\\0' | wc -c",
                 ],
                 in: scratch)
             #expect(there.output == "\(written)\n0\n", "\(there)")
