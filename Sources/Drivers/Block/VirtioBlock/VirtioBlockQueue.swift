@@ -47,7 +47,10 @@ struct VirtioQueueSetup: Sendable {
 }
 
 /// One queue from its start to its stop.
-final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, BlockQueueOwner, RunningBlockQueue, @unchecked Sendable {
+///
+/// Whoever makes one knows its ring's type, and what runs for each request is compiled for that type there. A generic
+/// class's own conformances are not: they are one copy for all types, which looks up every size and function.
+final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @unchecked Sendable {
     private let reactor: Reactor
     private let bus = MemoryBus()
     private var model: BlockModel<VirtioBlockTransport<Ring>>
@@ -114,9 +117,11 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
                 ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus),
             disk: queue,
             capacity: entries, segments: VirtioBlockOffer.mostSegments)
-        owner.queue = self
         setLogging(plan.logging)
-        slot = reactor.attach(self)
+        owner.deliver = { self.deviceCompleted(tag: $0, result: $1) }
+        slot = reactor.attach(
+            QueueTurns(
+                turn: { self.poll() }, rest: { self.prepareToSleep() }, end: { self.completed(tag: $0, result: $1) }))
     }
 
     func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
@@ -240,7 +245,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
         self.slot = nil
         self.stopped = nil
         model.disk.close()
-        owner.queue = nil
+        owner.deliver = nil
         reactor.detach(slot)
         model.transport.detachMemory()
         stopped(model.transport.ring.base)
@@ -249,6 +254,24 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Block
 
 /// Stands between the disk and its queue, because each needs the other to be made first.
 final class QueueOwner: BlockQueueOwner {
-    weak var queue: (any BlockQueueOwner)?
-    func deviceCompleted(tag: UInt32, result: DeviceResult) { queue?.deviceCompleted(tag: tag, result: result) }
+    /// Keeps the queue, until it has stopped.
+    var deliver: ((UInt32, DeviceResult) -> Void)?
+    func deviceCompleted(tag: UInt32, result: DeviceResult) { deliver?(tag, result) }
+}
+
+/// A queue as its reactor calls it.
+private final class QueueTurns: ReactorClient {
+    private let turn: () -> Bool
+    private let rest: () -> Bool
+    private let end: (UInt32, Int32) -> Void
+
+    init(turn: @escaping () -> Bool, rest: @escaping () -> Bool, end: @escaping (UInt32, Int32) -> Void) {
+        self.turn = turn
+        self.rest = rest
+        self.end = end
+    }
+
+    func poll() -> Bool { turn() }
+    func prepareToSleep() -> Bool { rest() }
+    func completed(tag: UInt32, result: Int32) { end(tag, result) }
 }
