@@ -44,11 +44,18 @@ final class DiskHarness: BlockQueueOwner, @unchecked Sendable {
         reactor.run {
             self.queue.close()
             self.queue = nil
+            self.whenCompleted = { _ in }
         }
         reactor.stop()
     }
 
-    func deviceCompleted(tag: UInt32, result: DeviceResult) { deliver(tag, result) }
+    /// Told of each completion, on the reactor's thread; set there.
+    var whenCompleted: (UInt32) -> Void = { _ in }
+
+    func deviceCompleted(tag: UInt32, result: DeviceResult) {
+        whenCompleted(tag)
+        deliver(tag, result)
+    }
 
     private func deliver(_ tag: UInt32, _ result: DeviceResult) {
         condition.withLock {
