@@ -93,6 +93,8 @@ let package = Package(
         .library(
             name: "VirtioBlock",
             targets: ["VirtioBlock", "VhostUser", "BlockDevices", "DeviceState", "Reactor", "LinuxSystem"]),
+        .library(
+            name: "VirtioNetwork", targets: ["VirtioNetwork", "VhostUser", "VirtioRing", "VirtioWire", "NetworkDevices", "Reactor"]),
         // What virtqueues are held against, by tests, fuzzers and benchmarks.
         .library(name: "VirtioModel", targets: ["VirtioModel", "CVirtio"]),
         .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),
@@ -161,14 +163,14 @@ let package = Package(
         // Virtio: the other world's wire, rings and sessions. Imports nothing of Xen's.
         virtio.module("VirtioWire", ["SharedMemory"]),
         virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
+        virtio.module("VirtioMemory", ["DMA", "FrameMaps", "SharedMemory", "VirtioRing"]),
         virtio.module("VhostUser", ["DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         block.module("BlockModel", ["BlockDevices", "DMA", "LinuxSystem"]),
         block.module(
             "VirtioBlock",
             [
                 "BlockDevices", "BlockModel", "DMA", "DeviceState", "LinuxSystem", "Reactor", "SharedMemory", "VhostUser",
-                "VirtioRing",
-                "VirtioWire",
+                "VirtioMemory", "VirtioRing", "VirtioWire",
             ]
         ),
         block.module("BlockProtocol", ["SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]),
@@ -201,6 +203,13 @@ let package = Package(
             [
                 "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol",
                 "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+            ]
+        ),
+        network.module(
+            "VirtioNetwork",
+            [
+                "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "VhostUser", "VirtioMemory",
+                "VirtioRing", "VirtioWire",
             ]
         ),
         network.module(
@@ -253,7 +262,7 @@ let package = Package(
                 "Hypervisor",
                 "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend", "NetworkDevices",
                 "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
-                "XenBus", "XenStore", "XenTypes",
+                "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
 
@@ -382,6 +391,13 @@ let package = Package(
             [
                 "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "SharedMemory", "TestSupport",
                 "VifTaps", "XenBus", "XenTypes",
+            ]
+        ),
+        network.tests(
+            "VirtioNetwork",
+            [
+                "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "TestSupport", "VhostUser", "VirtioNetwork",
+                "VirtioRing", "VirtioWire",
             ]
         ),
         virtio.tests("VirtioWire", ["CVirtio", "SharedMemory", "VirtioWire"]),

@@ -8,6 +8,7 @@ import LinuxSystem
 import Reactor
 import SharedMemory
 import VhostUser
+import VirtioMemory
 import VirtioRing
 
 /// A ring of a disk that runs. On its reactor's thread.

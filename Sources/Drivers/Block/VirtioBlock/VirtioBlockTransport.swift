@@ -5,6 +5,7 @@ import BlockDevices
 import BlockModel
 import DMA
 import SharedMemory
+import VirtioMemory
 import VirtioRing
 import VirtioWire
 

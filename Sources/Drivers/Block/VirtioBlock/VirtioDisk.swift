@@ -90,7 +90,8 @@ public final class VirtioDisk: VhostDevice {
             state.withLock { $0.channel = channel }
             each(nil) { $0.setChannel(channel) }
         case .writeConfiguration: throw VhostRefusal("a disk's configuration cannot be written")
-        case .status, .readConfiguration: break
+        // The last two are not offered.
+        case .status, .readConfiguration, .announce, .mtu: break
         }
         return nil
     }

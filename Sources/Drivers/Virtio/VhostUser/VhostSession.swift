@@ -62,6 +62,10 @@ public enum VhostTask {
     case backendSocket(Descriptor)
     /// The driver's status.
     case status(UInt64)
+    /// Tell the network where this address is now; of an interface.
+    case announce(MACAddress)
+    /// The driver has been told of this MTU; of an interface.
+    case mtu(UInt64)
 }
 
 /// What follows from a message.
@@ -244,8 +248,14 @@ extension VhostSession {
             try expect(.sharedLog, request)
             logSignal = signal
             return relog()
+        case .sendAnnouncement(let address):
+            try expect(.announcement, request)
+            return .announce(address)
+        case .setMTU(let mtu):
+            try expect(.mtu, request)
+            return .mtu(mtu)
         case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
-        case .sendAnnouncement, .setMTU, .translation, .setDeviceState, .checkDeviceState:
+        case .translation, .setDeviceState, .checkDeviceState:
             throw .unknownRequest(request.rawValue)
         }
         return nil

@@ -2,19 +2,20 @@
 // in between.
 
 import DMA
+import FrameMaps
 import SharedMemory
 import VirtioRing
 
 /// A driver's memory as the device of one queue sees it. Used by one thread.
-struct GuestWindows: ~Copyable {
+public struct GuestWindows: ~Copyable {
     /// The addresses' regions.
-    let map: GuestMap
+    public let map: GuestMap
     private let bus: MemoryBus
     /// Where on the bus each extent of the map begins.
-    private let starts: [BusAddress]
+    @usableFromInline let starts: [BusAddress]
 
     /// Attaches every region; nil: an extent ends beyond its window, which no region of less than a TiB does.
-    init?(_ map: GuestMap, on bus: MemoryBus) {
+    public init?(_ map: GuestMap, on bus: MemoryBus) {
         var starts: [BusAddress] = []
         for extent in map.extents {
             guard extent.region.byteCount < 1 << 40, let start = bus.attach(extent.region).advanced(by: UInt64(extent.offset))
@@ -27,12 +28,12 @@ struct GuestWindows: ~Copyable {
     }
 
     /// Takes the regions off the bus; what is in flight keeps its memory.
-    consuming func detach() { for extent in map.extents { bus.detach(extent.region) } }
+    public consuming func detach() { for extent in map.extents { bus.detach(extent.region) } }
 
     /// Appends a run's segments, which go on from one extent to the next where these touch; false: not all of it is
     /// there.
-    @inline(__always)
-    func append(_ run: GuestRun, to segments: inout [BusSegment]) -> Bool {
+    @inlinable @inline(__always)
+    public func append(_ run: GuestRun, to segments: inout [BusSegment]) -> Bool {
         var rest = run
         while rest.byteCount > 0 {
             guard let index = map.extentIndex(of: rest.address) else { return false }

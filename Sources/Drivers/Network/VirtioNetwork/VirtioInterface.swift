@@ -1,0 +1,232 @@
+// An interface for vhost-user front ends: its rings start and stop on reactors as a session says. On the connection's
+// thread, which waits for the reactors; what the rings share with nobody stays on theirs.
+
+import LinuxSystem
+import NetworkDevices
+import Reactor
+import Synchronization
+import VhostUser
+import VirtioRing
+import VirtioWire
+
+/// One network interface that front ends use, one after another, over any device.
+public final class VirtioInterface: VhostDevice {
+    private let device: any NetworkDevice
+    private let name: String
+    private let pairs: [Pair]
+    private let patience: UInt64
+    private let log: @Sendable (String) -> Void
+    private let state = Mutex(State())
+
+    /// Two rings, and the thread that serves both.
+    private struct Pair {
+        let reactor: Reactor
+        let device: PairDevice
+    }
+
+    /// What a session has brought.
+    private struct State {
+        var rings: [Int: Running] = [:]
+        var memory = GuestMap()
+        /// Of rings that have stopped.
+        var counts = VirtioFrameCounts()
+        var hasCarrier = false
+    }
+
+    private struct Running {
+        let ring: any RunningNetworkRing
+        var isEnabled: Bool
+    }
+
+    /// - Parameters:
+    ///   - name: for messages.
+    ///   - queues: pairs of rings that a driver may use, 1 to 128; fewer where the device has fewer.
+    ///   - patienceMilliseconds: how long a frame may wait for the driver's memory.
+    ///   - log: gets a line when something breaks; from any thread.
+    public init(
+        _ device: any NetworkDevice, name: String, on reactors: [Reactor], queues: Int, patienceMilliseconds: UInt64 = 10_000,
+        log: @escaping @Sendable (String) -> Void
+    ) {
+        precondition(!reactors.isEmpty, "an interface needs a reactor")
+        self.device = device
+        self.name = name
+        self.log = log
+        patience = patienceMilliseconds * 1_000_000
+        let needsOne = device.needsOneThread
+        pairs = (0..<max(1, min(queues, device.mostQueues, 128))).map { index in
+            Pair(reactor: reactors[needsOne ? 0 : index % reactors.count], device: PairDevice(device))
+        }
+    }
+
+    /// The same for every front end.
+    public var offer: VhostOffer { VirtioNetworkOffer(pairs: pairs.count).offer }
+
+    /// It is the front end's.
+    public func configuration(from offset: Int, byteCount: Int) -> [UInt8] { [] }
+
+    /// What it did so far, all front ends together. Waits for the rings' threads.
+    public var counts: VirtioFrameCounts {
+        let (running, before) = state.withLock { ($0.rings, $0.counts) }
+        var sum = before
+        for (number, ring) in running {
+            let ring = ring.ring
+            sum.add(pairs[number / 2].reactor.run { ring.counts })
+        }
+        return sum
+    }
+
+    /// Starts and stops rings, and waits for their threads.
+    public func perform(_ task: VhostTask) throws(VhostRefusal) -> UInt32? {
+        switch task {
+        case .start(let ring, let plan): try start(ring, plan)
+        case .stop(let ring):
+            defer { showCarrier() }
+            return stop(ring)
+        case .reset(let rings):
+            for ring in rings { _ = stop(ring) }
+            showCarrier()
+        case .enable(let rings):
+            for (ring, isEnabled) in rings { try setEnabled(ring, isEnabled) }
+            showCarrier()
+        case .memory(let memory, let stopping):
+            for ring in stopping { _ = stop(ring) }
+            try take(memory.guestMap)
+            showCarrier()
+        case .call(let ring, let call): with(ring) { $0.bells.call = call }
+        case .error(let ring, let error): with(ring) { $0.bells.error = error }
+        case .announce(let address): try announce(address)
+        case .mtu(let mtu): try limit(mtu)
+        case .writeConfiguration: throw VhostRefusal("\(name): its configuration is the front end's")
+        // A ring is looked at in every turn of its thread, and to be called wakes that.
+        case .kick(let ring): with(ring) { _ in }
+        case .status, .readConfiguration, .backendSocket: break
+        }
+        return nil
+    }
+
+    /// Nothing changes by itself.
+    public func idle() {}
+
+    /// Stops every ring, and lets the memory go.
+    public func disconnected() {
+        for ring in state.withLock({ $0.rings.keys.sorted() }) { _ = stop(ring) }
+        showCarrier()
+        state.withLock { $0.memory = GuestMap() }
+        log("\(name): \(counts)")
+    }
+
+    // MARK: Rings
+
+    private func start(_ number: Int, _ plan: VhostRingPlan) throws(VhostRefusal) {
+        // Older drivers have another header, in the processor's own order of bytes.
+        guard plan.features.contains(.version1) else { throw VhostRefusal("\(name): a driver of before virtio 1.0") }
+        let (pair, memory) = (pairs[number / 2], state.withLock { $0.memory })
+        let rules = VirtioFrameRules(plan.features)
+        let (name, log, mtu, patience) = (name, log, device.mtu, patience)
+        do throws(Errno) { try device.setOffloads(rules.given) } catch { throw VhostRefusal("\(name): \(error)") }
+        let outcome: Result<any RunningNetworkRing, VhostRefusal> = pair.reactor.run {
+            do {
+                let report: @Sendable (String) -> Void = { log("\(name): ring \(number): \($0)") }
+                return .success(try Self.make(number, plan, memory, rules, pair, mtu, patience, report))
+            } catch { return .failure(VhostRefusal("\(name): \(error)")) }
+        }
+        let ring = try outcome.get()
+        state.withLock { $0.rings[number] = Running(ring: ring, isEnabled: false) }
+        if plan.isEnabled {
+            try setEnabled(number, true)
+            showCarrier()
+        }
+    }
+
+    /// A side for whichever kind of ring it is. On its reactor.
+    private static func make(
+        _ number: Int, _ plan: VhostRingPlan, _ memory: GuestMap, _ rules: VirtioFrameRules, _ pair: Pair, _ mtu: Int,
+        _ patience: UInt64, _ report: @escaping @Sendable (String) -> Void
+    ) throws -> any RunningNetworkRing {
+        if plan.areas.isPacked {
+            let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
+            return try side(number, plan, ring, memory, rules, pair, mtu, patience, report)
+        }
+        let base = UInt16(truncatingIfNeeded: plan.base)
+        let ring = try SplitDeviceRing(attaching: plan.areas, features: plan.features, startingAt: base)
+        return try side(number, plan, ring, memory, rules, pair, mtu, patience, report)
+    }
+
+    private static func side<Ring: DeviceRing & ~Copyable>(
+        _ number: Int, _ plan: VhostRingPlan, _ ring: consuming Ring, _ memory: GuestMap, _ rules: VirtioFrameRules, _ pair: Pair,
+        _ mtu: Int, _ patience: UInt64, _ report: @escaping @Sendable (String) -> Void
+    ) throws -> any RunningNetworkRing {
+        guard number % 2 == 0 else {
+            return try VirtioTransmitQueue(
+                plan, ring: ring, rules: rules, memory: memory, pair: pair.device, reactor: pair.reactor, report: report)
+        }
+        return try VirtioReceiveQueue(
+            plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience, reactor: pair.reactor,
+            report: report)
+    }
+
+    private func setEnabled(_ number: Int, _ isEnabled: Bool) throws(VhostRefusal) {
+        guard let ring = state.withLock({ $0.rings[number]?.ring }) else { return }
+        let outcome: Result<Void, Errno> = pairs[number / 2].reactor.run {
+            do throws(Errno) { return .success(try ring.setEnabled(isEnabled)) } catch { return .failure(error) }
+        }
+        do throws(Errno) { try outcome.get() } catch { throw VhostRefusal("\(name): queue \(number / 2): \(error)") }
+        state.withLock { $0.rings[number]?.isEnabled = isEnabled }
+    }
+
+    /// Stops a ring; where to go on, nil if it does not run.
+    private func stop(_ number: Int) -> UInt32? {
+        guard let running = state.withLock({ $0.rings.removeValue(forKey: number) }) else { return nil }
+        let ring = running.ring
+        let (base, counts) = pairs[number / 2].reactor.run { (ring.stop(), ring.counts) }
+        state.withLock { $0.counts.add(counts) }
+        return base
+    }
+
+    /// Gives every ring the driver's memory; one that cannot have it stops.
+    private func take(_ map: GuestMap) throws(VhostRefusal) {
+        let rings = state.withLock { state in
+            state.memory = map
+            return state.rings
+        }
+        for (number, running) in rings {
+            let ring = running.ring
+            if pairs[number / 2].reactor.run({ ring.replaceMemory(map) }) { continue }
+            _ = stop(number)
+            throw VhostRefusal("\(name): ring \(number) cannot have so large a region of memory")
+        }
+    }
+
+    private func with(_ number: Int, _ body: @escaping @Sendable (any RunningNetworkRing) -> Void) {
+        guard let ring = state.withLock({ $0.rings[number]?.ring }) else { return }
+        pairs[number / 2].reactor.run { body(ring) }
+    }
+
+    // MARK: The interface
+
+    /// Whoever uses the device's other side sees whether there is a driver.
+    private func showCarrier() {
+        let change: Bool? = state.withLock { state in
+            let has = state.rings.values.contains(where: \.isEnabled)
+            guard has != state.hasCarrier else { return nil }
+            state.hasCarrier = has
+            return has
+        }
+        guard let change else { return }
+        do throws(Errno) { try device.setCarrier(change) } catch { if !device.isGone { log("\(name): its carrier: \(error)") } }
+    }
+
+    private func announce(_ address: MACAddress) throws(VhostRefusal) {
+        let pair = pairs[0]
+        let outcome: Result<Void, Errno> = pair.reactor.run {
+            do throws(Errno) { return .success(try pair.device.announce(address)) } catch { return .failure(error) }
+        }
+        do throws(Errno) { try outcome.get() } catch { throw VhostRefusal("\(name): announcing \(address): \(error)") }
+    }
+
+    private func limit(_ mtu: UInt64) throws(VhostRefusal) {
+        // What IPv4 needs, and what a frame can have.
+        guard (68...65535).contains(mtu) else { throw VhostRefusal("\(name): no frame has an MTU of \(mtu)") }
+        do throws(Errno) { _ = try device.limitMTU(to: Int(mtu)) } catch { throw VhostRefusal("\(name): mtu \(mtu): \(error)") }
+    }
+}

@@ -1,0 +1,149 @@
+// A ring that the driver sends by, on its reactor: wakes up, sends, arms the ring, stops. Everything here runs on the
+// reactor's thread.
+
+import LinuxSystem
+import NetworkDevices
+import Reactor
+import VhostUser
+import VirtioMemory
+import VirtioRing
+
+/// A ring of an interface that runs. On its reactor's thread.
+protocol RunningNetworkRing: AnyObject, Sendable {
+    /// Whom to tell of answers, and of a ring that makes no sense.
+    var bells: RingBells { get set }
+    /// What it did so far.
+    var counts: VirtioFrameCounts { get }
+    /// Moves frames from now on, or discards what the driver sends and gives nothing.
+    func setEnabled(_ isEnabled: Bool) throws(Errno)
+    /// The driver's memory; false: it cannot be had.
+    func replaceMemory(_ map: GuestMap) -> Bool
+    /// Ends; where to go on.
+    func stop() -> UInt32
+}
+
+/// One ring from its start to its stop.
+final class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNetworkRing, @unchecked Sendable {
+    private let reactor: Reactor
+    private let pair: PairDevice
+    private var side: VirtioTransmit<Ring>
+    var bells: RingBells
+    private let report: @Sendable (String) -> Void
+    private var slot: ReactorSlot?
+    private var waitsWritable = false
+    private var isPaused = false
+    private var hasReported = false
+
+    private enum Tag {
+        static var writable: UInt32 { RingBells.Tag.others }
+        static var pauseOver: UInt32 { RingBells.Tag.others + 1 }
+    }
+
+    /// A driver that sends nothing but nonsense is listened to once a millisecond.
+    private static var nonsensePauseMicroseconds: UInt64 { 1000 }
+
+    /// Begins to serve a ring; it is not enabled.
+    /// - Parameter report: gets a line when the ring breaks.
+    /// - Throws: that the memory cannot be had.
+    init(
+        _ plan: VhostRingPlan, ring: consuming Ring, rules: VirtioFrameRules, memory: GuestMap, pair: PairDevice, reactor: Reactor,
+        report: @escaping @Sendable (String) -> Void
+    ) throws(Errno) {
+        guard let windows = GuestWindows(memory, on: pair.bus) else { throw .noMemory }
+        self.reactor = reactor
+        self.pair = pair
+        self.report = report
+        bells = RingBells(plan)
+        side = VirtioTransmit(ring: ring, rules: rules, memory: windows, bus: pair.bus)
+        slot = reactor.attach(self)
+    }
+
+    var counts: VirtioFrameCounts { side.counts }
+
+    func setEnabled(_ isEnabled: Bool) throws(Errno) {
+        guard isEnabled != (side.device != nil) else { return }
+        if isEnabled {
+            side.use(try pair.open())
+        } else {
+            side.use(nil)
+            show()
+            pair.close()
+        }
+        waitAnew()
+    }
+
+    func replaceMemory(_ map: GuestMap) -> Bool { side.replaceMemory(map) }
+
+    func stop() -> UInt32 {
+        let isOpen = side.device != nil
+        side.close()
+        if isOpen { pair.close() }
+        show()
+        if let slot { reactor.detach(slot) }
+        slot = nil
+        return side.ring.base
+    }
+
+    /// What was waited for belonged to another queue of the device.
+    private func waitAnew() {
+        if let slot { reactor.detach(slot) }
+        slot = reactor.attach(self)
+        bells.forget()
+        (waitsWritable, isPaused) = (false, false)
+    }
+
+    // MARK: The reactor's calls
+
+    func poll() -> Bool {
+        guard !isPaused, !side.isBlocked, side.ring.hasChains() else { return false }
+        side.ring.disarm()
+        let (taken, rejected) = side.work()
+        show()
+        if taken > 0 && rejected == taken { pause() }
+        return taken > 0
+    }
+
+    func prepareToSpin() { awaitRoom() }
+
+    func prepareToSleep() -> Bool {
+        awaitRoom()
+        guard !isPaused, !side.isBlocked, let slot else { return false }
+        if side.ring.armAndRecheck() { return true }
+        bells.arm(reactor, slot)
+        return false
+    }
+
+    func completed(tag: UInt32, result: Int32) {
+        if bells.completed(tag) { return }
+        switch tag {
+        case Tag.writable:
+            waitsWritable = false
+            side.sendAll()
+            show()
+        default: isPaused = false
+        }
+    }
+
+    // MARK: Turns
+
+    private func awaitRoom() {
+        guard side.isBlocked, !waitsWritable, let slot, let descriptor = side.device?.roomDescriptor else { return }
+        waitsWritable = true
+        reactor.whenWritable(descriptor, slot, tag: Tag.writable)
+    }
+
+    private func pause() {
+        guard let slot else { return }
+        isPaused = true
+        reactor.after(microseconds: Self.nonsensePauseMicroseconds, slot, tag: Tag.pauseOver)
+    }
+
+    /// Shows the driver what is answered, and says once that the ring is broken.
+    private func show() {
+        if side.ring.publish() { bells.ring() }
+        guard let fault = side.ring.fault, !hasReported else { return }
+        hasReported = true
+        bells.error?.addCount(1)
+        report("\(fault)")
+    }
+}
