@@ -1,4 +1,4 @@
-// causeway export: disks for programs that speak vhost-user, such as QEMU, without a Xen world.
+// causeway export: disks and interfaces for programs that speak vhost-user, such as QEMU, without a Xen world.
 
 import ArgumentParser
 import CommandSupport
@@ -8,25 +8,33 @@ import Toolstack
 
 struct Export: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves disks to virtio drivers over vhost-user, each at a socket, and runs COMMAND with them.",
+        abstract: "Serves disks and network interfaces to virtio drivers over vhost-user, each at a socket, and runs COMMAND with them.",
         discussion: """
             SPEC is xl's, as for `pair`. COMMAND sees CAUSEWAY_VHOST_<vdev> for each disk, the socket's path, and $qemu: the arguments that
             give QEMU all of them. QEMU's memory has to be shared:
             causeway export --disk disk.img,raw,xvda,w -- sh -c 'qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=m,size=1G,share=on \
             -numa node,memdev=m $qemu …'
+            A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0 or vifname=tap0 is a tap here, CAUSEWAY_TAP_BACK_<n>;
+            mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with a cable between them; null has nothing behind it.
+            COMMAND sees CAUSEWAY_VHOST_<n> for each.
             The exit status is COMMAND's. Without COMMAND it serves until interrupted.
             """)
 
     @OptionGroup var loudness: QuietOption
     @OptionGroup var threads: ReactorOptions
     @Option(name: .customLong("disk"), help: ArgumentHelp("A disk.", valueName: "spec")) var disks: [String] = []
-    @Option(help: ArgumentHelp("The one disk's socket.", valueName: "path")) var socket: String?
+    @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
+    @Option(help: ArgumentHelp("The one device's socket.", valueName: "path")) var socket: String?
     @Option(
-        help: ArgumentHelp("Where the sockets are made, by the disks' names; a directory of its own by default.", valueName: "dir"))
+        help: ArgumentHelp("Where the sockets are made, by the devices' names; a directory of its own by default.", valueName: "dir"))
     var socketDir: String?
     @Option(name: .customLong(String(Self.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
     @Flag(name: .customLong(String(Self.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
-    @Option(help: "Queues of a disk at most; a driver uses as many as it likes.") var queues: Int?
+    @Option(
+        help: ArgumentHelp(
+            "Queues of a device at most; a driver uses as many as it likes.",
+            discussion: "Default: of a disk one for each thread, of an interface one."))
+    var queues: Int?
 
     /// What a program is given that takes another's place.
     static let resumeOption = "--resume"
@@ -35,9 +43,9 @@ struct Export: ParsableCommand {
 
     func validate() throws {
         if saysFormat { return }
-        guard !disks.isEmpty else { throw ValidationError("give at least one --disk") }
-        guard socket == nil || disks.count == 1 else {
-            throw ValidationError("--socket: for one disk; --socket-dir is for several")
+        guard !disks.isEmpty || !vifs.isEmpty else { throw ValidationError("give at least one --disk or --vif") }
+        guard socket == nil || disks.count + vifs.count == 1 else {
+            throw ValidationError("--socket: for one device; --socket-dir is for several")
         }
         guard socket == nil || socketDir == nil else { throw ValidationError("--socket and --socket-dir: one of them") }
         if let queues, !(1...256).contains(queues) { throw ValidationError("--queues: 1 to 256, not \(queues)") }
@@ -50,6 +58,8 @@ struct Export: ParsableCommand {
         where specifications[..<index].contains(where: { $0.vdev.number == disk.vdev.number }) {
             throw Failure.usage("--disk: \(disk.vdev): given twice")
         }
+        let interfaces = try ExportedVif.plans(vifs)
+        guard socket == nil || interfaces.count < 2 else { throw Failure.usage("--socket: a cable has two ends; --socket-dir is for both") }
         if let program = command.first { try Program.check(program) }
         Signals.block(Signals.termination + [SIGCHLD])
         let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
@@ -59,9 +69,13 @@ struct Export: ParsableCommand {
             } ?? PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export")
         var session = try ExportSession(in: directory, reactors: threads.count, polling: .adaptive(microseconds: 50))
         if let left { resumeDisks(left, specifications, &session) } else { try addDisks(specifications, &session) }
+        for plan in interfaces {
+            let path = socket ?? session.directory.socket(of: "vif\(session.vifs.count)")
+            try session.add(plan, at: path, queues: queues ?? 1, reactors: threads.count, loudness)
+        }
         let upgrade = try ExportUpgrade(
             at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: directory.run.path), directory,
-            session.disks.map { ("\($0.specification.vdev)", $0.server) })
+            session.disks.map { ("\($0.specification.vdev)", $0.server) }, hasInterfaces: !interfaces.isEmpty)
         defer { upgrade.close() }
         throw Failure.silent(try serve(session, upgrade, left?.command))
     }
@@ -106,6 +120,7 @@ struct Export: ParsableCommand {
         } else {
             var variables = ["qemu": session.qemuArguments, Upgrade.variable: upgrade.path]
             for disk in session.disks { variables[disk.variable] = disk.server.path }
+            for vif in session.vifs { variables.merge(vif.variables) { _, new in new } }
             child = try ChildProcess.startProgram(command, adding: variables, ownGroup: isatty(0) == 0)
         }
         upgrade.started(child)
@@ -119,12 +134,17 @@ struct Export: ParsableCommand {
 }
 
 extension ExportSession {
-    /// What gives QEMU all disks. A shell splits it at blanks, so a socket's path must have none.
+    /// What gives QEMU all devices. A shell splits it at blanks, so a socket's path must have none.
     var qemuArguments: String {
-        disks.enumerated().map { index, disk in
-            // QEMU doubles a comma that is no separator.
-            let path = disk.server.path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
-            return "-chardev socket,id=causeway\(index),path=\(path) -device vhost-user-blk-pci,chardev=causeway\(index)"
-        }.joined(separator: " ")
+        let ofDisks = disks.enumerated().map { index, disk in
+            "-chardev socket,id=causeway\(index),path=\(Self.escaped(disk.server.path)) "
+                + "-device vhost-user-blk-pci,chardev=causeway\(index)"
+        }
+        return (ofDisks + vifs.map(\.qemuArguments)).joined(separator: " ")
+    }
+
+    /// QEMU doubles a comma that is no separator.
+    static func escaped(_ path: String) -> String {
+        path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
     }
 }

@@ -1,4 +1,4 @@
-// Disks behind vhost-user sockets, without a Xen world: what `export` starts, and what it leaves.
+// Disks and interfaces behind vhost-user sockets, without a Xen world: what `export` starts, and what it leaves.
 
 import BlockBackend
 import BlockDevices
@@ -6,9 +6,11 @@ import CommandSupport
 import DeviceState
 import DriverRuntime
 import LinuxSystem
+import NetworkDevices
 import Reactor
 import Toolstack
 import VhostUser
+import VifTaps
 import VirtioBlock
 
 /// One disk and its socket.
@@ -26,20 +28,25 @@ struct ExportSession: ~Copyable {
     let directory: PairDirectory
     private let reactors: [Reactor]
     private(set) var disks: [ExportedDisk] = []
+    /// The threads of the interfaces, once there is one.
+    var interfaceReactors: [Reactor] = []
+    var vifs: [ExportedVif] = []
+    let taps = TapOpener(keepsTaps: false, time: .system) { complain("export: \($0)") }
+    let links = NetworkLinks()
 
     /// With so many threads that serve the disks; they run.
     init(in directory: PairDirectory, reactors count: Int, polling: PollingPolicy) throws(Failure) {
-        do throws(Failure) { reactors = try Self.startReactors(count, polling) } catch {
+        do throws(Failure) { reactors = try Self.startReactors("blk", count, polling) } catch {
             directory.remove()
             throw error
         }
         self.directory = directory
     }
 
-    private static func startReactors(_ count: Int, _ polling: PollingPolicy) throws(Failure) -> [Reactor] {
+    static func startReactors(_ name: String, _ count: Int, _ polling: PollingPolicy) throws(Failure) -> [Reactor] {
         var reactors: [Reactor] = []
         do throws(Errno) {
-            for index in 0..<count { reactors.append(try Reactor(name: "blk-\(index)", time: .system, polling: polling)) }
+            for index in 0..<count { reactors.append(try Reactor(name: "\(name)-\(index)", time: .system, polling: polling)) }
         } catch { throw Failure("export: io_uring: \(error); is it allowed here (kernel.io_uring_disabled)?") }
         do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
             for reactor in reactors { reactor.stop() }
@@ -50,7 +57,12 @@ struct ExportSession: ~Copyable {
 
     deinit {
         for disk in disks { disk.server.stop() }
-        for reactor in reactors { reactor.stop() }
+        for vif in vifs {
+            vif.server.stop()
+            vif.device.retire()
+        }
+        for reactor in reactors + interfaceReactors { reactor.stop() }
+        taps.finish()
         directory.remove()
     }
 
@@ -59,10 +71,7 @@ struct ExportSession: ~Copyable {
         _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
     ) throws(Failure) {
         let device = try open(specification, queues: queues)
-        let server: VhostServer
-        do throws(Errno) { server = try VhostServer(path: path, device, log: Self.log(loudness)) } catch {
-            throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
-        }
+        let server = try Self.serve(device, at: path, isQuiet: loudness.quiet)
         disks.append(ExportedDisk(specification: specification, server: server))
     }
 
@@ -81,7 +90,7 @@ struct ExportSession: ~Copyable {
         let device = try open(specification, queues: queues)
         do throws(Errno) {
             let server = try VhostServer(
-                path: left.path, listener: listener, device, resuming: handover, began: began, log: Self.log(loudness))
+                path: left.path, listener: listener, device, resuming: handover, began: began, log: Self.log(loudness.quiet))
             disks.append(ExportedDisk(specification: specification, server: server))
         } catch { throw Failure("export: \(left.path): \(error)") }
     }
@@ -100,8 +109,14 @@ struct ExportSession: ~Copyable {
         ) { complain("export: \($0)") }
     }
 
-    private static func log(_ loudness: QuietOption) -> @Sendable (String) -> Void {
-        let isQuiet = loudness.quiet
-        return { line in if !isQuiet { complain("export: \(line)") } }
+    /// Listens for a device's front ends.
+    static func serve(_ device: any VhostDevice, at path: String, isQuiet: Bool) throws(Failure) -> VhostServer {
+        do throws(Errno) { return try VhostServer(path: path, device, log: log(isQuiet)) } catch {
+            throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
+        }
+    }
+
+    private static func log(_ isQuiet: Bool) -> @Sendable (String) -> Void {
+        { line in if !isQuiet { complain("export: \(line)") } }
     }
 }

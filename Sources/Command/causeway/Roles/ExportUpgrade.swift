@@ -15,6 +15,8 @@ final class ExportUpgrade: Sendable {
     private let directory: PairDirectory
     private let listener: Descriptor
     private let servers: [(vdev: String, server: VhostServer)]
+    /// Whether there are devices that cannot be put by.
+    private let hasInterfaces: Bool
     private let state = Mutex(State())
 
     private struct State {
@@ -27,10 +29,13 @@ final class ExportUpgrade: Sendable {
     private static let patienceMilliseconds = 10_000
     private static let mostPathBytes = 4096
 
-    init(at path: String, _ directory: PairDirectory, _ servers: [(vdev: String, server: VhostServer)]) throws(Failure) {
+    init(
+        at path: String, _ directory: PairDirectory, _ servers: [(vdev: String, server: VhostServer)], hasInterfaces: Bool
+    ) throws(Failure) {
         self.path = path
         self.directory = directory
         self.servers = servers
+        self.hasInterfaces = hasInterfaces
         if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
         do throws(Errno) { listener = try StreamSocket.listen(path: path, backlog: 4, blocks: true) } catch {
             throw Failure("export: \(path): \(error)")
@@ -94,6 +99,8 @@ final class ExportUpgrade: Sendable {
 
     /// Does not return if all goes well.
     private func become(_ program: String, _ asker: Descriptor) throws(Failure) {
+        // A tap that nobody has open is gone, and with it its place in a bridge.
+        guard !hasInterfaces else { throw Failure("it has interfaces, which cannot be put by; end it and start it anew") }
         let format = try Self.format(of: program)
         guard format == ExportSuccession.format else {
             throw Failure("\(program): goes on with exports of format \(format), and this one's is \(ExportSuccession.format)")

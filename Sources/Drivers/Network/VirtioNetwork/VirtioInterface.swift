@@ -16,6 +16,7 @@ public final class VirtioInterface: VhostDevice {
     private let pairs: [Pair]
     private let patience: UInt64
     private let log: @Sendable (String) -> Void
+    private let left: @Sendable (VirtioFrameCounts) -> Void
     private let state = Mutex(State())
 
     /// Two rings, and the thread that serves both.
@@ -43,14 +44,16 @@ public final class VirtioInterface: VhostDevice {
     ///   - queues: pairs of rings that a driver may use, 1 to 128; fewer where the device has fewer.
     ///   - patienceMilliseconds: how long a frame may wait for the driver's memory.
     ///   - log: gets a line when something breaks; from any thread.
+    ///   - left: gets what was done so far, when a front end is gone.
     public init(
         _ device: any NetworkDevice, name: String, on reactors: [Reactor], queues: Int, patienceMilliseconds: UInt64 = 10_000,
-        log: @escaping @Sendable (String) -> Void
+        log: @escaping @Sendable (String) -> Void, left: @escaping @Sendable (VirtioFrameCounts) -> Void = { _ in }
     ) {
         precondition(!reactors.isEmpty, "an interface needs a reactor")
         self.device = device
         self.name = name
         self.log = log
+        self.left = left
         patience = patienceMilliseconds * 1_000_000
         let needsOne = device.needsOneThread
         pairs = (0..<max(1, min(queues, device.mostQueues, 128))).map { index in
@@ -112,7 +115,7 @@ public final class VirtioInterface: VhostDevice {
         for ring in state.withLock({ $0.rings.keys.sorted() }) { _ = stop(ring) }
         showCarrier()
         state.withLock { $0.memory = GuestMap() }
-        log("\(name): \(counts)")
+        left(counts)
     }
 
     // MARK: Rings

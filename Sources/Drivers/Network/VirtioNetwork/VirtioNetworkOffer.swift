@@ -20,7 +20,7 @@ struct VirtioNetworkOffer: Sendable {
                 // Of these a front end tells its driver only if the back end has them, too.
                 Network.mtu, Network.multiQueue, Network.guestAnnounce,
             ],
-            protocolFeatures: [.multipleQueues, .announcement, .replyAck, .mtu, .backendRequests, .resetDevice, .memorySlots, .status],
+            protocolFeatures: [.multipleQueues, .announcement, .replyAck, .mtu, .resetDevice, .memorySlots, .status],
             rings: 2 * pairs, ringsPerQueue: 2, mostEntries: 1024)
     }
 }

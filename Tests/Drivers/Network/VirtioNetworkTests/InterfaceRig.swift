@@ -49,7 +49,11 @@ final class InterfaceRig {
         let log = log
         return VirtioInterface(
             device ?? port.device, name: "rig", on: reactors, queues: queues, patienceMilliseconds: patienceMilliseconds
-        ) { log.add($0) }
+        ) {
+            log.add($0)
+        } left: {
+            log.add("\($0)")
+        }
     }
 
     func stop() { for reactor in reactors { reactor.stop() } }

@@ -96,7 +96,7 @@ import VirtioWire
                 driver.leave()
             }
             #expect(interface.counts.sent == 5)
-            #expect(rig.log.all.last == "rig: \(interface.counts)")
+            #expect(rig.log.all.last == "\(interface.counts)")
         }
         #expect(eventually(30_000) { Descriptor.openCount == openBefore && SharedRegion.liveCount == mappedBefore })
     }

@@ -1,0 +1,155 @@
+// Interfaces behind vhost-user sockets: taps, cables between two of them, and what has nothing behind it.
+
+import CommandSupport
+import DriverRuntime
+import Glibc
+import LinuxSystem
+import NetworkBackend
+import NetworkDevices
+import Reactor
+import Toolstack
+import VhostUser
+import VifTaps
+import VirtioNetwork
+import XenBus
+import XenTypes
+
+/// One interface and its socket.
+struct ExportedVif {
+    /// What an interface is to be.
+    struct Plan {
+        var specification: VifSpecification
+        var hasNothingBehind = false
+        /// The number of the one at the other end of its cable.
+        var peer: Int?
+    }
+
+    let index: Int
+    let mac: MACAddress
+    let device: any NetworkDevice
+    let server: VhostServer
+    /// Its tap on this host, if it has one.
+    let tap: String?
+    /// As many as are offered.
+    let queues: Int
+
+    /// What COMMAND sees.
+    var variables: [String: String] {
+        var variables = ["CAUSEWAY_VHOST_\(index)": server.path]
+        if let tap { variables["CAUSEWAY_TAP_BACK_\(index)"] = tap }
+        return variables
+    }
+
+    /// What gives QEMU this interface.
+    var qemuArguments: String {
+        let (socket, netdev) = ("causewayvif\(index)", "causewaynet\(index)")
+        let several = queues > 1
+        var card = "virtio-net-pci,netdev=\(netdev),mac=\(mac)"
+        if several { card += ",mq=on" }
+        if device.mtu != NetworkSettings.usualMTU { card += ",host_mtu=\(device.mtu)" }
+        // QEMU 7.2 crashes itself in emulation (TCG) where this card has vectors of its own: one interrupt does. Its
+        // boot ROM is of no use here.
+        card += ",vectors=0,romfile="
+        return "-chardev socket,id=\(socket),path=\(ExportSession.escaped(server.path)) "
+            + "-netdev vhost-user,id=\(netdev),chardev=\(socket)\(several ? ",queues=\(queues)" : "") -device \(card)"
+    }
+}
+
+extension ExportedVif {
+    /// What each specification asks for; a cable's makes two.
+    static func plans(_ texts: [String]) throws(Failure) -> [Plan] {
+        var plans: [Plan] = []
+        for text in texts {
+            var plan = try plan(text)
+            try expectSense(plan)
+            if let name = plan.specification.name, plans.contains(where: { $0.specification.name == name }) {
+                throw .usage("--vif: vifname: \(name): given twice")
+            }
+            guard case .address(let address) = plan.specification.peer else {
+                plans.append(plan)
+                continue
+            }
+            var other = plan
+            other.specification.mac = address
+            (plan.peer, other.peer) = (plans.count + 1, plans.count)
+            plans += [plan, other]
+        }
+        return plans
+    }
+
+    private static func plan(_ text: String) throws(Failure) -> Plan {
+        guard text == "null" || text.hasPrefix("null,") else { return Plan(specification: try parseVif(text)) }
+        return Plan(specification: try parseVif(String(text.dropFirst("null,".count))), hasNothingBehind: true)
+    }
+
+    /// What has no meaning here is a mistake, and not left out.
+    private static func expectSense(_ plan: Plan) throws(Failure) {
+        let vif = plan.specification
+        let foreign: [(Bool, String)] = [
+            (vif.backend != nil, "backend"), (vif.rate != nil, "rate"), (vif.script != nil, "script"),
+            (vif.gatewayDevice != nil, "gatewaydev"), (vif.ip != nil, "ip"), (vif.number != nil, "devid"),
+            (vif.trusted != nil, "trusted"),
+        ]
+        for (isGiven, key) in foreign where isGiven { throw .usage("--vif: \(key): for Xen's guests; export has none") }
+        if case .device = vif.peer {
+            throw .usage("--vif: peer: the address of the interface at the other end, which is made, too")
+        }
+        let behind: [(Bool, String)] = [
+            (vif.bridge != nil, "bridge"), (vif.name != nil, "vifname"), (vif.vlans != nil, "vlan"), (vif.peer != nil, "peer"),
+        ]
+        for (isGiven, key) in behind where isGiven && plan.hasNothingBehind {
+            throw .usage("--vif: null: \(key): it has nothing behind it")
+        }
+        try expectVLANs(vif)
+    }
+}
+
+extension ExportSession {
+    /// Opens an interface and listens for its front end.
+    mutating func add(
+        _ plan: ExportedVif.Plan, at path: String, queues: Int, reactors count: Int, _ loudness: QuietOption
+    ) throws(Failure) {
+        if interfaceReactors.isEmpty { interfaceReactors = try Self.startReactors("net", count, .onHost) }
+        let index = vifs.count
+        let mac = plan.specification.mac ?? VifSpecification.randomAddress(from: .system)
+        let tap = plan.hasNothingBehind || plan.peer != nil ? nil : plan.specification.name ?? "cw\(getpid()).\(index)"
+        let device = try open(plan, index, mac, tap)
+        let isQuiet = loudness.quiet
+        // A cable has one way through.
+        let most = plan.peer == nil ? queues : 1
+        let interface = VirtioInterface(device, name: "vif \(index)", on: interfaceReactors, queues: most) {
+            complain("export: \($0)")
+        } left: { counts in
+            if !isQuiet { complain("export: vif \(index): \(counts)") }
+        }
+        let server: VhostServer
+        do throws(Failure) { server = try Self.serve(interface, at: path, isQuiet: isQuiet) } catch {
+            device.retire()
+            throw error
+        }
+        vifs.append(
+            ExportedVif(index: index, mac: mac, device: device, server: server, tap: tap, queues: interface.offer.queues))
+        var there = "nothing behind it"
+        if let tap { there = "\(tap)\(plan.specification.bridge.map { " on \($0)" } ?? "") here" }
+        if let peer = plan.peer { there = "a cable to vif \(peer)" }
+        loudness.say("vif \(index): \(mac), \(there), vhost-user at \(path)")
+    }
+
+    private func open(
+        _ plan: ExportedVif.Plan, _ index: Int, _ mac: MACAddress, _ tap: String?
+    ) throws(Failure) -> any NetworkDevice {
+        let mtu = plan.specification.mtu.map { Int($0) }
+        if plan.hasNothingBehind { return NullNetwork(mtu: mtu ?? NetworkSettings.usualMTU) }
+        if let peer = plan.peer {
+            do throws(Errno) {
+                return try links.end(of: "vif \(index)", to: "vif \(peer)", mtu: mtu ?? NetworkSettings.usualMTU)
+            } catch { throw Failure("export: vif \(index): \(error)") }
+        }
+        var settings = NetworkSettings(device: DeviceID(frontend: .zero, number: UInt32(index)), address: mac)
+        settings.name = tap
+        settings.bridge = plan.specification.bridge
+        settings.vlans = plan.specification.vlans
+        settings.wantedMTU = mtu
+        do throws(DeviceOpenFailure) { return try taps.open(settings) } catch { throw Failure("export: vif \(index): \(error)") }
+    }
+}
