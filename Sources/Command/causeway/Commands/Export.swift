@@ -36,6 +36,11 @@ struct Export: ParsableCommand {
             discussion: "Default: of a disk one for each thread, of an interface one."))
     var queues: Int?
 
+    @Flag(help: ArgumentHelp(
+        "Takes memory that cannot be sealed against becoming shorter, as DPDK's.",
+        discussion: "A front end that makes its memory shorter then ends this process, with all other devices in it."))
+    var trustMemory = false
+
     /// What a program is given that takes another's place.
     static let resumeOption = "--resume"
     /// Asks a program which successions it can go on with.
@@ -67,7 +72,9 @@ struct Export: ParsableCommand {
             try left.map { (left) throws(Failure) in
                 try PairDirectory(resuming: left.directory, isPrivate: left.isPrivate, for: "export")
             } ?? PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export")
-        var session = try ExportSession(in: directory, reactors: threads.count, polling: .adaptive(microseconds: 50))
+        var session = try ExportSession(
+            in: directory, reactors: threads.count, polling: .adaptive(microseconds: 50),
+            trustsMemory: trustMemory)
         if let left { resumeDisks(left, specifications, &session) } else { try addDisks(specifications, &session) }
         for plan in interfaces {
             let path = socket ?? session.directory.socket(of: "vif\(session.vifs.count)")

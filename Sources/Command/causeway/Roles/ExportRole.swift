@@ -33,14 +33,17 @@ struct ExportSession: ~Copyable {
     var vifs: [ExportedVif] = []
     let taps = TapOpener(keepsTaps: false, time: .system) { complain("export: \($0)") }
     let links = NetworkLinks()
+    private let trustsMemory: Bool
 
     /// With so many threads that serve the disks; they run.
-    init(in directory: PairDirectory, reactors count: Int, polling: PollingPolicy) throws(Failure) {
+    /// - Parameter trustsMemory: see `VhostSession`.
+    init(in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool) throws(Failure) {
         do throws(Failure) { reactors = try Self.startReactors("blk", count, polling) } catch {
             directory.remove()
             throw error
         }
         self.directory = directory
+        self.trustsMemory = trustsMemory
     }
 
     static func startReactors(_ name: String, _ count: Int, _ polling: PollingPolicy) throws(Failure) -> [Reactor] {
@@ -71,7 +74,7 @@ struct ExportSession: ~Copyable {
         _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
     ) throws(Failure) {
         let device = try open(specification, queues: queues)
-        let server = try Self.serve(device, at: path, isQuiet: loudness.quiet)
+        let server = try serve(device, at: path, isQuiet: loudness.quiet)
         disks.append(ExportedDisk(specification: specification, server: server))
     }
 
@@ -90,7 +93,8 @@ struct ExportSession: ~Copyable {
         let device = try open(specification, queues: queues)
         do throws(Errno) {
             let server = try VhostServer(
-                path: left.path, listener: listener, device, resuming: handover, began: began, log: Self.log(loudness.quiet))
+                path: left.path, listener: listener, device, trustsMemory: trustsMemory, resuming: handover, began: began,
+                log: Self.log(loudness.quiet))
             disks.append(ExportedDisk(specification: specification, server: server))
         } catch { throw Failure("export: \(left.path): \(error)") }
     }
@@ -110,8 +114,10 @@ struct ExportSession: ~Copyable {
     }
 
     /// Listens for a device's front ends.
-    static func serve(_ device: any VhostDevice, at path: String, isQuiet: Bool) throws(Failure) -> VhostServer {
-        do throws(Errno) { return try VhostServer(path: path, device, log: log(isQuiet)) } catch {
+    func serve(_ device: any VhostDevice, at path: String, isQuiet: Bool) throws(Failure) -> VhostServer {
+        do throws(Errno) {
+            return try VhostServer(path: path, device, trustsMemory: trustsMemory, log: Self.log(isQuiet))
+        } catch {
             throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
         }
     }

@@ -123,7 +123,7 @@ extension ExportSession {
             if !isQuiet { complain("export: vif \(index): \(counts)") }
         }
         let server: VhostServer
-        do throws(Failure) { server = try Self.serve(interface, at: path, isQuiet: isQuiet) } catch {
+        do throws(Failure) { server = try serve(interface, at: path, isQuiet: isQuiet) } catch {
             device.retire()
             throw error
         }

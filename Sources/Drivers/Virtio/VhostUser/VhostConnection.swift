@@ -50,13 +50,30 @@ public final class VhostConnection: Sendable {
     /// How long a message that has begun to come may take to come whole, when the connection is to be put by.
     private static let holdRounds = 10
     private static let roundMilliseconds: Int32 = 100
+    private let trustsMemory: Bool
+    private let refused: @Sendable (String) -> Void
 
     /// A connection that nobody has read from, or that a predecessor has put by.
-    public init(_ socket: Descriptor, _ device: any VhostDevice) throws(Errno) {
+    /// - Parameters:
+    ///   - trustsMemory: see `VhostSession`.
+    ///   - refused: gets the reason when a message is refused and the connection goes on; of a few messages only, for a
+    ///     front end can send many.
+    public init(
+        _ socket: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
+        refused: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws(Errno) {
         self.socket = socket
         self.device = device
+        self.trustsMemory = trustsMemory
+        self.refused = refused
         wake = try EventCounter()
     }
+
+    /// Refusals of one connection that are told.
+    private static let mostRefusals = 8
+    /// How long a message that has begun to come may take to come whole, when the connection is to be put by.
+    private static let holdRounds = 10
+    private static let roundMilliseconds: Int32 = 100
 
     /// Ends the connection from any thread; `run` returns.
     public func close() { socket.shutDown() }
@@ -73,7 +90,7 @@ public final class VhostConnection: Sendable {
     ///   - began: called when the rings run again that the predecessor had stopped.
     public func run(resuming handover: VhostHandover? = nil, began: () -> Void = {}) -> VhostEnd {
         defer { device.disconnected() }
-        var session = VhostSession(device.offer)
+        var session = VhostSession(device.offer, trustsMemory: trustsMemory)
         if let handover {
             do throws(VhostResumeError) {
                 try session.resume(handover) { (task) throws(VhostRefusal) in _ = try device.perform(task) }
@@ -82,7 +99,7 @@ public final class VhostConnection: Sendable {
         }
         began()
         var assembler = VhostAssembler()
-        var rounds = 0
+        var (rounds, refusals) = (0, 0)
         while true {
             if isHeld.load(ordering: .acquiring) {
                 if assembler.isBetweenMessages { return hold(&session) }
@@ -96,7 +113,7 @@ public final class VhostConnection: Sendable {
                 if bytes.isEmpty { return .gone(nil) }
                 do throws(VhostUserError) {
                     guard let envelope = try assembler.take(bytes, descriptors) else { continue }
-                    if let trouble = handle(envelope, &session) { return .gone(trouble) }
+                    if let trouble = handle(envelope, &session, &refusals) { return .gone(trouble) }
                 } catch { return .gone("\(error)") }
             } catch { return .gone(error == .connectionReset ? nil : "\(error)") }
         }
@@ -124,16 +141,21 @@ public final class VhostConnection: Sendable {
     }
 
     /// Handles a message and answers it; why the connection has to end, if it has.
-    private func handle(_ envelope: VhostEnvelope, _ session: inout VhostSession) -> String? {
+    private func handle(_ envelope: VhostEnvelope, _ session: inout VhostSession, _ refusals: inout Int) -> String? {
         var (answer, trouble): (VhostAnswer?, String?)
+        var refusal: String?
         do throws(VhostUserError) {
             switch try session.handle(envelope) {
             case .done(let done): answer = done
             case .perform(.readConfiguration(let offset, let byteCount)):
                 answer = session.configuration(device.configuration(from: offset, byteCount: byteCount))
-            case .perform(let task): (answer, trouble) = perform(task, envelope, &session)
+            case .perform(let task): (answer, trouble) = perform(task, envelope, &session, &refusal)
             }
-        } catch { (answer, trouble) = refuse(envelope, &session, "\(error)") }
+        } catch { (answer, trouble) = refuse(envelope, &session, "\(error)", &refusal) }
+        if let refusal, trouble == nil, refusals < Self.mostRefusals {
+            refusals += 1
+            refused(refusal)
+        }
         guard let answer else { return trouble }
         do throws(Errno) { try PacketSocket.send(socket, answer.bytes, answer.descriptor.map { [$0] } ?? []) } catch {
             return "\(error)"
@@ -142,19 +164,20 @@ public final class VhostConnection: Sendable {
     }
 
     private func perform(
-        _ task: VhostTask, _ envelope: VhostEnvelope, _ session: inout VhostSession
+        _ task: VhostTask, _ envelope: VhostEnvelope, _ session: inout VhostSession, _ refusal: inout String?
     ) -> (VhostAnswer?, String?) {
         do throws(VhostRefusal) {
             var base = try device.perform(task)
             while let next = session.next(after: base) { base = try device.perform(next) }
             return (base.map { session.stopped($0) } ?? session.finish(), nil)
-        } catch { return refuse(envelope, &session, "\(error)") }
+        } catch { return refuse(envelope, &session, "\(error)", &refusal) }
     }
 
     /// A refusal is said where it can be; else the connection ends, which is the only other word there is.
     private func refuse(
-        _ envelope: VhostEnvelope, _ session: inout VhostSession, _ reason: String
+        _ envelope: VhostEnvelope, _ session: inout VhostSession, _ reason: String, _ refusal: inout String?
     ) -> (VhostAnswer?, String?) {
+        refusal = reason
         let answer = session.refusal(of: envelope)
         return (answer, answer == nil ? reason : nil)
     }

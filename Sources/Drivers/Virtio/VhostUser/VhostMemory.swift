@@ -29,14 +29,17 @@ public struct VhostMemory: Sendable {
     public init() {}
 
     /// Maps a region. Nothing changes when that fails.
-    public mutating func add(_ region: VhostRegion, _ descriptor: Descriptor) throws(VhostUserError) {
+    /// - Parameter mayShrink: whether its owner is trusted not to make it shorter.
+    public mutating func add(
+        _ region: VhostRegion, _ descriptor: Descriptor, mayShrink: Bool = false
+    ) throws(VhostUserError) {
         guard entries.count < VhostLimits.regions else { throw .tooManyRegions }
         let (end, isBeyond) = region.fileOffset.addingReportingOverflow(region.byteCount)
         guard region.byteCount > 0, !isBeyond, end <= VhostLimits.mappedBytes else {
             throw .badRegion(guest: region.guestAddress, byteCount: region.byteCount)
         }
         // A page that goes from under a mapping is a signal that ends the process, and every other front end's disk.
-        guard descriptor.cannotShrink else { throw .mayShrink(guest: region.guestAddress) }
+        guard mayShrink || descriptor.cannotShrink else { throw .mayShrink(guest: region.guestAddress) }
         let held = descriptor.fileByteCount
         guard held >= end else { throw .shortFile(byteCount: held, needed: end) }
         let mapping: SharedRegion

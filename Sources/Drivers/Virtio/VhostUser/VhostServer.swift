@@ -12,6 +12,7 @@ public final class VhostServer: Sendable {
     /// What it listens on; a successor that is given it goes on at the same place in the same queue.
     public let listener: Descriptor
     private let device: any VhostDevice
+    private let trustsMemory: Bool
     private let log: @Sendable (String) -> Void
     private let wake: EventCounter
     private let state = Mutex(State())
@@ -25,13 +26,17 @@ public final class VhostServer: Sendable {
     }
 
     /// Listens at `path`; a socket that nobody serves any more is replaced.
-    /// - Parameter log: gets a line when a front end comes and goes; from the server's thread.
+    /// - Parameters:
+    ///   - trustsMemory: see `VhostSession`.
+    ///   - log: gets a line when a front end comes and goes; from the server's thread.
     public convenience init(
-        path: String, _ device: any VhostDevice, log: @escaping @Sendable (String) -> Void
+        path: String, _ device: any VhostDevice, trustsMemory: Bool = false, log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
         if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
         let listener = try StreamSocket.listen(path: path, backlog: 16, blocks: true)
-        do throws(Errno) { try self.init(path: path, listener: listener, device, resuming: nil, log: log) } catch {
+        do throws(Errno) {
+            try self.init(path: path, listener: listener, device, trustsMemory: trustsMemory, resuming: nil, log: log)
+        } catch {
             FileSystem.remove(path)
             throw error
         }
@@ -40,12 +45,13 @@ public final class VhostServer: Sendable {
     /// Goes on where a predecessor has put by: at its socket, with its front end if it had one.
     /// - Parameter began: called once the front end's rings run; at once if there is none. From the server's thread.
     public init(
-        path: String, listener: Descriptor, _ device: any VhostDevice, resuming handover: VhostHandover?,
+        path: String, listener: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false, resuming handover: VhostHandover?,
         began: @escaping @Sendable () -> Void = {}, log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
         self.path = path
         self.listener = listener
         self.device = device
+        self.trustsMemory = trustsMemory
         self.log = log
         wake = try EventCounter()
         try start(resuming: handover, began)
@@ -136,7 +142,9 @@ public final class VhostServer: Sendable {
     private func serve(_ socket: Descriptor, resuming handover: VhostHandover?, _ began: () -> Void) {
         let end: VhostEnd
         do throws(Errno) {
-            let connection = try VhostConnection(socket, device)
+            let connection = try VhostConnection(socket, device, trustsMemory: trustsMemory) { [self] reason in
+                log("\(path): refused: \(reason)")
+            }
             state.withLock { state in
                 state.connection = connection
                 if state.isStopping { connection.close() }

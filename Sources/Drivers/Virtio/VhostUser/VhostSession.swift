@@ -86,6 +86,8 @@ public struct VhostSession {
     public private(set) var features: VirtioFeatures = []
     /// What the front end accepted of the protocol.
     public private(set) var protocolFeatures: VhostProtocolFeatures = []
+    /// Whether the front end is trusted with the length of its memory.
+    private let trustsMemory: Bool
     var rings: [VhostRing]
     private(set) var status: UInt64 = 0
     private(set) var inflight: VhostInflight?
@@ -102,8 +104,10 @@ public struct VhostSession {
     private var stopping: [Int] = []
 
     /// At its beginning: nothing is agreed.
-    public init(_ offer: VhostOffer) {
+    /// - Parameter trustsMemory: takes memory that its owner could make shorter, which then ends this process.
+    public init(_ offer: VhostOffer, trustsMemory: Bool = false) {
         self.offer = offer
+        self.trustsMemory = trustsMemory
         rings = Array(repeating: VhostRing(), count: offer.rings)
     }
 
@@ -359,8 +363,8 @@ extension VhostSession {
         switch message {
         case .setMemoryTable(let table):
             changed = VhostMemory()
-            for (region, descriptor) in table { try changed.add(region, descriptor) }
-        case .addRegion(let region, let descriptor): try changed.add(region, descriptor)
+            for (region, descriptor) in table { try changed.add(region, descriptor, mayShrink: trustsMemory) }
+        case .addRegion(let region, let descriptor): try changed.add(region, descriptor, mayShrink: trustsMemory)
         case .removeRegion(let region): try changed.remove(region)
         default: break
         }
