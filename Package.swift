@@ -396,7 +396,8 @@ let package = Package(
         network.tests(
             "VirtioNetwork",
             [
-                "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "TestSupport", "VhostUser", "VirtioNetwork",
+                "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "TestSupport", "VhostUser",
+                "VirtioNetwork",
                 "VirtioRing", "VirtioWire",
             ]
         ),

@@ -8,6 +8,8 @@ use="nbdkit libnbd-bin fio qemu-utils xenstore-utils xen-utils-4.17 python3-pyxs
 use="$use qemu-system-xen xen-utils-common"
 # A guest with virtio drivers, and what its root file system is made of.
 use="$use qemu-system-x86 busybox-static cpio kmod"
+# The other driver of a virtio interface: DPDK's testpmd, in dpdk-dev.
+use="$use dpdk-dev"
 # Debian's libfuse reads through this at run time; nbdfuse mounts with fusermount3.
 use="$use fuse3"
 # The network tests and benchmark.

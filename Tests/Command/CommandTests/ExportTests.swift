@@ -6,21 +6,12 @@ import Testing
 
 extension EndToEnd {
     @Suite("vhost-user") struct ExportTests {
-        /// The guest, made once.
-        static let guest = Result {
-            let directory = "\(Tools.buildDirectory)/guest"
-            let outcome = try RunningProcess.run(
-                ["\(Checkout.root)/tools/guest/prepare", directory], in: try Scratch(), seconds: 300)
-            guard outcome.status == 0 else { throw TestFailure("\(outcome)") }
-            return directory
-        }
-
         /// Runs a script in a guest that has `disks`, while `meanwhile` runs.
         private func boot(
             _ disks: [String], _ script: String, options: [String] = [], in scratch: Scratch,
             meanwhile: (RunningProcess) throws -> Void = { _ in }
         ) throws -> Outcome {
-            let directory = try Self.guest.get()
+            let directory = try VirtioGuest.directory.get()
             let file = try scratch.makeFile("script")
             try file.write(contentsOf: Foundation.Data(script.utf8))
             let command = "\(Checkout.root)/tools/guest/run \(directory) \"$(cat \(scratch.path)/script)\" $qemu"
@@ -99,7 +90,7 @@ extension EndToEnd {
             "a back end that is killed in mid-request costs a QEMU guest a pause and nothing else", arguments: ["", ",packed=on"])
         func killed(rings: String) throws {
             let scratch = try Scratch()
-            let directory = try Self.guest.get()
+            let directory = try VirtioGuest.directory.get()
             let image = try scratch.makeImage(megabytes: 64)
             // Each write waits its turn, so that some are in flight whenever the back end is killed. Not nbdkit's
             // delay: nbdkit ends by an assertion of its own when a client is gone in mid-request.

@@ -8,7 +8,7 @@ import Toolstack
 
 struct Export: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serves disks and network interfaces to virtio drivers over vhost-user, each at a socket, and runs COMMAND with them.",
+        abstract: "Serves disks and interfaces to virtio drivers over vhost-user, each at a socket, and runs COMMAND with them.",
         discussion: """
             SPEC is xl's, as for `pair`. COMMAND sees CAUSEWAY_VHOST_<vdev> for each disk, the socket's path, and $qemu: the arguments that
             give QEMU all of them. QEMU's memory has to be shared:
@@ -26,7 +26,7 @@ struct Export: ParsableCommand {
     @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
     @Option(help: ArgumentHelp("The one device's socket.", valueName: "path")) var socket: String?
     @Option(
-        help: ArgumentHelp("Where the sockets are made, by the devices' names; a directory of its own by default.", valueName: "dir"))
+        help: ArgumentHelp("Where sockets are made, by the devices' names; a directory of its own by default.", valueName: "dir"))
     var socketDir: String?
     @Option(name: .customLong(String(Self.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
     @Flag(name: .customLong(String(Self.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
@@ -36,9 +36,10 @@ struct Export: ParsableCommand {
             discussion: "Default: of a disk one for each thread, of an interface one."))
     var queues: Int?
 
-    @Flag(help: ArgumentHelp(
-        "Takes memory that cannot be sealed against becoming shorter, as DPDK's.",
-        discussion: "A front end that makes its memory shorter then ends this process, with all other devices in it."))
+    @Flag(
+        help: ArgumentHelp(
+            "Takes memory that cannot be sealed against becoming shorter, as DPDK's.",
+            discussion: "A front end that makes its memory shorter then ends this process, with all other devices in it."))
     var trustMemory = false
 
     /// What a program is given that takes another's place.
@@ -64,7 +65,9 @@ struct Export: ParsableCommand {
             throw Failure.usage("--disk: \(disk.vdev): given twice")
         }
         let interfaces = try ExportedVif.plans(vifs)
-        guard socket == nil || interfaces.count < 2 else { throw Failure.usage("--socket: a cable has two ends; --socket-dir is for both") }
+        guard socket == nil || interfaces.count < 2 else {
+            throw Failure.usage("--socket: a cable has two ends; --socket-dir is for both")
+        }
         if let program = command.first { try Program.check(program) }
         Signals.block(Signals.termination + [SIGCHLD])
         let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }

@@ -65,7 +65,11 @@ final class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Run
         waitAnew()
     }
 
-    func replaceMemory(_ map: GuestMap) -> Bool { side.replaceMemory(map) }
+    func replaceMemory(_ map: GuestMap) -> Bool {
+        // Memory may be gone that it has chains of.
+        defer { show() }
+        return side.replaceMemory(map)
+    }
 
     func stop() -> UInt32 {
         let isOpen = side.device != nil

@@ -18,7 +18,9 @@ import VirtioWire
 @Suite("virtio network: rings come and go") struct LifeTests {
     private func base(_ payload: [UInt8]) -> UInt32 { payload.suffix(4).reversed().reduce(0) { $0 << 8 | UInt32($1) } }
 
-    @Test("a ring that is stopped gives the memory back that it has not used, and goes on there", arguments: RingKind.allCases, [false, true])
+    @Test(
+        "a ring that is stopped gives the memory back that it has not used, and goes on there", arguments: RingKind.allCases,
+        [false, true])
     func stop(kind: RingKind, isMergeable: Bool) throws {
         let rig = try InterfaceRig()
         defer { rig.stop() }
@@ -76,6 +78,28 @@ import VirtioWire
         try rig.port.send(frame(61))
         try driver.expectUsed(tickets[1], written: 73, on: 0)
         #expect(driver.region.bytes(at: driver.place(1) + 12, count: 61) == frame(61))
+        try driver.send(frame: frame(62), page: 8)
+        #expect(try rig.arrived() == PortFrame(frame(62)))
+    }
+
+    @Test("VN11: memory for frames that is taken away ends the ring that has it", arguments: [[], VirtioFeatures.merging])
+    func VN11_memoryGone(features: VirtioFeatures) throws {
+        let rig = try InterfaceRig()
+        defer { rig.stop() }
+        let interface = rig.interface()
+        let driver = try VhostDriver(interface, features: features.union(.version1))
+        defer { driver.leave() }
+        for ring in 0...1 { try driver.start(ring) }
+        try driver.addMoreMemory()
+        var chain = DescriptorChain()
+        chain.appendWritable(GuestRun(address: VhostDriver.guestBase << 1, byteCount: 600))
+        try driver.offer(chain, on: 0)
+        // What is no frame has the chain taken, and leaves it.
+        try rig.port.send([1])
+        #expect(eventually(30_000) { interface.counts[.tooShort] == 1 })
+        try driver.removeMoreMemory()
+        #expect(eventually(30_000) { (try? waitReadable(driver.errors[0].descriptor.rawValue, milliseconds: 0)) == true })
+        #expect(rig.log.all == ["rig: ring 0: memory for a frame that was taken away"])
         try driver.send(frame: frame(62), page: 8)
         #expect(try rig.arrived() == PortFrame(frame(62)))
     }
@@ -140,7 +164,9 @@ import VirtioWire
         let rig = try InterfaceRig()
         defer { rig.stop() }
         let device = WatchedNetwork()
-        let driver = try VhostDriver(rig.interface(device), features: [.version1, VirtioFeatures.Network.guestChecksum, VirtioFeatures.Network.guestTSO6])
+        let driver = try VhostDriver(
+            rig.interface(device),
+            features: [.version1, VirtioFeatures.Network.guestChecksum, VirtioFeatures.Network.guestTSO6])
         for ring in 0...1 { try driver.start(ring, isEnabled: false) }
         #expect(device.seen.withLock { $0 } == .init(offloads: [.checksum, .tcp6]))
         try driver.send(18, words: 1, 1)
@@ -160,7 +186,8 @@ import VirtioWire
         let rig = try InterfaceRig(reactors: 2)
         defer { rig.stop() }
         let links = NetworkLinks()
-        let one = try VhostDriver(rig.interface(try links.end(of: "a", to: "b", mtu: 1500)), features: [.version1, .sending, .receiving, .merging])
+        let one = try VhostDriver(
+            rig.interface(try links.end(of: "a", to: "b", mtu: 1500)), features: [.version1, .sending, .receiving, .merging])
         let other = try VhostDriver(rig.interface(try links.end(of: "b", to: "a", mtu: 1500)), features: [.version1, .packedRing])
         defer {
             one.leave()

@@ -190,7 +190,9 @@ import VirtioWire
             offload.checksum = .init(start: 34, field: 16)
             try rig.port.send(bytes, offload: offload)
             var sum = 0
-            for place in stride(from: 34, to: 101, by: 2) { sum += Int(bytes[place]) << 8 | (place + 1 < 101 ? Int(bytes[place + 1]) : 0) }
+            for place in stride(from: 34, to: 101, by: 2) {
+                sum += Int(bytes[place]) << 8 | (place + 1 < 101 ? Int(bytes[place + 1]) : 0)
+            }
             while sum > 0xFFFF { sum = (sum & 0xFFFF) + sum >> 16 }
             (bytes[50], bytes[51]) = (UInt8(~sum >> 8 & 0xFF), UInt8(~sum & 0xFF))
             try expect(bytes, in: ticket, page: page, of: driver)

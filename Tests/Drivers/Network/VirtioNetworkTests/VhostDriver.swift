@@ -106,7 +106,11 @@ final class VhostDriver {
     /// Another region beside the first: a new table.
     func addMoreMemory() throws {
         let more = try SealedMemory("more", byteCount: SharedRegion.pageSize, final: false)
-        try send(37, 0, Self.guestBase << 1, UInt64(more.byteCount), Self.userBase << 1 & 0xFFFF_0000_0000, 0, descriptors: [more.descriptor])
+        try send(37, 0, Self.guestBase << 1, UInt64(more.byteCount), Self.userBase >> 1, 0, descriptors: [more.descriptor])
+    }
+
+    func removeMoreMemory() throws {
+        try send(38, 0, Self.guestBase << 1, UInt64(SharedRegion.pageSize), Self.userBase >> 1, 0)
     }
 
     /// Sends a message that is to be acknowledged, and expects that it is; the answer's payload.
