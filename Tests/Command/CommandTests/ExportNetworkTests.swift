@@ -13,7 +13,7 @@ extension EndToEnd {
         }
 
         private func write(_ text: String, to name: String, in scratch: Scratch) throws {
-            try scratch.makeFile(name).write(contentsOf: Data(text.utf8))
+            try scratch.makeFile(name).write(contentsOf: Foundation.Data(text.utf8))
         }
 
         @Test(
@@ -72,7 +72,8 @@ extension EndToEnd {
             arguments: [(1, 0), (1, 1), (2, 0), (2, 1)])
         func testpmd(queues: Int, packed: Int) throws {
             let scratch = try Scratch()
-            // It is told to stop once it has sent some; what is still in its rings then is taken in far less than two seconds.
+            // It is told to stop once it has sent some; what is still in its rings then is taken in far less than two
+            // seconds.
             try write(
                 """
                 cd \(scratch.path); mkfifo in; exec 3<>in

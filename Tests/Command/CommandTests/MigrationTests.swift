@@ -37,7 +37,7 @@ extension EndToEnd {
         @Test("a QEMU guest migrates between two back ends of one disk, and its verified job ends where it arrives")
         func verifiedJob() throws {
             let scratch = try Scratch()
-            let directory = try ExportTests.guest.get()
+            let directory = try VirtioGuest.directory.get()
             let image = try scratch.makeImage(megabytes: 64)
             // Each round has another part of the disk read into the page cache, and looks at what the cache has of the parts before,
             // which nobody else touches: what the disk wrote into memory and did not come along is seen. It writes and reads

@@ -1,5 +1,5 @@
-// A ring that the driver receives by, on its reactor: wakes up, moves frames, waits for the device or for memory, stops.
-// Everything here runs on the reactor's thread.
+// A ring that the driver receives by, on its reactor: wakes up, moves frames, waits for the device or for memory,
+// stops. Everything here runs on the reactor's thread.
 
 import LinuxSystem
 import NetworkDevices

@@ -252,17 +252,24 @@ extension VhostSession {
             try expect(.sharedLog, request)
             logSignal = signal
             return relog()
+        case .sendAnnouncement, .setMTU: return try interfaceTask(for: message, request)
+        case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
+        case .translation, .setDeviceState, .checkDeviceState: throw .unknownRequest(request.rawValue)
+        }
+        return nil
+    }
+
+    /// What has to be done for a message that only an interface has.
+    private func interfaceTask(for message: VhostMessage, _ request: VhostRequest) throws(VhostUserError) -> VhostTask? {
+        switch message {
         case .sendAnnouncement(let address):
             try expect(.announcement, request)
             return .announce(address)
         case .setMTU(let mtu):
             try expect(.mtu, request)
             return .mtu(mtu)
-        case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
-        case .translation, .setDeviceState, .checkDeviceState:
-            throw .unknownRequest(request.rawValue)
+        default: return nil
         }
-        return nil
     }
 
     /// A message of a feature that was offered.

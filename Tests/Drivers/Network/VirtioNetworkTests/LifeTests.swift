@@ -1,5 +1,5 @@
-// A ring's life and a session's: starts, stops, memory that changes, front ends that vanish, what a front end asks of an
-// interface.
+// A ring's life and a session's: starts, stops, memory that changes, front ends that vanish, what a front end asks of
+// an interface.
 
 import DMA
 import LinuxSystem

@@ -1,8 +1,8 @@
 // libFuzzer target for a virtio interface: any frames, headers, chains and memory for frames, and a device of any mood.
 //
-// The input is a byte for the side and the ring (bit 0: what the driver receives; bit 1: a packed ring), one for what was
-// agreed on, then a list of operations. What must hold: no trap; frames go by in order, each once, as the specification
-// has them from bytes (`Reference.swift`); every chain is answered once, in order.
+// The input is a byte for the side and the ring (bit 0: what the driver receives; bit 1: a packed ring), one for what
+// was agreed on, then a list of operations. What must hold: no trap; frames go by in order, each once, as the
+// specification has them from bytes (`Reference.swift`); every chain is answered once, in order.
 
 import FuzzSupport
 import VirtioRig
