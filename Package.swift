@@ -208,8 +208,8 @@ let package = Package(
         network.module(
             "VirtioNetwork",
             [
-                "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "VhostUser", "VirtioMemory",
-                "VirtioRing", "VirtioWire",
+                "DMA", "DeviceState", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "VhostUser",
+                "VirtioMemory", "VirtioRing", "VirtioWire",
             ]
         ),
         network.module(

@@ -1,6 +1,7 @@
 // An interface for vhost-user front ends: its rings start and stop on reactors as a session says. On the connection's
 // thread, which waits for the reactors; what the rings share with nobody stays on theirs.
 
+import DeviceState
 import LinuxSystem
 import NetworkDevices
 import Reactor
@@ -61,6 +62,9 @@ public final class VirtioInterface: VhostDevice {
         }
     }
 
+    /// An interface.
+    public var kind: DeviceState.Kind { .network }
+
     /// The same for every front end.
     public var offer: VhostOffer { VirtioNetworkOffer(pairs: pairs.count).offer }
 
@@ -102,13 +106,16 @@ public final class VirtioInterface: VhostDevice {
         case .writeConfiguration: throw VhostRefusal("\(name): its configuration is the front end's")
         // A ring is looked at in every turn of its thread, and to be called wakes that.
         case .kick(let ring): with(ring) { _ in }
-        case .status, .readConfiguration, .backendSocket: break
+        // A log is not offered.
+        case .status, .readConfiguration, .backendSocket, .log: break
         }
         return nil
     }
 
     /// Nothing changes by itself.
     public func idle() {}
+    /// Nor while nobody serves it.
+    public func resumed() {}
 
     /// Stops every ring, and lets the memory go.
     public func disconnected() {

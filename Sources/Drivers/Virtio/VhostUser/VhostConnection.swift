@@ -46,10 +46,6 @@ public final class VhostConnection: Sendable {
     private let device: any VhostDevice
     private let wake: EventCounter
     private let isHeld = Atomic<Bool>(false)
-
-    /// How long a message that has begun to come may take to come whole, when the connection is to be put by.
-    private static let holdRounds = 10
-    private static let roundMilliseconds: Int32 = 100
     private let trustsMemory: Bool
     private let refused: @Sendable (String) -> Void
 

@@ -58,10 +58,12 @@ final class VhostDriver {
         errors = try (0..<rings).map { _ in try EventCounter() }
         let (ours, theirs) = try StreamSocket.pair()
         socket = ours
-        let connection = VhostConnection(theirs, device)
+        let connection = try VhostConnection(theirs, device)
         self.connection = connection
         let ended = ended
-        thread = try WorkerThread(name: "session") { ended.add(connection.run() ?? "left") }
+        thread = try WorkerThread(name: "session") {
+            if case .gone(let reason) = connection.run() { ended.add(reason ?? "left") }
+        }
         try send(16, VhostProtocolFeatures([.replyAck, .memorySlots, .resetDevice, .announcement, .mtu, .status]).rawValue)
         try send(2, features.union(.protocolFeatures).rawValue)
         try addMemory()
