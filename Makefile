@@ -8,7 +8,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library libxen demo test test-network bench bench-translate verify-memory verify-install verify-vfio lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library libxen demo test test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -60,6 +60,9 @@ bench: build ## Prints ours beside the reference, and the ratio
 
 bench-translate: setup ## The translation library's figures beside their references, and the design's targets
 	cd tools/bench && $(SWIFT) run -c release translate-bench
+
+bench-vhost: build ## Disks over vhost-user beside qemu-storage-daemon, with one front end for both
+	cd tools/bench && $(SWIFT) run -c release vhost-bench $(CURDIR)/$(BUILD)/causeway
 
 verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
 	@tools/verify-memory.sh $(BUILD)/causeway

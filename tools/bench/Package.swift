@@ -29,6 +29,12 @@ let package = Package(
         .executableTarget(
             name: "ring-litmus", dependencies: [.product(name: "SharedRing", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)]),
+        .target(name: "CVhost"),
+        .executableTarget(
+            name: "vhost-bench",
+            dependencies: [
+                "CVhost", .product(name: "LinuxSystem", package: "causeway"), .product(name: "VirtioRing", package: "causeway"),
+            ], swiftSettings: [.swiftLanguageMode(.v6)]),
         .executableTarget(
             name: "virtio-litmus", dependencies: [.product(name: "VirtioRing", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)]),
