@@ -91,7 +91,8 @@ struct Servers {
         processes = try commands.map { command in
             let process = Process()
             process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-            process.arguments = command
+            // Whoever ends this program, however, ends them.
+            process.arguments = ["setpriv", "--pdeathsig", "TERM"] + command
             try process.run()
             return process
         }
