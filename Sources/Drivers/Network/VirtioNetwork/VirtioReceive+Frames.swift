@@ -13,12 +13,10 @@ extension VirtioReceive where Ring: ~Copyable {
         guard room < wanted, fault == nil else { return }
         do throws(VirtqueueError) {
             while room < wanted, try ring.take(into: &chain, from: memory.map) == .chain {
-                if let wrong = wrongWithChain {
-                    breach = wrong
-                    ring.put(chain.ticket, written: 0)
-                    return
-                }
+                breach = wrongWithChain
+                // Kept all the same: what is not answered is given back, in order, when the ring stops.
                 keep()
+                if breach != nil { return }
             }
         } catch {
             // The ring says so for ever.
@@ -118,7 +116,7 @@ extension VirtioReceive where Ring: ~Copyable {
     /// Puts our own frame into the driver's memory; false if there is too little.
     mutating func place(_ held: Held) -> Bool {
         takeChains(NetworkHeader.byteCount + held.byteCount)
-        guard room >= NetworkHeader.byteCount + held.byteCount else {
+        guard fault == nil, room >= NetworkHeader.byteCount + held.byteCount else {
             isStarved = true
             return false
         }

@@ -120,6 +120,7 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
                 continue
             }
             takeChains(rules.isMergeable ? most : 1)
+            guard fault == nil else { break }
             guard chainCount > 0 else {
                 isStarved = true
                 if isStalled { moved += throwAway(device) }

@@ -96,7 +96,10 @@ struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
     var counters: VirtqueueCounters { ring.counters }
     var base: UInt32 { ring.base }
     mutating func hasChains() -> Bool { ring.hasChains() }
-    mutating func publish() -> Bool { ring.publish() }
+    mutating func publish() -> Bool {
+        _ = book.driver.slow.publish(storing: false)
+        return ring.publish()
+    }
     mutating func armAndRecheck() -> Bool { ring.armAndRecheck() }
     mutating func disarm() { ring.disarm() }
 
@@ -121,7 +124,6 @@ struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
     mutating func put(_ ticket: ChainTicket, written: UInt32) {
         book.puts.append((Int(ticket.id), Int(written)))
         book.driver.slow.put(Int(ticket.id), Int(ticket.entries), written: written)
-        _ = book.driver.slow.publish(storing: false)
         ring.put(ticket, written: written)
     }
 }
