@@ -226,3 +226,27 @@ put("packed", agree, say(2, quads(1 << 32 | 1 << 30 | 1 << 34)), say(37, area(0)
 state = b"CWDV" + struct.pack("<HHHHI", 1, 1, 2, 0, 1) + struct.pack("<HHIHHI", 3, 8, 1, 1, 0, 8) + quads(7)
 seed("FuzzDeviceState", "state", b"\0" + state + struct.pack("<HHIHHI", 0xFFFF, 0, 0, 1, 0, 4) + bytes(8))
 seed("FuzzDeviceState", "made", b"\1" + b"".join(bytes([group << 5 | size]) + bytes(size) for group in range(7) for size in (0, 7, 8, 31)))
+# A virtio interface: side and ring, what was agreed on, then operations (see Sending.swift, Receiving.swift).
+for shape in (0, 1, 2, 3, 24, 25, 26, 27):
+    for agreed in (0, 0x07, 0x78, 0xFF):
+        put = lambda name, *ops: seed("FuzzVirtioNetwork", f"{name}-{shape}-{agreed}", bytes([shape, agreed]) + b"".join(ops))
+        if shape & 1 == 0:
+            head = lambda flags, kind, *rest: bytes([3 | flags << 4, kind]) + bytes(rest)
+            whole = lambda count, name=0: bytes([0, 0, 0, 1 | count << 2 & 0xFC, name])
+            SHOW, WORK = b"\x02\x00", b"\x07"
+            put("frame", whole(4), SHOW, WORK)
+            put("blank", head(1, 0, 0, 0, 34, 16), whole(8), SHOW, WORK)
+            put("outside", head(1, 0, 0, 0, 200, 100), whole(8), SHOW, WORK)
+            put("last", head(1, 0, 0, 0, 100, 14), whole(8), SHOW, WORK)
+            put("behind", head(1, 0, 0, 0, 100, 15), whole(8), SHOW, WORK)
+            put("segments", head(1, 1, 54, 100, 34, 16), whole(40), SHOW, WORK)
+            put("no-size", head(1, 1, 54, 0, 34, 16), whole(40), SHOW, WORK)
+            put("full", whole(4), SHOW, b"\x26", WORK, b"\x06", WORK)
+        else:
+            memory = lambda name, count=15: bytes([0x80, count << 4, 0, name])
+            frame = lambda length, kind=3: bytes([kind, length, 7])
+            WORK = b"\x07"
+            put("frame", memory(0), b"\x02\x00", frame(60), WORK)
+            put("merged", frame(250, 0x83), WORK, *[memory(n, 1) + bytes([2, n]) + WORK for n in range(8)])
+            put("blank", memory(0), b"\x02\x00", frame(100, 0x13), WORK)
+            put("expired", frame(60), frame(61), WORK, b"\x05", WORK, memory(0), b"\x02\x00", WORK)
