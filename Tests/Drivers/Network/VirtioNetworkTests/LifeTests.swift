@@ -78,6 +78,10 @@ import VirtioWire
         try rig.port.send(frame(61))
         try driver.expectUsed(tickets[1], written: 73, on: 0)
         #expect(driver.region.bytes(at: driver.place(1) + 12, count: 61) == frame(61))
+        try driver.sendTable()
+        try rig.port.send(frame(63))
+        try driver.expectUsed(tickets[2], written: 75, on: 0)
+        #expect(driver.region.bytes(at: driver.place(2) + 12, count: 63) == frame(63))
         try driver.send(frame: frame(62), page: 8)
         #expect(try rig.arrived() == PortFrame(frame(62)))
     }

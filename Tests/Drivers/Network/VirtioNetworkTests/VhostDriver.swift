@@ -111,6 +111,12 @@ final class VhostDriver {
         try send(37, 0, Self.guestBase << 1, UInt64(more.byteCount), Self.userBase >> 1, 0, descriptors: [more.descriptor])
     }
 
+    /// The same memory once more, in a table of its own: the back end maps it anew.
+    func sendTable() throws {
+        let region: [UInt64] = [Self.guestBase, UInt64(self.region.byteCount), Self.userBase, 0]
+        _ = try exchange(5, bytes(1, 8) + region.flatMap { bytes($0, 8) }, [file])
+    }
+
     func removeMoreMemory() throws {
         try send(38, 0, Self.guestBase << 1, UInt64(SharedRegion.pageSize), Self.userBase >> 1, 0)
     }
