@@ -57,7 +57,10 @@ private func play(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, _ descriptors: Des
     var session = VhostSession(
         VhostOffer(
             features: [.version1, .eventIndex, .indirectDescriptors, .packedRing],
-            protocolFeatures: [.multipleQueues, .replyAck, .configuration, .inflightMemory, .memorySlots, .resetDevice],
+            protocolFeatures: [
+                .multipleQueues, .sharedLog, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice,
+                .inBandNotifications, .memorySlots, .status, .inflightAtStop,
+            ],
             rings: 3, mostEntries: 256))
     var running = Set<Int>()
     while let number = unsafe input.popFirst(), let flags = unsafe input.popFirst(), let length = unsafe input.popFirst() {
@@ -68,8 +71,12 @@ private func play(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, _ descriptors: Des
         for word in [code, UInt32(flags & 0xF), UInt32(payload.count)] { message += word.bytes }
         guard let envelope = assemble(message + payload, descriptors.chosen(flags >> 4)) else { continue }
         do throws(VhostUserError) {
-            if case .perform(let task) = try session.handle(envelope) {
+            if case .perform(var task) = try session.handle(envelope) {
                 check(task, session, &running)
+                while let next = session.next(after: 7) {
+                    task = next
+                    check(task, session, &running)
+                }
                 _ = answer(task, &session)
             }
         } catch { _ = session.refusal(of: envelope) }
@@ -93,6 +100,18 @@ private func check(_ task: VhostTask, _ session: VhostSession, _ running: inout 
         precondition(running.isSuperset(of: stopping), "rings that do not run are stopped")
         running.subtract(stopping)
     case .enable(let rings): precondition(rings.allSatisfy { running.contains($0.ring) }, "a ring that does not run is enabled")
+    case .log(let rings):
+        for (ring, logging) in rings {
+            precondition(running.contains(ring), "a ring that does not run is logged")
+            guard let log = logging?.log else { continue }
+            for entry in session.memory.entries {
+                let region = entry.region
+                precondition(log.covers(region.guestAddress, byteCount: region.byteCount), "memory that the log has no bits for")
+                // What a device might do of its own.
+                log.mark(region.guestAddress, byteCount: region.byteCount)
+            }
+        }
+    case .kick(let ring): precondition(running.contains(ring), "a ring that does not run is kicked")
     default: break
     }
 }
