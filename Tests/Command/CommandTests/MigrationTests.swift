@@ -39,9 +39,9 @@ extension EndToEnd {
             let scratch = try Scratch()
             let directory = try VirtioGuest.directory.get()
             let image = try scratch.makeImage(megabytes: 64)
-            // Each round has another part of the disk read into the page cache, and looks at what the cache has of the parts before,
-            // which nobody else touches: what the disk wrote into memory and did not come along is seen. It writes and reads
-            // around the cache as well. The kernel takes about 1400 bytes of script.
+            // Each round has another part of the disk read into the page cache, and looks at what the cache has of the
+            // parts before, which nobody else touches: what the disk wrote into memory and did not come along is seen.
+            // It writes and reads around the cache as well. The kernel takes about 1400 bytes of script.
             let script = """
                 d() { dd bs=1M "$@" 2>/dev/null || echo failed; }
                 s() { eval w=\\$sum$(($2 % 4)); [ $w = $(d if=/dev/vda skip=$1 count=2 $3 | md5sum | cut -c1-32) ] || echo differs $2 $3; }
@@ -65,7 +65,8 @@ extension EndToEnd {
             func export(_ name: String) throws -> RunningProcess {
                 let running = try RunningProcess(
                     [
-                        Tools.causeway, "export", "--disk", "\(image),raw,xvda,w!", "--socket", path("\(name)-disk"), "--queues", "2",
+                        Tools.causeway, "export", "--disk", "\(image),raw,xvda,w!", "--socket", path("\(name)-disk"), "--queues",
+                        "2",
                     ], in: scratch)
                 #expect(eventually(20_000) { FileManager.default.fileExists(atPath: path("\(name)-disk")) }, "\(running.errors)")
                 return running
@@ -73,7 +74,8 @@ extension EndToEnd {
             func machine(_ name: String, _ more: [String] = []) throws -> RunningProcess {
                 try RunningProcess(
                     [
-                        "\(Checkout.root)/tools/guest/run", directory, script, "-chardev", "socket,id=c,path=\(path("\(name)-disk"))",
+                        "\(Checkout.root)/tools/guest/run", directory, script, "-chardev",
+                        "socket,id=c,path=\(path("\(name)-disk"))",
                         "-device", "vhost-user-blk-pci,chardev=c,num-queues=2", "-qmp", "unix:\(path("\(name)-qmp")),server,nowait",
                         "-smp", "1",
                     ] + more,

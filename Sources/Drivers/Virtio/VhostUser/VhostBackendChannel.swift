@@ -14,8 +14,8 @@ public final class VhostBackendChannel: Sendable {
     /// been told.
     public func configurationChanged() -> Bool { (try? send(2, [])) == true }
 
-    /// Tells the front end that a ring's device has something (`VHOST_USER_BACKEND_VRING_CALL`); false: there is no room
-    /// for that at present. A front end that reads nothing any more counts as told.
+    /// Tells the front end that a ring's device has something (`VHOST_USER_BACKEND_VRING_CALL`); false: there is no
+    /// room for that at present. A front end that reads nothing any more counts as told.
     public func call(ring: Int) -> Bool { told(4, ring) }
 
     /// Tells the front end that a ring makes no sense (`VHOST_USER_BACKEND_VRING_ERR`); as `call`.

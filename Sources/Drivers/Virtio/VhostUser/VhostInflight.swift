@@ -20,7 +20,9 @@ struct VhostInflight {
     }
 
     /// Makes memory for as many rings as are asked for, all zero; its description, and what keeps it.
-    static func make(_ wanted: VhostInflightArea, rings: Int, isPacked: Bool) throws(VhostUserError) -> (VhostInflightArea, Descriptor) {
+    static func make(_ wanted: VhostInflightArea, rings: Int, isPacked: Bool) throws(VhostUserError) -> (
+        VhostInflightArea, Descriptor
+    ) {
         guard wanted.queues > 0, Int(wanted.queues) <= rings, wanted.queueSize > 0 else {
             throw .badInflight(queues: wanted.queues, queueSize: wanted.queueSize)
         }

@@ -14,7 +14,8 @@ public struct VhostRingPlan: Sendable {
     public let inflight: RingArea?
     /// Where what is written is to be noted; nil: nowhere.
     public let logging: VhostLogging?
-    /// Readable when the driver has something; nil: it is to be looked at without being asked, or when a message says so.
+    /// Readable when the driver has something; nil: it is to be looked at without being asked, or when a message says
+    /// so.
     public let kick: Descriptor?
     /// Whether messages say so (`VhostTask.kick`).
     public let isKickedByMessage: Bool

@@ -174,7 +174,8 @@ public struct VhostSession {
         // QEMU does not look into the answer to a log, and what was said of features has no other answer
         // (vhost-user.rst, "In-band notifications"): they have to notice.
         guard !envelope.request.isAlwaysAnswered, envelope.request != .setLogBase, envelope.request != .setProtocolFeatures,
-            envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
+            envelope.needsReply, protocolFeatures.contains(.replyAck)
+        else { return nil }
         return VhostAnswer(to: envelope.request, 1)
     }
 }
@@ -328,7 +329,8 @@ extension VhostSession {
         let found: VhostRingPlan?
         do throws(VirtqueueError) {
             found = try rings[index].plan(
-                in: memory.userMap, features, protocolFeatures, inflight: inflight?.part(of: index, entries: rings[index].size, isPacked: isPacked),
+                in: memory.userMap, features, protocolFeatures,
+                inflight: inflight?.part(of: index, entries: rings[index].size, isPacked: isPacked),
                 logging: logging(of: index))
         } catch {
             throw .badRing(index, error)

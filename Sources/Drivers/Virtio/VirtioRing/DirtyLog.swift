@@ -21,7 +21,8 @@ public struct DirtyLog: Sendable, CustomStringConvertible {
     ///   - region: where the bitmap is, from `offset` on, a multiple of 4.
     ///   - byteCount: of the bitmap.
     public init(_ region: SharedRegion, at offset: Int, byteCount: Int) {
-        precondition(offset >= 0 && offset % 4 == 0 && byteCount >= 0 && offset + byteCount <= region.byteCount, "no room for a log")
+        precondition(
+            offset >= 0 && offset % 4 == 0 && byteCount >= 0 && offset + byteCount <= region.byteCount, "no room for a log")
         self.region = region
         self.offset = offset
         // A region is whole pages: the last bytes lie in a word, too, whose other bytes stay as they are.

@@ -7,7 +7,8 @@ extension PackedDeviceRing {
     /// See `DeviceRing.hasChains`: one load at most.
     @inlinable @inline(__always)
     public mutating func hasChains() -> Bool {
-        !leftOver.isEmpty || breach == nil && Self.isAvailable(PackedDescriptor.loadFlags(ring.region, at: place(consumed)), consumed.wrap)
+        !leftOver.isEmpty
+            || breach == nil && Self.isAvailable(PackedDescriptor.loadFlags(ring.region, at: place(consumed)), consumed.wrap)
     }
 
     /// See `DeviceRing.take`.

@@ -2,10 +2,11 @@
 // written over those of other chains that are in work, so what was taken is copied here as a whole (vhost-user.rst,
 // "Inflight I/O tracking": DescStatePacked). Entries that no chain has are a list.
 //
-// The order of stores is the whole protocol; each numbered one is one word, so it has happened or has not:
-//   taking      the chain's descriptors into entries of the list's beginning, its length, its counter and its flag, then
+// The order of stores is the whole protocol; each numbered one is one word, so it has happened or has not: taking
+// the chain's descriptors into entries of the list's beginning, its length, its counter and its flag, then
 //               (1) both heads of the list = what is left of it
-//   publishing  the entries of all that were answered are linked before the list, then (2) its head = the first of them,
+//   publishing  the entries of all that were answered are linked before the list, then (2) its head = the first of
+//   them,
 //               and (3) the position = the ring's new one; (4) the ring's flags, which show it; then (5) the chains'
 //               flags = 0, (6) the old head = the head, (7) the old position = the position
 // PackedInflightRecovery.swift reads it the other way round.

@@ -1,6 +1,6 @@
-// What a killed device left to do in a packed ring. The in-flight memory is the front end's and the ring the driver's to
-// write, so both are held against the ring before anything follows from them; a driver that lies loses requests of its
-// own.
+// What a killed device left to do in a packed ring. The in-flight memory is the front end's and the ring the driver's
+// to write, so both are held against the ring before anything follows from them; a driver that lies loses requests of
+// its own.
 
 import SharedMemory
 import VirtioWire

@@ -58,7 +58,9 @@ import VirtioWire
         try driver.start()
         try driver.send(35, words: 0, 0)
         var filled = 0
-        while let count = try? StreamSocket.send(speaks.rawValue, Array(repeating: 7, count: 1000)[...], wait: false) { filled += count }
+        while let count = try? StreamSocket.send(speaks.rawValue, Array(repeating: 7, count: 1000)[...], wait: false) {
+            filled += count
+        }
         _ = driver.queues[0].offer(driver.request(.read, room: 512).chain)
         _ = driver.queues[0].publish()
         try driver.send(35, words: 0, 0)

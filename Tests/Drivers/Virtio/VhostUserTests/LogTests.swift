@@ -11,7 +11,9 @@ import VirtioWire
     static let logged = plain | VirtioFeatures.logAll.rawValue
 
     /// With 16 pages at guest address 0x10000, which the front end sees at 0x7000_0000, and a ring that runs.
-    private func frontend(_ protocolFeatures: VhostProtocolFeatures = [.sharedLog, .memorySlots, .replyAck]) throws -> ScriptedFrontend {
+    private func frontend(_ protocolFeatures: VhostProtocolFeatures = [.sharedLog, .memorySlots, .replyAck]) throws
+        -> ScriptedFrontend
+    {
         var frontend = ScriptedFrontend(protocolFeatures: protocolFeatures)
         try frontend.send(.setProtocolFeatures, quads(protocolFeatures.rawValue))
         try frontend.send(.setFeatures, quads(Self.plain))
@@ -80,7 +82,8 @@ import VirtioWire
         let file = try memory(pages: 1)
         let pipe = try Descriptor.pipe().reader
         for (byteCount, offset, descriptor) in [
-            (0, 0, file), (64, 4, file), (64, 4088, file), (8192, 0, file), (.max, 8, file), (1 << 40, 0, file), (64, .max - 7, file),
+            (0, 0, file), (64, 4, file), (64, 4088, file), (8192, 0, file), (.max, 8, file), (1 << 40, 0, file),
+            (64, .max - 7, file),
             (64, 0, pipe),
         ] as [(UInt64, UInt64, Descriptor)] {
             #expect(throws: VhostUserError.self) { try frontend.send(.setLogBase, quads(byteCount, offset), [descriptor]) }

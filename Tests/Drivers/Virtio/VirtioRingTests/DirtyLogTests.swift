@@ -49,7 +49,8 @@ import VirtioRing
             let rig = try Rig(shape)
             if isPacked {
                 try follow(
-                    rig, PackedDeviceRing(attaching: rig.areas, features: shape.features, startingAt: UInt32(rig.packedStart.rawValue)),
+                    rig,
+                    PackedDeviceRing(attaching: rig.areas, features: shape.features, startingAt: UInt32(rig.packedStart.rawValue)),
                     PackedDriverRing(initialising: rig.areas, features: shape.features, startingAt: rig.packedStart))
             } else {
                 let start = UInt16(shape.start)
@@ -71,9 +72,11 @@ import VirtioRing
         /// What `body` changed, and what it marked.
         func check(_ what: String, sees: Bool = true) {
             let after = rig.ringRegion.bytes(at: 0, count: rig.ringRegion.byteCount)
-            let changed = Set((0..<after.count / 4096).filter { after[$0 * 4096..<$0 * 4096 + 4096] != before[$0 * 4096..<$0 * 4096 + 4096] })
+            let changed = Set(
+                (0..<after.count / 4096).filter { after[$0 * 4096..<$0 * 4096 + 4096] != before[$0 * 4096..<$0 * 4096 + 4096] })
             before = after
-            let marks = Set((0..<after.count / 4096).filter { bits.load((base + $0) / 8, as: UInt8.self) >> UInt8((base + $0) % 8) & 1 != 0 })
+            let marks = Set(
+                (0..<after.count / 4096).filter { bits.load((base + $0) / 8, as: UInt8.self) >> UInt8((base + $0) % 8) & 1 != 0 })
             bits.fill(base / 8, count: 8)
             if sees { #expect(changed.isSubset(of: marks), "\(what): \(changed) changed, \(marks) marked") }
             if sees, marks.count > changed.count + 1 { #expect(Bool(false), "\(what): \(marks) for \(changed)") }
@@ -85,7 +88,9 @@ import VirtioRing
         for _ in 0..<60 {
             for _ in 0..<Int.random(in: 1...40, using: &random) {
                 chain.removeAll()
-                for _ in 0..<Int.random(in: 1...3, using: &random) { chain.appendWritable(GuestRun(address: Rig.data, byteCount: 9)) }
+                for _ in 0..<Int.random(in: 1...3, using: &random) {
+                    chain.appendWritable(GuestRun(address: Rig.data, byteCount: 9))
+                }
                 _ = driver.offer(chain)
             }
             _ = driver.publish()

@@ -1,6 +1,7 @@
-// A device of a packed ring that is killed at every instruction that matters: as InflightTests, after each ordered store
-// the ring's and the ledger's memory are copied, and each copy is a world in which the process died there. In every such
-// world a successor must do exactly what is unanswered, and the driver must see each of its chains used exactly once.
+// A device of a packed ring that is killed at every instruction that matters: as InflightTests, after each ordered
+// store the ring's and the ledger's memory are copied, and each copy is a world in which the process died there. In
+// every such world a successor must do exactly what is unanswered, and the driver must see each of its chains used
+// exactly once.
 
 import SharedMemory
 import TestSupport
@@ -108,7 +109,8 @@ private final class World {
     func device(killed: ((Remains) -> Void)? = nil) throws -> PackedDeviceRing<PackedInflightLedger> {
         let recovery = try recover()
         let ledger =
-            killed.map { see in PackedInflightLedger(recovery) { [unowned self] in see(remains) } } ?? PackedInflightLedger(recovery)
+            killed.map { see in PackedInflightLedger(recovery) { [unowned self] in see(remains) } }
+            ?? PackedInflightLedger(recovery)
         inWork = []
         return try PackedDeviceRing(resuming: areas, features: Self.features, recovery, ledger: ledger)
     }
@@ -140,8 +142,8 @@ private final class World {
         }
     }
 
-    /// A successor finishes everything, one by one and in another order: each chain of the driver's is used once, and the
-    /// ring goes on working.
+    /// A successor finishes everything, one by one and in another order: each chain of the driver's is used once, and
+    /// the ring goes on working.
     func finish(_ random: inout SplitMix) throws {
         var device = try device()
         let owed = device.publish()
