@@ -34,33 +34,35 @@ extension EndToEnd {
         /// Where on the disk the test says that the guest has worked enough.
         private static let flag = (megabytes: 63, text: "enough")
 
+        /// Each round has another part of the disk read into the page cache, and looks at what the cache has of the
+        /// parts before; it writes and reads around the cache as well. Few pages are written after they were sent, so
+        /// a mark that is missing is not sure to be seen here: LogTests look for each. The kernel takes about 1400
+        /// bytes of script.
+        private static let script = """
+            d() { dd bs=1M "$@" 2>/dev/null || echo failed; }
+            s() { eval w=\\$sum$(($2 % 4)); [ $w = $(d if=/dev/vda skip=$1 count=2 $3 | md5sum | cut -c1-32) ] || echo differs $2 $3; }
+            d if=/dev/urandom of=/t count=8
+            for i in 0 1 2 3; do eval sum$i=$(d if=/t skip=$((i * 2)) count=2 | md5sum | cut -c1-32); done
+            for i in 0 1 2 3 4 5; do d if=/t of=/dev/vda seek=$((i * 8)) oflag=direct; done
+            n=0
+            while ! d if=/dev/vda skip=\(flag.megabytes) count=1 iflag=direct | grep -q \(flag.text); do
+                p=$((n % 24))
+                [ $p = 0 ] && echo 3 >/proc/sys/vm/drop_caches
+                d if=/dev/vda of=/dev/null skip=$((p * 2)) count=2
+                d if=/t of=/dev/vda skip=$((p % 4 * 2)) seek=52 count=2 oflag=direct
+                s 52 $p iflag=direct
+                q=$((p > 5 ? p - 5 : 0))
+                while [ $q -le $p ]; do s $((q * 2)) $q; q=$((q + 1)); done
+                n=$((n + 1)); echo round $n
+            done
+            dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
+            """
+
         @Test("a QEMU guest migrates between two back ends of one disk, and its verified job ends where it arrives")
         func verifiedJob() throws {
             let scratch = try Scratch()
             let directory = try VirtioGuest.directory.get()
             let image = try scratch.makeImage(megabytes: 64)
-            // Each round has another part of the disk read into the page cache, and looks at what the cache has of the
-            // parts before, which nobody else touches: what the disk wrote into memory and did not come along is seen.
-            // It writes and reads around the cache as well. The kernel takes about 1400 bytes of script.
-            let script = """
-                d() { dd bs=1M "$@" 2>/dev/null || echo failed; }
-                s() { eval w=\\$sum$(($2 % 4)); [ $w = $(d if=/dev/vda skip=$1 count=2 $3 | md5sum | cut -c1-32) ] || echo differs $2 $3; }
-                d if=/dev/urandom of=/t count=8
-                for i in 0 1 2 3; do eval sum$i=$(d if=/t skip=$((i * 2)) count=2 | md5sum | cut -c1-32); done
-                for i in 0 1 2 3 4 5; do d if=/t of=/dev/vda seek=$((i * 8)) oflag=direct; done
-                n=0
-                while ! d if=/dev/vda skip=\(Self.flag.megabytes) count=1 iflag=direct | grep -q \(Self.flag.text); do
-                    p=$((n % 24))
-                    [ $p = 0 ] && echo 3 >/proc/sys/vm/drop_caches
-                    d if=/dev/vda of=/dev/null skip=$((p * 2)) count=2
-                    d if=/t of=/dev/vda skip=$((p % 4 * 2)) seek=52 count=2 oflag=direct
-                    s 52 $p iflag=direct
-                    q=$((p > 5 ? p - 5 : 0))
-                    while [ $q -le $p ]; do s $((q * 2)) $q; q=$((q + 1)); done
-                    n=$((n + 1)); echo round $n
-                done
-                dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
-                """
             func path(_ name: String) -> String { "\(scratch.path)/\(name).sock" }
             func export(_ name: String) throws -> RunningProcess {
                 let running = try RunningProcess(
@@ -74,7 +76,7 @@ extension EndToEnd {
             func machine(_ name: String, _ more: [String] = []) throws -> RunningProcess {
                 try RunningProcess(
                     [
-                        "\(Checkout.root)/tools/guest/run", directory, script, "-chardev",
+                        "\(Checkout.root)/tools/guest/run", directory, Self.script, "-chardev",
                         "socket,id=c,path=\(path("\(name)-disk"))",
                         "-device", "vhost-user-blk-pci,chardev=c,num-queues=2", "-qmp", "unix:\(path("\(name)-qmp")),server,nowait",
                         "-smp", "1",

@@ -18,6 +18,21 @@ extension VhostSession {
     /// Whether what is written is noted.
     var isLogging: Bool { log != nil && features.contains(.logAll) }
 
+    /// What has to be done for a log, or for its signal.
+    mutating func takeLog(_ message: VhostMessage) throws(VhostUserError) -> VhostTask? {
+        switch message {
+        case .setLogBase(let byteCount, let offset, let descriptor):
+            let log = try DirtyLog(mapping: descriptor, byteCount: byteCount, offset: offset)
+            if features.contains(.logAll) { try log.check(memory) }
+            self.log = log
+            logSource = (byteCount, offset, descriptor)
+        case .setLogDescriptor(let signal): logSignal = signal
+        default: return nil
+        }
+        // All rings that run, if it is on.
+        return isLogging ? logs(of: running) : nil
+    }
+
     /// Where a ring notes it.
     func logging(of ring: Int) -> VhostLogging? {
         guard isLogging, let log else { return nil }
@@ -31,7 +46,4 @@ extension VhostSession {
 
     /// Has rings that run know of the log, or that there is none.
     func logs(of rings: [Int]) -> VhostTask? { rings.isEmpty ? nil : .log(rings.map { ($0, logging(of: $0)) }) }
-
-    /// Another log, or another signal: all rings that run, if it is on.
-    func relog() -> VhostTask? { isLogging ? logs(of: running) : nil }
 }

@@ -92,10 +92,10 @@ public struct VhostSession {
     private(set) var status: UInt64 = 0
     private(set) var inflight: VhostInflight?
     private(set) var backendSocket: Descriptor?
-    private(set) var log: DirtyLog?
+    var log: DirtyLog?
     /// What the log was made from, for a successor that maps it anew.
-    private(set) var logSource: (byteCount: UInt64, offset: UInt64, descriptor: Descriptor)?
-    private(set) var logSignal: Descriptor?
+    var logSource: (byteCount: UInt64, offset: UInt64, descriptor: Descriptor)?
+    var logSignal: Descriptor?
     /// In-flight memory that was made for the message in hand.
     private var made: (area: VhostInflightArea, descriptor: Descriptor)?
     /// The message that waits for its task.
@@ -201,28 +201,12 @@ extension VhostSession {
             let index = try idle(ring)
             rings[index].kick = .some(kick)
             return try start(index)
-        case .setRingCall(let ring, let call):
-            let index = try ringIndex(ring)
-            rings[index].call = call
-            rings[index].unsaid.remove(.call)
-            if rings[index].isRunning { return .call(ring: index, call) }
-        case .setRingError(let ring, let error):
-            let index = try ringIndex(ring)
-            rings[index].error = error
-            rings[index].unsaid.remove(.error)
-            if rings[index].isRunning { return .error(ring: index, error) }
+        case .setRingCall, .setRingError, .ringKick: return try bell(message, request)
         case .setRingEnabled(let ring, let isEnabled):
             let index = try ringIndex(ring)
             rings[index].isEnabled = isEnabled
             if rings[index].isRunning { return .enable([(index, isEnabled)]) }
         case .getRingBase(let ring): return stop(try ringIndex(ring))
-        case .ringKick(let ring):
-            guard protocolFeatures.contains(.inBandNotifications) else { throw .unknownRequest(request.rawValue) }
-            let index = try ringIndex(ring)
-            if rings[index].isRunning { return .kick(ring: index) }
-            // The first one starts a ring, which looks at what there is.
-            rings[index].isKickedByMessage = rings[index].kick == nil
-            return try start(index)
         case .resetDevice, .resetOwner: return reset()
         case .getConfiguration(let offset, let byteCount, _):
             return .readConfiguration(offset: Int(offset), byteCount: Int(byteCount))
@@ -242,17 +226,9 @@ extension VhostSession {
             try expect(.inflightMemory, request)
             guard running.isEmpty else { throw .ringIsRunning(running[0]) }
             inflight = try VhostInflight(area, descriptor, isPacked: isPacked)
-        case .setLogBase(let byteCount, let offset, let descriptor):
+        case .setLogBase, .setLogDescriptor:
             try expect(.sharedLog, request)
-            let log = try DirtyLog(mapping: descriptor, byteCount: byteCount, offset: offset)
-            if features.contains(.logAll) { try log.check(memory) }
-            self.log = log
-            logSource = (byteCount, offset, descriptor)
-            return relog()
-        case .setLogDescriptor(let signal):
-            try expect(.sharedLog, request)
-            logSignal = signal
-            return relog()
+            return try takeLog(message)
         case .sendAnnouncement, .setMTU: return try interfaceTask(for: message, request)
         case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
         case .translation, .setDeviceState, .checkDeviceState: throw .unknownRequest(request.rawValue)
@@ -274,11 +250,11 @@ extension VhostSession {
     }
 
     /// A message of a feature that was offered.
-    private func expect(_ feature: VhostProtocolFeatures, _ request: VhostRequest) throws(VhostUserError) {
+    func expect(_ feature: VhostProtocolFeatures, _ request: VhostRequest) throws(VhostUserError) {
         guard offer.protocolFeatures.contains(feature) else { throw .unknownRequest(request.rawValue) }
     }
 
-    private func ringIndex(_ ring: UInt32) throws(VhostUserError) -> Int {
+    func ringIndex(_ ring: UInt32) throws(VhostUserError) -> Int {
         guard ring < rings.count else { throw .noSuchRing(ring) }
         return Int(ring)
     }
@@ -324,7 +300,7 @@ extension VhostSession {
     }
 
     /// Starts a ring for which nothing is missing.
-    private mutating func start(_ index: Int) throws(VhostUserError) -> VhostTask? {
+    mutating func start(_ index: Int) throws(VhostUserError) -> VhostTask? {
         if rings[index].isRunning { return nil }
         let found: VhostRingPlan?
         do throws(VirtqueueError) {
