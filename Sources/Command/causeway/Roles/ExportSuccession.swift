@@ -60,7 +60,9 @@ struct ExportSuccession: Codable {
     }
 
     func write(to path: String) throws(Failure) {
-        do { try FileSystem.replace(path, with: Array(try JSONEncoder().encode(self))) } catch {
+        // Numbers and texts: there is nothing in it that cannot be encoded.
+        guard let bytes = try? JSONEncoder().encode(self) else { throw Failure("export: \(path): cannot be put into words") }
+        do throws(Errno) { try FileSystem.replace(path, with: Array(bytes)) } catch {
             throw Failure("export: \(path): \(error)")
         }
     }
@@ -69,9 +71,10 @@ struct ExportSuccession: Codable {
     init(takenFrom path: String) throws(Failure) {
         defer { FileSystem.remove(path) }
         guard let text = FileSystem.text(of: path) else { throw Failure("export: \(path): cannot be read") }
-        do { self = try JSONDecoder().decode(Self.self, from: Data(text.utf8)) } catch {
-            throw Failure("export: \(path): is not what an export leaves: \(error)")
+        guard let left = try? JSONDecoder().decode(Self.self, from: Data(text.utf8)) else {
+            throw Failure("export: \(path): is not what an export leaves")
         }
+        self = left
         guard format == Self.format else { throw Failure("export: \(path): of format \(format); this is for \(Self.format)") }
     }
 

@@ -45,7 +45,8 @@ public final class VhostServer: Sendable {
     /// Goes on where a predecessor has put by: at its socket, with its front end if it had one.
     /// - Parameter began: called once the front end's rings run; at once if there is none. From the server's thread.
     public init(
-        path: String, listener: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false, resuming handover: VhostHandover?,
+        path: String, listener: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
+        resuming handover: VhostHandover?,
         began: @escaping @Sendable () -> Void = {}, log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
         self.path = path
