@@ -93,7 +93,7 @@ extension EndToEnd {
             #expect(eventually(20_000) { FileManager.default.fileExists(atPath: path("way")) || !destination.isRunning })
             let way = try RunningProcess.run(
                 ["python3", "-c", Self.migrate, path("here-qmp"), path("way")], in: scratch, seconds: 90)
-            #expect(way.status == 0 && way.output.hasPrefix("completed"), "\(way)")
+            try #require(way.status == 0 && way.output.hasPrefix("completed"), "\(way)")
             #expect(source.wait(seconds: 30) != nil)
             #expect(rounds(source) >= 2, "\(source.output)")
             #expect(eventually(60_000) { rounds(destination) >= 8 || !destination.isRunning }, "\(destination.output)")
