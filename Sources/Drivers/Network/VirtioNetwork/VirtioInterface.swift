@@ -155,24 +155,23 @@ public final class VirtioInterface: VhostDevice {
     ) throws -> any RunningNetworkRing {
         if plan.areas.isPacked {
             let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
-            return try side(number, plan, ring, memory, rules, pair, mtu, patience, report)
+            guard number % 2 == 0 else {
+                return try PackedTransmitQueue(
+                    plan, ring: ring, rules: rules, memory: memory, pair: pair.device, reactor: pair.reactor, report: report)
+            }
+            return try PackedReceiveQueue(
+                plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience,
+                reactor: pair.reactor, report: report)
         }
         let base = UInt16(truncatingIfNeeded: plan.base)
         let ring = try SplitDeviceRing(attaching: plan.areas, features: plan.features, startingAt: base)
-        return try side(number, plan, ring, memory, rules, pair, mtu, patience, report)
-    }
-
-    private static func side<Ring: DeviceRing & ~Copyable>(
-        _ number: Int, _ plan: VhostRingPlan, _ ring: consuming Ring, _ memory: GuestMap, _ rules: VirtioFrameRules, _ pair: Pair,
-        _ mtu: Int, _ patience: UInt64, _ report: @escaping @Sendable (String) -> Void
-    ) throws -> any RunningNetworkRing {
         guard number % 2 == 0 else {
-            return try VirtioTransmitQueue(
+            return try SplitTransmitQueue(
                 plan, ring: ring, rules: rules, memory: memory, pair: pair.device, reactor: pair.reactor, report: report)
         }
-        return try VirtioReceiveQueue(
-            plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience, reactor: pair.reactor,
-            report: report)
+        return try SplitReceiveQueue(
+            plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience,
+            reactor: pair.reactor, report: report)
     }
 
     private func setEnabled(_ number: Int, _ isEnabled: Bool) throws(VhostRefusal) {

@@ -8,8 +8,8 @@ import VhostUser
 import VirtioMemory
 import VirtioRing
 
-/// One ring from its start to its stop.
-final class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNetworkRing, @unchecked Sendable {
+/// One ring from its start to its stop. What is called for each turn is overridden for each kind of ring (RingKinds).
+class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNetworkRing, @unchecked Sendable {
     private let reactor: Reactor
     private let pair: PairDevice
     private var side: VirtioReceive<Ring>
@@ -92,7 +92,10 @@ final class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Run
 
     // MARK: The reactor's calls
 
-    func poll() -> Bool {
+    func poll() -> Bool { turn() }
+
+    /// One turn of the ring; true if there was work.
+    final func turn() -> Bool {
         if side.isStarved, side.ring.hasChains() { side.wake() }
         guard side.device != nil, side.isReady || side.held != nil, side.fault == nil else { return false }
         if side.isStarved, !side.isStalled, !side.ring.hasChains() { return false }

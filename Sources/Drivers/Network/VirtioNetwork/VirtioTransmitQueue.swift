@@ -22,8 +22,8 @@ protocol RunningNetworkRing: AnyObject, Sendable {
     func stop() -> UInt32
 }
 
-/// One ring from its start to its stop.
-final class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNetworkRing, @unchecked Sendable {
+/// One ring from its start to its stop. What is called for each turn is overridden for each kind of ring (RingKinds).
+class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNetworkRing, @unchecked Sendable {
     private let reactor: Reactor
     private let pair: PairDevice
     private var side: VirtioTransmit<Ring>
@@ -94,7 +94,10 @@ final class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, Ru
 
     // MARK: The reactor's calls
 
-    func poll() -> Bool {
+    func poll() -> Bool { turn() }
+
+    /// One turn of the ring; true if there was work.
+    final func turn() -> Bool {
         guard !isPaused, !side.isBlocked, side.ring.hasChains() else { return false }
         side.ring.disarm()
         let (taken, rejected) = side.work()
