@@ -19,13 +19,14 @@ extension EndToEnd {
             return Dictionary(list.map { ($0["name"] as? String ?? "", $0) }) { first, _ in first }
         }
 
-        @Test("bench grant: maps, copies, offers and doorbells, each beside its reference")
+        @Test("bench grant: maps, copies, offers, doorbells and interrupts, each beside its reference")
         func grants() throws {
             let results = try Self.results(["grant", "--runs", "2", "--seconds", "0.01"])
-            #expect(results.count == 6)
+            #expect(results.count == 7)
+            let units = ["doorbell there and back": "µs", "interrupt into an eventfd": "ns"]
             for (name, result) in results {
                 #expect(result["ours"] as? Double ?? 0 > 0 && result["ratio"] as? Double ?? 0 > 0, "\(name)")
-                #expect(result["runs"] as? Int == 2 && result["unit"] as? String == (name.hasPrefix("door") ? "µs" : "ns/page"))
+                #expect(result["runs"] as? Int == 2 && result["unit"] as? String == (units[name] ?? "ns/page"))
             }
         }
 
