@@ -102,6 +102,7 @@ struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
     }
     mutating func armAndRecheck() -> Bool { ring.armAndRecheck() }
     mutating func disarm() { ring.disarm() }
+    mutating func setLog(_ log: RingLog?) { ring.setLog(log) }
 
     mutating func take<Memory: GuestMemory>(
         into chain: inout DescriptorChain, from memory: Memory
