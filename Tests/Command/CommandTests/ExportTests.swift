@@ -200,6 +200,19 @@ extension EndToEnd {
             #expect(left == ["pair.lock"], "\(left)")
         }
 
+        @Test("a socket whose name leaves no room for another beside it is served, and cannot be upgraded")
+        func longName() throws {
+            let scratch = try Scratch()
+            let socket = "\(scratch.path)/\(String(repeating: "s", count: 106 - scratch.path.utf8.count))"
+            let outcome = try RunningProcess.run(
+                [
+                    Tools.causeway, "export", "--disk", "null:1M,,xvda", "--socket", socket, "--", "sh", "-c",
+                    "[ -S $CAUSEWAY_VHOST_xvda ] && echo there; echo ${CAUSEWAY_EXPORT-none}",
+                ], in: scratch, seconds: 30)
+            #expect(outcome.status == 0 && outcome.output.hasSuffix("there\nnone\n"), "\(outcome)")
+            #expect(outcome.errors.contains("it cannot be upgraded"), "\(outcome)")
+        }
+
         @Test("COMMAND sees each disk's socket, its status is the command's, and nothing is left")
         func command() throws {
             let scratch = try Scratch()

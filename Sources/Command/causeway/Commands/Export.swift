@@ -17,7 +17,7 @@ struct Export: ParsableCommand {
             A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0 or vifname=tap0 is a tap here, CAUSEWAY_TAP_BACK_<n>;
             mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with a cable between them; null has nothing behind it.
             COMMAND sees CAUSEWAY_VHOST_<n> for each.
-            The exit status is COMMAND's. Without COMMAND it serves until interrupted.
+            The exit status is COMMAND's. Without COMMAND it serves until interrupted. `causeway upgrade` has it go on as another build.
             """)
 
     @OptionGroup var loudness: QuietOption
@@ -83,7 +83,7 @@ struct Export: ParsableCommand {
             let path = socket ?? session.directory.socket(of: "vif\(session.vifs.count)")
             try session.add(plan, at: path, queues: queues ?? 1, reactors: threads.count, loudness)
         }
-        let upgrade = try ExportUpgrade(
+        let upgrade = ExportUpgrade(
             at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: directory.run.path), directory,
             session.disks.map { ("\($0.specification.vdev)", $0.server) }, hasInterfaces: !interfaces.isEmpty)
         defer { upgrade.close() }
@@ -128,7 +128,8 @@ struct Export: ParsableCommand {
         if let running {
             child = ChildProcess(adopting: running.process, leadsGroup: running.leadsGroup, time: .system)
         } else {
-            var variables = ["qemu": session.qemuArguments, Upgrade.variable: upgrade.path]
+            var variables = ["qemu": session.qemuArguments]
+            variables[Upgrade.variable] = upgrade.path
             for disk in session.disks { variables[disk.variable] = disk.server.path }
             for vif in session.vifs { variables.merge(vif.variables) { _, new in new } }
             child = try ChildProcess.startProgram(command, adding: variables, ownGroup: isatty(0) == 0)

@@ -10,10 +10,10 @@ import VhostUser
 
 /// Listens for `causeway upgrade`.
 final class ExportUpgrade: Sendable {
-    /// Where it listens.
-    let path: String
+    /// Where it listens; nil: nowhere.
+    let path: String?
     private let directory: PairDirectory
-    private let listener: Descriptor
+    private let listener: Descriptor?
     private let servers: [(vdev: String, server: VhostServer)]
     /// Whether there are devices that cannot be put by.
     private let hasInterfaces: Bool
@@ -29,22 +29,22 @@ final class ExportUpgrade: Sendable {
     private static let patienceMilliseconds = 10_000
     private static let mostPathBytes = 4096
 
+    /// An export that nobody can ask serves as well: why that is so is said.
     init(
         at path: String, _ directory: PairDirectory, _ servers: [(vdev: String, server: VhostServer)], hasInterfaces: Bool
-    ) throws(Failure) {
-        self.path = path
+    ) {
         self.directory = directory
         self.servers = servers
         self.hasInterfaces = hasInterfaces
         if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
         do throws(Errno) { listener = try StreamSocket.listen(path: path, backlog: 4, blocks: true) } catch {
-            throw Failure("export: \(path): \(error)")
+            complain("export: \(path): \(error); it cannot be upgraded")
+            (self.path, listener) = (nil, nil)
+            return
         }
-        let thread: WorkerThread
-        do throws(Errno) { thread = try WorkerThread(name: "upgrade") { [self] in serve() } } catch {
-            FileSystem.remove(path)
-            throw Failure("export: \(error)")
-        }
+        self.path = path
+        let thread = try? WorkerThread(name: "upgrade") { [self] in serve() }
+        if thread == nil { FileSystem.remove(path) }
         state.withLock { $0.thread = thread }
     }
 
@@ -68,12 +68,13 @@ final class ExportUpgrade: Sendable {
             defer { state.thread = nil }
             return state.thread
         }
-        FileSystem.remove(path)
-        listener.shutDown()
+        if let path { FileSystem.remove(path) }
+        listener?.shutDown()
         thread?.join()
     }
 
     private func serve() {
+        guard let listener else { return }
         do throws(Errno) {
             while true {
                 guard let asker = try StreamSocket.accept(listener) else { continue }
