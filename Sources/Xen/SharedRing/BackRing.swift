@@ -23,6 +23,8 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     /// Why this ring is broken; nothing is taken from it any more.
     public var fault: RingError? { breach }
     @usableFromInline var breach: RingError?
+    /// Whether `nextRequest` has said so.
+    @usableFromInline var isBreachTold = false
     /// Notifications sent and saved.
     public var counters: RingCounters { tally }
     @usableFromInline var tally = RingCounters()
@@ -63,8 +65,8 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     /// Requests known to wait, without a look at shared memory.
     @inlinable public var unconsumed: UInt32 { available - consumed }
 
-    /// Whether a request can be taken: one load at most. True on a ring found broken just now, so that `nextRequest`
-    /// says why.
+    /// Whether a request can be taken: one load at most. True on a ring found broken, by whatever look at it, until
+    /// `nextRequest` has said why.
     @inlinable @inline(__always)
     public mutating func hasRequests() -> Bool { available != consumed || refresh() }
 
@@ -93,7 +95,10 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     mutating func mayTake() throws(RingError) -> Bool {
         if available != consumed { return true }
         let isNew = refresh()
-        if let breach { throw breach }
+        if let breach {
+            isBreachTold = true
+            throw breach
+        }
         return isNew
     }
 
@@ -128,10 +133,10 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     /// can be relied on.
     ///
     /// Call it when `nextRequest` returned nil and before sleeping, for a request may come between the two
-    /// (`FINAL_CHECK`). False for ever on a broken ring: it is not worth waking for.
+    /// (`FINAL_CHECK`). False for ever on a ring whose fault was told: it is not worth waking for.
     @inlinable
     public mutating func armAndRecheck() -> Bool {
-        if breach != nil { return false }
+        if breach != nil { return !isBreachTold }
         if available != consumed { return true }
         region.storeRelaxed(consumed.advanced(by: 1).rawValue, at: RingHeader.requestEvent)
         // Our arming before our look; see publish() of the other side.
@@ -142,7 +147,7 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     /// Reads `req_prod` once; true if there is something new, or something wrong.
     @inlinable
     mutating func refresh() -> Bool {
-        if breach != nil { return false }
+        if breach != nil { return !isBreachTold }
         // Acquire: the index before the slots.
         let produced = RingIndex(region.loadAcquiring(RingHeader.requestProduced))
         // An honest frontend reuses a slot only once it saw its response, so what is published bounds it, and what is

@@ -23,6 +23,8 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
     /// Why this ring is broken; nothing is taken from it any more.
     public var fault: RingError? { breach }
     @usableFromInline var breach: RingError?
+    /// Whether `nextResponse` has said so.
+    @usableFromInline var isBreachTold = false
     /// Notifications sent and saved.
     public var counters: RingCounters { tally }
     @usableFromInline var tally = RingCounters()
@@ -97,8 +99,8 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
         published - RingIndex(region.loadRelaxed(RingHeader.requestEvent)) < published - consumed
     }
 
-    /// Whether a response can be taken: one load at most. True on a ring found broken just now, so that `nextResponse`
-    /// says why.
+    /// Whether a response can be taken: one load at most. True on a ring found broken, by whatever look at it, until
+    /// `nextResponse` has said why.
     @inlinable @inline(__always)
     public mutating func hasResponses() -> Bool { available != consumed || refresh() }
 
@@ -109,7 +111,10 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
     public mutating func nextResponse() throws(RingError) -> P.Response? {
         if available == consumed {
             let isNew = refresh()
-            if let breach { throw breach }
+            if let breach {
+                isBreachTold = true
+                throw breach
+            }
             if !isNew { return nil }
         }
         let response = contents.loadResponse(region, geometry.offset(consumed))
@@ -125,7 +130,7 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
     /// - Parameter count: wake us when so many responses are there; at least 1, at most what is outstanding.
     @inlinable
     public mutating func armAndRecheck(for count: UInt32 = 1) -> Bool {
-        if breach != nil { return false }
+        if breach != nil { return !isBreachTold }
         let wanted = max(1, min(count, published - consumed))
         if available - consumed >= wanted { return true }
         region.storeRelaxed(consumed.advanced(by: wanted).rawValue, at: RingHeader.responseEvent)
@@ -137,7 +142,7 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
     /// Reads `rsp_prod` once; true if there is something new, or something wrong.
     @inlinable
     mutating func refresh() -> Bool {
-        if breach != nil { return false }
+        if breach != nil { return !isBreachTold }
         // Acquire: the index before the slots.
         let produced = RingIndex(region.loadAcquiring(RingHeader.responseProduced))
         let limit = published - consumed

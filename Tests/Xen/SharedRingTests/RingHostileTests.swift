@@ -72,6 +72,23 @@ private func fault(_ ring: inout FrontRing<Words>) -> RingError? {
         }
     }
 
+    /// The look before sleeping finds the lie: whoever asks then whether there is something is told that there is,
+    /// until it has been said what. Else a ring is out for good and nobody ever says so.
+    @Test func aLieThatIsFoundBeforeSleepingIsTold() throws {
+        try withEveryRing(slots: [1, 8, 32]) { front, back, slots, start in
+            front.region.storeRelaxed(start &+ slots &+ 1, at: RingHeader.requestProduced)
+            front.region.storeRelaxed(start &+ 1, at: RingHeader.responseProduced)
+            for _ in 0..<2 {
+                let arms = (back.armAndRecheck(), front.armAndRecheck()), has = (back.hasRequests(), front.hasResponses())
+                #expect(arms.0 && arms.1 && has.0 && has.1)
+            }
+            let found = (fault(&back), fault(&front))
+            #expect(found.0 != nil && found.1 != nil)
+            let arms = (back.armAndRecheck(), front.armAndRecheck()), has = (back.hasRequests(), front.hasResponses())
+            #expect(!arms.0 && !arms.1 && !has.0 && !has.1)
+        }
+    }
+
     @Test func aBackendThatGoesBackwardsIsFound() throws {
         try withEveryRing(slots: [2, 8]) { front, back, slots, start in
             for value in 0..<slots { expectPush(&front, UInt64(value), true) }

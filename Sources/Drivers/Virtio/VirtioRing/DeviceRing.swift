@@ -31,7 +31,8 @@ public protocol DeviceRing: ~Copyable {
     /// Signals that were wanted, and that were not.
     var counters: VirtqueueCounters { get }
 
-    /// Whether `take` would find something, or say what is wrong.
+    /// Whether `take` would find something, or say what is wrong: true on a ring found broken, by whatever look at it,
+    /// until `take` has said why.
     mutating func hasChains() -> Bool
 
     /// Takes the next chain over `chain`, each of its descriptors loaded once. Never more than can be answered.
@@ -49,7 +50,7 @@ public protocol DeviceRing: ~Copyable {
     mutating func publish() -> Bool
 
     /// Asks for a kick at the next chain, then looks once more: true if it is there already and no kick can be relied
-    /// on. False for ever on a broken ring: it is not worth waking for.
+    /// on. False for ever on a ring whose fault was told: it is not worth waking for.
     mutating func armAndRecheck() -> Bool
 
     /// Asks for no kicks as long as the device is awake. The driver may give some nevertheless.

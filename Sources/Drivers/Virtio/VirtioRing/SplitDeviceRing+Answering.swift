@@ -55,7 +55,7 @@ extension SplitDeviceRing {
     /// See `DeviceRing.armAndRecheck`.
     @inlinable
     public mutating func armAndRecheck() -> Bool {
-        if breach != nil { return false }
+        if breach != nil { return !isBreachTold }
         if available != consumed || !leftOver.isEmpty { return true }
         if usesEvents {
             let place = device.offset &+ SplitLayout.availableEvent(Int(entries))

@@ -17,7 +17,10 @@ extension SplitDeviceRing {
         if !leftOver.isEmpty { return try takeLeftOver(into: &chain, from: memory) }
         if available == consumed {
             let isNew = refresh()
-            if let breach { throw breach }
+            if let breach {
+                isBreachTold = true
+                throw breach
+            }
             if !isNew { return .none }
         }
         if let breach { throw breach }
@@ -28,7 +31,7 @@ extension SplitDeviceRing {
             guard !inFlight.contains(head) else { throw .alreadyInFlight(head) }
             guard try walk(head, into: &chain, memory) else { return .later }
         } catch {
-            breach = error
+            (breach, isBreachTold) = (error, true)
             throw error
         }
         _ = inFlight.insert(head)
@@ -47,7 +50,7 @@ extension SplitDeviceRing {
         do throws(VirtqueueError) {
             guard try walk(head, into: &chain, memory) else { return .later }
         } catch {
-            breach = error
+            (breach, isBreachTold) = (error, true)
             throw error
         }
         leftOver.removeLast()
@@ -90,7 +93,7 @@ extension SplitDeviceRing {
     /// Reads the driver's index once; true if there is something new, or something wrong.
     @inlinable
     mutating func refresh() -> Bool {
-        if breach != nil { return false }
+        if breach != nil { return !isBreachTold }
         // Acquire: the index before the entries and the descriptors.
         let shown = VirtqueueIndex(
             UInt16(littleEndian: driver.region.loadAcquiring16(driver.offset &+ SplitLayout.index)))

@@ -28,6 +28,8 @@ public struct SplitDeviceRing<Ledger: CrashLedger>: ~Copyable, DeviceRing {
     /// A predecessor may have published and died before it signalled.
     @usableFromInline var owesSignal = false
     @usableFromInline var breach: VirtqueueError?
+    /// Whether `take` has said so.
+    @usableFromInline var isBreachTold = false
     @usableFromInline var tally = VirtqueueCounters()
     @usableFromInline var ledger: Ledger
     @usableFromInline var log: RingLog?

@@ -127,6 +127,19 @@ private final class Packed {
         }
     }
 
+    /// The look before sleeping finds it: that there is something is true until it has been said what.
+    @Test func anIndexThatIsFoundBeforeSleeping() throws {
+        let it = try Split()
+        it.rig.areas.driver.region.storeReleasing16(9, at: it.rig.areas.driver.offset + 2)
+        for _ in 0..<2 {
+            let arms = it.ring.armAndRecheck(), has = it.ring.hasChains()
+            #expect(arms && has)
+        }
+        it.expectFault(.tooFarAhead(available: 9, taken: 0, limit: 8))
+        let has = it.ring.hasChains()
+        #expect(!has)
+    }
+
     /// What is put and not published is not the driver's yet.
     @Test func unpublishedAnswersDoNotMakeRoom() throws {
         let it = try Split(size: 1)
