@@ -135,7 +135,7 @@ package final class NBDConnection: @unchecked Sendable {
         package var writes: Bool { bits & UInt32(LIBNBD_AIO_DIRECTION_WRITE) != 0 }
     }
 
-    /// What it waits for now.
+    /// What it is waiting for.
     package var direction: Direction { Direction(bits: unsafe nbd_aio_get_direction(raw)) }
 
     /// The socket can be read: goes on with a reply. False if that failed.

@@ -181,7 +181,13 @@ extension EndToEnd {
                     pauses.append(try #require(words.dropLast().last.flatMap { Double($0) }, "\(upgrade)"))
                 }
                 // What cannot go on with it is refused, and it goes on as it was.
-                for (program, reason) in [("/bin/true", "cannot go on with"), ("/bin/false", "cannot go on with")] {
+                // The last one is gone when it is to be run: by then the disk has been put by, and is taken up again.
+                let vanishing = "\(scratch.path)/vanishing"
+                try Foundation.Data("#!/bin/sh\necho 1\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
+                chmod(vanishing, 0o755)
+                for (program, reason) in [
+                    ("/bin/true", "cannot go on with"), ("/bin/false", "cannot go on with"), (vanishing, "No such file"),
+                ] {
                     let upgrade = try RunningProcess.run(
                         [Tools.causeway, "upgrade", "--socket-dir", directory, "--program", program], in: scratch, seconds: 30)
                     #expect(upgrade.status == 1 && upgrade.errors.contains(reason), "\(upgrade)")

@@ -43,9 +43,13 @@ final class ExportUpgrade: Sendable {
             return
         }
         self.path = path
-        let thread = try? WorkerThread(name: "upgrade") { [self] in serve() }
-        if thread == nil { FileSystem.remove(path) }
-        state.withLock { $0.thread = thread }
+        do throws(Errno) {
+            let thread = try WorkerThread(name: "upgrade") { [self] in serve() }
+            state.withLock { $0.thread = thread }
+        } catch {
+            FileSystem.remove(path)
+            complain("export: \(error); it cannot be upgraded")
+        }
     }
 
     /// Where an export listens whose sockets are in a directory.

@@ -37,7 +37,7 @@ public protocol BlockTransport: ~Copyable {
     mutating func next(in slot: RequestSlot, inFlight: Int) throws(Fault) -> TakenRequest
 
     /// The next of those that waited, and whether its data can be reached now; it is not to be had at all if not. nil:
-    /// no more for now.
+    /// no more at present.
     mutating func nextWaiting(inFlight: Int) -> (slot: RequestSlot, isReachable: Bool)?
 
     /// The bus segments of a request's data, which `segments` (empty) gets in order; false: the disk cannot have them.

@@ -83,17 +83,20 @@ public final class VhostConnection: Sendable {
     /// Serves the front end until it is gone, or put by. On a thread of its own.
     /// - Parameters:
     ///   - handover: what a predecessor has left of it.
-    ///   - began: called when the rings run again that the predecessor had stopped.
-    public func run(resuming handover: VhostHandover? = nil, began: () -> Void = {}) -> VhostEnd {
+    ///   - began: called once it is known whether the rings run that the predecessor had stopped.
+    public func run(resuming handover: VhostHandover? = nil, began: (_ isServed: Bool) -> Void = { _ in }) -> VhostEnd {
         defer { device.disconnected() }
         var session = VhostSession(device.offer, trustsMemory: trustsMemory)
         if let handover {
             do throws(VhostResumeError) {
                 try session.resume(handover) { (task) throws(VhostRefusal) in _ = try device.perform(task) }
-            } catch { return .gone("cannot be gone on with: \(error)") }
+            } catch {
+                began(false)
+                return .gone("cannot be gone on with: \(error)")
+            }
             device.resumed()
         }
-        began()
+        began(true)
         var assembler = VhostAssembler()
         var (rounds, refusals) = (0, 0)
         while true {

@@ -43,7 +43,8 @@ public final class VhostServer: Sendable {
     }
 
     /// Goes on where a predecessor has put by: at its socket, with its front end if it had one.
-    /// - Parameter began: called once the front end's rings run; at once if there is none. From the server's thread.
+    /// - Parameter began: called once the front end's rings run, or cannot; at once if there is none. From the server's
+    ///   thread.
     public init(
         path: String, listener: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
         resuming handover: VhostHandover?,
@@ -106,8 +107,8 @@ public final class VhostServer: Sendable {
     private func start(resuming handover: VhostHandover?, _ began: @escaping @Sendable () -> Void) throws(Errno) {
         let thread = try WorkerThread(name: "vhost-user") { [self] in
             if let handover {
-                serve(handover.socket, resuming: handover) {
-                    log("\(path): its front end goes on")
+                serve(handover.socket, resuming: handover) { isServed in
+                    if isServed { log("\(path): its front end goes on") }
                     began()
                 }
             } else {
@@ -131,7 +132,7 @@ public final class VhostServer: Sendable {
                     continue
                 }
                 log("\(path): a front end connected")
-                serve(socket, resuming: nil) {}
+                serve(socket, resuming: nil) { _ in }
             } catch {
                 // Out of descriptors or memory: no reason to spin, nor to serve no more.
                 log("\(path): \(error)")
@@ -140,7 +141,7 @@ public final class VhostServer: Sendable {
         }
     }
 
-    private func serve(_ socket: Descriptor, resuming handover: VhostHandover?, _ began: () -> Void) {
+    private func serve(_ socket: Descriptor, resuming handover: VhostHandover?, _ began: (Bool) -> Void) {
         let end: VhostEnd
         do throws(Errno) {
             let connection = try VhostConnection(socket, device, trustsMemory: trustsMemory) { [self] reason in
@@ -152,7 +153,10 @@ public final class VhostServer: Sendable {
                 if state.isHolding { connection.hold() }
             }
             end = connection.run(resuming: handover, began: began)
-        } catch { end = .gone("\(error)") }
+        } catch {
+            began(false)
+            end = .gone("\(error)")
+        }
         state.withLock { $0.connection = nil }
         switch end {
         case .held(let held): state.withLock { $0.held = held }

@@ -126,5 +126,7 @@ import VirtioWire
         try driver.goOn(rig.disk(readOnly), handover)
         guard case .gone(let reason) = driver.service.join() else { throw TimedOut("gone on with") }
         #expect(reason?.hasPrefix("cannot be gone on with: its state: ") == true, "\(reason ?? "")")
+        // Whoever waits for it to be served is told that it is not.
+        #expect(driver.service.began.all == ["false"])
     }
 }

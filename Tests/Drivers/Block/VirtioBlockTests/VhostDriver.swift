@@ -252,6 +252,8 @@ final class VhostService: Sendable {
     private let connection: VhostConnection
     private let thread: WorkerThread
     private let end: EndBox
+    /// Whether what was put by is served, once that is known.
+    let began = LineCollector()
 
     /// Written before the thread ends, and read after.
     private final class EndBox: @unchecked Sendable { var value: VhostEnd? }
@@ -259,8 +261,9 @@ final class VhostService: Sendable {
     init(_ socket: Descriptor, _ disk: VirtioDisk, resuming handover: VhostHandover?, _ ended: LineCollector) throws {
         let (connection, end) = (try VhostConnection(socket, disk), EndBox())
         (self.connection, self.end) = (connection, end)
+        let began = began
         thread = try WorkerThread(name: "session") {
-            let result = connection.run(resuming: handover)
+            let result = connection.run(resuming: handover) { began.add("\($0)") }
             if case .gone(let reason) = result { ended.add(reason ?? "left") }
             end.value = result
         }
