@@ -13,6 +13,8 @@ public struct SlowSplitDevice: SlowDevice {
     var out: Set<Int> = []
     /// See `SlowDevice`.
     public var isBroken = false
+    /// Whether the fault was said to whoever takes. One that a look before sleeping found was not yet.
+    var isTold = false
 
     /// - Parameter start: where both indices begin, 0 to 65535.
     public init(_ memory: SlowMemory, _ queue: SlowQueue, start: Int = 0) {
@@ -28,7 +30,8 @@ public struct SlowSplitDevice: SlowDevice {
 
     /// See `SlowDevice`.
     public mutating func look() -> Bool {
-        if isBroken || known > taken { return known > taken }
+        if isBroken { return !isTold }
+        if known > taken { return true }
         let word = Int(memory.number(queue.driver + 2, 2))
         // The first count from what was taken on that looks like this on the wire.
         let count = taken + (word - taken % 65536 + 65536) % 65536
@@ -42,12 +45,14 @@ public struct SlowSplitDevice: SlowDevice {
 
     /// See `SlowDevice`.
     public mutating func take() -> SlowTaken {
-        if isBroken { return .refused }
-        guard look() else { return .none }
-        if isBroken { return .refused }
+        guard isBroken || look() else { return .none }
+        if isBroken {
+            isTold = true
+            return .refused
+        }
         let head = Int(memory.number(queue.driver + 4 + 2 * UInt64(taken % queue.size), 2))
         guard head < queue.size, !out.contains(head), let chain = chain(head) else {
-            isBroken = true
+            (isBroken, isTold) = (true, true)
             return .refused
         }
         out.insert(head)
