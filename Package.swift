@@ -151,21 +151,26 @@ let package = Package(
 
         // Devices: what a backend drives. They see bus addresses and know no ring, hypervisor or connector.
         devices.module("DeviceState"),
+        devices.module("DeviceControl", ["DeviceState"]),
         devices.module("Packets", ["DMA", "SharedMemory"]),
-        devices.module("BlockDevices", ["CLinux", "DMA", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
+        devices.module(
+            "BlockDevices", ["CLinux", "DMA", "DeviceControl", "DeviceState", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
         devices.module("NetworkDevices", ["CLinux", "DMA", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
 
         // Drivers: the two ends of each class of device, and what they run on.
         runtime.module(
             "DriverRuntime",
-            ["DMA", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "XenBus", "XenStore", "XenTypes"]
+            [
+                "DMA", "DeviceControl", "DeviceState", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "XenBus", "XenStore",
+                "XenTypes",
+            ]
         ),
         // Virtio: the other world's wire, rings and sessions. Imports nothing of Xen's.
         virtio.module("VirtioWire", ["SharedMemory"]),
         virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
         virtio.module("VirtioMemory", ["DMA", "FrameMaps", "SharedMemory", "VirtioRing"]),
-        virtio.module("VhostUser", ["DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
-        block.module("BlockModel", ["BlockDevices", "DMA", "LinuxSystem"]),
+        virtio.module("VhostUser", ["DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
+        block.module("BlockModel", ["BlockDevices", "DMA", "DeviceControl", "DeviceState", "LinuxSystem"]),
         block.module(
             "VirtioBlock",
             [
@@ -181,8 +186,8 @@ let package = Package(
         block.module(
             "BlockBackend",
             [
-                "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem",
-                "Reactor",
+                "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps",
+                "Hypervisor", "LinuxSystem", "Reactor",
                 "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
@@ -201,14 +206,16 @@ let package = Package(
         network.module(
             "NetworkBackend",
             [
-                "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol",
-                "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+                "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices",
+                "NetworkProtocol", "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore",
+                "XenTypes",
             ]
         ),
         network.module(
             "VirtioNetwork",
             [
-                "DMA", "DeviceState", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "VhostUser",
+                "DMA", "DeviceControl", "DeviceState", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory",
+                "VhostUser",
                 "VirtioMemory", "VirtioRing", "VirtioWire",
             ]
         ),
@@ -258,9 +265,10 @@ let package = Package(
             "causeway", at: "Sources/Command/causeway",
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockFrontend",
-                "BlockModel", "CommandSupport", "DMA", "DeviceState", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu",
-                "Hypervisor",
-                "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend", "NetworkDevices",
+                "BlockModel", "CommandSupport", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMapReaders",
+                "FrameMaps",
+                "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend",
+                "NetworkDevices",
                 "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
                 "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
@@ -350,8 +358,15 @@ let package = Package(
         ),
         devices.tests("BlockDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),
+        devices.tests("DeviceControl", ["DeviceControl", "DeviceState"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
-        virtio.tests("VhostUser", ["DeviceState", "LinuxSystem", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
+        virtio.tests(
+            "VhostUser",
+            [
+                "DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "TestSupport", "VhostUser", "VirtioRing",
+                "VirtioWire",
+            ]
+        ),
         block.tests(
             "VirtioBlock",
             [

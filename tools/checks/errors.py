@@ -83,10 +83,13 @@ def read(files: dict[str, str]) -> dict[str, list[Type]]:
     return types
 
 
-def carried(one: Type) -> set[str]:
-    """Names of types that values of `one` are made of."""
+def carried(one: Type) -> set[tuple[str, str]]:
+    """Names of types that values of `one` are made of, each with that of the type around it, if it is given."""
     texts = re.findall(r"\(([^()]*(?:\([^()]*\)[^()]*)*)\)", "\n".join(CASE.findall(one.body))) if one.kind == "enum" else STORED.findall(one.body)
-    return {word for text in texts for word in re.findall(r"(?<![\w.])(?:\w+\.)*([A-Z]\w*)", text)}
+    return {
+        ((around or "").rstrip("."), word)
+        for text in texts for around, word in re.findall(r"(?<![\w.])(?:\w+\.)*?([A-Z]\w*\.)?([A-Z]\w*)(?![\w.])", text)
+    }
 
 
 def main() -> int:
@@ -105,9 +108,10 @@ def main() -> int:
             count += 1
             if not one.conforms("CustomStringConvertible", types):
                 complaints.append(f"{one.place}: {name} is an Error and does not say itself: it needs CustomStringConvertible")
-            for part in sorted(carried(one)):
-                # Of several types with one name the one in the same file is meant.
-                meant = [other for other in types.get(part, []) if other.file == one.file] or types.get(part, [])
+            for around, part in sorted(carried(one)):
+                # Of several types with one name the one in the same file is meant, or in that of the type around it.
+                places = {one.file} | {other.file for other in types.get(around, [])}
+                meant = [other for other in types.get(part, []) if other.file in places] or types.get(part, [])
                 mute = [other for other in meant if other.kind != "protocol" and not other.conforms("CustomStringConvertible", types)]
                 if mute:
                     complaints.append(f"{one.place}: {name} carries a {part}, which does not say itself ({mute[0].place})")

@@ -30,6 +30,7 @@ MISTAKES = [
     ("a nested one", "final class A {\n    private struct B: Error {\n        let a = 1\n    }\n}\n", [(2, MUTE)]),
     ("one with a parameter", "struct A<B>: Error {}\n", [(1, MUTE)]),
     ("a case that carries a mute type", f"enum B {{ case x }}\nenum A: {SAYS}    case one(Int, of: B)\n}}\n", [(2, "carries a B")]),
+    ("one within another type", f"enum O {{\n    enum B {{ case x }}\n}}\nenum A: {SAYS}    case one(O.B)\n}}\n", [(4, "carries a B")]),
     ("an array of them", f"enum B {{ case x }}\nenum A: {SAYS}    case one([B])\n}}\n", [(2, "carries a B")]),
     ("a property of a mute type", f"enum B {{ case x }}\nstruct A: {SAYS}    let b: B?\n}}\n", [(2, "carries a B")]),
     ("Foundation's file manager", "func f() throws {\n    try FileManager.default.removeItem(atPath: \"\")\n}\n", [(2, "Foundation's")]),

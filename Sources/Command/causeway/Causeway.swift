@@ -18,7 +18,8 @@ struct Causeway: ParsableCommand {
             Pair.self, Export.self, Upgrade.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self,
             BlockDetach.self,
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
-            DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Status.self, Top.self, Metrics.self, Trace.self,
+            DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Device.self, Status.self, Top.self, Metrics.self,
+            Trace.self,
             Translate.self, DMABackEndList.self, Bench.self,
         ])
 }

@@ -12,15 +12,31 @@ public struct DeviceState: Equatable, Sendable {
     public var attributes: [Attribute]
 
     /// What a device is.
-    public enum Kind: UInt16, Sendable {
+    public enum Kind: UInt16, Sendable, CustomStringConvertible {
         case block = 1
         case network = 2
+
+        /// As users write it.
+        public var description: String {
+            switch self {
+            case .block: "block"
+            case .network: "network"
+            }
+        }
     }
 
     /// Through what a driver reaches a device.
-    public enum Transport: UInt16, Sendable {
+    public enum Transport: UInt16, Sendable, CustomStringConvertible {
         case xen = 1
         case vhostUser = 2
+
+        /// As users write it.
+        public var description: String {
+            switch self {
+            case .xen: "xen"
+            case .vhostUser: "vhost-user"
+            }
+        }
     }
 
     /// A device with these attributes.

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import CommandSupport
+import DeviceControl
 import Glibc
 import LinuxSystem
 import Toolstack
@@ -87,6 +88,10 @@ struct Export: ParsableCommand {
             at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: directory.run.path), directory,
             session.disks.map { ("\($0.specification.vdev)", $0.server) }, hasInterfaces: !interfaces.isEmpty)
         defer { upgrade.close() }
+        let devices: [any ControlledDevice] = session.disks.map(\.control) + session.vifs.map(\.control)
+        let control = DeviceSocket(in: directory.run.path) { devices }
+        if control == nil { complain("export: \(directory.run): no socket can be made there for `causeway device`") }
+        defer { control?.close() }
         throw Failure.silent(try serve(session, upgrade, left?.command))
     }
 
@@ -130,6 +135,7 @@ struct Export: ParsableCommand {
         } else {
             var variables = ["qemu": session.qemuArguments]
             variables[Upgrade.variable] = upgrade.path
+            variables["CAUSEWAY_RUN_DIR"] = session.directory.run.path
             for disk in session.disks { variables[disk.variable] = disk.server.path }
             for vif in session.vifs { variables.merge(vif.variables) { _, new in new } }
             child = try ChildProcess.startProgram(command, adding: variables, ownGroup: isatty(0) == 0)

@@ -85,9 +85,18 @@ enum BackendRole {
             if !work.isQuiet { complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)") }
             readiness.count()
         }
-        let status = StatusSocket(in: runDirectory) { DeviceStatus.lines(disks.status) + DeviceStatus.lines(interfaces.status) }
+        let carried = CarriedCounters()
+        let ofDisks: @Sendable () -> [StatusLine] = { DeviceStatus.lines(disks.status) }
+        let ofInterfaces: @Sendable () -> [StatusLine] = { DeviceStatus.lines(interfaces.status) }
+        let status = StatusSocket(in: runDirectory) { carried.added(to: ofDisks() + ofInterfaces()) }
         if status == nil { complain("backend: \(runDirectory): no socket can be made there for status, top and metrics") }
         defer { status?.close() }
+        let control = DeviceSocket(in: runDirectory) {
+            disks.controlled { carried.counters(of: DeviceSubject(kind: "vbd", device: "\($0)").text, ofDisks) }
+                + interfaces.controlled { carried.counters(of: DeviceSubject(kind: "vif", device: "\($0)").text, ofInterfaces) }
+        }
+        if control == nil { complain("backend: \(runDirectory): no socket can be made there for `causeway device`") }
+        defer { control?.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
         try onTermination {

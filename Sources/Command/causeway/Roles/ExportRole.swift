@@ -17,6 +17,10 @@ import VirtioBlock
 struct ExportedDisk {
     let specification: DiskSpecification
     let server: VhostServer
+    let device: VirtioDisk
+
+    /// For `causeway device`.
+    var control: VhostControl { VhostControl("\(specification.vdev)", server, device, time: SystemTime()) }
 
     /// As COMMAND's environment names it.
     var variable: String { "CAUSEWAY_VHOST_\(specification.vdev)" }
@@ -75,7 +79,7 @@ struct ExportSession: ~Copyable {
     ) throws(Failure) {
         let device = try open(specification, queues: queues)
         let server = try serve(device, at: path, isQuiet: loudness.quiet)
-        disks.append(ExportedDisk(specification: specification, server: server))
+        disks.append(ExportedDisk(specification: specification, server: server, device: device))
     }
 
     /// Opens a disk and goes on where a predecessor has put it by. What cannot be had is said, and its front end is
@@ -95,7 +99,7 @@ struct ExportSession: ~Copyable {
             let server = try VhostServer(
                 path: left.path, listener: listener, device, trustsMemory: trustsMemory, resuming: handover, began: began,
                 log: Self.log(loudness.quiet))
-            disks.append(ExportedDisk(specification: specification, server: server))
+            disks.append(ExportedDisk(specification: specification, server: server, device: device))
         } catch { throw Failure("export: \(left.path): \(error)") }
     }
 

@@ -27,11 +27,15 @@ struct ExportedVif {
     let index: Int
     let mac: MACAddress
     let device: any NetworkDevice
+    let interface: VirtioInterface
     let server: VhostServer
     /// Its tap on this host, if it has one.
     let tap: String?
     /// As many as are offered.
     let queues: Int
+
+    /// For `causeway device`.
+    var control: VhostControl { VhostControl("vif\(index)", server, interface, address: mac, time: SystemTime()) }
 
     /// What COMMAND sees.
     var variables: [String: String] {
@@ -128,7 +132,9 @@ extension ExportSession {
             throw error
         }
         vifs.append(
-            ExportedVif(index: index, mac: mac, device: device, server: server, tap: tap, queues: interface.offer.queues))
+            ExportedVif(
+                index: index, mac: mac, device: device, interface: interface, server: server, tap: tap,
+                queues: interface.offer.queues))
         var there = "nothing behind it"
         if let tap { there = "\(tap)\(plan.specification.bridge.map { " on \($0)" } ?? "") here" }
         if let peer = plan.peer { there = "a cable to vif \(peer)" }

@@ -28,6 +28,8 @@ enum QueueReport: Sendable {
     case lostDiscard
     /// Something went wrong with memory: a line for the log.
     case trouble(String)
+    /// Somebody wants the disk's size looked at.
+    case sizeWanted
     /// Everything that was mapped is unmapped; the queue is no more.
     case closed
 }
@@ -57,6 +59,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private let owner: OwnerProxy
     private var doorbell: Doorbell
     private var slot: ReactorSlot?
+    /// Whether nothing is taken from the frontend until whoever looks after the device says so.
+    private var isHeld = false
     private var hasReportedFault = false
     private var hasReportedShortage = false
     /// Requests were left, for their disk is away. The frontend sees no answer any more: it asks the next backend, or a
@@ -123,6 +127,23 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         closeIfIdle()
     }
 
+    /// Takes nothing from the frontend, or goes on.
+    func hold(_ isHeld: Bool) {
+        self.isHeld = isHeld
+        isStirred = true
+    }
+
+    /// Notifies the frontend, as if there were an answer.
+    func notify() { doorbell.channel.notify() }
+
+    /// Where the ring is now.
+    var state: XenRingState {
+        XenRingState(
+            slots: Int(model.transport.ring.geometry.slotCount), nextRequest: model.transport.ring.nextRequestIndex.rawValue,
+            nextResponse: model.transport.ring.nextResponseIndex.rawValue, inWork: model.inWork,
+            fault: model.fault.map { "\($0)" }, isHeld: isHeld)
+    }
+
     /// The disk has another size now.
     func resize(sectors: UInt64) { model.transport.validator.resize(to: sectors) }
 
@@ -136,7 +157,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
 
     func poll() -> Bool {
         var worked = false
-        if !doorbell.isPaused && model.hasWork() {
+        if !isHeld && !doorbell.isPaused && model.hasWork() {
             isStirred = true
             let (taken, rejected, mustNotify) = model.takeRequests()
             if mustNotify { doorbell.channel.notify() }
@@ -152,6 +173,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     }
 
     func prepareToSleep() -> Bool {
+        if isHeld { return false }
         if model.transport.isStalled { return !doorbell.isPaused && model.hasFreed }
         guard model.isOpen, !doorbell.isPaused, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }

@@ -2,6 +2,7 @@
 // follows the store; reactor threads move the data.
 
 import BlockModel
+import DeviceControl
 import DriverRuntime
 import Glibc
 import Hypervisor
@@ -30,7 +31,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     private let log: @Sendable (String) -> Void
     private let ready: @Sendable () -> Void
     private let server = DeviceServer<DiskDriver>()
-    private let devices = Mutex<[(id: DeviceID, disk: String, queues: [BackendQueue])]>([])
+    private let devices = Mutex<[ServedDisk]>([])
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once,
     /// when the devices that were there have been looked at.
@@ -55,8 +56,18 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     public var status: [BackendDeviceStatus] {
         devices.withLock { $0 }.map {
             BackendDeviceStatus(
-                device: $0.id, disk: $0.disk, queues: $0.queues.map(\.statistics),
-                failures: DiskFailure.sums(of: $0.queues.map(\.failures)))
+                device: $0.id, disk: $0.name, queues: $0.queues.map(\.queue.statistics),
+                failures: DiskFailure.sums(of: $0.queues.map(\.queue.failures)))
+        }
+    }
+
+    /// Every device as whoever looks after it sees it.
+    /// - Parameter counters: a device's, which whoever shows them knows by name.
+    public func controlled(counters: (DeviceID) -> DeviceCounters) -> [any ControlledDevice] {
+        devices.withLock { $0 }.map { served in
+            ControlledVbd(served: served, counters: counters(served.id), time: hypervisor.time) { [server] in
+                server.post(served.id, .sizeWanted)
+            }
         }
     }
 
@@ -80,10 +91,13 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 defer { turn += 1 }
                 return follower(path, runtime.reactors, from: turn, runtime.journals)
             } publish: { followers in
-                let list = followers.map { ($0.path.device, $0.driver.disk?.name ?? "", $0.driver.queues.map(\.queue)) }
+                let list = followers.map {
+                    ServedDisk(
+                        id: $0.path.device, name: $0.driver.disk?.name ?? "", disk: $0.driver.disk, queues: $0.driver.queues)
+                }
                 devices.withLock { $0 = list }
                 if !isReady {
-                    runtime.removeStaleJournals(but: Set(list.map(\.0)), log: options.isQuiet ? { _ in } : log)
+                    runtime.removeStaleJournals(but: Set(list.map(\.id)), log: options.isQuiet ? { _ in } : log)
                     ready()
                 }
                 isReady = true

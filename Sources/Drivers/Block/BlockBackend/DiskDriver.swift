@@ -277,6 +277,9 @@ final class DiskDriver: BackendDriver {
         case .shortage(let what):
             try complain(store, "requests fail: \(what)")
             return 0
+        case .sizeWanted:
+            do throws(XenbusError) { try pollSize(store) } catch { throw .xenbus(error) }
+            return 0
         case .lostFlush: lost = ["feature-flush-cache", "feature-barrier"]
         case .lostDiscard: lost = ["feature-discard"]
         case .frontendGone(let connection):

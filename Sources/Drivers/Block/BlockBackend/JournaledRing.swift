@@ -43,6 +43,7 @@ struct JournaledRing: ~Copyable {
     var geometry: RingGeometry { ring.geometry }
     var counters: RingCounters { ring.counters }
     var nextRequestIndex: RingIndex { ring.nextRequestIndex }
+    var nextResponseIndex: RingIndex { ring.nextResponseIndex }
 
     @inline(__always)
     mutating func hasRequests() -> Bool { !leftOver.isEmpty || ring.hasRequests() }

@@ -1,3 +1,6 @@
+import DeviceControl
+import DeviceState
+
 /// What a disk was asked through one queue.
 public struct BlockModelStatistics: Sendable, Equatable {
     /// Requests taken.
@@ -23,4 +26,19 @@ public struct BlockModelStatistics: Sendable, Equatable {
 
     /// Nothing yet.
     @inlinable public init() {}
+}
+
+extension BlockModelStatistics {
+    /// What several queues were asked together, as attributes.
+    public static func attributes(_ queues: [Self]) -> [DeviceState.Attribute] {
+        let numbers: [(String, KeyPath<Self, UInt64>)] = [
+            ("requests", \.requests), ("rejected", \.rejected), ("reads", \.reads), ("read-bytes", \.readBytes),
+            ("writes", \.writes),
+            ("written-bytes", \.writtenBytes), ("flushes", \.flushes), ("discards", \.discards), ("zeroes", \.zeroes),
+            ("failed", \.failed),
+        ]
+        return numbers.enumerated().map { place, number in
+            DevicePropertyKey.counter(number.0, queues.reduce(0) { $0 &+ $1[keyPath: number.1] }, place: place)
+        }
+    }
 }

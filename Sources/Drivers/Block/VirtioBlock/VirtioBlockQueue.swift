@@ -29,6 +29,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func replaceMemory(_ map: GuestMap) -> Bool
     /// The disk has another size.
     func resize(to byteCount: UInt64)
+    /// What it was asked.
+    var statistics: BlockModelStatistics { get }
     /// Takes nothing more, ends what is in work, and calls `then` with where to go on.
     func stop(_ then: @escaping @Sendable (UInt32) -> Void)
 }
@@ -125,6 +127,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
                 turn: { self.poll() }, rest: { self.prepareToSleep() }, end: { self.completed(tag: $0, result: $1) }))
     }
 
+    var statistics: BlockModelStatistics { model.statistics }
     func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
     /// Being called wakes the reactor, whose next turn looks at every ring.
     func kick() {}

@@ -2,6 +2,7 @@
 // which waits for the reactors; what the rings share with nobody stays on theirs.
 
 import BlockDevices
+import BlockModel
 import DeviceState
 import LinuxSystem
 import Reactor
@@ -116,6 +117,20 @@ public final class VirtioDisk: VhostDevice {
             state.geometry = geometry
             _ = state.channel?.configurationChanged()
         }
+    }
+
+    /// What the disk is, and what it was asked by the front end that uses it.
+    public var attributes: [DeviceState.Attribute] {
+        let asked = state.withLock { Array($0.rings.values) }.map { ring in
+            let queue = ring.queue
+            return ring.reactor.run { queue.statistics }
+        }
+        return disk.attributes + BlockModelStatistics.attributes(asked)
+    }
+
+    /// By a queue of its own, beside those of the rings.
+    public func flush() throws(VhostRefusal) {
+        do throws(Errno) { try disk.flush(on: reactors[0]) } catch { throw VhostRefusal("\(disk.name): \(error)") }
     }
 
     /// Stops every ring, once what it has in work has ended, and lets the memory go.

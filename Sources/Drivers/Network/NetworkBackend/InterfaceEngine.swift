@@ -1,5 +1,6 @@
 // An interface on its reactors, as the control thread has it: one group of queues on each.
 
+import DriverRuntime
 import LinuxSystem
 import NetworkProtocol
 import NetworkTrace
@@ -61,6 +62,28 @@ final class InterfaceEngine: Sendable {
             return true
         }
         for number in change.others { groups[number].run { $0.takeMulticast() } }
+    }
+
+    /// Takes nothing from the frontend and gives it nothing, or goes on.
+    func hold(_ isHeld: Bool) { for group in groups { _ = group.ask { $0.hold(isHeld) } } }
+
+    /// Where the rings are: of queue n, 2n for what the frontend receives and 2n + 1 for what it sends.
+    var rings: [XenRingState] {
+        let states = groups.map { group in group.ask { $0.queues.map(\.states) } ?? [] }
+        let count = states.reduce(0) { $0 + $1.count }
+        return (0..<count).flatMap { number -> [XenRingState] in
+            let group = states[number % states.count]
+            return number / states.count < group.count ? group[number / states.count] : []
+        }
+    }
+
+    /// Queues that it has.
+    var queueCount: Int { groups.reduce(0) { $0 + $1.queues.count } }
+
+    /// Does something with a queue, on its thread, and waits.
+    func with(_ queue: Int, _ body: @escaping @Sendable (InterfaceQueue) -> Void) {
+        let count = groups.count
+        _ = groups[queue % count].ask { body($0.queues[queue / count]) }
     }
 
     /// Has everything given back; `closed` is reported when all groups have.

@@ -43,6 +43,8 @@ final class InterfaceQueue {
     private var receiveBell: Doorbell?
     private let base: UInt32
     private let drainMicroseconds: UInt64
+    /// Whether nothing is taken from the frontend, or given to it, until whoever looks after the device says so.
+    var isHeld = false
     private var waitsReadable = false
     private var waitsWritable = false
     private var waitsCredit = false
@@ -79,6 +81,7 @@ final class InterfaceQueue {
 
     /// One turn; true if there was work.
     func work() -> Bool {
+        if isHeld { return false }
         var worked = false
         if transmit.isOpen, pauseEnds == 0 || time.nanoseconds >= pauseEnds {
             pauseEnds = 0
@@ -134,7 +137,7 @@ final class InterfaceQueue {
 
     /// Arms whatever can bring work; true if there is work already.
     func prepareToSleep(_ reactor: Reactor, _ slot: ReactorSlot) -> Bool {
-        if fault != nil || transmit.isClosing { return false }
+        if fault != nil || transmit.isClosing || isHeld { return false }
         if transmit.isOpen, !bell.isPaused {
             if pauseEnds > 0 {
                 if !waitsCredit {
@@ -189,7 +192,7 @@ final class InterfaceQueue {
 
     /// Waits for the device, where there is something to wait for.
     func awaitDevice(_ reactor: Reactor, _ slot: ReactorSlot) {
-        guard fault == nil, !transmit.isClosing else { return }
+        guard fault == nil, !transmit.isClosing, !isHeld else { return }
         if transmit.isBlocked, !waitsWritable, let descriptor = device.roomDescriptor {
             waitsWritable = true
             reactor.whenWritable(descriptor, slot, tag: base + Tag.writable)
@@ -230,6 +233,27 @@ final class InterfaceQueue {
             updateSnapshot()
         default: break
         }
+    }
+
+    /// Where the rings are: for the frontend's receiving first, as virtio numbers them.
+    var states: [XenRingState] {
+        let fault = fault
+        return [
+            XenRingState(
+                slots: Int(receive.ring.geometry.slotCount), nextRequest: receive.ring.nextRequestIndex.rawValue,
+                nextResponse: receive.ring.nextResponseIndex.rawValue, inWork: Int(receive.ring.unanswered), fault: fault,
+                isHeld: isHeld),
+            XenRingState(
+                slots: Int(transmit.ring.geometry.slotCount), nextRequest: transmit.ring.nextRequestIndex.rawValue,
+                nextResponse: transmit.ring.nextResponseIndex.rawValue, inWork: Int(transmit.ring.unanswered), fault: fault,
+                isHeld: isHeld),
+        ]
+    }
+
+    /// Notifies the frontend, as if there were something for it.
+    func notify() {
+        bell.channel.notify()
+        receiveBell?.channel.notify()
     }
 
     /// Wakes both sides of a frontend whose rings were taken over: it may have rung while nobody listened, and a

@@ -209,6 +209,14 @@ final class InterfaceQueueGroup: ReactorClient, @unchecked Sendable {
     /// Whoever waits for credit looks again.
     func rateChanged() { for queue in queues { queue.transmit.rateChanged() } }
 
+    /// Takes nothing from the frontend and gives it nothing, or goes on.
+    func hold(_ isHeld: Bool) { for queue in queues { queue.isHeld = isHeld } }
+
+    /// Does something on the group's thread, and waits for it; nil: the group is closed.
+    func ask<R: Sendable>(_ body: @escaping @Sendable (InterfaceQueueGroup) -> R) -> R? {
+        reactor.run { self.isClosed ? nil : body(self) }
+    }
+
     /// Gives everything back, and says so if it is the last.
     func close() {
         if isClosed { return }

@@ -1,6 +1,7 @@
 // netback: serves every vif whose backend is this domain, hot-plugged ones too. One control thread (the caller's)
 // follows the store; reactor threads move the frames.
 
+import DeviceControl
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
@@ -32,7 +33,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let ready: @Sendable () -> Void
     private let removeLeftovers: @Sendable (Set<DeviceID>) -> Void
     private let server = DeviceServer<InterfaceDriver>()
-    private let engines = Mutex<[(DeviceID, String, InterfaceEngine?)]>([])
+    private let engines = Mutex<[ControlledVif.Served]>([])
     private let traces = TraceRegistry()
 
     /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once,
@@ -66,8 +67,16 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     /// Every interface, with its counters as of now.
     public var status: [InterfaceStatus] {
         engines.withLock { $0 }.map {
-            InterfaceStatus(device: $0.0, name: $0.1, queues: $0.2?.statistics ?? [], drops: $0.2?.drops ?? InterfaceDrops())
+            InterfaceStatus(
+                device: $0.id, name: $0.name, queues: $0.engine?.statistics ?? [],
+                drops: $0.engine?.drops ?? InterfaceDrops())
         }
+    }
+
+    /// Every interface as whoever looks after it sees it.
+    /// - Parameter counters: a device's, which whoever shows them knows by name.
+    public func controlled(counters: (DeviceID) -> DeviceCounters) -> [any ControlledDevice] {
+        engines.withLock { $0 }.map { ControlledVif(served: $0, counters: counters($0.id)) }
     }
 
     /// Serves until `stop` or until the store is gone.
@@ -90,10 +99,15 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                 defer { count += 1 }
                 return follower(path, environment, ReactorAssignment(runtime.reactors, interface: count))
             } publish: { followers in
-                let list = followers.map { ($0.path.device, $0.driver.device?.name ?? "", $0.driver.engine) }
+                let list = followers.map {
+                    ControlledVif.Served(
+                        id: $0.path.device, name: $0.driver.device?.name ?? "", device: $0.driver.device,
+                        address: $0.driver.settings.map { "\($0.address)" },
+                        engine: $0.driver.engine)
+                }
                 engines.withLock { $0 = list }
                 if !isReady {
-                    let living = Set(list.map(\.0))
+                    let living = Set(list.map(\.id))
                     removeLeftovers(living)
                     runtime.removeStaleJournals(but: living, log: options.isQuiet ? { _ in } : log)
                     ready()

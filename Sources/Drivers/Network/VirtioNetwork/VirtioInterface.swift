@@ -1,6 +1,7 @@
 // An interface for vhost-user front ends: its rings start and stop on reactors as a session says. On the connection's
 // thread, which waits for the reactors; what the rings share with nobody stays on theirs.
 
+import DeviceControl
 import DeviceState
 import LinuxSystem
 import NetworkDevices
@@ -116,6 +117,20 @@ public final class VirtioInterface: VhostDevice {
     public func idle() {}
     /// Nor while nobody serves it.
     public func resumed() {}
+
+    /// What the interface is, and what it did.
+    public var attributes: [DeviceState.Attribute] {
+        let counts = counts
+        let counters = [
+            ("sent", counts.sent), ("sent-bytes", counts.sentBytes), ("received", counts.received),
+            ("received-bytes", counts.receivedBytes), ("dropped", counts.dropped),
+        ]
+        return [DevicePropertyKey.model.attribute(device.name), DevicePropertyKey.mtu.attribute(UInt64(device.mtu))]
+            + counters.enumerated().map { DevicePropertyKey.counter($1.0, $1.1, place: $0) }
+    }
+
+    /// What a driver sent is on its way.
+    public func flush() throws(VhostRefusal) { throw VhostRefusal("an interface keeps nothing that could be flushed") }
 
     /// Stops every ring, and lets the memory go.
     public func disconnected() {

@@ -30,6 +30,10 @@ public protocol VhostDevice: AnyObject, Sendable {
     func resumed()
     /// The front end is gone: every ring is to be stopped, its memory let go.
     func disconnected()
+    /// What describes it, whoever uses it: identity, geometry, counters. From any thread.
+    var attributes: [DeviceState.Attribute] { get }
+    /// Makes durable what was written. From any thread but those of its rings.
+    func flush() throws(VhostRefusal)
 }
 
 /// How serving a front end ended.
@@ -46,6 +50,7 @@ public final class VhostConnection: Sendable {
     private let device: any VhostDevice
     private let wake: EventCounter
     private let isHeld = Atomic<Bool>(false)
+    private let orders = Mutex(VhostOrders())
     private let trustsMemory: Bool
     private let refused: @Sendable (String) -> Void
 
@@ -80,12 +85,23 @@ public final class VhostConnection: Sendable {
         wake.ring()
     }
 
+    /// Has something done between two messages, and waits for it. From any other thread.
+    func ask(_ order: VhostOrder) throws(VhostRefusal) {
+        let answer = OneAnswer()
+        guard orders.withLock({ $0.add(order, answer) }) else { throw VhostRefusal("its driver is gone") }
+        wake.ring()
+        if let refusal = answer.wait() { throw refusal }
+    }
+
     /// Serves the front end until it is gone, or put by. On a thread of its own.
     /// - Parameters:
     ///   - handover: what a predecessor has left of it.
     ///   - began: called once it is known whether the rings run that the predecessor had stopped.
     public func run(resuming handover: VhostHandover? = nil, began: (_ isServed: Bool) -> Void = { _ in }) -> VhostEnd {
-        defer { device.disconnected() }
+        defer {
+            for (_, answer) in orders.withLock({ $0.close() }) { answer.deliver(VhostRefusal("its driver is gone")) }
+            device.disconnected()
+        }
         var session = VhostSession(device.offer, trustsMemory: trustsMemory)
         if let handover {
             do throws(VhostResumeError) {
@@ -100,6 +116,8 @@ public final class VhostConnection: Sendable {
         var assembler = VhostAssembler()
         var (rounds, refusals) = (0, 0)
         while true {
+            if rounds == 0 { wake.take() }
+            for (order, answer) in orders.withLock({ $0.take() }) { answer.deliver(refusal(of: order, session)) }
             if isHeld.load(ordering: .acquiring) {
                 if assembler.isBetweenMessages { return hold(&session) }
                 rounds += 1
@@ -127,6 +145,31 @@ public final class VhostConnection: Sendable {
             return false
         }
         return try waitReadable(socket.rawValue, milliseconds: 0)
+    }
+
+    /// Does what somebody else than the front end wants.
+    private func refusal(of order: VhostOrder, _ session: borrowing VhostSession) -> VhostRefusal? {
+        do throws(VhostRefusal) {
+            switch order {
+            case .refresh: device.idle()
+            case .announce(let address): _ = try device.perform(.announce(address))
+            case .kick(let ring):
+                try expectRunning(ring, session)
+                _ = try device.perform(.kick(ring: ring))
+            case .inject(let ring):
+                try expectRunning(ring, session)
+                guard let call = session.rings[ring].call else {
+                    throw VhostRefusal("the driver gave ring \(ring) nothing to signal")
+                }
+                call.addCount(1)
+            }
+        } catch { return error }
+        return nil
+    }
+
+    private func expectRunning(_ ring: Int, _ session: borrowing VhostSession) throws(VhostRefusal) {
+        guard session.rings.indices.contains(ring) else { throw VhostRefusal("no ring \(ring); it has \(session.rings.count)") }
+        guard session.rings[ring].isRunning else { throw VhostRefusal("ring \(ring) does not run") }
     }
 
     /// Stops the rings, each once what it has in work has ended, and says how to go on.

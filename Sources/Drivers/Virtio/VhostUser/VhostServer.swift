@@ -16,6 +16,8 @@ public final class VhostServer: Sendable {
     private let log: @Sendable (String) -> Void
     private let wake: EventCounter
     private let state = Mutex(State())
+    /// Whether the thread has come to its end, for who waits no longer than he likes.
+    private let isIdle = Monitor(false)
 
     private struct State {
         var isStopping = false
@@ -94,6 +96,21 @@ public final class VhostServer: Sendable {
         return state.withLock { $0.held }
     }
 
+    /// As `hold`, but waits so long at most; false: something is still in work, and it is put by once that has ended.
+    func hold(milliseconds: Int, _ time: any TimeSource) -> Bool {
+        askToHold()
+        guard isIdle.wait(milliseconds: milliseconds, time, { $0 ? true : nil }) != nil else { return false }
+        _ = hold()
+        return true
+    }
+
+    /// What was put by; nil: nothing, or it is asked for and not done.
+    var held: VhostHandover? { state.withLock { $0.held } }
+    /// Whether nothing is served until `resume`.
+    var isHeld: Bool { state.withLock { $0.isHolding } }
+    /// The front end's connection, while it is served.
+    var connection: VhostConnection? { state.withLock { $0.connection } }
+
     /// Goes on here after all.
     public func resume() throws(Errno) {
         let held = state.withLock { state in
@@ -105,6 +122,7 @@ public final class VhostServer: Sendable {
     }
 
     private func start(resuming handover: VhostHandover?, _ began: @escaping @Sendable () -> Void) throws(Errno) {
+        isIdle.change { $0 = false }
         let thread = try WorkerThread(name: "vhost-user") { [self] in
             if let handover {
                 serve(handover.socket, resuming: handover) { isServed in
@@ -115,6 +133,7 @@ public final class VhostServer: Sendable {
                 began()
             }
             accept()
+            isIdle.change { $0 = true }
         }
         state.withLock { $0.thread = thread }
     }

@@ -25,7 +25,8 @@ private struct Model {
     /// How far an honest frontend can be that shows `word`; nil if there is none.
     func honest(_ word: UInt32) -> UInt64? { (taken...shown + slots).first { wire($0) == word } }
 
-    /// Looks at the frontend's index, if all that is known was taken. False if there is nothing to take, nor to be told.
+    /// Looks at the frontend's index, if all that is known was taken. False if there is nothing to take, nor to be
+    /// told.
     mutating func look(_ word: UInt32) -> Bool {
         if known > taken { return true }
         if isBroken { return !isTold }

@@ -1,0 +1,153 @@
+// How `causeway device` reaches the devices of a process: a socket in its run directory that answers one request to
+// whoever connects, and closes.
+
+import CommandSupport
+import DeviceControl
+import Glibc
+import LinuxSystem
+import Synchronization
+
+/// The serving side. For the process's own user and root.
+final class DeviceSocket: Sendable {
+    private let path: String
+    private let listener: Descriptor
+    private let devices: @Sendable () -> [any ControlledDevice]
+    private let thread = Mutex<WorkerThread?>(nil)
+    private let askers = Atomic<Int>(0)
+
+    /// Whoever asks is given a thread, for a pause may take its time; so many at most.
+    private static let mostAskers = 8
+
+    /// nil if there can be none; the process does without.
+    init?(in directory: String, _ devices: @escaping @Sendable () -> [any ControlledDevice]) {
+        DeviceClient.removeLeftovers(in: directory)
+        path = DeviceClient.path(of: getpid(), in: directory)
+        self.devices = devices
+        FileSystem.remove(path)
+        guard let listener = try? StreamSocket.listen(path: path, backlog: 4, blocks: true) else { return nil }
+        self.listener = listener
+        guard let thread = try? WorkerThread(name: "device", { [self] in serve() }) else {
+            FileSystem.remove(path)
+            return nil
+        }
+        self.thread.withLock { $0 = thread }
+    }
+
+    /// Ends it; the socket goes.
+    func close() {
+        FileSystem.remove(path)
+        listener.shutDown()
+        let thread = thread.withLock { $0.take() }
+        thread?.join()
+    }
+
+    private func serve() {
+        do throws(Errno) {
+            while true {
+                guard let asker = try StreamSocket.accept(listener), StreamSocket.peerIsHost(asker) else { continue }
+                guard askers.add(1, ordering: .relaxed).newValue <= Self.mostAskers else {
+                    askers.subtract(1, ordering: .relaxed)
+                    DeviceClient.send(ControlAnswer.refused("too many ask at once").text, to: asker)
+                    continue
+                }
+                do throws(Errno) {
+                    try startDetachedThread(name: "device-asker") { [self] in
+                        answer(asker)
+                        askers.subtract(1, ordering: .relaxed)
+                    }
+                } catch { askers.subtract(1, ordering: .relaxed) }
+            }
+        } catch {}
+    }
+
+    private func answer(_ asker: Descriptor) {
+        // Whoever says nothing is not waited for.
+        try? asker.setTimeout(SO_RCVTIMEO, seconds: 2)
+        guard let line = DeviceClient.receive(asker, most: ControlRequest.mostBytes, isOver: { $0.last == UInt8(ascii: "\n") })
+        else { return }
+        let answer: ControlAnswer
+        do throws(ControlError) {
+            answer = try ControlRequest(String(line.dropLast())).answer(devices())
+        } catch { answer = .refused(error.description) }
+        DeviceClient.send(answer.text, to: asker)
+    }
+}
+
+/// The asking side.
+enum DeviceClient {
+    private static let prefix = "device-"
+
+    static func path(of process: pid_t, in directory: String) -> String { "\(directory)/\(prefix)\(process).sock" }
+
+    private static func process(_ name: String) -> pid_t? {
+        guard name.hasPrefix(prefix), name.hasSuffix(".sock") else { return nil }
+        return pid_t(name.dropFirst(prefix.count).dropLast(5))
+    }
+
+    /// Removes what killed processes left.
+    static func removeLeftovers(in directory: String) {
+        for name in FileSystem.names(in: directory) {
+            guard let process = process(name), kill(process, 0) < 0, errno == ESRCH else { continue }
+            FileSystem.remove("\(directory)/\(name)")
+        }
+    }
+
+    /// What every process of a run directory says; those that nobody serves any more are passed over.
+    static func all(_ request: ControlRequest, in directory: RunDirectory) -> [(path: String, answer: ControlAnswer)] {
+        FileSystem.names(in: directory.path).filter { process($0) != nil }.sorted().compactMap { name in
+            let path = "\(directory)/\(name)"
+            return ask(request, at: path).map { (path, $0) }
+        }
+    }
+
+    /// What the process that has the device says.
+    static func ask(_ request: ControlRequest, of device: String, in directory: RunDirectory) throws(Failure) -> [String] {
+        let found = all(.list, in: directory)
+        guard !found.isEmpty else { throw nobody(in: directory) }
+        var known: [String] = []
+        for (path, answer) in found {
+            guard case .done(let lines) = answer else { continue }
+            let names = lines.map { String($0.prefix { $0 != "\t" }) }
+            known += names
+            guard names.contains(device) else { continue }
+            switch ask(request, at: path) {
+            case .done(let lines): return lines
+            case .refused(let reason): throw Failure("device: \(reason)")
+            case nil: throw Failure("device: \(device): its process has ended meanwhile")
+            }
+        }
+        throw Failure("device: \(ControlError.noSuchDevice(device, known: known))")
+    }
+
+    static func nobody(in directory: RunDirectory) -> Failure {
+        Failure("device: \(directory): nobody answers there for devices; is a backend or an export running, and as this user?")
+    }
+
+    private static func ask(_ request: ControlRequest, at path: String) -> ControlAnswer? {
+        guard let socket = try? StreamSocket.connect(path: path) else { return nil }
+        send(request.line + "\n", to: socket)
+        return receive(socket, most: 1 << 24) { _ in false }.flatMap { ControlAnswer($0) }
+    }
+
+    fileprivate static func send(_ text: String, to peer: Descriptor) {
+        // Whoever does not read must not keep a thread for ever.
+        try? peer.setTimeout(SO_SNDTIMEO, seconds: 2)
+        var bytes = Array(text.utf8)[...]
+        while !bytes.isEmpty {
+            guard let sent = try? StreamSocket.send(peer.rawValue, bytes, wait: true), sent > 0 else { return }
+            bytes = bytes.dropFirst(sent)
+        }
+    }
+
+    /// What comes until it is over, or the peer has said all; nil: it says too much, or nothing.
+    fileprivate static func receive(_ peer: Descriptor, most: Int, isOver: ([UInt8]) -> Bool) -> String? {
+        var bytes: [UInt8] = []
+        while !isOver(bytes) {
+            guard let more = try? StreamSocket.receive(peer.rawValue, capacity: 65536, wait: true) else { return nil }
+            if more.isEmpty { break }
+            bytes += more
+            if bytes.count > most { return nil }
+        }
+        return bytes.isEmpty ? nil : String(decoding: bytes, as: UTF8.self)
+    }
+}

@@ -1,0 +1,85 @@
+// A vif as whoever looks after it sees it. From any thread.
+
+import DeviceControl
+import DeviceState
+import DriverRuntime
+import NetworkDevices
+import XenBus
+
+/// One vif.
+struct ControlledVif: ControlledDevice {
+    /// A vif as it was when somebody looked.
+    struct Served: Sendable {
+        let id: DeviceID
+        /// For messages; empty until the device is open.
+        let name: String
+        /// Not kept: it goes once its driver lets it go.
+        weak let device: (any NetworkDevice)?
+        let address: String?
+        let engine: InterfaceEngine?
+    }
+
+    let served: Served
+    let counters: DeviceCounters
+
+    var name: String { "vif-\(served.id)" }
+    var kind: DeviceState.Kind { .network }
+    var transport: DeviceState.Transport { .xen }
+    var phase: DevicePhase {
+        guard let rings = served.engine?.rings, !rings.isEmpty else { return .waiting }
+        return rings.allSatisfy(\.isHeld) ? .paused : .running
+    }
+
+    func attributes() throws(ControlError) -> [DeviceState.Attribute] {
+        var all: [DeviceState.Attribute] = []
+        if let device = served.device {
+            all += [DevicePropertyKey.model.attribute(device.name), DevicePropertyKey.mtu.attribute(UInt64(device.mtu))]
+        }
+        if let address = served.address { all.append(DevicePropertyKey.mac.attribute(address)) }
+        let rings = served.engine?.rings ?? []
+        if rings.allSatisfy(\.isHeld) { all += rings.enumerated().flatMap { $1.attributes($0) } }
+        return all + counters.attributes
+    }
+
+    func perform(_ command: DeviceCommand) throws(ControlError) {
+        switch command {
+        case .pause:
+            // A frame moves within one turn of its thread: nothing is in work between two.
+            try engine().hold(true)
+        case .resume:
+            guard phase == .paused else { throw .notPaused(name) }
+            try engine().hold(false)
+        case .kick(let queue): try with(queue) { _ in }
+        case .inject(let queue): try with(queue) { $0.notify() }
+        case .flush: throw .cannot(device: name, command: command.name, "an interface keeps nothing that could be flushed")
+        case .refresh:
+            throw .cannot(
+                device: name, command: command.name, "an interface's size is its MTU, which is agreed when a frontend connects")
+        case .announce:
+            throw .cannot(device: name, command: command.name, "a frontend of Xen's announces itself when its carrier comes")
+        case .close:
+            throw .cannot(
+                device: name, command: command.name,
+                "a frontend is let go through the store: `causeway network-detach`, `xl network-detach`")
+        }
+    }
+
+    func load(_ state: DeviceState) throws(ControlError) {
+        guard phase != .running else { throw .runs(name, needs: "a state is loaded") }
+        try expectLikeness(of: state)
+        guard state.transport == .xen else { throw .otherTransport(name, saved: state.transport) }
+        // A guest that moved connects anew, and says anew what it wants by its control ring.
+        counters.load(state)
+    }
+
+    private func engine() throws(ControlError) -> InterfaceEngine {
+        guard let engine = served.engine else { throw .hasNoDriver(name) }
+        return engine
+    }
+
+    private func with(_ queue: Int, _ body: @escaping @Sendable (InterfaceQueue) -> Void) throws(ControlError) {
+        let engine = try engine()
+        guard queue < engine.queueCount else { throw .noSuchQueue(name, queue, of: engine.queueCount) }
+        engine.with(queue, body)
+    }
+}

@@ -1,0 +1,185 @@
+// A device behind a socket as whoever looks after it sees it, while a front end uses it that notices nothing.
+
+import DeviceControl
+import DeviceState
+import LinuxSystem
+import SharedMemory
+import Synchronization
+import TestSupport
+import Testing
+import VirtioWire
+
+@testable import VhostUser
+
+/// A device that notes what it was told, and stops rings when it is allowed to.
+private final class NotingDevice: VhostDevice {
+    let kind = DeviceState.Kind.block
+    let attributes = [DevicePropertyKey.bytes.attribute(4096)]
+    let told = LineCollector()
+    /// Whether a ring that is to be stopped stops.
+    let maystop = Monitor(true)
+
+    var offer: VhostOffer {
+        VhostOffer(
+            features: .version1, protocolFeatures: [.multipleQueues, .replyAck, .backendRequests, .configuration, .memorySlots],
+            rings: 2)
+    }
+
+    func perform(_ task: VhostTask) throws(VhostRefusal) -> UInt32? {
+        switch task {
+        case .start(let ring, let plan): told.add("start \(ring) at \(plan.base)")
+        case .stop(let ring):
+            _ = maystop.wait { $0 ? true : nil }
+            told.add("stop \(ring)")
+            return 42
+        case .kick(let ring): told.add("kick \(ring)")
+        case .announce(let address): told.add("announce \(address)")
+        default: break
+        }
+        return nil
+    }
+
+    func configuration(from offset: Int, byteCount: Int) -> [UInt8] { [] }
+    func idle() { told.add("look") }
+    func resumed() {}
+    func disconnected() { told.add("gone") }
+    func flush() throws(VhostRefusal) { throw VhostRefusal("no flush today") }
+}
+
+@Suite("vhost-user: devices that are looked after") struct ControlTests {
+    private let scratch: TemporaryDirectory
+    private let device = NotingDevice()
+    private let server: VhostServer
+    private let log = LineCollector()
+
+    init() throws {
+        scratch = try TemporaryDirectory()
+        let log = log
+        server = try VhostServer(path: "\(scratch.path)/x.sock", device) { log.add($0) }
+    }
+
+    private var control: VhostControl { VhostControl("x", server, device, time: SystemTime()) }
+
+    /// A front end whose first ring runs; its socket, and what the ring calls.
+    private func frontEnd() throws -> (Descriptor, call: EventCounter) {
+        let socket = try StreamSocket.connect(path: server.path)
+        let (call, kick) = (try EventCounter(), try EventCounter())
+        func say(_ request: VhostRequest, _ payload: [UInt8] = [], _ descriptors: [Descriptor] = []) throws {
+            try PacketSocket.send(socket, wire(request.rawValue, payload), descriptors)
+        }
+        let accepted = VirtioFeatures.version1.union(.protocolFeatures)
+        try say(.setProtocolFeatures, quads(device.offer.protocolFeatures.rawValue))
+        try say(.setFeatures, quads(accepted.rawValue))
+        try say(.addRegion, quads(0, 0, 0x10000, 0x7000_0000, 0), [try memory()])
+        try say(.setRingSize, words(0, 128))
+        try say(.setRingBase, words(0, 7))
+        try say(.setRingAddresses, words(0, 0) + quads(0x7000_0000, 0x7000_2000, 0x7000_1000, 0))
+        try say(.setRingCall, quads(0), [call.descriptor])
+        try say(.setRingKick, quads(0), [kick.descriptor])
+        #expect(eventually(5000) { device.told.all.contains("start 0 at 7") }, "\(device.told.all) \(log.all)")
+        return (socket, call)
+    }
+
+    @Test("a device waits, runs, is paused and goes on where it was; its front end's connection stays")
+    func phases() throws {
+        defer { server.stop() }
+        #expect(control.phase == .waiting)
+        let (socket, _) = try frontEnd()
+        #expect(control.phase == .running)
+        #expect(try control.described().map(\.name) == ["geometry.bytes"])
+        #expect(throws: ControlError.notPaused("x")) { try control.perform(.resume) }
+        try control.perform(.pause(milliseconds: 5000))
+        #expect(control.phase == .paused)
+        #expect(device.told.all.suffix(2) == ["stop 0", "gone"])
+        let words = Dictionary(uniqueKeysWithValues: try control.described().map { ($0.name, $0.value) })
+        #expect(words["queue.0.next-available"] == "42")
+        #expect(words["queue.0.entries"] == "128")
+        #expect(words["queue.0.descriptors-address"] == "0x70000000")
+        #expect(words["queue.0.used-address"] == "0x70002000")
+        #expect(words["queue.0.available-address"] == "0x70001000")
+        #expect(words["queue.0.call"]?.hasPrefix("descriptor ") == true)
+        #expect(words["queue.0.enabled"] == "no")
+        #expect(words["memory.0.bytes"] == "65536")
+        #expect(words["memory.0.user-address"] == "0x70000000")
+        #expect(words["agreement.features"] == "0x140000000")
+        // Every attribute has words.
+        for attribute in try control.attributes() {
+            #expect(
+                DevicePropertyKey.property(of: attribute) != nil || !control.properties(of: attribute).isEmpty, "\(attribute)")
+        }
+        try control.perform(.pause(milliseconds: 5000))
+        try control.perform(.resume)
+        #expect(eventually(5000) { device.told.all.last == "start 0 at 42" }, "\(device.told.all) \(log.all)")
+        #expect(control.phase == .running)
+        // Nothing came, and no end.
+        #expect(try !waitReadable(socket.rawValue, milliseconds: 0))
+    }
+
+    @Test("commands reach the running device, and only there")
+    func commands() throws {
+        defer { server.stop() }
+        #expect(throws: ControlError.hasNoDriver("x")) { try control.perform(.kick(queue: 0)) }
+        let (socket, call) = try frontEnd()
+        #expect(try !waitReadable(call.descriptor.rawValue, milliseconds: 0))
+        try control.perform(.kick(queue: 0))
+        try control.perform(.refresh)
+        #expect(device.told.all.suffix(2) == ["kick 0", "look"])
+        try control.perform(.inject(queue: 0))
+        #expect(try waitReadable(call.descriptor.rawValue, milliseconds: 0))
+        func refusal(_ command: DeviceCommand) -> String {
+            do throws(ControlError) {
+                try control.perform(command)
+                return "done"
+            } catch { return "\(error)" }
+        }
+        #expect(refusal(.kick(queue: 1)) == "x: kick: ring 1 does not run")
+        #expect(refusal(.inject(queue: 2)) == "x: inject: no ring 2; it has 2")
+        #expect(refusal(.announce) == "x: announce: it is no interface")
+        #expect(refusal(.flush) == "x: flush: no flush today")
+        try control.perform(.pause(milliseconds: 5000))
+        #expect(refusal(.inject(queue: 0)) == "x: is paused; `causeway device do x resume` first")
+        #expect(refusal(.close).contains("is paused"))
+        try control.perform(.resume)
+        #expect(eventually(5000) { control.phase == .running })
+        try control.perform(.close)
+        #expect(try StreamSocket.receive(socket.rawValue, capacity: 1, wait: true).isEmpty)
+        #expect(eventually(5000) { control.phase == .waiting })
+    }
+
+    @Test("an interface announces its own address")
+    func announces() throws {
+        defer { server.stop() }
+        _ = try withExtendedLifetime(try frontEnd()) { _ in
+            let address = try #require(MACAddress("00:16:3e:01:02:03"))
+            try VhostControl("x", server, device, address: address, time: SystemTime()).perform(.announce)
+        }
+        #expect(device.told.all.contains("announce 00:16:3e:01:02:03"))
+    }
+
+    @Test("a pause that takes too long is said, and comes about all the same")
+    func longPause() throws {
+        defer { server.stop() }
+        _ = try withExtendedLifetime(try frontEnd()) { _ in
+            device.maystop.change { $0 = false }
+            #expect(throws: ControlError.pauses("x", milliseconds: 100)) { try control.perform(.pause(milliseconds: 100)) }
+            #expect(!device.told.all.contains("stop 0"))
+            device.maystop.change { $0 = true }
+            try control.perform(.pause(milliseconds: 5000))
+            #expect(device.told.all.contains("stop 0") && control.phase == .paused)
+        }
+    }
+
+    @Test("a session cannot be loaded from a file, and the reason is given; what is no state of this device is refused first")
+    func load() throws {
+        defer { server.stop() }
+        let own = try control.save()
+        #expect(throws: ControlError.otherKind("x", .block, saved: .network)) {
+            try control.load(DeviceState(.network, over: .vhostUser))
+        }
+        #expect(throws: ControlError.otherTransport("x", saved: .xen)) { try control.load(DeviceState(.block, over: .xen)) }
+        do throws(ControlError) {
+            try control.load(own)
+            Issue.record("loaded")
+        } catch { #expect("\(error)".contains("causeway upgrade")) }
+    }
+}
