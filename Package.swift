@@ -264,7 +264,8 @@ let package = Package(
         program(
             "causeway", at: "Sources/Command/causeway",
             [
-                .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockFrontend",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockDevices",
+                "BlockFrontend",
                 "BlockModel", "CommandSupport", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMapReaders",
                 "FrameMaps",
                 "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NetworkBackend",

@@ -136,6 +136,9 @@ private struct DiskParser {
         case "grant_usage":
             guard ["0", "1"].contains(value.text) else { throw unknown(key, value, ["0", "1"]) }
             try set(&disk.grantUsage, value.text == "1", value, key)
+        case "front":
+            guard !value.text.isEmpty else { throw unknown(key, value, DeviceFront.allCases.map(\.rawValue)) }
+            try setEnumeration(&disk.front, value, key)
         case "reconnect-delay":
             guard value.text.allSatisfy(\.isDecimalDigit), let seconds = UInt32(value.text) else {
                 throw error(key, value, "`\(printable(value.text))` is no number of seconds")

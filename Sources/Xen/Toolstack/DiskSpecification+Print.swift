@@ -17,6 +17,7 @@ extension DiskSpecification: CustomStringConvertible {
         if let trusted { parts.append(trusted ? "trusted" : "untrusted") }
         if specification != .xen { parts.append("specification=\(specification.rawValue)") }
         if let grantUsage { parts.append("grant_usage=\(grantUsage ? 1 : 0)") }
+        if let front { parts.append("front=\(front.rawValue)") }
         if let reconnectDelay { parts.append("reconnect-delay=\(reconnectDelay)") }
         parts += replication.parameters
         // One comma at the very end is dropped when read, so a target that ends in one needs another.

@@ -60,6 +60,8 @@ public struct DiskSpecification: Hashable, Sendable {
     public var specification = Specification.xen
     /// `grant_usage`, of virtio only.
     public var grantUsage: Bool?
+    /// `front`: whose the disk is; nil: a frontend's of Xen's. Not xl's.
+    public var front: DeviceFront?
     /// `reconnect-delay`: seconds that an NBD server that is away is waited for; nil: as long as the backend says. Not
     /// xl's.
     public var reconnectDelay: UInt32?

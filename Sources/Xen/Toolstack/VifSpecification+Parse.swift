@@ -78,6 +78,11 @@ private struct VifParser {
             }
             vif.trusted = flag
         case "peer": vif.peer = try peer(key, value)
+        case "front":
+            guard let front = DeviceFront(rawValue: value.text) else {
+                throw error(key, value, "`\(value.text)` is neither xen nor vhost-user")
+            }
+            vif.front = front
         case "type":
             guard value.text == "vif" else { throw error(key, value, "only `vif` is Xen's network protocol") }
         case "vlan": vif.vlans = try vlans(key, value)

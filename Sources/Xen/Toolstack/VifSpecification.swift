@@ -51,6 +51,8 @@ public struct VifSpecification: Hashable, Sendable {
     /// What it is wired to, back to back, instead of hanging on anything of the backend's host. Causeway's own
     /// parameter.
     public var peer: Peer?
+    /// Whose the other side is; nil: a frontend's of Xen's. Causeway's own parameter.
+    public var front: DeviceFront?
     /// The device's number; nil: the next that is free.
     public var number: UInt32?
 

@@ -25,7 +25,7 @@ extension EndToEnd {
             #expect(running.output.contains("identity.model") && !running.output.contains("queue.0"), "\(running)")
             let job = [
                 "fio", "--name=job", "--ioengine=nbd", "--uri=\(pair.uri("xvda"))", "--rw=randwrite", "--bs=4k", "--iodepth=8",
-                "--size=8m", "--verify=crc32c", "--verify_backlog=64", "--loops=40",
+                "--size=8m", "--verify=crc32c", "--verify_backlog=64", "--verify_state_save=0", "--loops=40",
             ]
             let load = try RunningProcess(job, environment: pair.environment, in: scratch)
             defer { if load.isRunning { kill(load.pid, SIGKILL) } }

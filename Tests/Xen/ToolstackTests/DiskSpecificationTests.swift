@@ -68,6 +68,19 @@ struct DiskSpecificationTests {
         ] { #expect(throws: ToolstackError.self, "\(text)") { try Self.parse(text) } }
     }
 
+    @Test("front is Xen's or vhost-user's, is printed, and given once")
+    func front() throws {
+        #expect(try Self.parse("/a.img,raw,xvda,w").front == nil)
+        for front in DeviceFront.allCases {
+            let disk = try Self.parse("/a.img,raw,xvda,w,front=\(front.rawValue)")
+            #expect(disk.front == front)
+            #expect(try Self.parse(disk.description) == disk)
+        }
+        for text in ["/a.img,raw,xvda,w,front=qemu", "/a.img,raw,xvda,w,front=", "vdev=xvda,front=xen,front=vhost-user,target=/a"] {
+            #expect(throws: ToolstackError.self, "\(text)") { try Self.parse(text) }
+        }
+    }
+
     @Test("an NBD URI and a null device are targets, positional and named")
     func remoteTargets() throws {
         let unix = try Self.parse("nbd+unix:///?socket=/tmp/x,raw,xvda,w")

@@ -54,6 +54,7 @@ import Testing
             ("vifname=a:b", "vifname: `a:b` is no interface's name (column 9)"),
             ("bridge=..", "bridge: `..` is no interface's name (column 8)"),
             ("vifname=0123456789abcdef", "vifname: `0123456789abcdef` is no interface's name (column 9)"),
+            ("front=qemu", "front: `qemu` is neither xen nor vhost-user (column 7)"),
             ("peer=00:00:00:00:00:00", "peer: 00:00:00:00:00:00 is nobody's address (column 6)"),
             (
                 "mac=00:16:3e:01:02:03,peer=0:16:3e:1:2:3",

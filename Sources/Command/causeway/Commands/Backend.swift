@@ -1,6 +1,7 @@
 // causeway backend: serves the disks and network interfaces of one domain.
 
 import ArgumentParser
+import CommandSupport
 import XenBus
 import XenTypes
 
@@ -38,6 +39,12 @@ struct Backend: ParsableCommand {
             "A directory in memory that lets a successor of this process go on with the same rings; on Xen /run/causeway.",
             valueName: "dir"))
     var journal: String?
+    @Option(
+        name: .customLong("vhost-user"),
+        help: ArgumentHelp(
+            "Serves every device over vhost-user, too, at DIR/<domain>-<device>.sock.",
+            discussion: "A device is whoever's comes first; the other is told that it is busy.", valueName: "dir"))
+    var vhostUser: String?
     @Flag(help: "Keeps no journal: a successor asks every frontend to connect again.") var noJournal = false
 
     enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
@@ -70,6 +77,7 @@ struct Backend: ParsableCommand {
         work.servesDisks = backendKind != "none"
         work.servesInterfaces = vifKind != "none"
         work.memoryVifs = memoryVifs
+        work.vhostDirectory = try vhostUser.map { try RunDirectory($0).path }
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {

@@ -21,6 +21,9 @@ struct BlockAttach: ParsableCommand {
     func run() throws {
         let text = words.count > 1 && !words[0].contains(",") ? words.dropFirst() : words[...]
         let disk = try parseDisk(text.joined(separator: ","), anyBackend: true) { loudness.note($0) }
+        guard disk.front == nil else {
+            throw Failure.usage("block-attach: front: for `pair`; a backend with --vhost-user serves every disk so")
+        }
         let directory = try host.directory()
         let store = try directory.connectStore()
         defer { store.close() }

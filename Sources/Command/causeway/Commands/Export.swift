@@ -65,6 +65,9 @@ struct Export: ParsableCommand {
         where specifications[..<index].contains(where: { $0.vdev.number == disk.vdev.number }) {
             throw Failure.usage("--disk: \(disk.vdev): given twice")
         }
+        if let disk = specifications.first(where: { $0.front == .xen }) {
+            throw Failure.usage("--disk: \(disk.vdev): front: export has no frontends of Xen's")
+        }
         let interfaces = try ExportedVif.plans(vifs)
         guard socket == nil || interfaces.count < 2 else {
             throw Failure.usage("--socket: a cable has two ends; --socket-dir is for both")
@@ -151,17 +154,9 @@ struct Export: ParsableCommand {
 }
 
 extension ExportSession {
-    /// What gives QEMU all devices. A shell splits it at blanks, so a socket's path must have none.
+    /// What gives QEMU all devices.
     var qemuArguments: String {
-        let ofDisks = disks.enumerated().map { index, disk in
-            "-chardev socket,id=causeway\(index),path=\(Self.escaped(disk.server.path)) "
-                + "-device vhost-user-blk-pci,chardev=causeway\(index)"
-        }
+        let ofDisks = disks.enumerated().map { QemuArguments.disk($0, at: $1.server.path) }
         return (ofDisks + vifs.map(\.qemuArguments)).joined(separator: " ")
-    }
-
-    /// QEMU doubles a comma that is no separator.
-    static func escaped(_ path: String) -> String {
-        path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
     }
 }

@@ -24,6 +24,9 @@ struct NetworkAttach: ParsableCommand {
         let names = words.prefix { !$0.contains("=") }
         guard names.count <= 1 else { throw Failure.usage("network-attach: [DOMAIN] [PARAMETER=VALUE…]") }
         var vif = try parseVif(words.dropFirst(names.count).joined(separator: ","))
+        guard vif.front == nil else {
+            throw Failure.usage("network-attach: front: for `pair`; a backend with --vhost-user serves every interface so")
+        }
         let directory = try host.directory()
         let store = try directory.connectStore()
         defer { store.close() }

@@ -16,6 +16,8 @@ struct Pair: ParsableCommand {
             namespace of its own: CAUSEWAY_TAP_BACK_<n>, CAUSEWAY_TAP_FRONT_<n>, CAUSEWAY_NETNS_<n>.
             mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with these addresses and a cable between them through the
             backend: two namespaces, no tap here.
+            With front=vhost-user a disk is a virtio driver's, or an interface, or the other end of a cable: CAUSEWAY_VHOST_<vdev>,
+            CAUSEWAY_VHOST_<n>, and in $qemu the arguments that give QEMU all of them; its memory has to be shared (see `export`).
             COMMAND sees CAUSEWAY_RUN_DIR, XENSTORED_PATH, CAUSEWAY_NBD_<vdev> for each disk, and $uri for the first: NBD URIs.
             Its exit status is the command's. Without COMMAND, the pair runs until interrupted.
             """)
@@ -41,6 +43,9 @@ struct Pair: ParsableCommand {
 
     func validate() throws {
         guard !disks.isEmpty || !vifs.isEmpty else { throw ValidationError("give at least one --disk or --vif") }
+        guard backendCommand == nil || !(disks + vifs).contains(where: { $0.contains("front=vhost-user") }) else {
+            throw ValidationError("--backend-command: only Causeway's own backend serves front=vhost-user")
+        }
         guard backendCommand == nil || !journal else { throw ValidationError("--journal: another backend keeps its own, if any") }
         guard (1...3600).contains(timeout) else { throw ValidationError("--timeout: 1 to 3600, not \(timeout)") }
     }
@@ -74,7 +79,8 @@ struct Pair: ParsableCommand {
         Signals.block(Signals.termination + [SIGCHLD])
         let plan = PairPlan(
             features: features, vifFeatures: vifFeatures, threads: threads, connectTimeout: timeout * 1000, loudness: loudness,
-            machineSeed: machineSeed, keepsJournals: journal, backendCommand: backendCommand)
+            machineSeed: machineSeed, keepsJournals: journal, backendCommand: backendCommand,
+            servesVhostUser: specifications.contains { $0.front == .vhostUser } || interfaces.contains { $0.front == .vhostUser })
         let ending = try EndRequests()
         let directory = try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) })
         let session = PairSession(directory: directory, plan: plan, ending: ending)

@@ -8,9 +8,21 @@ extension PairSession {
     /// What COMMAND sees.
     private var variables: [String: String] {
         var variables = ["CAUSEWAY_RUN_DIR": directory.run.path, "XENSTORED_PATH": directory.run.storeSocket]
-        for disk in disks { variables[disk.variable] = disk.uri }
-        variables["uri"] = disks.first?.uri
-        for vif in vifs { variables.merge(vif.variables) { $1 } }
+        let place = directory.run.path
+        for disk in disks where !disk.isForVhostUser { variables[disk.variable] = disk.uri }
+        variables["uri"] = disks.first { !$0.isForVhostUser }?.uri
+        for vif in vifs { variables.merge(vif.variables(in: place)) { $1 } }
+        for disk in disks where disk.isForVhostUser { variables["CAUSEWAY_VHOST_\(disk.name)"] = disk.vhostSocket(in: place) }
+        // A backend that was killed is back before QEMU has noticed.
+        var arguments = disks.filter(\.isForVhostUser).enumerated().map { index, disk in
+            QemuArguments.disk(index, at: disk.vhostSocket(in: place), reconnects: true)
+        }
+        arguments += vifs.filter(\.isForVhostUser).map { vif in
+            QemuArguments.interface(
+                vif.index, at: vif.vhostSocket(in: place), mac: vif.mac, mtu: Int(vif.specification.mtu ?? 1500), queues: 1,
+                reconnects: true)
+        }
+        if !arguments.isEmpty { variables["qemu"] = arguments.joined(separator: " ") }
         return variables
     }
 

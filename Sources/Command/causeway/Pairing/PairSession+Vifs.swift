@@ -15,7 +15,7 @@ extension PairSession {
         guard case .address(let address) = specification.peer else {
             try begin(specification, in: domain, devices)
             try waitConnected(vifs[index], devices)
-            return say(vifs[index].line)
+            return say(vifs[index].line(in: directory.run.path))
         }
         // Each end names the other, so both domains have to be there first.
         let other: DomainID
@@ -27,14 +27,16 @@ extension PairSession {
         here.peer = .device(domain: "\(other)", number: UInt32(index + 1))
         there.peer = .device(domain: "\(domain)", number: UInt32(index))
         there.mac = address
+        // A socket is at one end of a cable; the other is a frontend's of this host.
+        here.front = nil
         do { try begin(here, in: domain, devices) } catch {
             try? GuestDomain.destroy(other, in: directory.run, store: store)
             throw error
         }
         try begin(there, in: other, devices)
         for vif in [vifs[index], vifs[index + 1]] { try waitConnected(vif, devices) }
-        say(vifs[index].line)
-        say(vifs[index + 1].line)
+        say(vifs[index].line(in: directory.run.path))
+        say(vifs[index + 1].line(in: directory.run.path))
     }
 
     /// Makes one interface's taps, directories and frontend. On failure its domain is gone, too.
@@ -51,21 +53,23 @@ extension PairSession {
             specification.mtu = UInt32(min(max(mtu, 68), 65521))
         }
         if specification.peer == nil { specification.name = PairedVif.backName(specification, index) }
-        let keeper: ChildProcess
-        do { keeper = try startKeeper(specification, index) } catch {
+        // A virtio driver has no tap here, and the backend keeps its own.
+        let isForVhostUser = specification.front == .vhostUser
+        let keeper: ChildProcess?
+        do { keeper = isForVhostUser ? nil : try startKeeper(specification, index) } catch {
             try? GuestDomain.destroy(domain, in: directory.run, store: devices.store)
             throw error
         }
         let paths: DevicePaths
         do { paths = try devices.create(specification, frontend: domain, random: .system) } catch {
             try? GuestDomain.destroy(domain, in: directory.run, store: devices.store)
-            keeper.stop(milliseconds: 2000)
+            keeper?.stop(milliseconds: 2000)
             throw Failure("pair: \(error)")
         }
         vifs.append(
             PairedVif(
                 specification: specification, index: index, domain: domain, paths: paths, mac: mac, keeper: keeper, frontend: nil))
-        try startVifFrontend(index)
+        if !isForVhostUser { try startVifFrontend(index) }
     }
 
     private mutating func startVifFrontend(_ index: Int) throws(Failure) {
@@ -104,6 +108,7 @@ extension PairSession {
     }
 
     private mutating func waitConnected(_ vif: PairedVif, _ devices: DeviceDirectories) throws(Failure) {
+        if vif.isForVhostUser { return try waitServed(vif.paths, at: vif.vhostSocket(in: directory.run.path), vif.name) }
         let end = ContinuousClock.now + .milliseconds(plan.connectTimeout)
         while true {
             try checkInterruption(milliseconds: 0)

@@ -20,6 +20,8 @@ struct PairPlan {
     let keepsJournals: Bool
     /// What serves in the place of our backend, as a program of Xen's in domain 0: for a shell.
     let backendCommand: String?
+    /// Whether devices are served over vhost-user, too.
+    let servesVhostUser: Bool
 }
 
 struct PairSession: ~Copyable {
@@ -98,8 +100,9 @@ struct PairSession: ~Copyable {
         // What keeps a device from connecting is told here, from its error node; a later backend has nobody to read
         // that.
         let isFirst = disks.isEmpty && vifs.isEmpty
+        let exports = plan.servesVhostUser ? ["--vhost-user", directory.run.path] : []
         let arguments =
-            journal + (isFirst ? ["--attach-errors-in-store"] : []) + plan.loudness.arguments + plan.features.arguments
+            journal + exports + (isFirst ? ["--attach-errors-in-store"] : []) + plan.loudness.arguments + plan.features.arguments
             + plan.vifFeatures.arguments + plan.threads.arguments
         backend = try ChildProcess.startRole(["backend"] + arguments, in: directory.run)
     }
@@ -119,13 +122,35 @@ struct PairSession: ~Copyable {
         let socket = directory.socket(of: disk.vdev.name)
         disks.append(PairedDisk(specification: disk, domain: domain, paths: paths, socket: socket))
         let index = disks.count - 1
+        if disk.front == .vhostUser {
+            try waitServed(paths, at: disks[index].vhostSocket(in: directory.run.path), disk.vdev.name)
+            return say(disks[index].line(in: directory.run.path))
+        }
         try listen(for: index)
         try startFrontend(index)
         try waitConnected(index, devices)
         var restarts = RestartPolicy()
         restarts.started()
         disks[index].restarts = restarts
-        say(disks[index].line)
+        say(disks[index].line(in: directory.run.path))
+    }
+
+    /// Waits until a device can be reached over vhost-user.
+    mutating func waitServed(_ paths: DevicePaths, at path: String, _ name: String) throws(Failure) {
+        let end = ContinuousClock.now + .milliseconds(plan.connectTimeout)
+        while !StreamSocket.isListening(at: path) {
+            try checkInterruption(milliseconds: 2)
+            guard let devices = store.map({ DeviceDirectories(store: $0) }) else { return }
+            do throws(ToolstackError) {
+                let (reason, state) = (try devices.failure(of: paths), try devices.progress(of: paths).backend)
+                if let reason, state == .closing || state == .closed { throw .deviceFailed(reason) }
+                guard ContinuousClock.now < end else {
+                    throw .timedOut(
+                        waitingFor: "waiting for \(path)", seen: reason ?? "nobody listens there", milliseconds: plan.connectTimeout
+                    )
+                }
+            } catch { throw Failure("pair: \(name): \(error)") }
+        }
     }
 
     /// Waits for both sides, while children that end are looked after. Clients that come before the frontend serves

@@ -2,6 +2,7 @@
 
 import LinuxSystem
 import Toolstack
+import XenBus
 import XenTypes
 
 struct PairedDisk {
@@ -28,9 +29,17 @@ struct PairedDisk {
     /// `CAUSEWAY_NBD_xvda`.
     var variable: String { "CAUSEWAY_NBD_\(name)" }
 
+    /// Whether a front end of vhost-user is to have it, and no frontend of Xen's.
+    var isForVhostUser: Bool { specification.front == .vhostUser }
+    /// Where that one finds it.
+    func vhostSocket(in directory: String) -> String {
+        VhostExports.path(of: DeviceID(frontend: domain, number: paths.device), in: directory)
+    }
+
     /// The line that `pair` prints.
-    var line: String {
+    func line(in directory: String) -> String {
         let access = specification.isReadOnly ? "read-only" : "read-write"
-        return "\(name): \(specification.target) \(access), domain \(domain), \(uri)"
+        let place = isForVhostUser ? "vhost-user at \(vhostSocket(in: directory))" : uri
+        return "\(name): \(specification.target) \(access), domain \(domain), \(place)"
     }
 }

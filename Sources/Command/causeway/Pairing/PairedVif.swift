@@ -3,6 +3,7 @@
 import Glibc
 import LinuxSystem
 import Toolstack
+import XenBus
 import XenTypes
 
 struct PairedVif {
@@ -31,18 +32,31 @@ struct PairedVif {
     var namespace: String { Self.namespace(index) }
     static func namespace(_ index: Int) -> String { "causeway-\(getpid())-\(index)" }
 
+    /// Whether a front end of vhost-user is to have it, and no frontend of Xen's.
+    var isForVhostUser: Bool { specification.front == .vhostUser }
+    /// Where that one finds it.
+    func vhostSocket(in directory: String) -> String {
+        VhostExports.path(of: DeviceID(frontend: domain, number: paths.device), in: directory)
+    }
+
     /// What COMMAND sees.
-    var variables: [String: String] {
+    func variables(in directory: String) -> [String: String] {
+        if isForVhostUser {
+            var variables = ["CAUSEWAY_VHOST_\(index)": vhostSocket(in: directory)]
+            if specification.peer == nil { variables["CAUSEWAY_TAP_BACK_\(index)"] = backTap }
+            return variables
+        }
         var variables = ["CAUSEWAY_TAP_FRONT_\(index)": frontTap, "CAUSEWAY_NETNS_\(index)": namespace]
         if specification.peer == nil { variables["CAUSEWAY_TAP_BACK_\(index)"] = backTap }
         return variables
     }
 
     /// The line that `pair` prints.
-    var line: String {
+    func line(in directory: String) -> String {
         let bridge = specification.bridge.map { " on \($0)" } ?? ""
         var here = "\(backTap)\(bridge) here"
         if case .device(_, let number) = specification.peer { here = "a cable to vif \(number)" }
+        if isForVhostUser { return "vif \(index): \(mac), \(here), domain \(domain), vhost-user at \(vhostSocket(in: directory))" }
         return "vif \(index): \(mac), \(here), \(frontTap) in namespace \(namespace), domain \(domain)"
     }
 }

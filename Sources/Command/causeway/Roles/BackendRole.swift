@@ -61,7 +61,13 @@ enum BackendRole {
         let openDisk = HostDiskOpener(
             direct: work.disks.direct, reconnectDelayMilliseconds: work.disks.reconnectDelayMilliseconds, time: .system
         ) { complain("blkback: \($0)") }
-        let disks = BlockBackendService(hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open) { line in
+        let exports = try work.vhostDirectory.map { (path) throws(Failure) in
+            try VhostExports(in: path, threads: work.disks.reactors, isQuiet: work.isQuiet)
+        }
+        defer { exports?.stop() }
+        let disks = BlockBackendService(
+            hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open, exporter: exports.map(VhostExports.Disks.init)
+        ) { line in
             complain("blkback: \(line)")
         } ready: {
             if !work.isQuiet { complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)") }
@@ -78,6 +84,7 @@ enum BackendRole {
         let interfaces = NetworkBackendService(
             hypervisor: hypervisor, options: work.interfaces,
             random: .system, openDevice: work.memoryVifs ? MemoryInterfaces.open : taps.open,
+            exporter: exports.map(VhostExports.Interfaces.init),
             removeLeftovers: taps.removeLeftovers
         ) { line in
             complain("netback: \(line)")
@@ -85,18 +92,8 @@ enum BackendRole {
             if !work.isQuiet { complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)") }
             readiness.count()
         }
-        let carried = CarriedCounters()
-        let ofDisks: @Sendable () -> [StatusLine] = { DeviceStatus.lines(disks.status) }
-        let ofInterfaces: @Sendable () -> [StatusLine] = { DeviceStatus.lines(interfaces.status) }
-        let status = StatusSocket(in: runDirectory) { carried.added(to: ofDisks() + ofInterfaces()) }
-        if status == nil { complain("backend: \(runDirectory): no socket can be made there for status, top and metrics") }
-        defer { status?.close() }
-        let control = DeviceSocket(in: runDirectory) {
-            disks.controlled { carried.counters(of: DeviceSubject(kind: "vbd", device: "\($0)").text, ofDisks) }
-                + interfaces.controlled { carried.counters(of: DeviceSubject(kind: "vif", device: "\($0)").text, ofInterfaces) }
-        }
-        if control == nil { complain("backend: \(runDirectory): no socket can be made there for `causeway device`") }
-        defer { control?.close() }
+        let watching = watch(disks, interfaces, exports, runDirectory)
+        defer { watching.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
         try onTermination {
@@ -105,6 +102,35 @@ enum BackendRole {
             interfaces.stop()
         }
         try run(work.servesDisks ? disks : nil, work.servesInterfaces ? interfaces : nil, on: hypervisor)
+    }
+
+    /// Lets `causeway status`, `top`, `metrics` and `device` look at a backend's devices.
+    private static func watch<H: Hypervisor>(
+        _ disks: BlockBackendService<H>, _ interfaces: NetworkBackendService<H>, _ exports: VhostExports?, _ runDirectory: String
+    ) -> WatchSockets {
+        let carried = CarriedCounters()
+        let ofDisks: @Sendable () -> [StatusLine] = { DeviceStatus.lines(disks.status) }
+        let ofInterfaces: @Sendable () -> [StatusLine] = { DeviceStatus.lines(interfaces.status) }
+        let status = StatusSocket(in: runDirectory) { carried.added(to: ofDisks() + ofInterfaces()) }
+        if status == nil { complain("backend: \(runDirectory): no socket can be made there for status, top and metrics") }
+        let control = DeviceSocket(in: runDirectory) {
+            disks.controlled { carried.counters(of: DeviceSubject(kind: "vbd", device: "\($0)").text, ofDisks) }
+                + interfaces.controlled { carried.counters(of: DeviceSubject(kind: "vif", device: "\($0)").text, ofInterfaces) }
+                + (exports?.controlled ?? [])
+        }
+        if control == nil { complain("backend: \(runDirectory): no socket can be made there for `causeway device`") }
+        return WatchSockets(status: status, control: control)
+    }
+
+    /// Where a backend's devices are looked at.
+    private struct WatchSockets {
+        let status: StatusSocket?
+        let control: DeviceSocket?
+
+        func close() {
+            control?.close()
+            status?.close()
+        }
     }
 
     /// What this process alone serves from now on: two backends would take the same devices from each other, back and

@@ -12,6 +12,9 @@ struct BackendWork: Sendable {
     /// Whether interfaces are made in memory, for benchmarks: no taps.
     var memoryVifs = false
 
+    /// Where the sockets are by which all of them can be reached over vhost-user, too; nil: they cannot.
+    var vhostDirectory: String?
+
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {
         self.disks = disks

@@ -46,16 +46,7 @@ struct ExportedVif {
 
     /// What gives QEMU this interface.
     var qemuArguments: String {
-        let (socket, netdev) = ("causewayvif\(index)", "causewaynet\(index)")
-        let several = queues > 1
-        var card = "virtio-net-pci,netdev=\(netdev),mac=\(mac)"
-        if several { card += ",mq=on" }
-        if device.mtu != NetworkSettings.usualMTU { card += ",host_mtu=\(device.mtu)" }
-        // QEMU 7.2 crashes itself in emulation (TCG) where this card has vectors of its own: one interrupt does. Its
-        // boot ROM is of no use here.
-        card += ",vectors=0,romfile="
-        return "-chardev socket,id=\(socket),path=\(ExportSession.escaped(server.path)) "
-            + "-netdev vhost-user,id=\(netdev),chardev=\(socket)\(several ? ",queues=\(queues)" : "") -device \(card)"
+        QemuArguments.interface(index, at: server.path, mac: mac, mtu: device.mtu, queues: queues)
     }
 }
 
@@ -92,7 +83,7 @@ extension ExportedVif {
         let foreign: [(Bool, String)] = [
             (vif.backend != nil, "backend"), (vif.rate != nil, "rate"), (vif.script != nil, "script"),
             (vif.gatewayDevice != nil, "gatewaydev"), (vif.ip != nil, "ip"), (vif.number != nil, "devid"),
-            (vif.trusted != nil, "trusted"),
+            (vif.trusted != nil, "trusted"), (vif.front == .xen, "front"),
         ]
         for (isGiven, key) in foreign where isGiven { throw .usage("--vif: \(key): for Xen's guests; export has none") }
         if case .device = vif.peer {

@@ -1,6 +1,7 @@
 // blkback: serves every vbd whose backend is this domain, hot-plugged ones too. One control thread (the caller's)
 // follows the store; reactor threads move the data.
 
+import BlockDevices
 import BlockModel
 import DeviceControl
 import DriverRuntime
@@ -30,18 +31,21 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     private let openDisk: DiskOpener
     private let log: @Sendable (String) -> Void
     private let ready: @Sendable () -> Void
+    private let exporter: (any DeviceExporter<any BlockDevice>)?
     private let server = DeviceServer<DiskDriver>()
     private let devices = Mutex<[ServedDisk]>([])
 
-    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once,
-    /// when the devices that were there have been looked at.
+    /// A backend in the hypervisor's domain. Its disks can be reached through `exporter`, too. `log` gets one line for
+    /// each thing worth knowing; `ready` is called once, when the devices that were there have been looked at.
     public init(
         hypervisor: H, options: BlockBackendOptions = BlockBackendOptions(), openDisk: @escaping DiskOpener,
+        exporter: (any DeviceExporter<any BlockDevice>)? = nil,
         log: @escaping @Sendable (String) -> Void = { _ in }, ready: @escaping @Sendable () -> Void = {}
     ) {
         self.hypervisor = hypervisor
         self.options = options
         self.openDisk = openDisk
+        self.exporter = exporter
         self.log = log
         self.ready = ready
     }
@@ -114,6 +118,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             path: path,
             driver: DiskDriver(
                 path: path, hypervisor: hypervisor, options: options, journals: journals, openDisk: openDisk,
+                exporter: exporter,
                 nextReactor: {
                     defer { next += 1 }
                     return reactors[next % reactors.count]

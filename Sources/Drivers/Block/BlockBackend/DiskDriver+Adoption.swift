@@ -26,6 +26,8 @@ extension DiskDriver {
 
     func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
         let disk = try openForAdoption(store)
+        try takeUse()
+        defer { if queues.isEmpty { releaseUse() } }
         let agreed = try agreement(store, frontend)
         connecting = agreed.keys.queues.count
         for index in agreed.keys.queues.indices { queues.append(try resume(index, agreed, disk)) }

@@ -50,7 +50,9 @@ final class DiskDriver: BackendDriver {
     private var closed = 0
     var queues: [(queue: BackendQueue, reactor: Reactor)] = []
     var settings: DiskSettings?
-    var disk: (any BlockDevice)?
+    var disk: (any BlockDevice)? { didSet { if disk !== oldValue { exporter?.changed(path.device, disk) } } }
+    /// Another way to the disk; nil: there is none.
+    private let exporter: (any DeviceExporter<any BlockDevice>)?
     /// The disk, while it is being opened.
     var opening: DiskOpening?
     /// Whether the error node says that it is waited for.
@@ -62,7 +64,8 @@ final class DiskDriver: BackendDriver {
 
     init(
         path: BackendPath, hypervisor: any Hypervisor, options: BlockBackendOptions, journals: JournalDirectory?,
-        openDisk: @escaping DiskOpener, nextReactor: @escaping () -> Reactor, report: @escaping @Sendable (QueueReport) -> Void,
+        openDisk: @escaping DiskOpener, exporter: (any DeviceExporter<any BlockDevice>)?,
+        nextReactor: @escaping () -> Reactor, report: @escaping @Sendable (QueueReport) -> Void,
         log: @escaping (String) -> Void
     ) {
         self.path = path
@@ -70,6 +73,7 @@ final class DiskDriver: BackendDriver {
         self.options = options
         self.journals = journals
         self.openDisk = openDisk
+        self.exporter = exporter
         self.nextReactor = nextReactor
         self.report = report
         self.log = log
@@ -126,6 +130,8 @@ final class DiskDriver: BackendDriver {
     }
 
     func connect(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        try takeUse()
+        defer { if queues.isEmpty { releaseUse() } }
         guard let disk, let settings else { throw .refused(.noSuchDevice, "no disk is open") }
         let (keys, abi) = try readKeys(store, frontend)
         let properties = BlockProperties(of: disk.geometry, settings, keys, options)
@@ -147,6 +153,15 @@ final class DiskDriver: BackendDriver {
             "vbd \(path.device): connected: \(disk.name), \(properties.sectors) sectors of 512 bytes, \(keys.queues.count) queues of "
                 + "\(keys.queues[0].ring.count) ring pages, \(abi)\(properties.persistent ? ", persistent grants" : "")")
     }
+
+    /// The disk is its frontend's from now on.
+    func takeUse() throws(DriverFailure) {
+        guard exporter?.use(of: path.device).take(for: .frontend) != false else {
+            throw .refused(.busy, "\(disk?.name ?? "the disk") is in use by another driver, which came another way")
+        }
+    }
+
+    func releaseUse() { exporter?.use(of: path.device).release(by: .frontend) }
 
     /// Holds what the device needs against what can be mapped: too little is a refusal, less than it would keep mapped
     /// a smaller cache.
@@ -326,6 +341,7 @@ final class DiskDriver: BackendDriver {
         guard closed == ending.count, queues.isEmpty else { return }
         closed = 0
         ending = []
+        releaseUse()
         failureLog = FailureLog()
     }
 

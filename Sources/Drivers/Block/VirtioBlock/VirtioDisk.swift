@@ -99,15 +99,25 @@ public final class VirtioDisk: VhostDevice {
 
     /// Looks whether the disk has another size, and has the driver told.
     public func idle() {
-        guard let known = state.withLock({ $0.geometry }), let geometry = try? disk.refreshGeometry(),
-            geometry.byteCount != known.byteCount
-        else { return }
+        guard let geometry = try? disk.refreshGeometry() else { return }
+        guard let known = state.withLock({ $0.geometry }) else { return tellWhatWasNotAsked(geometry) }
+        guard geometry.byteCount != known.byteCount else { return }
         each(nil) { $0.resize(to: geometry.byteCount) }
         let isTold = state.withLock { state in
             state.geometry = geometry
             return state.channel?.configurationChanged() ?? false
         }
         log("\(disk.name): \(geometry.byteCount) bytes now\(isTold ? "" : "; the driver sees that when it starts anew")")
+    }
+
+    /// A front end that comes again after a kill does not ask for what it knows: how large the disk was then.
+    private func tellWhatWasNotAsked(_ geometry: BlockGeometry) {
+        guard state.withLock({ !$0.rings.isEmpty }) else { return }
+        each(nil) { $0.resize(to: geometry.byteCount) }
+        state.withLock { state in
+            state.geometry = geometry
+            _ = state.channel?.configurationChanged()
+        }
     }
 
     /// Has the driver look at the disk's size: it may have changed while nobody served it.

@@ -17,6 +17,8 @@ extension InterfaceDriver {
     func adopt(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
         try open(store, try hotplug(store))
         guard let device, let settings else { throw .refused(.noSuchDevice, "no device") }
+        try takeUse()
+        defer { if engine == nil { releaseUse() } }
         let keys: NetworkRequestKeys
         var features: NetworkFeatures
         do throws(XenbusError) {

@@ -25,6 +25,8 @@ struct InterfaceEnvironment {
     let traces: TraceRegistry
     let random: any RandomSource
     let log: (String) -> Void
+    /// Another way to the interfaces; nil: there is none.
+    let exporter: (any DeviceExporter<any NetworkDevice>)?
 }
 
 /// The control thread's view of one vif.
@@ -45,7 +47,8 @@ final class InterfaceDriver: BackendDriver {
     /// Whether it was connected in this process's life.
     private var wasConnected = false
     var settings: NetworkSettings?
-    var device: (any NetworkDevice)?
+    var device: (any NetworkDevice)? { didSet { if device !== oldValue { exporter?.changed(path.device, device) } } }
+    private let exporter: (any DeviceExporter<any NetworkDevice>)?
     var engine: InterfaceEngine?
     /// Whether the device shows no carrier because its frontend went.
     var isCarrierHidden = false
@@ -66,6 +69,7 @@ final class InterfaceDriver: BackendDriver {
         traces = environment.traces
         random = environment.random
         log = environment.log
+        exporter = environment.exporter
         self.reactors = reactors
         self.report = report
     }
@@ -164,6 +168,8 @@ final class InterfaceDriver: BackendDriver {
     }
 
     func connect(_ store: StoreClient, _ frontend: String) throws(DriverFailure) {
+        try takeUse()
+        defer { if engine == nil { releaseUse() } }
         guard let device, let settings else { throw .refused(.noSuchDevice, "no device") }
         let keys: NetworkRequestKeys
         do throws(XenbusError) {
@@ -189,6 +195,15 @@ final class InterfaceDriver: BackendDriver {
                 + (keys.control == nil ? "" : ", control ring"))
         do throws(XenbusError) { try reread(store, frontend) } catch { throw .xenbus(error) }
     }
+
+    /// The interface is its frontend's from now on.
+    func takeUse() throws(DriverFailure) {
+        guard exporter?.use(of: path.device).take(for: .frontend) != false else {
+            throw .refused(.busy, "\(device?.name ?? "the interface") is in use by another driver, which came another way")
+        }
+    }
+
+    func releaseUse() { exporter?.use(of: path.device).release(by: .frontend) }
 
     /// Maps the rings, binds the ports and starts the engine.
     func makeEngine(
@@ -275,6 +290,7 @@ final class InterfaceDriver: BackendDriver {
         case .closed:
             // Not before: a queue that was stalled shows the carrier again at its end.
             if mayHideCarrier { showCarrier(false) }
+            releaseUse()
             return 1
         case .frontendGone(let connection):
             guard connection == connections, engine != nil else { return 0 }

@@ -5,6 +5,7 @@ import DeviceControl
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
+import NetworkDevices
 import NetworkProtocol
 import NetworkTrace
 import Reactor
@@ -32,17 +33,18 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let log: @Sendable (String) -> Void
     private let ready: @Sendable () -> Void
     private let removeLeftovers: @Sendable (Set<DeviceID>) -> Void
+    private let exporter: (any DeviceExporter<any NetworkDevice>)?
     private let server = DeviceServer<InterfaceDriver>()
     private let engines = Mutex<[ControlledVif.Served]>([])
     private let traces = TraceRegistry()
 
-    /// A backend in the hypervisor's domain. `log` gets one line for each thing worth knowing; `ready` is called once,
-    /// when the interfaces that were there have been looked at. Before that `removeLeftovers` is told which those are:
-    /// whatever a predecessor made for others is nobody's any more. `random` makes the tables of what frontends choose
-    /// hard to fill on purpose.
+    /// A backend in the hypervisor's domain. Its interfaces can be reached through `exporter`, too. `log` gets one line
+    /// for each thing worth knowing; `ready` is called once, when the interfaces that were there have been looked at.
+    /// Before that `removeLeftovers` is told which those are: whatever a predecessor made for others is nobody's any
+    /// more. `random` makes the tables of what frontends choose hard to fill on purpose.
     public init(
         hypervisor: H, options: NetworkBackendOptions = NetworkBackendOptions(), random: some RandomSource,
-        openDevice: @escaping NetworkOpener,
+        openDevice: @escaping NetworkOpener, exporter: (any DeviceExporter<any NetworkDevice>)? = nil,
         removeLeftovers: @escaping @Sendable (Set<DeviceID>) -> Void = { _ in },
         log: @escaping @Sendable (String) -> Void = { _ in }, ready: @escaping @Sendable () -> Void = {}
     ) {
@@ -50,6 +52,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         self.options = options
         self.random = random
         self.openDevice = openDevice
+        self.exporter = exporter
         self.log = log
         self.ready = ready
         self.removeLeftovers = removeLeftovers
@@ -91,7 +94,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         }
         let environment = InterfaceEnvironment(
             hypervisor: hypervisor, options: options, journals: runtime.journals, openDevice: openDevice, traces: traces,
-            random: random, log: log)
+            random: random, log: log, exporter: exporter)
         var count = 0
         var isReady = false
         do throws(XenbusError) {

@@ -45,7 +45,7 @@ final class RunningBackend: Sendable {
 
     init(
         _ host: TestHost, domain: UInt16 = 0, _ options: BlockBackendOptions = BlockBackendOptions(),
-        opener: DiskOpener? = nil
+        opener: DiskOpener? = nil, exporter: (any DeviceExporter<any BlockDevice>)? = nil
     ) throws {
         let hypervisor = host.domain(domain)
         self.hypervisor = hypervisor
@@ -54,7 +54,7 @@ final class RunningBackend: Sendable {
         var opener = opener
         if opener == nil { opener = openFile }
         let service = BlockBackendService(
-            hypervisor: hypervisor, options: options, openDisk: opener!, log: { collected.add($0) })
+            hypervisor: hypervisor, options: options, openDisk: opener!, exporter: exporter, log: { collected.add($0) })
         self.service = service
         self.collector = collected
         thread = Mutex(try WorkerThread(name: "backend") { try? service.run() })
@@ -92,7 +92,8 @@ struct BlockPair {
 
     init(
         byteCount: Int = 4 << 20, spec: String = ",raw,xvda,w", backendOptions: BlockBackendOptions = BlockBackendOptions(),
-        host: TestHost = TestHost(time: .system), backendDomain: UInt16 = 0, opener: DiskOpener? = nil
+        host: TestHost = TestHost(time: .system), backendDomain: UInt16 = 0, opener: DiskOpener? = nil,
+        exporter: (any DeviceExporter<any BlockDevice>)? = nil
     ) throws {
         self.host = host
         scratch = try TemporaryDirectory()
@@ -103,7 +104,7 @@ struct BlockPair {
         if backendDomain != 0 {
             try DomainDirectories(store: client).create(DomainID(backendDomain), name: "driver", uuid: "driver")
         }
-        backend = try RunningBackend(host, domain: backendDomain, backendOptions, opener: opener)
+        backend = try RunningBackend(host, domain: backendDomain, backendOptions, opener: opener, exporter: exporter)
         paths = try toolstack.create(
             DeviceDirectories.Attachment(
                 try DiskSpecification(parsing: image + spec), frontend: DomainID(1),

@@ -232,6 +232,34 @@ import VirtioWire
         }
     }
 
+    @Test("a front end that does not ask for the disk's size, as one that comes again, is told to look at it, and when it changes")
+    func sizeNotAsked() throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, path) = try rig.file()
+        let disk = rig.disk(device)
+        let driver = try VhostDriver(disk, features: RingKind.split.features)
+        defer { driver.leave() }
+        let (ours, theirs) = try StreamSocket.pair()
+        try driver.send(21, descriptors: [theirs])
+        func news() throws -> [UInt8] {
+            guard try waitReadable(ours.rawValue, milliseconds: 0) else { return [] }
+            return try StreamSocket.receive(ours.rawValue, capacity: 64, wait: true)
+        }
+        disk.idle()
+        #expect(try news().isEmpty, "nobody uses it")
+        try driver.start()
+        disk.idle()
+        #expect(try news().first == 2)
+        disk.idle()
+        #expect(try news().isEmpty, "once is enough")
+        let file = try Descriptor.open(path, 2)
+        #expect(ftruncate(file.rawValue, off_t(1 << 21)) == 0)
+        disk.idle()
+        #expect(try news().first == 2)
+        #expect(try driver.perform(driver.request(.read, sector: 4095, room: 512)) == (0, 513))
+    }
+
     @Test("a flush on one queue covers the writes of another; where it could not, there is one queue")
     func flushAcrossQueues() throws {
         let rig = try DiskRig(reactors: 2)

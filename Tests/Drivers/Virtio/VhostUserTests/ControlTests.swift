@@ -62,7 +62,13 @@ private final class NotingDevice: VhostDevice {
 
     /// A front end whose first ring runs; its socket, and what the ring calls.
     private func frontEnd() throws -> (Descriptor, call: EventCounter) {
-        let socket = try StreamSocket.connect(path: server.path)
+        let front = try connect(server.path)
+        #expect(eventually(5000) { device.told.all.contains("start 0 at 7") }, "\(device.told.all) \(log.all)")
+        return front
+    }
+
+    private func connect(_ path: String) throws -> (Descriptor, call: EventCounter) {
+        let socket = try StreamSocket.connect(path: path)
         let (call, kick) = (try EventCounter(), try EventCounter())
         func say(_ request: VhostRequest, _ payload: [UInt8] = [], _ descriptors: [Descriptor] = []) throws {
             try PacketSocket.send(socket, wire(request.rawValue, payload), descriptors)
@@ -76,7 +82,6 @@ private final class NotingDevice: VhostDevice {
         try say(.setRingAddresses, words(0, 0) + quads(0x7000_0000, 0x7000_2000, 0x7000_1000, 0))
         try say(.setRingCall, quads(0), [call.descriptor])
         try say(.setRingKick, quads(0), [kick.descriptor])
-        #expect(eventually(5000) { device.told.all.contains("start 0 at 7") }, "\(device.told.all) \(log.all)")
         return (socket, call)
     }
 
@@ -181,5 +186,32 @@ private final class NotingDevice: VhostDevice {
             try control.load(own)
             Issue.record("loaded")
         } catch { #expect("\(error)".contains("causeway upgrade")) }
+    }
+
+    @Test("a device that somebody else has is not a front end's; one that a front end has is its until it goes")
+    func exclusive() throws {
+        server.stop()
+        let isTaken = Mutex(true)
+        let had = LineCollector()
+        let exclusive = ExclusiveVhostDevice(device) {
+            if isTaken.withLock({ $0 }) { return "somebody has it" }
+            had.add("had")
+            return nil
+        } letGo: {
+            had.add("let go")
+        }
+        let shared = try VhostServer(path: "\(scratch.path)/shared.sock", exclusive) { [log] in log.add($0) }
+        defer { shared.stop() }
+        let refused = try connect(shared.path)
+        #expect(eventually(5000) { log.all.contains { $0.hasSuffix("the front end is gone: somebody has it") } }, "\(log.all)")
+        #expect(!device.told.all.contains { $0.hasPrefix("start") })
+        withExtendedLifetime(refused) {}
+        isTaken.withLock { $0 = false }
+        let (socket, _) = try connect(shared.path)
+        #expect(eventually(5000) { device.told.all.contains("start 0 at 7") }, "\(log.all)")
+        #expect(had.all == ["let go", "had"])
+        socket.shutDown()
+        #expect(eventually(5000) { had.all == ["let go", "had", "let go"] }, "\(had.all)")
+        #expect(exclusive.attributes == device.attributes && exclusive.kind == .block)
     }
 }
