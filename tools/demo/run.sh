@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on real devices, a disk and then a network: `run.sh PATH-OF-CAUSEWAY`. Run by `make demo`, as root. DEMO_SECONDS is how long each
+# The main job on real devices, a disk, a network, and both for a QEMU guest beside a frontend of Xen's: `run.sh PATH-OF-CAUSEWAY`. Run by `make demo`, as root. DEMO_SECONDS is how long each
 # measurement takes.
 set -eu
 
@@ -20,3 +20,5 @@ done
 "$here/disk.sh" "$causeway"
 echo
 "$here/network.sh" "$causeway"
+echo
+"$here/worlds.sh" "$causeway"
