@@ -45,6 +45,8 @@ struct Backend: ParsableCommand {
             "Serves every device over vhost-user, too, at DIR/<domain>-<device>.sock.",
             discussion: "A device is whoever's comes first; the other is told that it is busy.", valueName: "dir"))
     var vhostUser: String?
+    @Flag(name: .customLong(String(SuccessorProgram.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
+    @Option(name: .customLong(String(BackendUpgrade.option.dropFirst(2))), help: .hidden) var upgraded: String?
     @Flag(help: "Keeps no journal: a successor asks every frontend to connect again.") var noJournal = false
 
     enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
@@ -65,6 +67,7 @@ struct Backend: ParsableCommand {
     }
 
     func run() throws {
+        if saysFormat { return printLine("\(BackendUpgrade.format)") }
         try host.followParent()
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
         work.beQuiet(loudness.quiet)
@@ -77,6 +80,7 @@ struct Backend: ParsableCommand {
         work.servesDisks = backendKind != "none"
         work.servesInterfaces = vifKind != "none"
         work.memoryVifs = memoryVifs
+        work.upgradedFor = upgraded
         work.vhostDirectory = try vhostUser.map { try RunDirectory($0).path }
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))

@@ -1,4 +1,4 @@
-// causeway upgrade: has a running export become this program, while its front ends wait a moment.
+// causeway upgrade: has a running export or backend become this program, while its drivers wait a moment.
 
 import ArgumentParser
 import CommandSupport
@@ -8,9 +8,11 @@ import LinuxSystem
 
 struct Upgrade: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Has a running export go on as this build of causeway; its front ends notice a pause at most.",
+        abstract: "Has a running export or backend go on as this build of causeway; its drivers notice a pause at most.",
         discussion: """
-            Prints how long the front ends were kept waiting. The export keeps its process, its sockets and its COMMAND. What cannot go on \
+            With --run-dir, or within `pair`: every backend of that host; it has to keep journals (`pair --journal`, `backend --journal`). Its
+            vhost-user front ends come back by themselves. Else an export: \
+            prints how long the front ends were kept waiting. The export keeps its process, its sockets and its COMMAND. What cannot go on \
             with it is refused, and the export goes on as it was. Within COMMAND neither option is needed.
             """)
 
@@ -19,21 +21,53 @@ struct Upgrade: ParsableCommand {
 
     @Option(help: ArgumentHelp("The export's --socket-dir.", valueName: "dir")) var socketDir: String?
     @Option(help: ArgumentHelp("The export's --socket.", valueName: "path")) var socket: String?
+    @Option(help: ArgumentHelp("The directory of a host whose backends are to be upgraded.", valueName: "dir")) var runDir: String?
     @Option(help: ArgumentHelp("Another program that it is to become.", valueName: "path")) var program: String?
 
     func validate() throws {
-        guard socketDir == nil || socket == nil else { throw ValidationError("--socket and --socket-dir: one of them") }
+        guard [socketDir, socket, runDir].compactMap({ $0 }).count <= 1 else {
+            throw ValidationError("--socket, --socket-dir and --run-dir: one of them")
+        }
     }
 
     func run() throws {
-        let path = try place()
         let program = try absolute(try program ?? Executable.path())
+        if let directory = try backends() { return try upgradeBackends(in: directory, program) }
+        let path = try place()
         let export: Descriptor
         do throws(Errno) { export = try StreamSocket.connect(path: path) } catch {
             throw Failure(
                 "upgrade: \(path): \([ENOENT, ECONNREFUSED].contains(error.rawValue) ? "no export is there" : "\(error)")")
         }
-        switch try ask(export, path, program) {
+        try report(try ask(export, path, program))
+    }
+
+    /// Whose backends are meant; nil: an export is.
+    private func backends() throws(Failure) -> RunDirectory? {
+        if let runDir { return try RunDirectory(runDir) }
+        let environment = ProcessInfo.processInfo.environment
+        guard socketDir == nil, socket == nil, environment[Self.variable] == nil, let path = environment["CAUSEWAY_RUN_DIR"],
+            !path.isEmpty
+        else { return nil }
+        return try RunDirectory(path)
+    }
+
+    private func upgradeBackends(in directory: RunDirectory, _ program: String) throws(Failure) {
+        let sockets = BackendUpgrade.sockets(in: directory.path)
+        guard !sockets.isEmpty else {
+            throw Failure("upgrade: \(directory): no backend answers there; is one running, and as this user?")
+        }
+        for path in sockets {
+            let backend: Descriptor
+            do throws(Errno) { backend = try StreamSocket.connect(path: path) } catch {
+                throw Failure("upgrade: \(path): \(error)")
+            }
+            try report(try ask(backend, path, program))
+        }
+    }
+
+    private func report(_ reply: UpgradeReply) throws(Failure) {
+        switch reply {
         case .refused(let reason): throw Failure("upgrade: refused: \(reason)")
         case .done(let nanoseconds, let version):
             let tenths = (nanoseconds + 50000) / 100_000
@@ -45,7 +79,7 @@ struct Upgrade: ParsableCommand {
         if let socketDir { return ExportUpgrade.path(in: try RunDirectory(socketDir).path) }
         if let socket { return ExportUpgrade.path(beside: socket) }
         guard let named = ProcessInfo.processInfo.environment[Self.variable] else {
-            throw .usage("upgrade: which export? Give its --socket-dir or its --socket")
+            throw .usage("upgrade: what? Give an export's --socket-dir or --socket, or the --run-dir of a host")
         }
         return named
     }
@@ -66,6 +100,6 @@ struct Upgrade: ParsableCommand {
             }
             guard let reply = UpgradeReply(String(said.dropLast())) else { throw Errno(EPROTO) }
             return reply
-        } catch { throw Failure("upgrade: \(path): the export has ended meanwhile (\(error)); see what it printed") }
+        } catch { throw Failure("upgrade: \(path): it has ended meanwhile (\(error)); see what it printed") }
     }
 }

@@ -48,16 +48,34 @@ enum BackendRole {
         try serve(hypervisor, work, runDirectory: runDirectory)
     }
 
-    /// Disks on this thread, interfaces on another; both end together.
-    /// - Parameter runDirectory: where `causeway status` and `causeway trace` look for this process.
+    /// Serves until the process is asked to end; asked to become another program, it does that, or goes on if it
+    /// cannot.
     private static func serve<H: Hypervisor>(
-        _ hypervisor: H, _ work: BackendWork, runDirectory: String, scriptStore: String? = nil
+        _ hypervisor: H, _ given: BackendWork, runDirectory: String, scriptStore: String? = nil
     ) throws(Failure) {
         // On a Xen host nobody else makes it: there is no host's daemon.
         FileSystem.makeDirectory(runDirectory, mode: 0o700)
-        let claims = try claim(work, hypervisor.domain, runDirectory)
+        let claims = try claim(given, hypervisor.domain, runDirectory)
         defer { withExtendedLifetime(claims) {} }
-        let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
+        let ending = BackendEnding()
+        try onTermination { ending.end() }
+        var work = given
+        while let order = try serveOnce(hypervisor, work, ending, runDirectory, scriptStore) {
+            BackendUpgrade.become(order)
+            complain("backend: could not be upgraded, and goes on")
+            work.upgradedFor = nil
+        }
+    }
+
+    /// Disks on this thread, interfaces on another; both end together.
+    /// - Parameter runDirectory: where `causeway status` and `causeway trace` look for this process.
+    private static func serveOnce<H: Hypervisor>(
+        _ hypervisor: H, _ work: BackendWork, _ ending: BackendEnding, _ runDirectory: String, _ scriptStore: String?
+    ) throws(Failure) -> BackendUpgrade.Order? {
+        let upgradedFor = work.upgradedFor
+        let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0)) {
+            if let upgradedFor { BackendUpgrade.done(upgradedFor) }
+        }
         let openDisk = HostDiskOpener(
             direct: work.disks.direct, reconnectDelayMilliseconds: work.disks.reconnectDelayMilliseconds, time: .system
         ) { complain("blkback: \($0)") }
@@ -96,12 +114,20 @@ enum BackendRole {
         defer { watching.close() }
         let tracing = work.servesInterfaces ? serveTraces(of: interfaces.traceSubjects, hypervisor.domain, runDirectory) : nil
         defer { tracing?.stop() }
-        try onTermination {
-            ServiceManager.tell("STOPPING=1")
+        let stop: @Sendable () -> Void = {
             disks.stop()
             interfaces.stop()
         }
-        try run(work.servesDisks ? disks : nil, work.servesInterfaces ? interfaces : nil, on: hypervisor)
+        ending.serving(stop)
+        let upgrade = BackendUpgrade(in: runDirectory, keepsJournals: work.disks.journalDirectory != nil, stop: stop)
+        do throws(Failure) {
+            try run(work.servesDisks ? disks : nil, work.servesInterfaces ? interfaces : nil, on: hypervisor)
+        } catch {
+            _ = upgrade?.close()
+            throw error
+        }
+        let order = upgrade?.close()
+        return ending.hasBegun ? nil : order
     }
 
     /// Lets `causeway status`, `top`, `metrics` and `device` look at a backend's devices.

@@ -15,6 +15,9 @@ struct BackendWork: Sendable {
     /// Where the sockets are by which all of them can be reached over vhost-user, too; nil: they cannot.
     var vhostDirectory: String?
 
+    /// Who is to be told that the devices are served again, as `BackendUpgrade.option` has it; nil: nobody.
+    var upgradedFor: String?
+
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {
         self.disks = disks

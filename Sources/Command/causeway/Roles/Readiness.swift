@@ -5,12 +5,18 @@ import Synchronization
 /// Counts services down.
 final class Readiness: Sendable {
     private let missing: Atomic<Int>
+    private let allThere: @Sendable () -> Void
 
-    /// So many are to come.
-    init(_ count: Int) { missing = Atomic(count) }
+    /// So many are to come; once they are there `allThere` is called.
+    init(_ count: Int, allThere: @escaping @Sendable () -> Void = {}) {
+        missing = Atomic(count)
+        self.allThere = allThere
+    }
 
     /// One more is there.
     func count() {
-        if missing.subtract(1, ordering: .relaxed).newValue == 0 { ServiceManager.tell("READY=1") }
+        guard missing.subtract(1, ordering: .relaxed).newValue == 0 else { return }
+        ServiceManager.tell("READY=1")
+        allThere()
     }
 }
