@@ -6,7 +6,6 @@
 // sequence again: as long as it moved by at most two, the writer was busy elsewhere. A writer that lies about the
 // sequence can at worst make a reader give up; the value is the writer's to choose anyway.
 
-import SharedMemory
 import Synchronization
 
 /// A value that may be copied out of memory a peer writes: every pattern of bits is one, and there is no padding, which
@@ -32,21 +31,32 @@ enum StatePageLayout {
     /// Bytes the whole takes.
     static func byteCount(_ size: Int) -> Int { header + Int(copies) * stride(size) }
     static func offset(_ sequence: UInt32, _ size: Int) -> Int { header + Int(sequence & (copies - 1)) * stride(size) }
+
+    static func check(_ size: Int, in region: SharedRegion, at start: Int) {
+        precondition(
+            start >= 0 && start % 64 == 0 && start <= region.byteCount && byteCount(size) <= region.byteCount - start,
+            "the state does not fit")
+    }
 }
 
 /// The writing side of a state page. One only.
 public struct StatePageWriter<T: FlatState>: ~Copyable {
     private let region: SharedRegion
+    private let start: Int
     private var sequence: UInt32
 
-    /// Begins a state page at the start of `region`, which must be writable and large enough (else it traps: our own
-    /// error).
-    public init(initialising region: SharedRegion, startingAt sequence: UInt32 = 0) {
-        precondition(StatePageLayout.byteCount(MemoryLayout<T>.size) <= region.byteCount, "the state does not fit")
+    /// Bytes that a state page takes.
+    public static var byteCount: Int { StatePageLayout.byteCount(MemoryLayout<T>.size) }
+
+    /// Begins a state page in `region`, which must be writable and large enough (else it traps: our own error).
+    /// - Parameter start: where in it, a multiple of 64.
+    public init(initialising region: SharedRegion, at start: Int = 0, startingAt sequence: UInt32 = 0) {
+        StatePageLayout.check(MemoryLayout<T>.size, in: region, at: start)
         self.region = region
+        self.start = start
         self.sequence = sequence
-        region.fill(0, count: StatePageLayout.byteCount(MemoryLayout<T>.size))
-        region.storeReleasing(sequence, at: 0)
+        region.fill(start, count: Self.byteCount)
+        region.storeReleasing(sequence, at: start)
     }
 
     /// Makes `value` the state.
@@ -55,10 +65,10 @@ public struct StatePageWriter<T: FlatState>: ~Copyable {
         atomicMemoryFence(ordering: .releasing)
         let next = sequence &+ 1
         let size = MemoryLayout<T>.size
-        region.copyOut(value, byteCount: size, at: StatePageLayout.offset(next, size))
+        region.copyOut(value, byteCount: size, at: start + StatePageLayout.offset(next, size))
         sequence = next
         // Release: the value before the sequence.
-        region.storeReleasing(next, at: 0)
+        region.storeReleasing(next, at: start)
     }
 
     /// `state page at version 7`.
@@ -81,17 +91,20 @@ public struct StatePageReader<T: FlatState>: ~Copyable {
     public static var attempts: Int { 8 }
 
     private let region: SharedRegion
+    private let start: Int
     private var sequence: UInt32
     /// The last whole value, or the initial one.
     public private(set) var value: T
 
-    /// Reads the state page at the start of `region`, large enough (else it traps: our own error).
+    /// Reads the state page in `region`, large enough (else it traps: our own error).
     /// - Parameters:
+    ///   - start: where in it, a multiple of 64.
     ///   - initial: what `value` is until something was written.
     ///   - sequence: where the writer began.
-    public init(attaching region: SharedRegion, initial: T, startingAt sequence: UInt32 = 0) {
-        precondition(StatePageLayout.byteCount(MemoryLayout<T>.size) <= region.byteCount, "the state does not fit")
+    public init(attaching region: SharedRegion, at start: Int = 0, initial: T, startingAt sequence: UInt32 = 0) {
+        StatePageLayout.check(MemoryLayout<T>.size, in: region, at: start)
         self.region = region
+        self.start = start
         self.sequence = sequence
         value = initial
     }
@@ -101,13 +114,13 @@ public struct StatePageReader<T: FlatState>: ~Copyable {
         let size = MemoryLayout<T>.size
         for _ in 0..<Self.attempts {
             // Acquire: the sequence before the value.
-            let before = region.loadAcquiring(0)
+            let before = region.loadAcquiring(start)
             if before == sequence { return .unchanged }
             var copy = value
-            region.copyIn(StatePageLayout.offset(before, size), into: &copy, byteCount: size)
+            region.copyIn(start + StatePageLayout.offset(before, size), into: &copy, byteCount: size)
             // The value before the second look at the sequence.
             atomicMemoryFence(ordering: .acquiring)
-            let after = region.loadRelaxed(0)
+            let after = region.loadRelaxed(start)
             // At version `after` the writer may be filling `after + 1`; that is our copy only if it is `before + 4`.
             if after &- before < StatePageLayout.copies - 1 {
                 value = copy

@@ -1,8 +1,7 @@
 // The state page: the last whole value, whatever the writer does.
 
 import Foundation
-import SharedMemory
-@testable import SharedRing
+@testable import SharedMemory
 import Synchronization
 import Testing
 
