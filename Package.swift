@@ -152,6 +152,8 @@ let package = Package(
         // Devices: what a backend drives. They see bus addresses and know no ring, hypervisor or connector.
         devices.module("DeviceState"),
         devices.module("DeviceControl", ["DeviceState"]),
+        devices.module("DeviceBus", ["LinuxSystem", "SharedMemory"]),
+        devices.module("PageDevices", ["DeviceBus", "LinuxSystem", "SharedMemory"]),
         devices.module("Packets", ["DMA", "SharedMemory"]),
         devices.module(
             "BlockDevices", ["CLinux", "DMA", "DeviceControl", "DeviceState", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
@@ -358,6 +360,8 @@ let package = Package(
             ["CLinux", "Hypervisor", "InProcess", "Interrupts", "LinuxSystem", "TestSupport", "XenTypes"]
         ),
         devices.tests("BlockDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        devices.tests("DeviceBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "TestSupport"]),
+        devices.tests("PageDevices", ["DeviceBus", "LinuxSystem", "PageDevices", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),
         devices.tests("DeviceControl", ["DeviceControl", "DeviceState"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
