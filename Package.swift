@@ -172,6 +172,8 @@ let package = Package(
         virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
         virtio.module("VirtioMemory", ["DMA", "FrameMaps", "SharedMemory", "VirtioRing"]),
         virtio.module("VhostUser", ["DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
+        virtio.module(
+            "VirtioBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
         block.module("BlockModel", ["BlockDevices", "DMA", "DeviceControl", "DeviceState", "LinuxSystem"]),
         block.module(
             "VirtioBlock",
@@ -180,6 +182,8 @@ let package = Package(
                 "VirtioMemory", "VirtioRing", "VirtioWire",
             ]
         ),
+        block.module(
+            "BusDisk", ["DeviceBus", "LinuxSystem", "Reactor", "SharedMemory", "VirtioBus", "VirtioRing", "VirtioWire"]),
         block.module("BlockProtocol", ["SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]),
         block.module(
             "BlockFrontend",
@@ -221,6 +225,8 @@ let package = Package(
                 "VirtioMemory", "VirtioRing", "VirtioWire",
             ]
         ),
+        network.module(
+            "BusInterface", ["DeviceBus", "LinuxSystem", "SharedMemory", "VirtioBus", "VirtioRing", "VirtioWire"]),
         network.module(
             "VifTaps",
             [
@@ -295,6 +301,16 @@ let package = Package(
                 "XenStore", "XenStoreServer", "XenTypes",
             ]
         ),
+        // Devices under each of the connectors, for tests that are the same under all of them.
+        support(
+            "Connectors",
+            [
+                "BlockBackend", "BlockDevices", "BlockFrontend", "BusDisk", "BusInterface", "DeviceBus", "DriverRuntime",
+                "InProcess",
+                "LinuxSystem", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "PageDevices", "Reactor", "SharedMemory",
+                "TestSupport", "Toolstack", "VhostUser", "VirtioBlock", "VirtioBus", "VirtioNetwork", "VirtioRing", "VirtioWire",
+                "XenTypes",
+            ]),
         // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
         // package, too.
         support(
@@ -372,12 +388,20 @@ let package = Package(
                 "VirtioWire",
             ]
         ),
+        runtime.tests(
+            "Connector", ["BlockDevices", "Connectors", "LinuxSystem", "NetworkDevices", "PageDevices", "TestSupport"]),
+        virtio.tests(
+            "VirtioBus",
+            [
+                "BlockDevices", "BusDisk", "BusInterface", "Connectors", "DeviceBus", "LinuxSystem", "NetworkDevices", "Reactor",
+                "ScriptedDevices", "SharedMemory", "TestSupport", "VirtioBlock", "VirtioBus", "VirtioNetwork", "VirtioWire",
+            ]),
         block.tests(
             "VirtioBlock",
             [
-                "BlockDevices", "LinuxSystem", "Reactor", "ScriptedDevices", "SharedMemory", "TestSupport", "VhostUser",
-                "VirtioBlock",
-                "VirtioRing", "VirtioWire",
+                "BlockDevices", "Connectors", "LinuxSystem", "Reactor", "ScriptedDevices", "SharedMemory", "TestSupport",
+                "VhostUser",
+                "VirtioBlock", "VirtioRing", "VirtioWire",
             ]),
         block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "LinuxSystem", "TestSupport"]),
         block.tests(
@@ -416,9 +440,9 @@ let package = Package(
         network.tests(
             "VirtioNetwork",
             [
-                "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "TestSupport", "VhostUser",
-                "VirtioNetwork",
-                "VirtioRing", "VirtioWire",
+                "Connectors", "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "TestSupport",
+                "VhostUser",
+                "VirtioNetwork", "VirtioRing", "VirtioWire",
             ]
         ),
         virtio.tests("VirtioWire", ["CVirtio", "SharedMemory", "VirtioWire"]),

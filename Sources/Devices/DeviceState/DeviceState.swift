@@ -15,12 +15,15 @@ public struct DeviceState: Equatable, Sendable {
     public enum Kind: UInt16, Sendable, CustomStringConvertible {
         case block = 1
         case network = 2
+        /// A few bytes and no queue.
+        case flat = 3
 
         /// As users write it.
         public var description: String {
             switch self {
             case .block: "block"
             case .network: "network"
+            case .flat: "flat"
             }
         }
     }

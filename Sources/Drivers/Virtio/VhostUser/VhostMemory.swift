@@ -28,6 +28,12 @@ public struct VhostMemory: Sendable {
     /// Nothing.
     public init() {}
 
+    /// Memory that is mapped already, of a driver that has no front end and one address for everything.
+    public init(mapped map: GuestMap) {
+        guestMap = map
+        userMap = map
+    }
+
     /// Maps a region. Nothing changes when that fails.
     /// - Parameter mayShrink: whether its owner is trusted not to make it shorter.
     public mutating func add(

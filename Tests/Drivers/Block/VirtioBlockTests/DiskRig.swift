@@ -1,9 +1,11 @@
 import BlockDevices
+import Connectors
 import LinuxSystem
 import Reactor
 import ScriptedDevices
 import SharedMemory
 import TestSupport
+import VhostUser
 import VirtioWire
 
 @testable import VirtioBlock
@@ -48,4 +50,15 @@ final class DiskRig {
     }
 
     func stop() { for reactor in reactors { reactor.stop() } }
+}
+
+extension VhostDriver {
+    /// A front end of a disk.
+    convenience init(
+        _ disk: VirtioDisk, features: VirtioFeatures, rings: Int = 1, pages: Int = 512, adding more: VhostProtocolFeatures = []
+    ) throws {
+        try self.init(
+            disk, features: features, rings: rings, pages: pages,
+            agreeing: more.union([.replyAck, .configuration, .memorySlots, .resetDevice, .backendRequests]))
+    }
 }

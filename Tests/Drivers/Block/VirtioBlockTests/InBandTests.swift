@@ -1,5 +1,6 @@
 // Kicks, calls and errors as messages, for front ends that simulate and want to know when everything is done.
 
+import Connectors
 import BlockDevices
 import LinuxSystem
 import ScriptedDevices
@@ -39,8 +40,8 @@ import VirtioWire
         defer { driver.leave() }
         try driver.start()
         for turn in 0..<3 {
-            _ = driver.queues[0].offer(driver.request(.read, page: turn, room: 512).chain)
-            _ = driver.queues[0].publish()
+            _ = driver.queues[0]?.offer(driver.request(.read, page: turn, room: 512).chain)
+            _ = driver.queues[0]?.publish()
             // Nobody looks without being asked.
             if turn == 1 { #expect(try next(hears, milliseconds: 100) == nil) }
             try driver.send(35, words: 0, 0)
@@ -61,8 +62,8 @@ import VirtioWire
         while let count = try? StreamSocket.send(speaks.rawValue, Array(repeating: 7, count: 1000)[...], wait: false) {
             filled += count
         }
-        _ = driver.queues[0].offer(driver.request(.read, room: 512).chain)
-        _ = driver.queues[0].publish()
+        _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
+        _ = driver.queues[0]?.publish()
         try driver.send(35, words: 0, 0)
         #expect(try driver.reap().written == 513)
         while filled > 0 { filled -= try StreamSocket.receive(hears.rawValue, capacity: filled, wait: true).count }
@@ -78,8 +79,8 @@ import VirtioWire
         try driver.send(35, words: 0, 0)
         var bad = VhostDriver.Request()
         bad.chain.appendReadable(GuestRun(address: 0, byteCount: 16))
-        _ = driver.queues[0].offer(bad.chain)
-        _ = driver.queues[0].publish()
+        _ = driver.queues[0]?.offer(bad.chain)
+        _ = driver.queues[0]?.publish()
         try driver.send(35, words: 0, 0)
         #expect(try next(hears) == message(5))
         hears.shutDown()
@@ -96,8 +97,8 @@ import VirtioWire
         try driver.start()
         try driver.send(35, words: 0, 0)
         try driver.send(13, 0, descriptors: [driver.calls[0].descriptor])
-        _ = driver.queues[0].offer(driver.request(.read, room: 512).chain)
-        _ = driver.queues[0].publish()
+        _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
+        _ = driver.queues[0]?.publish()
         try driver.send(35, words: 0, 0)
         #expect(try driver.reap().written == 513)
         #expect(try waitReadable(driver.calls[0].descriptor.rawValue, milliseconds: 20000))

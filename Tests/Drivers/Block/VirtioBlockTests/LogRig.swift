@@ -1,5 +1,6 @@
 // A log of dirty pages as a front end has it, and what it does with one: fetch, clear, copy.
 
+import Connectors
 import LinuxSystem
 import SharedMemory
 import Testing
@@ -42,13 +43,13 @@ extension VhostDriver {
     func begin(_ log: SharedLog) throws {
         try send(6, log.byteCount, 0, descriptors: [log.file])
         try send(2, features.union([.protocolFeatures, .logAll]).rawValue)
-        for ring in sizes.indices { try place(ring, isLogged: true) }
+        for ring in sizes.keys.sorted() { try place(ring, isLogged: true) }
     }
 
     /// As QEMU does when that failed.
     func endLog() throws {
         try send(2, features.union(.protocolFeatures).rawValue)
-        for ring in sizes.indices { try place(ring, isLogged: false) }
+        for ring in sizes.keys.sorted() { try place(ring, isLogged: false) }
     }
 
     /// Pages of `count` bytes at `offset` of the driver's memory.
@@ -56,7 +57,7 @@ extension VhostDriver {
 
     /// All pages that the device may write into a ring of this driver's.
     func devicePages(_ ring: Int) -> Set<Int> {
-        let areas = VirtqueueAreas(in: region, at: ring * 0x8000, size: sizes[ring], features: features)
+        let areas = VirtqueueAreas(in: region, at: ring * 0x8000, size: sizes[ring] ?? 0, features: features)
         guard !areas.isPacked else { return pages(areas.descriptors.offset, 16 * areas.size).union(pages(areas.device.offset, 4)) }
         return pages(areas.device.offset, SplitLayout.deviceBytes(areas.size, eventIndex: true))
     }

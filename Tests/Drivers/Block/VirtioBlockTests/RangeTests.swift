@@ -1,5 +1,6 @@
 // Discards, zeroes and erasures: several ranges a request, each of which must be right before the first is done.
 
+import Connectors
 import BlockDevices
 import LinuxSystem
 import ScriptedDevices

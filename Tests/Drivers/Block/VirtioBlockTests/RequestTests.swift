@@ -1,5 +1,6 @@
 // What a driver's requests do to a disk, over each kind of ring.
 
+import Connectors
 import BlockDevices
 import LinuxSystem
 import SharedMemory

@@ -1,3 +1,4 @@
+import Connectors
 import LinuxSystem
 import NetworkDevices
 import Packets
@@ -5,6 +6,7 @@ import Reactor
 import SharedMemory
 import TestSupport
 import Testing
+import VhostUser
 import VirtioWire
 
 @testable import VirtioNetwork
@@ -64,3 +66,12 @@ final class InterfaceRig {
 
 /// A frame of so many bytes, which tells where each of them belongs.
 func frame(_ count: Int, seed: UInt8 = 1) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) &+ seed } }
+
+extension VhostDriver {
+    /// A front end of an interface.
+    convenience init(_ device: any VhostDevice, features: VirtioFeatures, rings: Int = 2, pages: Int = 1024) throws {
+        try self.init(
+            device, features: features, rings: rings, pages: pages,
+            agreeing: [.replyAck, .memorySlots, .resetDevice, .announcement, .mtu, .status])
+    }
+}

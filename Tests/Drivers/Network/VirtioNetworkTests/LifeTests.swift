@@ -1,6 +1,7 @@
 // A ring's life and a session's: starts, stops, memory that changes, front ends that vanish, what a front end asks of
 // an interface.
 
+import Connectors
 import DMA
 import LinuxSystem
 import NetworkDevices

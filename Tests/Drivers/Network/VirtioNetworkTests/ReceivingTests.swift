@@ -1,5 +1,6 @@
 // Frames from a device to a driver.
 
+import Connectors
 import LinuxSystem
 import NetworkDevices
 import Packets

@@ -1,5 +1,6 @@
 // What a driver's header may say of its frame, and what a device's frame is to a driver.
 
+import Connectors
 import NetworkDevices
 import Packets
 import Testing

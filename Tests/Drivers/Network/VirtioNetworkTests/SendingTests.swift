@@ -1,5 +1,6 @@
 // Frames from a driver to a device.
 
+import Connectors
 import LinuxSystem
 import NetworkDevices
 import Packets
