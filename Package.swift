@@ -88,6 +88,14 @@ let package = Package(
         .library(name: "MockPeers", targets: ["MockPeers", "Hypervisor", "InProcess", "Toolstack"]),
         .library(name: "VirtioRing", targets: ["VirtioRing", "VirtioWire", "SharedMemory"]),
         .library(name: "DeviceState", targets: ["DeviceState"]),
+        // Devices on a bus, for callers in the same process: disks, interfaces, flat pages; and the same for domains.
+        .library(
+            name: "DeviceBus",
+            targets: [
+                "DeviceBus", "PageDevices", "VirtioBus", "BusDisk", "BusInterface", "VirtioBlock", "VirtioNetwork", "Reactor",
+                "LinuxSystem",
+            ]),
+        .library(name: "XenDeviceBus", targets: ["XenDeviceBus", "DeviceBus", "PageDevices"]),
         .library(
             name: "VhostUser", targets: ["VhostUser", "DeviceState", "VirtioRing", "VirtioWire", "SharedMemory", "LinuxSystem"]),
         .library(
@@ -167,13 +175,21 @@ let package = Package(
                 "XenTypes",
             ]
         ),
+        runtime.module(
+            "XenDeviceBus",
+            [
+                "DeviceBus", "DriverRuntime", "Hypervisor", "Interrupts", "LinuxSystem", "PageDevices", "Reactor", "SharedMemory",
+                "XenBus", "XenStore", "XenTypes",
+            ]
+        ),
         // Virtio: the other world's wire, rings and sessions. Imports nothing of Xen's.
         virtio.module("VirtioWire", ["SharedMemory"]),
         virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
         virtio.module("VirtioMemory", ["DMA", "FrameMaps", "SharedMemory", "VirtioRing"]),
         virtio.module("VhostUser", ["DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         virtio.module(
-            "VirtioBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
+            "VirtioBus",
+            ["DeviceBus", "DeviceState", "LinuxSystem", "PageDevices", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
         block.module("BlockModel", ["BlockDevices", "DMA", "DeviceControl", "DeviceState", "LinuxSystem"]),
         block.module(
             "VirtioBlock",
@@ -309,7 +325,7 @@ let package = Package(
                 "InProcess",
                 "LinuxSystem", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "PageDevices", "Reactor", "SharedMemory",
                 "TestSupport", "Toolstack", "VhostUser", "VirtioBlock", "VirtioBus", "VirtioNetwork", "VirtioRing", "VirtioWire",
-                "XenTypes",
+                "XenDeviceBus", "XenTypes",
             ]),
         // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
         // package, too.
@@ -344,6 +360,10 @@ let package = Package(
         program(
             "frames-in-memory", at: "Examples/FramesInMemory",
             ["DriverRuntime", "InProcess", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "Toolstack", "XenTypes"]
+        ),
+        program(
+            "bus-in-memory", at: "Examples/BusInMemory",
+            ["BlockDevices", "BusDisk", "DeviceBus", "LinuxSystem", "PageDevices", "Reactor", "VirtioBlock", "VirtioBus"]
         ),
 
         host.tests("LinuxSystem", ["LinuxSystem", "TestSupport"]),
@@ -390,11 +410,20 @@ let package = Package(
         ),
         runtime.tests(
             "Connector", ["BlockDevices", "Connectors", "LinuxSystem", "NetworkDevices", "PageDevices", "TestSupport"]),
+        runtime.tests(
+            "XenDeviceBus",
+            [
+                "DeviceBus", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "Loopback", "PageDevices", "SharedMemory",
+                "TestSupport", "XenBus", "XenDeviceBus", "XenStore", "XenTypes",
+            ]),
         virtio.tests(
             "VirtioBus",
             [
-                "BlockDevices", "BusDisk", "BusInterface", "Connectors", "DeviceBus", "LinuxSystem", "NetworkDevices", "Reactor",
+                "BlockDevices", "BusDisk", "BusInterface", "Connectors", "DeviceBus", "LinuxSystem", "NetworkDevices",
+                "PageDevices",
+                "Reactor",
                 "ScriptedDevices", "SharedMemory", "TestSupport", "VirtioBlock", "VirtioBus", "VirtioNetwork", "VirtioWire",
+                "bus-in-memory",
             ]),
         block.tests(
             "VirtioBlock",

@@ -198,6 +198,19 @@ private final class Rig {
     }
 }
 
+@Suite struct BusExampleTests {
+    @Test func theExampleSaysWhatItDoes() throws {
+        let run = try BuiltProgram("bus-in-memory").run()
+        #expect(
+            run.output == """
+                disk0, balloon0
+                1048576 bytes; sector 8 is read as it was written
+                the guest has given 1024 pages
+
+                """)
+    }
+}
+
 @Suite(.serialized, .timeLimit(.minutes(1))) struct BusInterfaceTests {
     @Test func framesThatCannotBeAreRefusedAndAFullOneSaysSo() throws {
         let reactor = try Reactor(name: "rig", time: .system)
