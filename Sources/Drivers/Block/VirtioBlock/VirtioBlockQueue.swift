@@ -4,6 +4,7 @@
 import BlockDevices
 import BlockModel
 import DMA
+import Interrupts
 import LinuxSystem
 import Reactor
 import SharedMemory
@@ -17,8 +18,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func setEnabled(_ isEnabled: Bool)
     /// Looks at the ring: somebody said that there is something.
     func kick()
-    /// Whom to tell of answers.
-    func setCall(_ call: Descriptor?)
+    /// Answers are told by its interrupt from now on, wherever that leads, and by no message.
+    func setCalled()
     /// Whom to tell that the ring makes no sense.
     func setError(_ error: Descriptor?)
     /// The front end's socket for messages of ours.
@@ -45,6 +46,8 @@ struct VirtioQueueSetup: Sendable {
     let identity: String
     let reactor: Reactor
     let channel: VhostBackendChannel?
+    /// By what answers are told.
+    let interrupt: InterruptLine?
     /// Gets a line when the ring breaks.
     let report: @Sendable (String) -> Void
 }
@@ -59,7 +62,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     private var model: BlockModel<VirtioBlockTransport<Ring>>
     private let owner: QueueOwner
     private let kickDescriptor: Descriptor?
-    private var call: Descriptor?
+    private let interrupt: InterruptLine?
     private var error: Descriptor?
     private var logSignal: Descriptor?
     private let report: @Sendable (String) -> Void
@@ -109,7 +112,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         isKickedByMessage = plan.isKickedByMessage
         leavesInflight = plan.leavesInflight
         kickDescriptor = plan.kick
-        call = plan.call
+        interrupt = setup.interrupt
         error = plan.error
         isEnabled = plan.isEnabled
         owner = QueueOwner()
@@ -131,10 +134,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
     /// Being called wakes the reactor, whose next turn looks at every ring.
     func kick() {}
-    func setCall(_ call: Descriptor?) {
-        self.call = call
-        messages.remove(.call)
-    }
+    func setCalled() { messages.remove(.call) }
     func setError(_ error: Descriptor?) {
         self.error = error
         messages.remove(.error)
@@ -214,7 +214,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     }
 
     private func ring() {
-        if messages.contains(.call) { tell(.call) } else { call?.addCount(1) }
+        if messages.contains(.call) { tell(.call) } else { interrupt?.raise() }
     }
 
     /// Tells the front end by messages, sooner or later.

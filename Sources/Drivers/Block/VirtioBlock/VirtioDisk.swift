@@ -8,6 +8,7 @@ import LinuxSystem
 import Reactor
 import Synchronization
 import VhostUser
+import VirtioInterrupts
 import VirtioRing
 import VirtioWire
 
@@ -17,6 +18,8 @@ public final class VirtioDisk: VhostDevice {
     private let reactors: [Reactor]
     private let shape: VirtioBlockOffer
     private let log: @Sendable (String) -> Void
+    /// A row for each ring.
+    private let interrupts: RingVectors
     private let state = Mutex(State())
 
     /// What a session has brought.
@@ -48,6 +51,7 @@ public final class VirtioDisk: VhostDevice {
         shape = VirtioBlockOffer(
             queues: max(1, min(queues, disk.queueLimit, 256)), identity: identity, offersDiscard: offersDiscard)
         self.log = log
+        interrupts = RingVectors(device: disk.name, rings: shape.queues)
     }
 
     /// A disk.
@@ -82,7 +86,9 @@ public final class VirtioDisk: VhostDevice {
         case .memory(let memory, let stopping):
             for ring in stopping { _ = stop(ring) }
             try take(memory.guestMap)
-        case .call(let ring, let call): each([ring]) { $0.setCall(call) }
+        case .call(let ring, let call):
+            interrupts.route(ring, to: call)
+            each([ring]) { $0.setCalled() }
         case .error(let ring, let error): each([ring]) { $0.setError(error) }
         case .log(let rings): for (ring, logging) in rings { each([ring]) { $0.setLogging(logging) } }
         case .kick(let ring): each([ring]) { $0.kick() }
@@ -159,9 +165,11 @@ public final class VirtioDisk: VhostDevice {
         let setup = VirtioQueueSetup(
             number: ring, memory: memory, disk: disk,
             rules: VirtioBlockRules(geometry, plan.features, mayUnmap: shape.mayUnmap(geometry)),
-            identity: shape.identity, reactor: reactors[ring % reactors.count], channel: channel
+            identity: shape.identity, reactor: reactors[ring % reactors.count], channel: channel, interrupt: interrupts.line(ring)
         ) { log("\(name): ring \(ring): \($0)") }
+        interrupts.route(ring, to: plan.call)
         let outcome: Result<any RunningBlockQueue, VhostRefusal> = setup.reactor.run { Self.make(plan, setup) }
+        if case .failure = outcome { interrupts.silence(ring) }
         let running = RunningRing(reactor: setup.reactor, queue: try outcome.get())
         state.withLock { $0.rings[ring] = running }
     }
@@ -206,6 +214,7 @@ public final class VirtioDisk: VhostDevice {
         let ended = Handoff<UInt32>()
         let queue = running.queue
         running.reactor.run { queue.stop { ended.deliver($0) } }
+        defer { interrupts.silence(ring) }
         return ended.wait()
     }
 

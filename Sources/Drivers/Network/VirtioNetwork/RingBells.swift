@@ -1,5 +1,6 @@
 // A ring's descriptors: whom to tell of answers, and what is waited for. On the queue's thread.
 
+import Interrupts
 import LinuxSystem
 import Reactor
 import VhostUser
@@ -8,8 +9,8 @@ import VhostUser
 struct RingBells {
     /// Readable when the driver has something; nil: nobody says so.
     let kick: Descriptor?
-    /// Whom to tell of answers.
-    var call: Descriptor?
+    /// By what answers are told.
+    var interrupt: InterruptLine?
     /// Whom to tell that the ring makes no sense.
     var error: Descriptor?
     private var isArmed = false
@@ -27,11 +28,10 @@ struct RingBells {
 
     init(_ plan: VhostRingPlan) {
         kick = plan.kick
-        call = plan.call
         error = plan.error
     }
 
-    func ring() { call?.addCount(1) }
+    func ring() { interrupt?.raise() }
 
     /// Waits for the driver.
     mutating func arm(_ reactor: Reactor, _ slot: ReactorSlot) {

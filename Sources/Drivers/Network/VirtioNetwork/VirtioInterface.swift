@@ -8,6 +8,7 @@ import NetworkDevices
 import Reactor
 import Synchronization
 import VhostUser
+import VirtioInterrupts
 import VirtioRing
 import VirtioWire
 
@@ -17,6 +18,8 @@ public final class VirtioInterface: VhostDevice {
     private let name: String
     private let pairs: [Pair]
     private let patience: UInt64
+    /// A row for each ring.
+    private let interrupts: RingVectors
     private let log: @Sendable (String) -> Void
     private let left: @Sendable (VirtioFrameCounts) -> Void
     private let state = Mutex(State())
@@ -61,6 +64,7 @@ public final class VirtioInterface: VhostDevice {
         pairs = (0..<max(1, min(queues, device.mostQueues, 128))).map { index in
             Pair(reactor: reactors[needsOne ? 0 : index % reactors.count], device: PairDevice(device))
         }
+        interrupts = RingVectors(device: name, rings: 2 * pairs.count)
     }
 
     /// An interface.
@@ -100,7 +104,7 @@ public final class VirtioInterface: VhostDevice {
             for ring in stopping { _ = stop(ring) }
             try take(memory.guestMap)
             showCarrier()
-        case .call(let ring, let call): with(ring) { $0.bells.call = call }
+        case .call(let ring, let call): interrupts.route(ring, to: call)
         case .error(let ring, let error): with(ring) { $0.bells.error = error }
         case .announce(let address): try announce(address)
         case .mtu(let mtu): try limit(mtu)
@@ -149,12 +153,17 @@ public final class VirtioInterface: VhostDevice {
         let rules = VirtioFrameRules(plan.features)
         let (name, log, mtu, patience) = (name, log, device.mtu, patience)
         do throws(Errno) { try device.setOffloads(rules.given) } catch { throw VhostRefusal("\(name): \(error)") }
+        interrupts.route(number, to: plan.call)
+        let interrupt = interrupts.line(number)
         let outcome: Result<any RunningNetworkRing, VhostRefusal> = pair.reactor.run {
             do {
                 let report: @Sendable (String) -> Void = { log("\(name): ring \(number): \($0)") }
-                return .success(try Self.make(number, plan, memory, rules, pair, mtu, patience, report))
+                let ring = try Self.make(number, plan, memory, rules, pair, mtu, patience, report)
+                ring.bells.interrupt = interrupt
+                return .success(ring)
             } catch { return .failure(VhostRefusal("\(name): \(error)")) }
         }
+        if case .failure = outcome { interrupts.silence(number) }
         let ring = try outcome.get()
         state.withLock { $0.rings[number] = Running(ring: ring, isEnabled: false) }
         if plan.isEnabled {
@@ -203,6 +212,7 @@ public final class VirtioInterface: VhostDevice {
         guard let running = state.withLock({ $0.rings.removeValue(forKey: number) }) else { return nil }
         let ring = running.ring
         let (base, counts) = pairs[number / 2].reactor.run { (ring.stop(), ring.counts) }
+        interrupts.silence(number)
         state.withLock { $0.counts.add(counts) }
         return base
     }
