@@ -2,33 +2,61 @@
 
 import BlockDevices
 import Connectors
+import Foundation
 import LinuxSystem
 import TestSupport
 import Testing
 
 /// What stands behind the connector.
 enum DiskModel: String, CaseIterable, Sendable {
-    case file, null
+    case file, null, nbd
 
     func make(_ scratch: TemporaryDirectory) throws -> any BlockDevice {
         switch self {
-        case .file:
-            try openBlockDevice(
-                target: scratch.file(byteCount: 2 << 20), options: BlockDeviceOptions(readOnly: false), time: .system)
+        case .file: try openBlockDevice(target: scratch.file(byteCount: 2 << 20), time: .system)
         case .null: NullDisk(byteCount: 2 << 20)
+        case .nbd: try openBlockDevice(target: "nbd+unix:///?socket=\(scratch.path)/nbd.sock", time: .system)
         }
     }
 
     /// Whether it gives back what it was given.
-    var remembers: Bool { self == .file }
+    var remembers: Bool { self != .null }
+
+    /// What has to run meanwhile.
+    func server(_ scratch: TemporaryDirectory) throws -> NBDServer? {
+        self == .nbd ? try NBDServer(socket: "\(scratch.path)/nbd.sock", "2M") : nil
+    }
+}
+
+/// nbdkit's memory on a socket, until it is let go of.
+final class NBDServer {
+    private let process = Process()
+
+    init(socket: String, _ size: String) throws {
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["nbdkit", "--foreground", "--exit-with-parent", "--unix", socket, "memory", size]
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        guard eventually(10_000, { StreamSocket.isListening(at: socket) }) else { throw TimedOut("nbdkit did not come up") }
+    }
+
+    deinit {
+        // Asked to end, it would wait for its clients.
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
 }
 
 @Suite(.serialized) struct DiskMatrixTests {
     @Test(.timeLimit(.minutes(1)), arguments: ConnectorKind.allCases, DiskModel.allCases)
     func aDiskIsTheSameUnderEveryConnector(_ connector: ConnectorKind, _ model: DiskModel) throws {
         let (scratch, log) = (try TemporaryDirectory(), LineCollector())
+        let server = try model.server(scratch)
         let disk = try connector.connect(model.make(scratch), log: log)
-        defer { disk.close() }
+        defer {
+            disk.close()
+            withExtendedLifetime(server) {}
+        }
         #expect(disk.byteCount == 2 << 20)
         // What is written is read back, in pieces of every size, and nothing beside it is touched.
         var expected = [UInt8](repeating: 0, count: 2 << 20)
