@@ -33,13 +33,20 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
     /// Whether this side may store to it.
     public let isWritable: Bool
     private let release: @Sendable (UnsafeMutableRawPointer, Int) -> Void
+    /// By what a fault in it is asked for; -1: a fault is the process's.
+    private let watch: Int32
 
     private static let live = Atomic<Int>(0)
     /// How many regions this process has mapped; tests hold it against a baseline.
     public static var liveCount: Int { live.load(ordering: .relaxed) }
 
     /// Maps `byteCount` bytes of `descriptor` from `offset` on, shared.
-    public init(mapping descriptor: Descriptor, offset: Int = 0, byteCount: Int, writable: Bool) throws(Errno) {
+    /// - Parameter survivesFaults: whether the file may become shorter: then the whole region is zeroes of this
+    ///   process's own from the first access beyond its end on, and `isLost`. Not of huge pages, whose end is the
+    ///   process's.
+    public init(
+        mapping descriptor: Descriptor, offset: Int = 0, byteCount: Int, writable: Bool, survivesFaults: Bool = false
+    ) throws(Errno) {
         let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
         // SAFETY: the kernel chooses the place and maps `byteCount` bytes there or fails; they are ours until
         // `release`, which gets the same two numbers. That the file is as long, and stays so, is the caller's part
@@ -48,10 +55,22 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
             let address = unsafe mmap(nil, byteCount, protection, MAP_SHARED, descriptor.rawValue, off_t(offset)),
             unsafe address != MAP_FAILED
         else { throw Errno.current }
+        let watch: Int32
+        // SAFETY: what is watched is this mapping, from here until right before it is unmapped.
+        if survivesFaults { watch = unsafe causeway_watch_mapping(address, byteCount) } else { watch = -1 }
+        if survivesFaults, watch < 0 {
+            let reason = Errno.current
+            _ = unsafe munmap(address, byteCount)
+            throw reason
+        }
+        self.watch = watch
         unsafe self.base = address
         self.byteCount = byteCount
         self.isWritable = writable
-        unsafe self.release = { address, count in _ = unsafe munmap(address, count) }
+        unsafe self.release = { address, count in
+            if watch >= 0 { causeway_unwatch_mapping(watch) }
+            _ = unsafe munmap(address, count)
+        }
         Self.live.wrappingAdd(1, ordering: .relaxed)
     }
 
@@ -65,6 +84,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
         else { throw Errno.current }
         unsafe self.base = address
         self.byteCount = byteCount
+        watch = -1
         self.isWritable = true
         unsafe self.release = { address, count in _ = unsafe munmap(address, count) }
         Self.live.wrappingAdd(1, ordering: .relaxed)
@@ -93,6 +113,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
         }
         unsafe self.base = address
         self.byteCount = total
+        watch = -1
         self.isWritable = writable
         unsafe self.release = { address, count in _ = unsafe munmap(address, count) }
         Self.live.wrappingAdd(1, ordering: .relaxed)
@@ -108,6 +129,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
         // SAFETY: the caller's promise, which the attribute asks for.
         unsafe self.base = base
         self.byteCount = byteCount
+        watch = -1
         self.isWritable = writable
         unsafe self.release = release
         Self.live.wrappingAdd(1, ordering: .relaxed)
@@ -128,6 +150,9 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
 
     /// The first byte's address as a number: for what is told to the kernel, and for messages.
     public var address: UInt64 { UInt64(UInt(bitPattern: unsafe base)) }
+
+    /// Whether its file has become shorter and somebody has noticed: it holds nothing of anybody's any more.
+    public var isLost: Bool { watch >= 0 && causeway_mapping_is_lost(watch) != 0 }
 
     /// Number of whole pages.
     public var pageCount: Int { byteCount / Self.pageSize }
