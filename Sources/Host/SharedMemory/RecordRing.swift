@@ -53,6 +53,13 @@ public struct RecordWriter: ~Copyable {
         capacity = RecordRing.capacity(of: region)
     }
 
+    /// Goes on with a ring of this process's own, or of a predecessor's that nobody else could write.
+    public init(resuming region: SharedRegion) {
+        self.init(region)
+        produced = region.loadRelaxed(RecordRing.produced)
+        lost = region.loadRelaxed(RecordRing.lost)
+    }
+
     /// The longest record: half the ring, so that one always fits an empty ring, wherever its end is.
     public var longest: Int { Int(capacity / 2) - RecordRing.header }
 
@@ -130,6 +137,12 @@ public struct RecordReader: ~Copyable {
     public init(_ region: SharedRegion) {
         self.region = region
         capacity = RecordRing.capacity(of: region)
+    }
+
+    /// Goes on where the reader before this one was.
+    public init(resuming region: SharedRegion) {
+        self.init(region)
+        consumed = region.loadRelaxed(RecordRing.consumed)
     }
 
     /// Where the oldest record lies and how long it is; nil if there is none. It stays until `release`.
