@@ -18,6 +18,8 @@ final class LinkDirection: @unchecked Sendable {
     let framesBell: Descriptor
     /// Not writable while a sender waits for room: its count is then the highest there is.
     let roomBell: Descriptor
+    /// The frames, for a successor of this process.
+    private let memory: Descriptor
     private let region: SharedRegion
     private var writer: RecordWriter
     private var reader: RecordReader
@@ -26,9 +28,32 @@ final class LinkDirection: @unchecked Sendable {
     init() throws(Errno) {
         framesBell = try EventCounter().descriptor
         roomBell = try EventCounter().descriptor
-        region = try SharedRegion(anonymous: RecordRing.byteCount(capacity: Self.capacity))
+        let byteCount = RecordRing.byteCount(capacity: Self.capacity)
+        memory = try SealedMemory("cable", byteCount: byteCount, final: true).descriptor
+        region = try SharedRegion(mapping: memory, byteCount: byteCount, writable: true)
         writer = RecordWriter(region)
         reader = RecordReader(region)
+    }
+
+    /// How many descriptors one direction lives on by.
+    static let lifelineCount = 3
+    /// See `NetworkDevice.lifeline`.
+    var lifeline: [Descriptor] { [memory, framesBell, roomBell] }
+
+    /// Goes on with a predecessor's, with the frames that are on their way.
+    init(resuming lifeline: ArraySlice<Descriptor>) throws(Errno) {
+        let byteCount = RecordRing.byteCount(capacity: Self.capacity)
+        guard lifeline.count == Self.lifelineCount, let memory = lifeline.first,
+            SealedMemory.isSealed(memory, byteCount: byteCount)
+        else { throw .invalidArgument }
+        self.memory = memory
+        framesBell = lifeline[lifeline.startIndex + 1]
+        roomBell = lifeline[lifeline.startIndex + 2]
+        region = try SharedRegion(mapping: memory, byteCount: byteCount, writable: true)
+        writer = RecordWriter(resuming: region)
+        reader = RecordReader(resuming: region)
+        // A predecessor may have rung and not taken it back: whoever finds nothing clears the bell.
+        hasRung.store(true, ordering: .relaxed)
     }
 
     // MARK: Sending

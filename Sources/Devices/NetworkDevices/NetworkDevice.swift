@@ -126,6 +126,11 @@ public protocol NetworkDevice: AnyObject, Sendable {
     /// Sees to it that the interface shows no MTU above `most`, from now on, so that nobody sends what has no way; what
     /// that changed now, if anything.
     func limitMTU(to most: Int) throws(Errno) -> MTUChange?
+    /// What the interface, and what is under way in it, lives on by: a successor of this process that is given these
+    /// goes on with both. In an order that the device knows; none: there is nothing to go on with.
+    var lifeline: [Descriptor] { get }
+    /// Every queue is open that will be: what a predecessor had open beside them is let go.
+    func settle()
 }
 
 extension NetworkDevice {
@@ -147,4 +152,8 @@ extension NetworkDevice {
     public var isGone: Bool { false }
     /// It shows none that could be set.
     public func limitMTU(to most: Int) throws(Errno) -> MTUChange? { nil }
+    /// There is nothing to go on with.
+    public var lifeline: [Descriptor] { [] }
+    /// There is nothing to let go.
+    public func settle() {}
 }

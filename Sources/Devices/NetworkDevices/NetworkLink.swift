@@ -24,7 +24,10 @@ public final class NetworkLinks: Sendable {
     /// - Parameters:
     ///   - own: a name that no other interface of the backend has; so is `peer`.
     ///   - mtu: bytes of payload that this end's frames may have.
-    public func end(of own: String, to peer: String, mtu: Int) throws(Errno) -> any NetworkDevice {
+    ///   - lifeline: a predecessor's; nil: the end is new.
+    public func end(
+        of own: String, to peer: String, mtu: Int, resuming lifeline: [Descriptor]? = nil
+    ) throws(Errno) -> any NetworkDevice {
         guard own != peer else { throw .tooManySymbolicLinkLevels }
         let names = own < peer ? (own, peer) : (peer, own)
         let key = "\(names.0) \(names.1)"
@@ -32,7 +35,8 @@ public final class NetworkLinks: Sendable {
             links = links.filter { $0.value.link != nil }
             if let link = links[key]?.link { return .success(link) }
             do throws(Errno) {
-                let link = try NetworkLink()
+                let link: NetworkLink
+                if let lifeline { link = try NetworkLink(resuming: lifeline) } else { link = try NetworkLink() }
                 links[key] = Weak(link: link)
                 return .success(link)
             } catch { return .failure(error) }
@@ -47,9 +51,20 @@ final class NetworkLink: Sendable {
     let second: LinkSide
 
     init() throws(Errno) {
-        first = try LinkSide()
-        second = try LinkSide()
+        first = LinkSide(try LinkDirection())
+        second = LinkSide(try LinkDirection())
     }
+
+    /// Goes on with a predecessor's: whoever was at either end is awaited there.
+    init(resuming lifeline: [Descriptor]) throws(Errno) {
+        let count = LinkDirection.lifelineCount
+        first = LinkSide(try LinkDirection(resuming: lifeline.prefix(count)))
+        second = LinkSide(try LinkDirection(resuming: lifeline.dropFirst(count)))
+        for side in [first, second] { side.isAwaited.store(true, ordering: .releasing) }
+    }
+
+    /// See `NetworkDevice.lifeline`.
+    var lifeline: [Descriptor] { first.inbound.lifeline + second.inbound.lifeline }
 }
 
 /// What belongs to one end of a cable.
@@ -60,12 +75,15 @@ final class LinkSide: Sendable {
     let queues = Atomic<Int>(0)
     /// What it takes (`OffloadSet`).
     let takes = Atomic<UInt32>(0)
+    /// A predecessor of this process has served it: frames for it are kept until it is known whether it is plugged in
+    /// again.
+    let isAwaited = Atomic<Bool>(false)
     /// Told when the other end comes or goes.
     let watcher = Mutex<(@Sendable () -> Void)?>(nil)
 
-    init() throws(Errno) { inbound = try LinkDirection() }
+    init(_ inbound: LinkDirection) { self.inbound = inbound }
 
-    var isPlugged: Bool { queues.load(ordering: .acquiring) > 0 }
+    var isPlugged: Bool { queues.load(ordering: .acquiring) > 0 || isAwaited.load(ordering: .acquiring) }
 }
 
 /// One end as a driver has it.
@@ -93,6 +111,12 @@ final class NetworkLinkEnd: NetworkDevice {
 
     func watchCarrier(_ changed: @escaping @Sendable () -> Void) { own.watcher.withLock { $0 = changed } }
 
+    var lifeline: [Descriptor] { link.lifeline }
+
+    func settle() {
+        if own.isAwaited.exchange(false, ordering: .acquiringAndReleasing), !own.isPlugged { own.inbound.discardAll() }
+    }
+
     func retire() { own.watcher.withLock { $0 = nil } }
 
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try LinkQueue(own, other, bus) }
@@ -115,7 +139,8 @@ private final class LinkQueue: NetworkDeviceQueue {
         self.bus = bus
         scratch = try SharedRegion(anonymous: 17 * SharedRegion.pageSize)
         if own.queues.add(1, ordering: .sequentiallyConsistent).oldValue == 0 {
-            own.inbound.discardAll()
+            // What was on its way when the process before this one ended is still wanted.
+            if !own.isAwaited.exchange(false, ordering: .acquiringAndReleasing) { own.inbound.discardAll() }
             tellOther()
         }
     }

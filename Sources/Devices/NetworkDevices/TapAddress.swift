@@ -49,6 +49,21 @@ struct OpenedTap: Sendable {
         } catch { return .failure(error) }
     }
 
+    /// The same by a descriptor of it, which a predecessor of this process had.
+    static func adopt(_ keeper: Descriptor, _ role: TapRole) -> Result<OpenedTap, TapError> {
+        do throws(TapError) {
+            guard let name = TapQueue.name(of: keeper) else {
+                throw TapError(name: "\(keeper)", doing: "go on with it: it is gone", reason: .noSuchDevice, holder: nil)
+            }
+            let claim: NamespaceClaim?
+            do throws(ClaimError) { claim = try NamespaceClaim("tap/\(role.rawValue)/\(name)") } catch {
+                if case .taken(let holder) = error { throw TapError(name: name, doing: "use it", reason: .busy, holder: holder) }
+                claim = nil
+            }
+            return .success(OpenedTap(keeper: keeper, isSingle: TapQueue.isSingle(keeper), claim: claim))
+        } catch { return .failure(error) }
+    }
+
     private static func doing(_ reason: Errno) -> String {
         switch reason {
         case .invalidArgument: "open it: it is no tap"

@@ -41,6 +41,19 @@ extension TapDevice {
         _ = try retryingInterrupts { causeway_tap_offload(queue.rawValue, flags) }
     }
 
+    /// The descriptor that keeps it, then its queues.
+    public var lifeline: [Descriptor] { [keeper] + state.withLock { $0.queues + $0.adopted } }
+
+    /// Closes the queues that nobody has opened again: the kernel gives each its share of the traffic.
+    public func settle() {
+        // Closed when nobody waits for the lock.
+        let unused = state.withLock { state in
+            defer { state.adopted = [] }
+            return state.adopted
+        }
+        withExtendedLifetime(unused) {}
+    }
+
     /// As many as it was made for.
     public var mostQueues: Int { isSingle ? 1 : .max }
 
@@ -64,7 +77,13 @@ extension TapDevice {
     public func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue {
         let gone: @Sendable () -> Void = { [weak self] in self?.noteGone() }
         guard isSingle else {
-            return try FrameQueue(try inPlace { name throws(Errno) in try TapQueue.open(name).queue }, bus, gone: gone)
+            let handed = state.withLock { $0.adopted.popLast() }
+            let queue: Descriptor
+            if let handed { queue = handed } else { queue = try inPlace { name throws(Errno) in try TapQueue.open(name).queue } }
+            state.withLock { $0.queues.append(queue) }
+            return try FrameQueue(queue, bus, gone: gone) { [weak self] in
+                self?.state.withLock { state in state.queues.removeAll { $0 === queue } }
+            }
         }
         guard !isGone else { throw .noSuchDevice }
         let isFree = state.withLock { state in
@@ -73,7 +92,11 @@ extension TapDevice {
         }
         guard isFree else { throw .busy }
         // What came while nobody was connected is too old to be delivered.
-        TapQueue.drain(keeper)
+        let isHandedOn = state.withLock { state in
+            defer { state.isHandedOn = false }
+            return state.isHandedOn
+        }
+        if !isHandedOn { TapQueue.drain(keeper) }
         return try FrameQueue(keeper, bus, gone: gone) { [weak self] in self?.state.withLock { $0.hasQueue = false } }
     }
 }

@@ -54,6 +54,12 @@ public final class TapDevice: NetworkDevice {
         var lowered: MTUChange?
         /// The only one that there can be is open.
         var hasQueue = false
+        /// Queues that are open; more than one only where there can be several.
+        var queues: [Descriptor] = []
+        /// Queues that a predecessor had open, for those that are opened next.
+        var adopted: [Descriptor] = []
+        /// The only queue is a predecessor's: what has come meanwhile is not old.
+        var isHandedOn = false
     }
 
     /// Opens `name`, which is made if there is none.
@@ -88,5 +94,23 @@ public final class TapDevice: NetworkDevice {
         keeper = opened.keeper
         isSingle = opened.isSingle
         state.withLock { $0.claim = opened.claim }
+    }
+
+    /// Goes on with a tap that a predecessor of this process had: its place, its carrier and the frames in its queues
+    /// are as they were.
+    /// - Parameter lifeline: see `NetworkDevice`.
+    package init(name: String, resuming lifeline: [Descriptor]) throws(TapError) {
+        guard let keeper = lifeline.first else {
+            throw TapError(name: name, doing: "go on with it: nothing of it is left", reason: .noSuchDevice, holder: nil)
+        }
+        let opened = try OpenedTap.adopt(keeper, .driver).get()
+        self.name = name
+        self.keeper = opened.keeper
+        isSingle = opened.isSingle
+        state.withLock { state in
+            state.claim = opened.claim
+            state.adopted = Array(lifeline.dropFirst())
+            state.isHandedOn = true
+        }
     }
 }

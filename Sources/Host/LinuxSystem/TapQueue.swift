@@ -25,6 +25,9 @@ package enum TapQueue {
         return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    /// Whether a queue's tap has room for no other.
+    package static func isSingle(_ queue: Descriptor) -> Bool { causeway_tap_is_single(queue.rawValue) == 1 }
+
     /// The network namespace that the interface is in now, wherever the queue was opened; nil if it is gone, or the
     /// kernel does not tell (before Linux 5.8).
     package static func namespace(of queue: Descriptor) -> NamespaceFile? {

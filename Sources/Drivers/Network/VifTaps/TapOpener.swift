@@ -71,6 +71,14 @@ public struct TapOpener: Sendable {
     /// Opens the vif's tap, or joins the one that is there; names what could not be done. With a script it takes a
     /// while.
     @Sendable public func open(_ settings: NetworkSettings) throws(DeviceOpenFailure) -> any NetworkDevice {
+        try open(settings, resuming: nil)
+    }
+
+    /// The same for one that a predecessor of this process had: it is where it was put.
+    /// - Parameter lifeline: see `NetworkDevice`; of a tap.
+    public func open(
+        _ settings: NetworkSettings, resuming lifeline: [Descriptor]?
+    ) throws(DeviceOpenFailure) -> any NetworkDevice {
         if let peer = settings.peer {
             do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
                 throw DeviceOpenFailure(
@@ -81,7 +89,10 @@ public struct TapOpener: Sendable {
         let name = settings.interface
         let script = settings.isPlacedByScript ? nil : storeSocket.flatMap { VifScript(settings, storeSocket: $0) }
         let tap = try VifTap(name, on: lanes, isSlow: script != nil) { () throws(DeviceOpenFailure) in
-            try make(settings, script)
+            guard let lifeline else { return try make(settings, script) }
+            do throws(TapError) { return try TapDevice(name: name, resuming: lifeline) } catch {
+                throw DeviceOpenFailure(.ioError, "\(error)")
+            }
         } undo: { tap in
             if tap != nil, let script {
                 do throws(VifScriptError) { try script.run("offline", time: time) } catch { log("tap \(name): \(error)") }

@@ -75,6 +75,8 @@ final class VifTap: NetworkDevice {
     func openQueue(bus: MemoryBus) throws(Errno) -> any NetworkDeviceQueue { try ready().openQueue(bus: bus) }
     func setCarrier(_ isUp: Bool) throws(Errno) { try ready().setCarrier(isUp) }
     func limitMTU(to most: Int) throws(Errno) -> MTUChange? { try ready().limitMTU(to: most) }
+    var lifeline: [Descriptor] { tap?.lifeline ?? [] }
+    func settle() { tap?.settle() }
     var mostQueues: Int { tap?.mostQueues ?? .max }
     var isGone: Bool { tap?.isGone ?? false }
     var carrier: Bool? { tap?.carrier }

@@ -92,6 +92,13 @@ int causeway_tap_name(int tap, char name[16]) {
     return 0;
 }
 
+int causeway_tap_is_single(int tap) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    if (ioctl(tap, TUNGETIFF, &request) < 0) return -1;
+    return !(request.ifr_flags & IFF_MULTI_QUEUE);
+}
+
 int causeway_tap_namespace(int tap) { return ioctl(tap, TUNGETDEVNETNS); }
 
 int causeway_tap_carrier(int tap, int up) { return ioctl(tap, TUNSETCARRIER, &up); }

@@ -19,6 +19,8 @@ int causeway_tap_persist(int tap, int persist);
 int causeway_tap_namespace(int tap);
 // TUNGETIFF: what the tap's interface is called now.
 int causeway_tap_name(int tap, char name[16]);
+// TUNGETIFF: 1 if the tap has room for one queue only, 0 if for several; or -1 with errno.
+int causeway_tap_is_single(int tap);
 
 // By the interface's name, in the calling thread's namespace; 0 or -1 with errno.
 int causeway_interface_exists(const char *name);
