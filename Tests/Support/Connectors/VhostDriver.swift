@@ -1,6 +1,7 @@
 // A front end and its driver in a test's own process: a socket, memory shared by descriptor, rings in it. The guest's
 // addresses and the front end's own are different numbers on purpose.
 
+import Glibc
 import LinuxSystem
 import SharedMemory
 import TestSupport
@@ -47,29 +48,39 @@ package final class VhostDriver {
     package let ended = LineCollector()
     /// Whether messages are expected to be taken.
     package var expectsAgreement = true
+    /// What a keeper would have, were the back end's process killed.
+    package let record: SessionRecord?
     /// The last answer's payload.
     package private(set) var lastAnswer: [UInt8] = []
 
     /// Connects, agrees and shares memory; no ring runs.
     package init(
         _ device: any VhostDevice, features: VirtioFeatures, rings: Int, pages: Int,
-        agreeing protocolFeatures: VhostProtocolFeatures
+        agreeing protocolFeatures: VhostProtocolFeatures, isKept: Bool = false, mayShrink: Bool = false
     ) throws {
+        record = isKept ? SessionRecord() : nil
         self.features = features
         self.protocolFeatures = protocolFeatures
-        let memory = try SealedMemory("guest", byteCount: pages * SharedRegion.pageSize, final: false)
-        file = memory.descriptor
-        region = try SharedRegion(mapping: file, byteCount: memory.byteCount, writable: true)
+        let byteCount = pages * SharedRegion.pageSize
+        if mayShrink {
+            file = try UnsealedFile.make(byteCount: byteCount)
+        } else {
+            file = try SealedMemory("guest", byteCount: byteCount, final: false).descriptor
+        }
+        region = try SharedRegion(mapping: file, byteCount: byteCount, writable: true, survivesFaults: mayShrink)
         kicks = try (0..<rings).map { _ in try EventCounter() }
         calls = try (0..<rings).map { _ in try EventCounter() }
         errors = try (0..<rings).map { _ in try EventCounter() }
         let (ours, theirs) = try StreamSocket.pair()
         socket = ours
-        service = try VhostService(theirs, device, resuming: nil, ended)
+        service = try VhostService(theirs, device, resuming: nil, ended, record, trustsMemory: mayShrink)
         try send(16, protocolFeatures.rawValue)
         try send(2, features.union(.protocolFeatures).rawValue)
         try addMemory()
     }
+
+    /// Makes its memory shorter, which was trusted not to become so.
+    package func shrink() { #expect(ftruncate(file.rawValue, 0) == 0) }
 
     /// Puts the connection by, as for a successor; what came first in the way, if something did.
     package func putBy() throws -> VhostHandover {
@@ -79,7 +90,7 @@ package final class VhostDriver {
 
     /// Has another device go on with what was put by; in `service` from then on.
     package func goOn(_ device: any VhostDevice, _ handover: VhostHandover) throws {
-        service = try VhostService(handover.socket, device, resuming: handover, ended)
+        service = try VhostService(handover.socket, device, resuming: handover, ended, record)
     }
 
     package func addMemory() throws {
@@ -109,6 +120,17 @@ package final class VhostDriver {
             ? RingDriver(PackedDriverRing(initialising: areas, features: features))
             : RingDriver(SplitDriverRing(initialising: areas, features: features))
         sizes[ring] = size
+        try settle(ring, base: areas.isPacked ? 0x8000 : 0)
+    }
+
+    /// Has the driver begin a ring that was stopped as if there had been none.
+    package func renew(_ ring: Int = 0) throws {
+        let areas = VirtqueueAreas(in: region, at: ring * 0x8000, size: sizes[ring] ?? 0, features: features)
+        for area in [areas.descriptors, areas.driver, areas.device] { region.fill(area.offset, count: 16) }
+        queues[ring] =
+            areas.isPacked
+            ? RingDriver(PackedDriverRing(initialising: areas, features: features))
+            : RingDriver(SplitDriverRing(initialising: areas, features: features))
         try settle(ring, base: areas.isPacked ? 0x8000 : 0)
     }
 

@@ -15,9 +15,11 @@ package final class VhostService: Sendable {
     /// Written before the thread ends, and read after.
     private final class EndBox: @unchecked Sendable { var value: VhostEnd? }
 
-    package init(_ socket: Descriptor, _ device: any VhostDevice, resuming handover: VhostHandover?, _ ended: LineCollector) throws
-    {
-        let (connection, end) = (try VhostConnection(socket, device), EndBox())
+    package init(
+        _ socket: Descriptor, _ device: any VhostDevice, resuming handover: VhostHandover?, _ ended: LineCollector,
+        _ record: SessionRecord? = nil, trustsMemory: Bool = false
+    ) throws {
+        let (connection, end) = (try VhostConnection(socket, device, trustsMemory: trustsMemory, keeper: record), EndBox())
         (self.connection, self.end) = (connection, end)
         let began = began
         thread = try WorkerThread(name: "session") {

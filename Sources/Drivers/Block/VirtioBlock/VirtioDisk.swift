@@ -194,8 +194,9 @@ public final class VirtioDisk: VhostDevice {
             }
             if let area = plan.inflight {
                 // What the front end says of where to go on is not right after a kill: its memory is.
-                let used = plan.areas.device.region.loadRelaxed16(plan.areas.device.offset + SplitLayout.index)
-                let recovery = try InflightRecovery(area, size: plan.areas.size, used: UInt16(littleEndian: used))
+                let shown = plan.areas.device.region.loadRelaxed16(plan.areas.device.offset + SplitLayout.index)
+                let used = plan.beginsInflight ? UInt16(truncatingIfNeeded: plan.base) : UInt16(littleEndian: shown)
+                let recovery = try InflightRecovery(area, size: plan.areas.size, used: used)
                 if !recovery.heads.isEmpty { setup.report("\(recovery.heads.count) requests are done again") }
                 let ring = try SplitDeviceRing(
                     resuming: plan.areas, features: plan.features, unanswered: recovery.heads, used: recovery.used,

@@ -34,6 +34,26 @@ public protocol VhostDevice: AnyObject, Sendable {
     var attributes: [DeviceState.Attribute] { get }
     /// Makes durable what was written. From any thread but those of its rings.
     func flush() throws(VhostRefusal)
+    /// The rings are about to be stopped one by one for a successor of this process, or to be gone on with here: the
+    /// front end and whoever is at the device's other side are not to notice. Ends with `resumed` or `disconnected`.
+    func hold()
+    /// They have been stopped: the memory is let go.
+    func putBy()
+    /// What the device has then beside its rings, for a successor.
+    var handedOn: [DeviceState.Attribute] { get }
+    /// The same, as a predecessor has left it, before the first ring starts.
+    func take(_ attributes: [DeviceState.Attribute])
+}
+
+extension VhostDevice {
+    /// A ring that is stopped is all that there is.
+    public func hold() {}
+    /// Nothing else is left.
+    public func putBy() { disconnected() }
+    /// There is nothing.
+    public var handedOn: [DeviceState.Attribute] { [] }
+    /// There is nothing.
+    public func take(_ attributes: [DeviceState.Attribute]) {}
 }
 
 /// How serving a front end ended.
@@ -52,20 +72,23 @@ public final class VhostConnection: Sendable {
     private let isHeld = Atomic<Bool>(false)
     private let orders = Mutex(VhostOrders())
     private let trustsMemory: Bool
+    private let keeper: (any VhostKeeper)?
     private let refused: @Sendable (String) -> Void
 
     /// A connection that nobody has read from, or that a predecessor has put by.
     /// - Parameters:
     ///   - trustsMemory: see `VhostSession`.
+    ///   - keeper: keeps the session for the case that this process is killed.
     ///   - refused: gets the reason when a message is refused and the connection goes on; of a few messages only, for a
     ///     front end can send many.
     public init(
-        _ socket: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
+        _ socket: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false, keeper: (any VhostKeeper)? = nil,
         refused: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(Errno) {
         self.socket = socket
         self.device = device
         self.trustsMemory = trustsMemory
+        self.keeper = keeper
         self.refused = refused
         wake = try EventCounter()
     }
@@ -98,12 +121,21 @@ public final class VhostConnection: Sendable {
     ///   - handover: what a predecessor has left of it.
     ///   - began: called once it is known whether the rings run that the predecessor had stopped.
     public func run(resuming handover: VhostHandover? = nil, began: (_ isServed: Bool) -> Void = { _ in }) -> VhostEnd {
-        defer {
-            for (_, answer) in orders.withLock({ $0.close() }) { answer.deliver(VhostRefusal("its driver is gone")) }
+        let end = serve(resuming: handover, began: began)
+        for (_, answer) in orders.withLock({ $0.close() }) { answer.deliver(VhostRefusal("its driver is gone")) }
+        switch end {
+        case .held: device.putBy()
+        case .gone:
             device.disconnected()
+            keeper?.ended()
         }
-        var session = VhostSession(device.offer, trustsMemory: trustsMemory)
+        return end
+    }
+
+    private func serve(resuming handover: VhostHandover?, began: (_ isServed: Bool) -> Void) -> VhostEnd {
+        var session = VhostSession(device.offer, trustsMemory: trustsMemory, keepsRings: keeper != nil)
         if let handover {
+            device.take(handover.ofDevice)
             do throws(VhostResumeError) {
                 try session.resume(handover) { (task) throws(VhostRefusal) in _ = try device.perform(task) }
             } catch {
@@ -112,6 +144,7 @@ public final class VhostConnection: Sendable {
             }
             device.resumed()
         }
+        keeper?.began(session.handover(device.kind, socket))
         began(true)
         var assembler = VhostAssembler()
         var (rounds, refusals) = (0, 0)
@@ -124,13 +157,17 @@ public final class VhostConnection: Sendable {
                 if rounds > Self.holdRounds { return .gone("was in the midst of a message when it was to be put by") }
             }
             do throws(Errno) {
-                guard try waitForMessage(rounds > 0) else { continue }
+                let hasMessage = try waitForMessage(rounds > 0)
+                if session.memory.isLost { return .gone("has made its memory shorter than it had said") }
+                guard hasMessage else { continue }
+                keeper?.willRead()
                 let (bytes, descriptors) = try StreamSocket.receive(
                     socket, capacity: assembler.wanted, descriptors: VhostLimits.regionsInMessage)
                 if bytes.isEmpty { return .gone(nil) }
                 do throws(VhostUserError) {
                     guard let envelope = try assembler.take(bytes, descriptors) else { continue }
                     if let trouble = handle(envelope, &session, &refusals) { return .gone(trouble) }
+                    keeper?.didAnswer()
                 } catch { return .gone("\(error)") }
             } catch { return .gone(error == .connectionReset ? nil : "\(error)") }
         }
@@ -174,12 +211,16 @@ public final class VhostConnection: Sendable {
 
     /// Stops the rings, each once what it has in work has ended, and says how to go on.
     private func hold(_ session: inout VhostSession) -> VhostEnd {
+        device.hold()
         do throws(VhostRefusal) {
             for ring in session.running {
                 if let base = try device.perform(.stop(ring: ring)) { session.held(ring, at: base) }
             }
         } catch { return .gone("\(error)") }
-        return .held(session.handover(device.kind, socket))
+        var handover = session.handover(device.kind, socket)
+        handover.state.attributes += device.handedOn
+        keeper?.keep(handover)
+        return .held(handover)
     }
 
     /// Handles a message and answers it; why the connection has to end, if it has.
@@ -198,6 +239,7 @@ public final class VhostConnection: Sendable {
             refusals += 1
             refused(refusal)
         }
+        keeper?.keep(session.handover(device.kind, socket))
         guard let answer else { return trouble }
         do throws(Errno) { try PacketSocket.send(socket, answer.bytes, answer.descriptor.map { [$0] } ?? []) } catch {
             return "\(error)"

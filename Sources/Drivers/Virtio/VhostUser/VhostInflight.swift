@@ -53,6 +53,9 @@ struct VhostInflight {
         } catch { throw .cannotMap(error) }
     }
 
+    /// Makes a ring's part as if it had never been used.
+    func clear(_ part: RingArea, isPacked: Bool) { region.fill(part.offset, count: Self.partBytes(area.queueSize, isPacked)) }
+
     /// A ring's part; nil: it has none, or one for fewer entries, or for another kind of ring.
     func part(of ring: Int, entries: UInt32, isPacked: Bool) -> RingArea? {
         guard ring < area.queues, entries <= area.queueSize, isPacked == self.isPacked else { return nil }

@@ -16,6 +16,8 @@ public struct VhostMemory: Sendable {
         public let mapping: SharedRegion
         /// The file, for a successor that maps it anew.
         let descriptor: Descriptor
+        /// How often it was added: QEMU 7.2 does so for each pair of an interface's rings, and removes it as often.
+        var uses = 1
     }
 
     /// In the order in which they came.
@@ -33,12 +35,18 @@ public struct VhostMemory: Sendable {
         guestMap = map
         userMap = map
     }
+    /// Whether some of it is no more: its owner has made a file shorter, and it was reached beyond the end.
+    public var isLost: Bool { entries.contains { $0.mapping.isLost } }
 
     /// Maps a region. Nothing changes when that fails.
     /// - Parameter mayShrink: whether its owner is trusted not to make it shorter.
     public mutating func add(
         _ region: VhostRegion, _ descriptor: Descriptor, mayShrink: Bool = false
     ) throws(VhostUserError) {
+        if let known = entries.firstIndex(where: { $0.region == region }), entries[known].uses < VhostLimits.ringPairs {
+            entries[known].uses += 1
+            return
+        }
         guard entries.count < VhostLimits.regions else { throw .tooManyRegions }
         let (end, isBeyond) = region.fileOffset.addingReportingOverflow(region.byteCount)
         guard region.byteCount > 0, !isBeyond, end <= VhostLimits.mappedBytes else {
@@ -50,7 +58,9 @@ public struct VhostMemory: Sendable {
         guard held >= end else { throw .shortFile(byteCount: held, needed: end) }
         let mapping: SharedRegion
         do throws(Errno) {
-            mapping = try SharedRegion(mapping: descriptor, byteCount: SharedRegion.wholePages(Int(end)), writable: true)
+            mapping = try SharedRegion(
+                mapping: descriptor, byteCount: SharedRegion.wholePages(Int(end)), writable: true,
+                survivesFaults: !descriptor.cannotShrink)
         } catch { throw .cannotMap(error) }
         try replace(entries + [Entry(region: region, mapping: mapping, descriptor: descriptor)], for: region)
     }
@@ -63,6 +73,10 @@ public struct VhostMemory: Sendable {
                 && entry.region.byteCount == region.byteCount
         }
         guard let index else { throw .noSuchRegion(guest: region.guestAddress) }
+        if entries[index].uses > 1 {
+            entries[index].uses -= 1
+            return
+        }
         var rest = entries
         rest.remove(at: index)
         try replace(rest, for: region)

@@ -70,6 +70,8 @@ public enum VhostLimits {
     public static let regionsInMessage = 8
     /// Regions that a table has room for: what `getMostRegions` is told.
     public static let regions = 32
+    /// Pairs of rings of one interface at most.
+    static let ringPairs = 128
     /// Bytes of a region's file that are mapped: half a window of a queue's bus.
     public static let mappedBytes: UInt64 = 1 << 39
     /// Bytes of configuration space in one message.

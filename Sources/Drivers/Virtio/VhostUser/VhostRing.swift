@@ -12,6 +12,10 @@ public struct VhostRingPlan: Sendable {
     public let areas: VirtqueueAreas
     /// Where what is in flight is kept beyond this process; nil: nowhere.
     public let inflight: RingArea?
+    /// Whether it goes on where a predecessor was killed: what the ring and `inflight` say counts, not `base`.
+    public let recovers: Bool
+    /// Whether `inflight` is this side's own memory, begun for this ring: `base` counts, for nothing is in flight.
+    public let beginsInflight: Bool
     /// Where what is written is to be noted; nil: nowhere.
     public let logging: VhostLogging?
     /// Readable when the driver has something; nil: it is to be looked at without being asked, or when a message says
@@ -71,6 +75,9 @@ struct VhostRing {
     var isEnabled = false
     var isRunning = false
 
+    /// Whether nothing is missing.
+    var canStart: Bool { size > 0 && addresses != nil && (isKickedByMessage || kick != nil) }
+
     /// A ring that was stopped wants a new kick before it runs again.
     mutating func stop() {
         isRunning = false
@@ -89,14 +96,15 @@ struct VhostRing {
     /// - Throws: `VirtqueueError` for a ring that cannot be where it is said to be.
     func plan(
         in memory: GuestMap, _ features: VirtioFeatures, _ protocolFeatures: VhostProtocolFeatures = [], inflight: RingArea? = nil,
-        logging: VhostLogging? = nil
+        own: RingArea? = nil, recovers: Bool = false, logging: VhostLogging? = nil
     ) throws(VirtqueueError) -> VhostRingPlan? {
-        guard size > 0, let addresses, isKickedByMessage || kick != nil else { return nil }
+        guard canStart, let addresses else { return nil }
         let areas = try VirtqueueAreas(
             size: Int(size), descriptors: addresses.descriptors, driver: addresses.available, device: addresses.used,
             features: features, in: memory)
         return VhostRingPlan(
-            base: base, areas: areas, inflight: inflight, logging: logging, kick: kick ?? nil,
+            base: base, areas: areas, inflight: inflight ?? own, recovers: recovers,
+            beginsInflight: inflight == nil && own != nil && !recovers, logging: logging, kick: kick ?? nil,
             isKickedByMessage: isKickedByMessage, call: call, error: error,
             messages: protocolFeatures.contains(.inBandNotifications) ? unsaid : [],
             leavesInflight: protocolFeatures.contains(.inflightAtStop) && inflight != nil, features: features,

@@ -13,6 +13,7 @@ public final class VhostServer: Sendable {
     public let listener: Descriptor
     private let device: any VhostDevice
     private let trustsMemory: Bool
+    private let keeper: (any VhostKeeper)?
     private let log: @Sendable (String) -> Void
     private let wake: EventCounter
     private let state = Mutex(State())
@@ -30,14 +31,17 @@ public final class VhostServer: Sendable {
     /// Listens at `path`; a socket that nobody serves any more is replaced.
     /// - Parameters:
     ///   - trustsMemory: see `VhostSession`.
+    ///   - keeper: see `VhostConnection`.
     ///   - log: gets a line when a front end comes and goes; from the server's thread.
     public convenience init(
-        path: String, _ device: any VhostDevice, trustsMemory: Bool = false, log: @escaping @Sendable (String) -> Void
+        path: String, _ device: any VhostDevice, trustsMemory: Bool = false, keeper: (any VhostKeeper)? = nil,
+        log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
         if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
         let listener = try StreamSocket.listen(path: path, backlog: 16, blocks: true)
         do throws(Errno) {
-            try self.init(path: path, listener: listener, device, trustsMemory: trustsMemory, resuming: nil, log: log)
+            try self.init(
+                path: path, listener: listener, device, trustsMemory: trustsMemory, keeper: keeper, resuming: nil, log: log)
         } catch {
             FileSystem.remove(path)
             throw error
@@ -49,13 +53,14 @@ public final class VhostServer: Sendable {
     ///   thread.
     public init(
         path: String, listener: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
-        resuming handover: VhostHandover?,
+        keeper: (any VhostKeeper)? = nil, resuming handover: VhostHandover?,
         began: @escaping @Sendable () -> Void = {}, log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
         self.path = path
         self.listener = listener
         self.device = device
         self.trustsMemory = trustsMemory
+        self.keeper = keeper
         self.log = log
         wake = try EventCounter()
         try start(resuming: handover, began)
@@ -163,7 +168,7 @@ public final class VhostServer: Sendable {
     private func serve(_ socket: Descriptor, resuming handover: VhostHandover?, _ began: (Bool) -> Void) {
         let end: VhostEnd
         do throws(Errno) {
-            let connection = try VhostConnection(socket, device, trustsMemory: trustsMemory) { [self] reason in
+            let connection = try VhostConnection(socket, device, trustsMemory: trustsMemory, keeper: keeper) { [self] reason in
                 log("\(path): refused: \(reason)")
             }
             state.withLock { state in

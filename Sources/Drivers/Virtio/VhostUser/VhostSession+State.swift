@@ -14,12 +14,32 @@ public struct VhostHandover: Sendable {
     public var descriptors: [Descriptor]
     /// The connection to the front end, which has not noticed anything.
     public var socket: Descriptor
+    /// Whether the process that served it was killed: what it had in work, its rings and their in-flight memory say.
+    public var wasKilled = false
+
+    /// An interface's frame that waits for its driver's memory: a number of the group `network`, with a ring's index.
+    public static let waitingFrame: UInt16 = 1
+
+    /// What the device has left of its own.
+    var ofDevice: [DeviceState.Attribute] { state.attributes.filter { VhostSession.isDevices($0.group, $0.number) } }
+
+    /// Whether its front end could make some of its memory shorter, which ends a process that reaches into it.
+    public var hasMemoryThatMayShrink: Bool {
+        state.attributes.contains { attribute in
+            guard attribute.group == DeviceState.Group.memory.rawValue, attribute.number == UInt16(VhostRequest.addRegion.rawValue)
+            else { return false }
+            var reader = PayloadReader(attribute.bytes)
+            let (count, place) = (reader.next(UInt32.self), reader.next(UInt32.self))
+            return count > 0 && place < descriptors.count && !descriptors[Int(place)].cannotShrink
+        }
+    }
 
     /// The parts of one that came from a predecessor.
-    public init(_ state: DeviceState, _ descriptors: [Descriptor], socket: Descriptor) {
+    public init(_ state: DeviceState, _ descriptors: [Descriptor], socket: Descriptor, wasKilled: Bool = false) {
         self.state = state
         self.descriptors = descriptors
         self.socket = socket
+        self.wasKilled = wasKilled
     }
 }
 
@@ -32,15 +52,26 @@ extension VhostSession {
         writer.add(.agreement, .setFeatures) { $0.put(features.rawValue) }
         if let backendSocket { writer.add(.agreement, .setBackendSocket, backendSocket) }
         for (index, entry) in memory.entries.enumerated() {
-            writer.add(.memory, .addRegion, index: index, entry.descriptor) { payload in
-                let region = entry.region
-                for word in [0, region.guestAddress, region.byteCount, region.userAddress, region.fileOffset] { payload.put(word) }
+            // As often as the front end did, and will remove it.
+            for _ in 0..<entry.uses {
+                writer.add(.memory, .addRegion, index: index, entry.descriptor) { payload in
+                    let region = entry.region
+                    for word in [0, region.guestAddress, region.byteCount, region.userAddress, region.fileOffset] {
+                        payload.put(word)
+                    }
+                }
             }
         }
         if let inflight {
             writer.add(.memory, .setInflight, inflight.descriptor) { payload in
                 for word in [inflight.area.byteCount, inflight.area.offset] { payload.put(word) }
                 for half in [inflight.area.queues, inflight.area.queueSize] { payload.put(half) }
+            }
+        }
+        if let keptRings {
+            writer.add(.memory, number: Self.ownInflight, keptRings.descriptor) { payload in
+                for word in [keptRings.area.byteCount, keptRings.area.offset] { payload.put(word) }
+                for half in [keptRings.area.queues, keptRings.area.queueSize, keptRings.isPacked ? 1 : 0] { payload.put(half) }
             }
         }
         if let logSource {
@@ -59,7 +90,13 @@ extension VhostSession {
     mutating func resume(
         _ handover: VhostHandover, _ perform: (VhostTask) throws(VhostRefusal) -> Void
     ) throws(VhostResumeError) {
-        for attribute in handover.state.attributes {
+        isRecovering = handover.wasKilled
+        defer { isRecovering = false }
+        for attribute in handover.state.attributes where !Self.isDevices(attribute.group, attribute.number) {
+            if (attribute.group, attribute.number) == (DeviceState.Group.memory.rawValue, Self.ownInflight) {
+                try takeOwnInflight(attribute, handover.descriptors)
+                continue
+            }
             let envelope = try Self.envelope(attribute, handover.descriptors)
             let step: VhostStep
             do throws(VhostUserError) { step = try handle(envelope) } catch { throw .nonsense(error) }
@@ -71,7 +108,17 @@ extension VhostSession {
 
     /// Whether an attribute is one that a session has.
     public static func understands(_ group: UInt16, _ number: UInt16) -> Bool {
-        VhostRequest(rawValue: UInt32(number)).map { attributes[$0]?.rawValue == group } ?? false
+        if isDevices(group, number) { return true }
+        if group == DeviceState.Group.memory.rawValue, number == ownInflight { return true }
+        return VhostRequest(rawValue: UInt32(number)).map { attributes[$0]?.rawValue == group } ?? false
+    }
+
+    /// Memory of this side's own for what is in flight: no message has brought it.
+    private static let ownInflight: UInt16 = 0x100
+
+    /// Whether an attribute is the device's own, and no business of the session's.
+    static func isDevices(_ group: UInt16, _ number: UInt16) -> Bool {
+        group == DeviceState.Group.network.rawValue && number == VhostHandover.waitingFrame
     }
 
     /// What a session is made of, and the groups it belongs to.
@@ -90,16 +137,38 @@ extension VhostSession {
             throw .unknown(group: attribute.group, number: attribute.number)
         }
         var reader = PayloadReader(attribute.bytes)
-        var own: [Descriptor] = []
-        for _ in 0..<min(reader.next(UInt32.self), 1) {
-            let place = reader.next(UInt32.self)
-            guard place < descriptors.count else { throw .noDescriptor(place) }
-            own.append(descriptors[Int(place)])
-        }
+        let own = try Self.descriptors(&reader, descriptors)
         do throws(VhostUserError) {
             let message = try VhostMessage(request, reader.take(reader.count), own)
             return VhostEnvelope(request: request, needsReply: false, message: message)
         } catch { throw .nonsense(error) }
+    }
+
+    private static func descriptors(
+        _ reader: inout PayloadReader, _ descriptors: [Descriptor]
+    ) throws(VhostResumeError) -> [Descriptor] {
+        guard reader.next(UInt32.self) > 0 else { return [] }
+        let place = reader.next(UInt32.self)
+        guard place < descriptors.count else { throw .noDescriptor(place) }
+        return [descriptors[Int(place)]]
+    }
+
+    /// Goes on with memory for what is in flight that a predecessor had made.
+    private mutating func takeOwnInflight(
+        _ attribute: DeviceState.Attribute, _ descriptors: [Descriptor]
+    ) throws(VhostResumeError) {
+        var reader = PayloadReader(attribute.bytes)
+        let own = try Self.descriptors(&reader, descriptors)
+        let (byteCount, offset) = (reader.next(UInt64.self), reader.next(UInt64.self))
+        let (queues, queueSize) = (reader.next(UInt16.self), reader.next(UInt16.self))
+        let isPacked = reader.next(UInt16.self) != 0
+        guard let descriptor = own.first else { throw .noDescriptor(0) }
+        // Of no use to who keeps nothing.
+        guard keepsRings else { return }
+        let area = VhostInflightArea(byteCount: byteCount, offset: offset, queues: queues, queueSize: queueSize)
+        do throws(VhostUserError) { keptRings = try VhostInflight(area, descriptor, isPacked: isPacked) } catch {
+            throw .nonsense(error)
+        }
     }
 }
 
@@ -116,6 +185,11 @@ private struct Writer {
     mutating func add(
         _ group: DeviceState.Group, _ request: VhostRequest, index: Int = 0, _ descriptor: Descriptor? = nil,
         _ payload: (inout [UInt8]) -> Void = { _ in }
+    ) { add(group, number: UInt16(request.rawValue), index: index, descriptor, payload) }
+
+    mutating func add(
+        _ group: DeviceState.Group, number: UInt16, index: Int = 0, _ descriptor: Descriptor? = nil,
+        _ payload: (inout [UInt8]) -> Void = { _ in }
     ) {
         var bytes: [UInt8] = []
         bytes.put(UInt32(descriptor == nil ? 0 : 1))
@@ -124,7 +198,7 @@ private struct Writer {
             descriptors.append(descriptor)
         }
         payload(&bytes)
-        state.attributes.append(.init(group, UInt16(request.rawValue), index: UInt32(index), bytes))
+        state.attributes.append(.init(group, number, index: UInt32(index), bytes))
     }
 
     /// A ring's settings; its kick last, for that is what starts it.

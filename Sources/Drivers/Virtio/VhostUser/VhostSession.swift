@@ -88,6 +88,12 @@ public struct VhostSession {
     public private(set) var protocolFeatures: VhostProtocolFeatures = []
     /// Whether the front end is trusted with the length of its memory.
     private let trustsMemory: Bool
+    /// Whether what is in flight is kept for a successor where the front end keeps nothing.
+    let keepsRings: Bool
+    /// Where, once a ring has needed it.
+    var keptRings: VhostInflight?
+    /// While a state is taken over whose process was killed.
+    var isRecovering = false
     var rings: [VhostRing]
     private(set) var status: UInt64 = 0
     private(set) var inflight: VhostInflight?
@@ -105,9 +111,11 @@ public struct VhostSession {
 
     /// At its beginning: nothing is agreed.
     /// - Parameter trustsMemory: takes memory that its owner could make shorter, which then ends this process.
-    public init(_ offer: VhostOffer, trustsMemory: Bool = false) {
+    /// - Parameter keepsRings: keeps what is in flight in memory of this side's own where the front end gives none.
+    public init(_ offer: VhostOffer, trustsMemory: Bool = false, keepsRings: Bool = false) {
         self.offer = offer
         self.trustsMemory = trustsMemory
+        self.keepsRings = keepsRings
         rings = Array(repeating: VhostRing(), count: offer.rings)
     }
 
@@ -236,19 +244,6 @@ extension VhostSession {
         return nil
     }
 
-    /// What has to be done for a message that only an interface has.
-    private func interfaceTask(for message: VhostMessage, _ request: VhostRequest) throws(VhostUserError) -> VhostTask? {
-        switch message {
-        case .sendAnnouncement(let address):
-            try expect(.announcement, request)
-            return .announce(address)
-        case .setMTU(let mtu):
-            try expect(.mtu, request)
-            return .mtu(mtu)
-        default: return nil
-        }
-    }
-
     /// A message of a feature that was offered.
     func expect(_ feature: VhostProtocolFeatures, _ request: VhostRequest) throws(VhostUserError) {
         guard offer.protocolFeatures.contains(feature) else { throw .unknownRequest(request.rawValue) }
@@ -303,10 +298,11 @@ extension VhostSession {
     mutating func start(_ index: Int) throws(VhostUserError) -> VhostTask? {
         if rings[index].isRunning { return nil }
         let found: VhostRingPlan?
+        let theirs = inflight?.part(of: index, entries: rings[index].size, isPacked: isPacked)
+        let own = theirs == nil ? try ownPart(of: index, isPacked: isPacked) : nil
         do throws(VirtqueueError) {
             found = try rings[index].plan(
-                in: memory.userMap, features, protocolFeatures,
-                inflight: inflight?.part(of: index, entries: rings[index].size, isPacked: isPacked),
+                in: memory.userMap, features, protocolFeatures, inflight: theirs, own: own, recovers: isRecovering,
                 logging: logging(of: index))
         } catch {
             throw .badRing(index, error)

@@ -55,6 +55,22 @@ import VirtioRing
         #expect(SharedRegion.liveCount == live)
     }
 
+    @Test("a region that is added once more for each pair of rings is one, and goes when it is removed as often")
+    func addedAgain() throws {
+        let file = try memory(pages: 4)
+        var table = VhostMemory()
+        let one = region(0x4000, 0x2000, 0x4000)
+        for _ in 0..<3 { try table.add(one, try file.duplicate()) }
+        #expect(table.entries.count == 1)
+        for left in [1, 1, 0] {
+            try table.remove(one)
+            #expect(table.entries.count == left)
+        }
+        #expect(throws: VhostUserError.noSuchRegion(guest: 0x4000)) { try table.remove(one) }
+        // Not without end.
+        #expect(throws: VhostUserError.self) { for _ in 0..<1000 { try table.add(one, file) } }
+    }
+
     @Test("thirty-two regions and no more; what is removed is unmapped when nobody holds the table")
     func manyRegions() throws {
         let file = try memory(pages: 1)
