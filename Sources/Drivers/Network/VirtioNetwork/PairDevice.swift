@@ -14,6 +14,8 @@ final class PairDevice: @unchecked Sendable {
     private let device: any NetworkDevice
     private var queue: (any NetworkDeviceQueue)?
     private var users = 0
+    /// The rings are stopped for a successor: the queue stays open, and what comes waits in it.
+    private var isHeld = false
 
     init(_ device: any NetworkDevice) { self.device = device }
 
@@ -29,7 +31,20 @@ final class PairDevice: @unchecked Sendable {
     /// One user fewer; the last one closes the queue.
     func close() {
         users -= 1
-        guard users == 0 else { return }
+        closeIfUnused()
+    }
+
+    /// Keeps the queue from here on, whoever closes it, until it is released.
+    func hold() { isHeld = true }
+
+    /// Keeps it no longer than it has users.
+    func release() {
+        isHeld = false
+        closeIfUnused()
+    }
+
+    private func closeIfUnused() {
+        guard users == 0, !isHeld else { return }
         queue?.close()
         queue = nil
     }

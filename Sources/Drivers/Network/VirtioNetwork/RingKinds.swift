@@ -18,3 +18,11 @@ final class SplitReceiveQueue: VirtioReceiveQueue<SplitDeviceRing<NoLedger>>, @u
 final class PackedReceiveQueue: VirtioReceiveQueue<PackedDeviceRing<NoLedger>>, @unchecked Sendable {
     override func poll() -> Bool { turn() }
 }
+
+final class KeptPackedTransmitQueue: VirtioTransmitQueue<PackedDeviceRing<PackedInflightLedger>>, @unchecked Sendable {
+    override func poll() -> Bool { turn() }
+}
+
+final class KeptPackedReceiveQueue: VirtioReceiveQueue<PackedDeviceRing<PackedInflightLedger>>, @unchecked Sendable {
+    override func poll() -> Bool { turn() }
+}

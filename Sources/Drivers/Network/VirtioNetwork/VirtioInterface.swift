@@ -37,6 +37,10 @@ public final class VirtioInterface: VhostDevice {
         /// Of rings that have stopped.
         var counts = VirtioFrameCounts()
         var hasCarrier = false
+        /// The rings are stopped for a successor: who is at the device's other side sees no change.
+        var isHeld = false
+        /// Frames that waited for memory when their rings were stopped so, by the rings' numbers.
+        var frames: [Int: [UInt8]] = [:]
     }
 
     private struct Running {
@@ -119,8 +123,22 @@ public final class VirtioInterface: VhostDevice {
 
     /// Nothing changes by itself.
     public func idle() {}
-    /// Nor while nobody serves it.
-    public func resumed() {}
+
+    /// What a predecessor has left open for rings that do not run is let go.
+    public func resumed() {
+        endHold()
+        device.settle()
+        showCarrier()
+    }
+
+    /// Keeps the device's queues open, and its carrier as it is, while the rings are stopped.
+    public func hold() {
+        state.withLock { $0.isHeld = true }
+        for pair in pairs { pair.reactor.run { pair.device.hold() } }
+    }
+
+    /// Lets the memory go.
+    public func putBy() { state.withLock { $0.memory = GuestMap() } }
 
     /// What the interface is, and what it did.
     public var attributes: [DeviceState.Attribute] {
@@ -138,10 +156,38 @@ public final class VirtioInterface: VhostDevice {
 
     /// Stops every ring, and lets the memory go.
     public func disconnected() {
+        endHold()
         for ring in state.withLock({ $0.rings.keys.sorted() }) { _ = stop(ring) }
+        device.settle()
         showCarrier()
         state.withLock { $0.memory = GuestMap() }
         left(counts)
+    }
+
+    private func endHold() {
+        state.withLock { state in
+            state.isHeld = false
+            state.frames = [:]
+        }
+        for pair in pairs { pair.reactor.run { pair.device.release() } }
+    }
+
+    // MARK: What a successor is told
+
+    /// The frames that waited when the rings were stopped. A successor that does not know of them loses them.
+    public var attributes: [DeviceState.Attribute] {
+        state.withLock(\.frames).sorted { $0.key < $1.key }.map { ring, frame in
+            .init(.network, VhostHandover.waitingFrame, index: UInt32(ring), isRequired: false, frame)
+        }
+    }
+
+    /// What a predecessor left of its rings, before they start here.
+    public func take(_ attributes: [DeviceState.Attribute]) {
+        state.withLock { state in
+            // The carrier is as the predecessor had it until all rings are known.
+            (state.isHeld, state.hasCarrier) = (true, true)
+            for attribute in attributes { state.frames[Int(attribute.index)] = attribute.bytes }
+        }
     }
 
     // MARK: Rings
@@ -155,21 +201,25 @@ public final class VirtioInterface: VhostDevice {
         do throws(Errno) { try device.setOffloads(rules.given) } catch { throw VhostRefusal("\(name): \(error)") }
         interrupts.route(number, to: plan.call)
         let interrupt = interrupts.line(number)
-        let outcome: Result<any RunningNetworkRing, VhostRefusal> = pair.reactor.run {
+        let frame = state.withLock { $0.frames.removeValue(forKey: number) }
+        let outcome: Result<(ring: any RunningNetworkRing, failure: Errno?), VhostRefusal> = pair.reactor.run {
             do {
                 let report: @Sendable (String) -> Void = { log("\(name): ring \(number): \($0)") }
                 let ring = try Self.make(number, plan, memory, rules, pair, mtu, patience, report)
                 ring.bells.interrupt = interrupt
-                return .success(ring)
+                if let frame { ring.take(frame) }
+                // Before its first turn: a ring that is not enabled throws away what the driver sends.
+                do throws(Errno) { if plan.isEnabled { try ring.setEnabled(true) } } catch { return .success((ring, error)) }
+                return .success((ring, nil))
             } catch { return .failure(VhostRefusal("\(name): \(error)")) }
         }
         if case .failure = outcome { interrupts.silence(number) }
-        let ring = try outcome.get()
-        state.withLock { $0.rings[number] = Running(ring: ring, isEnabled: false) }
-        if plan.isEnabled {
-            try setEnabled(number, true)
-            showCarrier()
-        }
+        let (ring, failure) = try outcome.get()
+        state.withLock { $0.rings[number] = Running(ring: ring, isEnabled: plan.isEnabled && failure == nil) }
+        if let failure { throw VhostRefusal("\(name): queue \(number / 2): \(failure)") }
+        // A predecessor may have shown the driver something and been killed before it said so.
+        if plan.recovers { plan.call?.addCount(1) }
+        if plan.isEnabled { showCarrier() }
     }
 
     /// A side for whichever kind of ring it is. On its reactor.
@@ -178,6 +228,7 @@ public final class VirtioInterface: VhostDevice {
         _ patience: UInt64, _ report: @escaping @Sendable (String) -> Void
     ) throws -> any RunningNetworkRing {
         if plan.areas.isPacked {
+            if let area = plan.inflight { return try makeKept(number, plan, area, memory, rules, pair, mtu, patience, report) }
             let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
             guard number % 2 == 0 else {
                 return try PackedTransmitQueue(
@@ -187,13 +238,35 @@ public final class VirtioInterface: VhostDevice {
                 plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience,
                 reactor: pair.reactor, report: report)
         }
-        let base = UInt16(truncatingIfNeeded: plan.base)
+        // All that a predecessor had shown, and not more: what it had taken beyond that is taken again.
+        let shown = plan.areas.device.region.loadRelaxed16(plan.areas.device.offset + SplitLayout.index)
+        let base = plan.recovers ? UInt16(littleEndian: shown) : UInt16(truncatingIfNeeded: plan.base)
         let ring = try SplitDeviceRing(attaching: plan.areas, features: plan.features, startingAt: base)
         guard number % 2 == 0 else {
             return try SplitTransmitQueue(
                 plan, ring: ring, rules: rules, memory: memory, pair: pair.device, reactor: pair.reactor, report: report)
         }
         return try SplitReceiveQueue(
+            plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience,
+            reactor: pair.reactor, report: report)
+    }
+
+    /// A side of a packed ring whose chains are kept for a successor: an answer is written over a chain before it is
+    /// shown, and the entries that it skips look like new ones, so the ring itself does not tell what is left.
+    private static func makeKept(
+        _ number: Int, _ plan: VhostRingPlan, _ area: RingArea, _ memory: GuestMap, _ rules: VirtioFrameRules, _ pair: Pair,
+        _ mtu: Int, _ patience: UInt64, _ report: @escaping @Sendable (String) -> Void
+    ) throws -> any RunningNetworkRing {
+        let start = PackedPosition(rawValue: UInt16(truncatingIfNeeded: plan.base))
+        let recovery = try PackedInflightRecovery(
+            area, ring: plan.areas.descriptors, size: plan.areas.size, startingAt: start)
+        let ring = try PackedDeviceRing(
+            resuming: plan.areas, features: plan.features, recovery, ledger: PackedInflightLedger(recovery))
+        guard number % 2 == 0 else {
+            return try KeptPackedTransmitQueue(
+                plan, ring: ring, rules: rules, memory: memory, pair: pair.device, reactor: pair.reactor, report: report)
+        }
+        return try KeptPackedReceiveQueue(
             plan, ring: ring, rules: rules, memory: memory, pair: pair.device, mtu: mtu, patience: patience,
             reactor: pair.reactor, report: report)
     }
@@ -211,10 +284,14 @@ public final class VirtioInterface: VhostDevice {
     private func stop(_ number: Int) -> UInt32? {
         guard let running = state.withLock({ $0.rings.removeValue(forKey: number) }) else { return nil }
         let ring = running.ring
-        let (base, counts) = pairs[number / 2].reactor.run { (ring.stop(), ring.counts) }
+        let isHeld = state.withLock(\.isHeld)
+        let (stopped, counts) = pairs[number / 2].reactor.run { (ring.stop(leaving: isHeld), ring.counts) }
         interrupts.silence(number)
-        state.withLock { $0.counts.add(counts) }
-        return base
+        state.withLock { state in
+            state.counts.add(counts)
+            if let frame = stopped.frame { state.frames[number] = frame }
+        }
+        return stopped.base
     }
 
     /// Gives every ring the driver's memory; one that cannot have it stops.
@@ -242,7 +319,7 @@ public final class VirtioInterface: VhostDevice {
     private func showCarrier() {
         let change: Bool? = state.withLock { state in
             let has = state.rings.values.contains(where: \.isEnabled)
-            guard has != state.hasCarrier else { return nil }
+            guard !state.isHeld, has != state.hasCarrier else { return nil }
             state.hasCarrier = has
             return has
         }

@@ -145,12 +145,22 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
         isReady = true
     }
 
-    /// Where another end is to go on. Chains are answered in the order in which they came, so those that were not are
-    /// the last: given back as if they had never been taken.
-    func base(isPacked: Bool) -> UInt32 {
-        let base = ring.base
-        guard !isPacked else { return (base >> 16) | (base & 0xFFFF_0000) }
-        return UInt32(UInt16(truncatingIfNeeded: base) &- UInt16(truncatingIfNeeded: chainCount))
+    /// The frame that waits, for a successor: its header as it lies in shared memory, then its bytes.
+    mutating func leave() -> [UInt8]? {
+        guard let left = held.take() else { return nil }
+        left.header.store(staging, at: 0)
+        return staging.bytes(at: 0, count: NetworkHeader.byteCount) + staging.bytes(at: Self.stagingOffset, count: left.byteCount)
+    }
+
+    /// A frame that waited with a predecessor. What is none is left out.
+    mutating func take(_ left: [UInt8]) {
+        let byteCount = left.count - NetworkHeader.byteCount
+        guard rules.isMergeable, held == nil, byteCount >= VirtioFrameRules.leastBytes, byteCount <= VirtioFrameRules.mostBytes
+        else { return }
+        var header = InlineArray<12, UInt8>(repeating: 0)
+        for index in header.indices { header[index] = left[index] }
+        staging.write(Array(left.dropFirst(NetworkHeader.byteCount)), at: Self.stagingOffset)
+        held = Held(byteCount: byteCount, header: NetworkHeader(header))
     }
 
     /// Nobody uses the ring any more.

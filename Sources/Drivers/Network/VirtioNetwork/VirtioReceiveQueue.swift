@@ -71,16 +71,20 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         return side.replaceMemory(map)
     }
 
-    func stop() -> UInt32 {
+    func stop(leaving leaves: Bool) -> StoppedRing {
         let isOpen = side.device != nil
-        let base = side.base(isPacked: isPacked)
+        var stopped = StoppedRing(base: side.ring.base(leaving: side.chainCount, isPacked: isPacked))
+        if leaves { stopped.frame = side.leave() }
         side.close()
         if isOpen { pair.close() }
         show()
         if let slot { reactor.detach(slot) }
         slot = nil
-        return base
+        return stopped
     }
+
+    /// A frame that waited with a predecessor.
+    func take(_ left: [UInt8]) { side.take(left) }
 
     /// What was waited for belonged to another queue of the device.
     private func waitAnew() {

@@ -122,6 +122,12 @@ struct VirtioTransmit<Ring: DeviceRing & ~Copyable>: ~Copyable {
         if outgoing.isEmpty { segments.removeAll(keepingCapacity: true) }
     }
 
+    /// Leaves what was taken and not sent in the ring, for whoever goes on with it: no device has had any of it.
+    mutating func leave() {
+        outgoing = SendQueue()
+        segments.removeAll(keepingCapacity: true)
+    }
+
     /// Nobody uses the ring any more.
     mutating func close() {
         use(nil)

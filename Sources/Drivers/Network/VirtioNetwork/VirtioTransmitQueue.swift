@@ -19,7 +19,33 @@ protocol RunningNetworkRing: AnyObject, Sendable {
     /// The driver's memory; false: it cannot be had.
     func replaceMemory(_ map: GuestMap) -> Bool
     /// Ends; where to go on.
-    func stop() -> UInt32
+    /// - Parameter leaves: whether what was taken stays in the ring, and what waits with whoever goes on, instead of
+    ///   being discarded.
+    func stop(leaving leaves: Bool) -> StoppedRing
+    /// A frame that `stop` of a predecessor's ring left.
+    func take(_ left: [UInt8])
+}
+
+extension RunningNetworkRing {
+    /// A ring that the driver sends by leaves none.
+    func take(_ left: [UInt8]) {}
+}
+
+/// Where a ring has stopped.
+struct StoppedRing: Sendable {
+    /// As `DeviceRing.base` has it.
+    let base: UInt32
+    /// A frame that was on its way to the driver and found no memory: its header, then its bytes.
+    var frame: [UInt8]?
+}
+
+extension DeviceRing where Self: ~Copyable {
+    /// Where another end goes on that takes all again which was not answered. Of chains that are answered in the order
+    /// in which they came those are the last: given back as if they had never been taken.
+    func base(leaving count: Int, isPacked: Bool) -> UInt32 {
+        guard !isPacked else { return (base >> 16) | (base & 0xFFFF_0000) }
+        return UInt32(UInt16(truncatingIfNeeded: base) &- UInt16(truncatingIfNeeded: count))
+    }
 }
 
 /// One ring from its start to its stop. What is called for each turn is overridden for each kind of ring (RingKinds).
@@ -27,6 +53,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
     private let reactor: Reactor
     private let pair: PairDevice
     private var side: VirtioTransmit<Ring>
+    private let isPacked: Bool
     var bells: RingBells
     private let report: @Sendable (String) -> Void
     private var slot: ReactorSlot?
@@ -53,6 +80,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
         self.reactor = reactor
         self.pair = pair
         self.report = report
+        isPacked = plan.areas.isPacked
         bells = RingBells(plan)
         side = VirtioTransmit(ring: ring, rules: rules, memory: windows, bus: pair.bus)
         slot = reactor.attach(self)
@@ -74,14 +102,15 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
 
     func replaceMemory(_ map: GuestMap) -> Bool { side.replaceMemory(map) }
 
-    func stop() -> UInt32 {
+    func stop(leaving leaves: Bool) -> StoppedRing {
         let isOpen = side.device != nil
+        if leaves { side.leave() }
         side.close()
         if isOpen { pair.close() }
         show()
         if let slot { reactor.detach(slot) }
         slot = nil
-        return side.ring.base
+        return StoppedRing(base: side.ring.base(leaving: side.ring.unanswered, isPacked: isPacked))
     }
 
     /// What was waited for belonged to another queue of the device.

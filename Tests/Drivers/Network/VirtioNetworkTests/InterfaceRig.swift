@@ -69,9 +69,22 @@ func frame(_ count: Int, seed: UInt8 = 1) -> [UInt8] { (0..<count).map { UInt8(t
 
 extension VhostDriver {
     /// A front end of an interface.
-    convenience init(_ device: any VhostDevice, features: VirtioFeatures, rings: Int = 2, pages: Int = 1024) throws {
+    convenience init(
+        _ device: any VhostDevice, features: VirtioFeatures, rings: Int = 2, pages: Int = 1024, isKept: Bool = false
+    ) throws {
         try self.init(
             device, features: features, rings: rings, pages: pages,
-            agreeing: [.replyAck, .memorySlots, .resetDevice, .announcement, .mtu, .status])
+            agreeing: [.replyAck, .memorySlots, .resetDevice, .announcement, .mtu, .status], isKept: isKept)
+    }
+
+    /// Has the session put by, so that it can be gone on with.
+    func hold() throws -> VhostHandover { try putBy() }
+
+    /// Goes on with another device, as a successor of the process would.
+    func goOn(with device: any VhostDevice, _ handover: VhostHandover) throws {
+        var handover = handover
+        // As bytes and back, which is how it goes.
+        handover.state = try DeviceState(decoding: handover.state.encoded, understands: VhostSession.understands)
+        try goOn(device, handover)
     }
 }
