@@ -8,11 +8,12 @@ extension ChildProcess {
     /// Starts `arguments`; see `spawn`.
     package static func start(
         _ arguments: [String], adding variables: [String: String] = [:], ownGroup: Bool, output: Descriptor? = nil,
-        isOurs: Bool = true, passing: Descriptor? = nil
+        isOurs: Bool = true, passing: Descriptor? = nil, program: String? = nil
     ) throws(Failure) -> ChildProcess {
         do throws(Errno) {
             return try spawn(
-                arguments, adding: variables, ownGroup: ownGroup, output: output, isOurs: isOurs, passing: passing, time: .system)
+                arguments, adding: variables, ownGroup: ownGroup, output: output, isOurs: isOurs, passing: passing,
+                program: program, time: .system)
         } catch {
             throw Failure("\(arguments.first ?? ""): cannot start it: \(error)")
         }

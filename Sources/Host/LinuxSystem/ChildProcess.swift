@@ -20,10 +20,11 @@ package struct ChildProcess: Sendable {
     ///   - output: what becomes its stdout; ours if nil.
     ///   - isOurs: whether the program is this project's, which can have as many files open as this process.
     ///   - passing: what becomes its descriptor 3.
+    ///   - program: what is run under the name of `arguments[0]`; that itself if nil.
     ///   - time: by which its end is waited for.
     package static func spawn(
         _ arguments: [String], adding variables: [String: String] = [:], ownGroup: Bool, output: Descriptor? = nil,
-        isOurs: Bool = true, passing: Descriptor? = nil, time: some TimeSource
+        isOurs: Bool = true, passing: Descriptor? = nil, program: String? = nil, time: some TimeSource
     ) throws(Errno) -> ChildProcess {
         // SAFETY: both are made before anything is set in them, and unmade on every way out.
         var attributes = posix_spawnattr_t()
@@ -44,7 +45,7 @@ package struct ChildProcess: Sendable {
         let begin = {
             unsafe withCStrings(arguments) { argv in
                 unsafe withCStrings(environment(adding: variables)) { envp in
-                    unsafe posix_spawnp(&process, arguments.first ?? "", &files, &attributes, argv, envp)
+                    unsafe posix_spawnp(&process, program ?? arguments.first ?? "", &files, &attributes, argv, envp)
                 }
             }
         }
