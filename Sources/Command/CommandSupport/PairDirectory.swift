@@ -8,8 +8,8 @@ package struct PairDirectory: Sendable {
     package let run: RunDirectory
     /// Whether it goes with its user.
     package let isPrivate: Bool
-    /// Held for as long as this pair runs.
-    private let claim: FileClaim
+    /// Held for as long as this pair runs; nil: by the process that started this one.
+    private let claim: FileClaim?
 
     /// The file that says whose a directory is.
     private static let claimName = "pair.lock"
@@ -39,6 +39,12 @@ package struct PairDirectory: Sendable {
         run = try RunDirectory(path)
         claim = try Self.claim(run, user)
         self.isPrivate = isPrivate
+    }
+
+    /// A directory that another process has claimed, which started this one for its work.
+    package init(of path: String) throws(Failure) {
+        run = try RunDirectory(path)
+        (isPrivate, claim) = (false, nil)
     }
 
     private static func claim(_ run: RunDirectory, _ user: String) throws(Failure) -> FileClaim {

@@ -129,16 +129,109 @@ extension EndToEnd {
             #expect(words.contains("vhost-user-blk-pci,chardev=causeway0"))
         }
 
-        @Test("an export with interfaces is not upgraded, says why, and goes on")
-        func upgrade() throws {
+        /// The guest's script, and its host's, for a stream each way for as long as the file "stop" is not there. Both
+        /// ends say what it was.
+        private func writeStreams(in scratch: Scratch) throws {
+            try write(
+                """
+                ip link set eth0 up; ip addr add 10.0.0.1/24 dev eth0
+                ping -c 2 -i 0.3 10.0.0.2 | grep received
+                dd if=/dev/urandom of=/t bs=1M count=1 2>/dev/null
+                mkfifo /f /s; exec 3<>/f
+                (nc 10.0.0.2 5000 <&3 | md5sum | sed 's/^/down /'; : >/stop) &
+                md5sum </s | sed 's/^/up /' &
+                echo begun
+                (while [ ! -e /stop ]; do cat /t; sleep 0.05; done) | tee /s | nc 10.0.0.2 5001
+                wait %2
+                ping -c 2 -i 0.3 10.0.0.2 | grep received
+                dmesg | grep -c 'is not a head' | sed 's/^/errors /'
+                """, to: "script", in: scratch)
+            try write(
+                """
+                ip link set lo up; ip addr add 10.0.0.2/24 dev $CAUSEWAY_TAP_BACK_0
+                cd \(scratch.path); mkfifo f s; exec 3<>f
+                head -c 1048576 /dev/urandom >data
+                md5sum <s | sed 's/^/gave /' &
+                ((until [ -e stop ]; do cat data; sleep 0.05; done) | tee s | busybox nc -l -p 5000 >/dev/null) &
+                busybox nc -l -p 5001 <&3 | md5sum | sed 's/^/got /' &
+                (until [ -e begun ]; do sleep 0.1; done; ip monitor link dev $CAUSEWAY_TAP_BACK_0 >changes & monitor=$!
+                until [ -e stop ]; do sleep 0.05; done; kill $monitor) &
+                \(try VirtioGuest.command(in: scratch.path))
+                wait
+                """, to: "host", in: scratch)
+        }
+
+        /// What goes on under a guest's transfers.
+        enum Interruption: String, CaseIterable {
+            case upgrade
+            case kill
+        }
+
+        @Test(
+            "a QEMU guest's transfers through a tap go on, both ways, while the process that serves changes ten times",
+            .enabled(if: Tools.isRoot && access("/dev/net/tun", F_OK) == 0), arguments: Interruption.allCases)
+        func changed(by interruption: Interruption) throws {
+            let scratch = try Scratch()
+            try writeStreams(in: scratch)
+            let sockets = "\(scratch.path)/sockets"
+            let kept = interruption == .kill ? ["--keep"] : []
+            // The tap lies in a namespace that ends with these processes.
+            let running = try RunningProcess(
+                ["unshare", "-n", Tools.causeway, "export"] + kept
+                    + [
+                        "--vif", "vifname=t0,mac=52:54:00:12:34:56", "--queues", interruption == .kill ? "2" : "1", "--socket-dir",
+                        sockets, "--", "sh", "\(scratch.path)/host",
+                    ], in: scratch)
+            #expect(eventually(60_000) { running.output.contains("begun") || !running.isRunning })
+            _ = try scratch.makeFile("begun")
+            sleepMilliseconds(500)
+            var pauses: [Double] = []
+            for _ in 0..<10 {
+                sleepMilliseconds(150)
+                if interruption == .kill {
+                    try KeptExport(keeper: running).kill()
+                    continue
+                }
+                let upgrade = try RunningProcess.run(
+                    [Tools.causeway, "upgrade", "--socket-dir", sockets], in: scratch, seconds: 30)
+                #expect(upgrade.status == 0, "\(upgrade)")
+                pauses.append(
+                    try #require(upgrade.output.split(separator: " ").dropLast().last.flatMap { Double($0) }, "\(upgrade)"))
+            }
+            if interruption == .kill { pauses = KeptExport(keeper: running).pauses }
+            #expect(KeptExport(keeper: running).connections == 1, "\(running.errors)")
+            _ = try scratch.makeFile("stop")
+            let outcome = try #require(running.wait(seconds: 60), "\(running.output)\n\(running.errors)")
+            func word(_ name: String) -> String? {
+                outcome.output.components(separatedBy: .newlines).first { $0.hasPrefix("\(name) ") }.map {
+                    String($0.dropFirst(name.count + 1).trimmingCharacters(in: .whitespaces))
+                }
+            }
+            print(
+                "ten times another process (\(interruption)) under a guest's transfers: longest pause \(pauses.max() ?? 0) ms, all \(pauses)"
+            )
+            #expect(outcome.status == 0 && pauses.count == 10, "\(outcome)")
+            #expect(word("down") != nil && word("down") == word("gave"), "\(outcome)")
+            #expect(word("up") != nil && word("up") == word("got"), "\(outcome)")
+            #expect(word("errors") == "0", "\(outcome)")
+            #expect(outcome.output.components(separatedBy: "2 packets received").count == 3, "\(outcome)")
+            // Who looks at the tap has seen no change.
+            let changes = scratch.read("changes")
+            #expect(!changes.contains("NO-CARRIER"), "\(changes)")
+        }
+
+        @Test("a cable's two ends go on with each other in another program, and so does what has nothing behind it")
+        func upgradedCable() throws {
             let scratch = try Scratch()
             let outcome = try RunningProcess.run(
                 [
-                    Tools.causeway, "export", "-q", "--vif", "null", "--", "sh", "-c",
-                    "\(Tools.causeway) upgrade; echo status $?; [ -S $CAUSEWAY_VHOST_0 ] && echo there",
+                    Tools.causeway, "export", "--vif", "null", "--vif", "mac=52:54:00:00:00:02,peer=52:54:00:00:00:03", "--", "sh",
+                    "-c",
+                    "\(Tools.causeway) upgrade && \(Tools.causeway) upgrade; echo status $?; ls $(dirname $CAUSEWAY_EXPORT)",
                 ], in: scratch, seconds: 30)
-            #expect(outcome.status == 0 && outcome.output == "status 1\nthere\n", "\(outcome)")
-            #expect(outcome.errors.contains("upgrade: refused: it has interfaces"), "\(outcome)")
+            #expect(
+                outcome.status == 0
+                    && outcome.output.contains("status 0\nexport.sock\npair.lock\nvif0.sock\nvif1.sock\nvif2.sock\n"), "\(outcome)")
         }
 
         @Test("what an interface cannot be is said in one line, and leaves nothing")

@@ -1,6 +1,7 @@
 // causeway export: disks and interfaces for programs that speak vhost-user, such as QEMU, without a Xen world.
 
 import ArgumentParser
+import BlockDevices
 import CommandSupport
 import DeviceControl
 import Glibc
@@ -30,6 +31,7 @@ struct Export: ParsableCommand {
         help: ArgumentHelp("Where sockets are made, by the devices' names; a directory of its own by default.", valueName: "dir"))
     var socketDir: String?
     @Option(name: .customLong(String(Self.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
+    @Option(name: .customLong(String(Self.keptOption.dropFirst(2))), help: .hidden) var keptIn: String?
     @Flag(name: .customLong(String(Self.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
     @Option(
         help: ArgumentHelp(
@@ -40,11 +42,21 @@ struct Export: ParsableCommand {
     @Flag(
         help: ArgumentHelp(
             "Takes memory that cannot be sealed against becoming shorter, as DPDK's.",
-            discussion: "A front end that makes its memory shorter then ends this process, with all other devices in it."))
+            discussion:
+                "A front end that makes its memory shorter loses its connection; of huge pages it ends this process, and all other devices."
+        ))
     var trustMemory = false
+
+    @Flag(
+        help: ArgumentHelp(
+            "Front ends notice a pause at most when the process that serves them is killed.",
+            discussion: "A second process does that, and another in its place when it ends; this one keeps what they need."))
+    var keep = false
 
     /// What a program is given that takes another's place.
     static let resumeOption = "--resume"
+    /// What the process is given that serves while another keeps its descriptors: where sockets are.
+    static let keptOption = "--kept-in"
     /// Asks a program which successions it can go on with.
     static let formatOption = "--succession-format"
 
@@ -68,59 +80,93 @@ struct Export: ParsableCommand {
         if let disk = specifications.first(where: { $0.front == .xen }) {
             throw Failure.usage("--disk: \(disk.vdev): front: export has no frontends of Xen's")
         }
+        if keep { try specifications.forEach(expectKeepable) }
         let interfaces = try ExportedVif.plans(vifs)
         guard socket == nil || interfaces.count < 2 else {
             throw Failure.usage("--socket: a cable has two ends; --socket-dir is for both")
         }
         if let program = command.first { try Program.check(program) }
         Signals.block(Signals.termination + [SIGCHLD])
-        let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
-        let directory =
-            try left.map { (left) throws(Failure) in
-                try PairDirectory(resuming: left.directory, isPrivate: left.isPrivate, for: "export")
-            } ?? PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export")
-        var session = try ExportSession(
-            in: directory, reactors: threads.count, polling: .adaptive(microseconds: 50),
-            trustsMemory: trustMemory)
-        if let left { resumeDisks(left, specifications, &session) } else { try addDisks(specifications, &session) }
-        for plan in interfaces {
-            let path = socket ?? session.directory.socket(of: "vif\(session.vifs.count)")
-            try session.add(plan, at: path, queues: queues ?? 1, reactors: threads.count, loudness)
+        if keep, keptIn == nil {
+            let directory = try PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export")
+            var keeper = ExportKeeper(in: directory, command, isQuiet: loudness.quiet)
+            throw Failure.silent(try keeper.run())
         }
+        let keeper = try keptIn.map { _ throws(Failure) in try KeeperLink() }
+        let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
+        var session = try ExportSession(
+            in: try directory(left), reactors: threads.count, polling: .adaptive(microseconds: 50), trustsMemory: trustMemory,
+            keeper: keeper)
+        var predecessor = ExportPredecessor(left, keeper, devices: specifications.count + interfaces.count)
+        try add(specifications, interfaces, &session, &predecessor)
         let upgrade = ExportUpgrade(
-            at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: directory.run.path), directory,
-            session.disks.map { ("\($0.specification.vdev)", $0.server) }, hasInterfaces: !interfaces.isEmpty)
+            at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: session.directory.run.path), session.directory,
+            session.served, keeper: keeper)
         defer { upgrade.close() }
-        let devices: [any ControlledDevice] = session.disks.map(\.control) + session.vifs.map(\.control)
-        let control = DeviceSocket(in: directory.run.path) { devices }
-        if control == nil { complain("export: \(directory.run): no socket can be made there for `causeway device`") }
+        let control = control(of: session)
         defer { control?.close() }
+        predecessor.finish(variables(of: session, upgrade))
         throw Failure.silent(try serve(session, upgrade, left?.command))
     }
 
-    private func addDisks(_ specifications: [DiskSpecification], _ session: inout ExportSession) throws {
+    /// A write that a killed process has sent to an NBD server may be done there at any time, also after newer ones.
+    private func expectKeepable(_ disk: DiskSpecification) throws(Failure) {
+        guard !disk.isReadOnly, case .nbd? = try? DeviceTarget(disk.target) else { return }
+        throw .usage(
+            "--keep: \(disk.vdev): an NBD server may still be at a write of a process that was killed; read-only ones can be kept")
+    }
+
+    private func directory(_ left: ExportSuccession?) throws(Failure) -> PairDirectory {
+        if let keptIn { return try PairDirectory(of: keptIn) }
+        if let left { return try PairDirectory(resuming: left.directory, isPrivate: left.isPrivate, for: "export") }
+        let given: RunDirectory?
+        if let socketDir { given = try RunDirectory(socketDir) } else { given = nil }
+        return try PairDirectory(given: given, for: "export")
+    }
+
+    /// Has every device served: gone on with where a predecessor has left it, else anew.
+    private func add(
+        _ specifications: [DiskSpecification], _ interfaces: [ExportedVif.Plan], _ session: inout ExportSession,
+        _ predecessor: inout ExportPredecessor
+    ) throws(Failure) {
         for disk in specifications {
-            let path = socket ?? session.directory.socket(of: "\(disk.vdev)")
-            try session.add(disk, at: path, queues: queues ?? threads.count, loudness)
-            loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), vhost-user at \(path)")
+            try predecessor.resume("\(disk.vdev)") { (left, descriptors, began) throws(Failure) in
+                try session.resume(
+                    disk, left, &descriptors, queues: queues ?? threads.count, loudness, began: began)
+            } anew: { () throws(Failure) in
+                let path = socket ?? session.directory.socket(of: "\(disk.vdev)")
+                try session.add(disk, at: path, queues: queues ?? threads.count, loudness)
+                loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), vhost-user at \(path)")
+            }
+        }
+        for (index, plan) in interfaces.enumerated() {
+            try predecessor.resume(ExportedVif.name(index)) { (left, descriptors, began) throws(Failure) in
+                try session.resume(
+                    plan, left, &descriptors, queues: queues ?? 1, reactors: threads.count, loudness, began: began)
+            } anew: { () throws(Failure) in
+                let path = socket ?? session.directory.socket(of: "vif\(index)")
+                try session.add(plan, at: path, queues: queues ?? 1, reactors: threads.count, loudness)
+            }
         }
     }
 
-    /// Goes on where the program before this one has put the disks by, and says so to whoever asked for it.
-    private func resumeDisks(_ left: ExportSuccession, _ specifications: [DiskSpecification], _ session: inout ExportSession) {
-        var descriptors = InheritedDescriptors()
-        let report = UpgradeReport(disks: left.disks.count, heldAt: left.heldAt, to: descriptors[left.asker])
-        for disk in left.disks {
-            do throws(Failure) {
-                guard let specification = specifications.first(where: { "\($0.vdev)" == disk.vdev }) else {
-                    throw Failure("export: \(disk.vdev): is not among the disks any more")
-                }
-                try session.resume(specification, disk, &descriptors, queues: queues ?? threads.count, loudness) { report.began() }
-            } catch {
-                complain("\(error)")
-                report.began()
-            }
-        }
+    /// Where `causeway device` finds the devices.
+    private func control(of session: borrowing ExportSession) -> DeviceSocket? {
+        let devices: [any ControlledDevice] = session.disks.map(\.control) + session.vifs.map(\.control)
+        let run = session.directory.run
+        let control = DeviceSocket(in: run.path) { devices }
+        if control == nil { complain("export: \(run): no socket can be made there for `causeway device`") }
+        return control
+    }
+
+    /// What COMMAND sees.
+    private func variables(of session: borrowing ExportSession, _ upgrade: ExportUpgrade) -> [String: String] {
+        var variables = ["qemu": session.qemuArguments]
+        variables[Upgrade.variable] = upgrade.path
+        variables["CAUSEWAY_RUN_DIR"] = session.directory.run.path
+        for disk in session.disks { variables[disk.variable] = disk.server.path }
+        for vif in session.vifs { variables.merge(vif.variables) { _, new in new } }
+        return variables
     }
 
     @Argument(parsing: .postTerminator, help: "What to run, after --.") var command: [String] = []
@@ -136,12 +182,7 @@ struct Export: ParsableCommand {
         if let running {
             child = ChildProcess(adopting: running.process, leadsGroup: running.leadsGroup, time: .system)
         } else {
-            var variables = ["qemu": session.qemuArguments]
-            variables[Upgrade.variable] = upgrade.path
-            variables["CAUSEWAY_RUN_DIR"] = session.directory.run.path
-            for disk in session.disks { variables[disk.variable] = disk.server.path }
-            for vif in session.vifs { variables.merge(vif.variables) { _, new in new } }
-            child = try ChildProcess.startProgram(command, adding: variables, ownGroup: isatty(0) == 0)
+            child = try ChildProcess.startProgram(command, adding: variables(of: session, upgrade), ownGroup: isatty(0) == 0)
         }
         upgrade.started(child)
         while true {

@@ -5,6 +5,7 @@ import BlockDevices
 import CommandSupport
 import DeviceState
 import DriverRuntime
+import Glibc
 import LinuxSystem
 import NetworkDevices
 import Reactor
@@ -22,6 +23,9 @@ struct ExportedDisk {
     /// For `causeway device`.
     var control: VhostControl { VhostControl("\(specification.vdev)", server, device, time: SystemTime()) }
 
+    /// For whoever takes it over.
+    var served: ExportedDevice { ExportedDevice(name: "\(specification.vdev)", server: server) }
+
     /// As COMMAND's environment names it.
     var variable: String { "CAUSEWAY_VHOST_\(specification.vdev)" }
 }
@@ -37,18 +41,34 @@ struct ExportSession: ~Copyable {
     var vifs: [ExportedVif] = []
     let taps = TapOpener(keepsTaps: false, time: .system) { complain("export: \($0)") }
     let links = NetworkLinks()
-    private let trustsMemory: Bool
+    let trustsMemory: Bool
+    /// Who keeps what outlives this process; nil: nobody.
+    let keeper: KeeperLink?
 
     /// With so many threads that serve the disks; they run.
     /// - Parameter trustsMemory: see `VhostSession`.
-    init(in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool) throws(Failure) {
-        do throws(Failure) { reactors = try Self.startReactors("blk", count, polling) } catch {
+    init(
+        in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool, keeper: KeeperLink?
+    ) throws(Failure) {
+        let reactors: [Reactor]
+        do throws(Failure) {
+            reactors = try Self.startReactors("blk", count, polling)
+            do throws(Failure) { try keeper?.waitForPredecessor(reactors) } catch {
+                for reactor in reactors { reactor.stop() }
+                throw error
+            }
+        } catch {
             directory.remove()
             throw error
         }
+        self.reactors = reactors
         self.directory = directory
         self.trustsMemory = trustsMemory
+        self.keeper = keeper
     }
+
+    /// All devices, in their order.
+    var served: [ExportedDevice] { disks.map(\.served) + vifs.map(\.served) }
 
     static func startReactors(_ name: String, _ count: Int, _ polling: PollingPolicy) throws(Failure) -> [Reactor] {
         var reactors: [Reactor] = []
@@ -78,29 +98,34 @@ struct ExportSession: ~Copyable {
         _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
     ) throws(Failure) {
         let device = try open(specification, queues: queues)
-        let server = try serve(device, at: path, isQuiet: loudness.quiet)
+        let server = try serve(device, "\(specification.vdev)", at: path, isQuiet: loudness.quiet)
         disks.append(ExportedDisk(specification: specification, server: server, device: device))
     }
 
-    /// Opens a disk and goes on where a predecessor has put it by. What cannot be had is said, and its front end is
-    /// left to find out: the others' go on.
+    /// Opens a disk and goes on where a predecessor has put it by, or was killed.
     /// - Parameter began: called once its front end is served, or cannot be. From any thread.
     mutating func resume(
-        _ specification: DiskSpecification, _ left: ExportSuccession.Disk, _ descriptors: inout InheritedDescriptors, queues: Int,
-        _ loudness: QuietOption, began: @escaping @Sendable () -> Void
+        _ specification: DiskSpecification, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors,
+        queues: Int, _ loudness: QuietOption, began: @escaping @Sendable () -> Void
     ) throws(Failure) {
-        let listener = descriptors[left.listener]
-        var handover: VhostHandover?
-        do throws(DeviceStateError) { handover = try left.frontend?.handover(&descriptors) } catch {
-            complain("export: \(specification.vdev): \(error); its front end has to connect anew")
+        let device = try openAgain(specification, queues: queues)
+        let server = try resume(device, left, &descriptors, nil, isQuiet: loudness.quiet, began)
+        disks.append(ExportedDisk(specification: specification, server: server, device: device))
+    }
+
+    /// How long a disk's lock may stay with a process that is gone, for the kernel to let go of its files.
+    private static let lockPatienceMilliseconds: Int64 = 2000
+
+    /// Opens a disk that a predecessor had.
+    private func openAgain(_ specification: DiskSpecification, queues: Int) throws(Failure) -> VirtioDisk {
+        let time = SystemTime()
+        let end = time.milliseconds + (keeper == nil ? 0 : Self.lockPatienceMilliseconds)
+        while true {
+            do throws(Failure) { return try open(specification, queues: queues) } catch {
+                guard time.milliseconds < end else { throw error }
+                time.sleep(milliseconds: 2)
+            }
         }
-        let device = try open(specification, queues: queues)
-        do throws(Errno) {
-            let server = try VhostServer(
-                path: left.path, listener: listener, device, trustsMemory: trustsMemory, resuming: handover, began: began,
-                log: Self.log(loudness.quiet))
-            disks.append(ExportedDisk(specification: specification, server: server, device: device))
-        } catch { throw Failure("export: \(left.path): \(error)") }
     }
 
     private func open(_ specification: DiskSpecification, queues: Int) throws(Failure) -> VirtioDisk {
@@ -118,12 +143,55 @@ struct ExportSession: ~Copyable {
     }
 
     /// Listens for a device's front ends.
-    func serve(_ device: any VhostDevice, at path: String, isQuiet: Bool) throws(Failure) -> VhostServer {
+    func serve(
+        _ device: any VhostDevice, _ name: String, at path: String, isQuiet: Bool, _ behind: ExportedDevice.Behind? = nil
+    ) throws(Failure) -> VhostServer {
+        let kept = try keeper.map { (link) throws(Failure) in try KeptDevice(name, at: path, behind, link) }
         do throws(Errno) {
-            return try VhostServer(path: path, device, trustsMemory: trustsMemory, log: Self.log(isQuiet))
+            let server = try VhostServer(path: path, device, trustsMemory: trustsMemory, keeper: kept, log: Self.log(isQuiet))
+            kept?.listens(server.listener)
+            return server
         } catch {
             throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
         }
+    }
+
+    /// Goes on where a predecessor listened, with its front end if that can be. What cannot be had is said, and its
+    /// front end is left to find out: the others' go on.
+    func resume(
+        _ device: any VhostDevice, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors,
+        _ behind: ExportedDevice.Behind?, isQuiet: Bool, _ began: @escaping @Sendable () -> Void
+    ) throws(Failure) -> VhostServer {
+        guard let listener = descriptors[left.listener] else {
+            throw Failure("export: \(left.name): its socket has not come along")
+        }
+        var handover: VhostHandover?
+        if let frontend = left.frontend {
+            do throws(DeviceStateError) {
+                handover = try frontend.handover(&descriptors, wasKilled: keeper != nil)
+                if handover == nil {
+                    complain("export: \(left.name): its front end has not come along whole; it has to connect anew")
+                }
+            } catch { complain("export: \(left.name): \(error); its front end has to connect anew") }
+        }
+        // Else it could end one process after another.
+        if keeper?.signal == SIGBUS, handover?.hasMemoryThatMayShrink == true {
+            complain("export: \(left.name): its front end may have ended the process before, by memory that it can make shorter")
+            handover = nil
+        }
+        let kept = try keeper.map { (link) throws(Failure) in try KeptDevice(left.name, at: left.path, behind, link) }
+        kept?.listens(listener)
+        if handover == nil {
+            // What the predecessor held for a front end that cannot be gone on with is let go.
+            if left.frontend != nil { device.take([]) }
+            device.resumed()
+            kept?.ended()
+        }
+        do throws(Errno) {
+            return try VhostServer(
+                path: left.path, listener: listener, device, trustsMemory: trustsMemory, keeper: kept, resuming: handover,
+                began: began, log: Self.log(isQuiet))
+        } catch { throw Failure("export: \(left.path): \(error)") }
     }
 
     private static func log(_ isQuiet: Bool) -> @Sendable (String) -> Void {

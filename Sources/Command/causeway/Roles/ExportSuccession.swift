@@ -1,5 +1,5 @@
-// What an export leaves to the program that takes its place: in a file, for both are one process, which keeps its
-// descriptors, its children and its number while its program becomes another.
+// What an export leaves to the program that takes its place: each device with its socket, its front end and what is
+// behind it, descriptors by numbers that whoever takes them over knows.
 
 import CommandSupport
 import DeviceState
@@ -10,7 +10,7 @@ import VhostUser
 /// An export that has been put by.
 struct ExportSuccession: Codable {
     /// Grows when what is here changes its meaning; a program that has another is not asked to go on with it.
-    static let format = 1
+    static let format = 2
 
     var format = Self.format
     /// The version that put it by.
@@ -23,7 +23,7 @@ struct ExportSuccession: Codable {
     var command: Command?
     /// The connection of whoever asked for it.
     var asker: Int32
-    var disks: [Disk]
+    var devices: [Device]
 
     /// COMMAND, as a child.
     struct Command: Codable {
@@ -31,13 +31,24 @@ struct ExportSuccession: Codable {
         var leadsGroup: Bool
     }
 
-    /// One disk's server; descriptors are named by their numbers.
-    struct Disk: Codable {
-        var vdev: String
+    /// One device's server.
+    struct Device: Codable {
+        /// As messages name it.
+        var name: String
         var path: String
         var listener: Int32
         /// nil: it has no front end.
         var frontend: Frontend?
+        /// Of an interface.
+        var vif: Vif?
+    }
+
+    /// What an interface has beside its server.
+    struct Vif: Codable {
+        var mac: String
+        var tap: String?
+        /// See `NetworkDevice`.
+        var lifeline: [Int32]
     }
 
     /// A front end that waits, and has not noticed.
@@ -47,15 +58,16 @@ struct ExportSuccession: Codable {
         var state: Data
         var descriptors: [Int32]
 
-        init(_ handover: VhostHandover) {
-            socket = handover.socket.rawValue
+        init(_ handover: VhostHandover, _ number: (Descriptor) -> Int32) {
+            socket = number(handover.socket)
             state = Data(handover.state.encoded)
-            descriptors = handover.descriptors.map(\.rawValue)
+            descriptors = handover.descriptors.map(number)
         }
 
-        func handover(_ table: inout InheritedDescriptors) throws(DeviceStateError) -> VhostHandover {
+        func handover(_ table: inout InheritedDescriptors, wasKilled: Bool) throws(DeviceStateError) -> VhostHandover? {
             let state = try DeviceState(decoding: Array(state), understands: VhostSession.understands)
-            return VhostHandover(state, descriptors.map { table[$0] }, socket: table[socket])
+            guard let socket = table[socket], let descriptors = table.all(descriptors) else { return nil }
+            return VhostHandover(state, descriptors, socket: socket, wasKilled: wasKilled)
         }
     }
 
@@ -78,27 +90,50 @@ struct ExportSuccession: Codable {
         guard format == Self.format else { throw Failure("export: \(path): of format \(format); this is for \(Self.format)") }
     }
 
-    init(heldAt: UInt64, _ directory: PairDirectory, _ command: Command?, asker: Int32, _ disks: [Disk]) {
+    init(heldAt: UInt64, _ directory: PairDirectory, _ command: Command?, asker: Int32, _ devices: [Device]) {
         self.heldAt = heldAt
         self.directory = directory.run.path
         isPrivate = directory.isPrivate
         self.command = command
         self.asker = asker
-        self.disks = disks
+        self.devices = devices
     }
 }
 
-/// Descriptors that this process had before it became the program that it is; each has one owner from here on.
+/// Descriptors that a predecessor left, by its numbers.
 struct InheritedDescriptors {
     private var owned: [Int32: Descriptor] = [:]
+    /// Whether the numbers are this process's own, which it had before it became the program that it is.
+    private let isOwn: Bool
 
-    subscript(_ number: Int32) -> Descriptor {
+    /// Those of this process, each of which has one owner from here on.
+    init() { isOwn = true }
+
+    /// Those that a keeper has sent.
+    init(_ received: [Int32: Descriptor]) {
+        owned = received
+        isOwn = false
+    }
+
+    /// nil: there is none of this number.
+    subscript(_ number: Int32) -> Descriptor? {
         mutating get {
             if let descriptor = owned[number] { return descriptor }
+            guard isOwn else { return nil }
             let descriptor = Descriptor(owning: number)
             descriptor.closeOnExec()
             owned[number] = descriptor
             return descriptor
         }
+    }
+
+    /// All of them, or nil.
+    mutating func all(_ numbers: [Int32]) -> [Descriptor]? {
+        var all: [Descriptor] = []
+        for number in numbers {
+            guard let descriptor = self[number] else { return nil }
+            all.append(descriptor)
+        }
+        return all
     }
 }

@@ -14,9 +14,9 @@ final class ExportUpgrade: Sendable {
     let path: String?
     private let directory: PairDirectory
     private let listener: Descriptor?
-    private let servers: [(vdev: String, server: VhostServer)]
-    /// Whether there are devices that cannot be put by.
-    private let hasInterfaces: Bool
+    private let devices: [ExportedDevice]
+    /// Who keeps what the new program needs; nil: this process takes it along.
+    private let keeper: KeeperLink?
     private let state = Mutex(State())
 
     private struct State {
@@ -30,12 +30,10 @@ final class ExportUpgrade: Sendable {
     private static let mostPathBytes = 4096
 
     /// An export that nobody can ask serves as well: why that is so is said.
-    init(
-        at path: String, _ directory: PairDirectory, _ servers: [(vdev: String, server: VhostServer)], hasInterfaces: Bool
-    ) {
+    init(at path: String, _ directory: PairDirectory, _ devices: [ExportedDevice], keeper: KeeperLink?) {
         self.directory = directory
-        self.servers = servers
-        self.hasInterfaces = hasInterfaces
+        self.devices = devices
+        self.keeper = keeper
         if FileSystem.isSocket(path), !StreamSocket.isListening(at: path) { FileSystem.remove(path) }
         do throws(Errno) { listener = try StreamSocket.listen(path: path, backlog: 4, blocks: true) } catch {
             complain("export: \(path): \(error); it cannot be upgraded")
@@ -104,8 +102,6 @@ final class ExportUpgrade: Sendable {
 
     /// Does not return if all goes well.
     private func become(_ program: String, _ asker: Descriptor) throws(Failure) {
-        // A tap that nobody has open is gone, and with it its place in a bridge.
-        guard !hasInterfaces else { throw Failure("it has interfaces, which cannot be put by; end it and start it anew") }
         let format = try Self.format(of: program)
         guard format == ExportSuccession.format else {
             throw Failure("\(program): goes on with exports of format \(format), and this one's is \(ExportSuccession.format)")
@@ -114,11 +110,11 @@ final class ExportUpgrade: Sendable {
             guard !state.isEnding else { throw Failure("the export is ending") }
             let heldAt = SystemTime().nanoseconds
             // All at once: a disk's pause is not to be the sum of all.
-            for (_, server) in servers { server.askToHold() }
-            let held = servers.map { (vdev: $0.vdev, server: $0.server, handover: $0.server.hold()) }
+            for device in devices { device.server.askToHold() }
+            let held = devices.map { $0.server.hold() }
             do throws(Failure) { try succeed(program, asker, heldAt, state.command, held) } catch {
-                for (vdev, server) in servers {
-                    do throws(Errno) { try server.resume() } catch { complain("export: \(vdev): \(error)") }
+                for device in devices {
+                    do throws(Errno) { try device.server.resume() } catch { complain("export: \(device.name): \(error)") }
                 }
                 throw error
             }
@@ -126,35 +122,22 @@ final class ExportUpgrade: Sendable {
     }
 
     private func succeed(
-        _ program: String, _ asker: Descriptor, _ heldAt: UInt64, _ command: ExportSuccession.Command?,
-        _ held: [(vdev: String, server: VhostServer, handover: VhostHandover?)]
+        _ program: String, _ asker: Descriptor, _ heldAt: UInt64, _ command: ExportSuccession.Command?, _ held: [VhostHandover?]
     ) throws(Failure) {
-        let disks = held.map { disk in
-            ExportSuccession.Disk(
-                vdev: disk.vdev, path: disk.server.path, listener: disk.server.listener.rawValue,
-                frontend: disk.handover.map { ExportSuccession.Frontend($0) })
+        if let keeper { return try keeper.succeed(program, asker, heldAt) }
+        var kept = [asker]
+        let left = zip(devices, held).map { device, handover in
+            ExportSuccession.Device(device.name, at: device.server.path, device.server.listener, handover, device.vif) {
+                kept.append($0)
+                return $0.rawValue
+            }
         }
         let file = "\(directory.run)/succession-\(getpid()).json"
-        try ExportSuccession(heldAt: heldAt, directory, command, asker: asker.rawValue, disks).write(to: file)
-        var kept = [asker]
-        for disk in held {
-            kept.append(disk.server.listener)
-            if let handover = disk.handover { kept += [handover.socket] + handover.descriptors }
-        }
-        let error = ChildProcess.succeed(program: program, arguments: Self.arguments(resuming: file), keeping: kept)
+        try ExportSuccession(heldAt: heldAt, directory, command, asker: asker.rawValue, left).write(to: file)
+        let error = ChildProcess.succeed(
+            program: program, arguments: ExportArguments.own.adding(Export.resumeOption, file), keeping: kept)
         FileSystem.remove(file)
         throw Failure("\(program): \(error)")
-    }
-
-    /// This process's own, with what is to be gone on with.
-    private static func arguments(resuming file: String) -> [String] {
-        var own = CommandLine.arguments
-        // COMMAND's own options are no business of ours.
-        let end = own.firstIndex(of: "--") ?? own.count
-        if let place = own[..<end].firstIndex(of: Export.resumeOption), place + 1 < end { own.removeSubrange(place...place + 1) }
-        let place = own.firstIndex(of: "export").map { $0 + 1 } ?? 1
-        own.insert(contentsOf: [Export.resumeOption, file], at: place)
-        return own
     }
 
     /// Which successions a program goes on with; it is run to say so.
@@ -177,26 +160,41 @@ final class ExportUpgrade: Sendable {
     }
 }
 
-/// Waits until every disk is served again, and says so once.
+/// Waits until every device is served, and says so once.
 final class UpgradeReport: Sendable {
     private let heldAt: UInt64
-    private let asker: Descriptor
-    private let left: Mutex<Int>
+    private let state: Mutex<State>
 
-    init(disks: Int, heldAt: UInt64, to asker: Descriptor) {
+    private struct State {
+        var left: Int
+        var asker: Descriptor?
+        var then: (@Sendable () -> Void)?
+    }
+
+    init(devices: Int, heldAt: UInt64, to asker: Descriptor?) {
         self.heldAt = heldAt
-        self.asker = asker
-        left = Mutex(disks)
+        state = Mutex(State(left: devices, asker: asker))
     }
 
     /// One more.
     func began() {
-        let isLast = left.withLock { left in
-            left -= 1
-            return left == 0
+        let (asker, then) = state.withLock { state -> (Descriptor?, (@Sendable () -> Void)?) in
+            state.left -= 1
+            return state.left == 0 ? (state.asker.take(), state.then.take()) : (nil, nil)
         }
-        guard isLast else { return }
-        UpgradeReply.done(nanoseconds: SystemTime().nanoseconds &- heldAt, version: causewayVersion).send(to: asker)
+        if let asker {
+            UpgradeReply.done(nanoseconds: SystemTime().nanoseconds &- heldAt, version: causewayVersion).send(to: asker)
+        }
+        then?()
+    }
+
+    /// Calls `then` when all are served, at once if they are.
+    func whenAllBegan(_ then: @escaping @Sendable () -> Void) {
+        let isNow = state.withLock { state in
+            if state.left > 0 { state.then = then }
+            return state.left <= 0
+        }
+        if isNow { then() }
     }
 }
 

@@ -36,6 +36,12 @@ struct ExportedVif {
 
     /// For `causeway device`.
     var control: VhostControl { VhostControl("vif\(index)", server, interface, address: mac, time: SystemTime()) }
+    /// As messages name it.
+    static func name(_ index: Int) -> String { "vif \(index)" }
+    /// What is behind it, for whoever takes it over.
+    var behind: ExportedDevice.Behind { ExportedDevice.Behind(mac: mac, tap: tap, device: device) }
+    /// For whoever takes it over.
+    var served: ExportedDevice { ExportedDevice(name: Self.name(index), server: server, vif: behind) }
 
     /// What COMMAND sees.
     var variables: [String: String] {
@@ -104,21 +110,16 @@ extension ExportSession {
     mutating func add(
         _ plan: ExportedVif.Plan, at path: String, queues: Int, reactors count: Int, _ loudness: QuietOption
     ) throws(Failure) {
-        if interfaceReactors.isEmpty { interfaceReactors = try Self.startReactors("net", count, .onHost) }
         let index = vifs.count
         let mac = plan.specification.mac ?? VifSpecification.randomAddress(from: .system)
         let tap = plan.hasNothingBehind || plan.peer != nil ? nil : plan.specification.name ?? "cw\(getpid()).\(index)"
-        let device = try open(plan, index, mac, tap)
-        let isQuiet = loudness.quiet
-        // A cable has one way through.
-        let most = plan.peer == nil ? queues : 1
-        let interface = VirtioInterface(device, name: "vif \(index)", on: interfaceReactors, queues: most) {
-            complain("export: \($0)")
-        } left: { counts in
-            if !isQuiet { complain("export: vif \(index): \(counts)") }
-        }
+        let device = try open(plan, index, mac, tap, resuming: nil)
+        let interface = try interface(device, plan, queues: queues, reactors: count, loudness)
+        let behind = ExportedDevice.Behind(mac: mac, tap: tap, device: device)
         let server: VhostServer
-        do throws(Failure) { server = try serve(interface, at: path, isQuiet: isQuiet) } catch {
+        do throws(Failure) {
+            server = try serve(interface, ExportedVif.name(index), at: path, isQuiet: loudness.quiet, behind)
+        } catch {
             device.retire()
             throw error
         }
@@ -132,21 +133,57 @@ extension ExportSession {
         loudness.say("vif \(index): \(mac), \(there), vhost-user at \(path)")
     }
 
+    /// Goes on with an interface where a predecessor has put it by, or was killed.
+    /// - Parameter began: called once its front end is served, or cannot be. From any thread.
+    mutating func resume(
+        _ plan: ExportedVif.Plan, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors, queues: Int,
+        reactors count: Int, _ loudness: QuietOption, began: @escaping @Sendable () -> Void
+    ) throws(Failure) {
+        let index = vifs.count
+        guard let vif = left.vif, let mac = MACAddress(vif.mac), let lifeline = descriptors.all(vif.lifeline) else {
+            throw Failure("export: \(left.name): what is behind it has not come along")
+        }
+        let device = try open(plan, index, mac, vif.tap, resuming: lifeline)
+        let interface = try interface(device, plan, queues: queues, reactors: count, loudness)
+        let behind = ExportedDevice.Behind(mac: mac, tap: vif.tap, device: device)
+        let server = try resume(interface, left, &descriptors, behind, isQuiet: loudness.quiet, began)
+        vifs.append(
+            ExportedVif(index: index, mac: mac, device: device, server: server, tap: vif.tap, queues: interface.offer.queues))
+    }
+
+    private mutating func interface(
+        _ device: any NetworkDevice, _ plan: ExportedVif.Plan, queues: Int, reactors count: Int, _ loudness: QuietOption
+    ) throws(Failure) -> VirtioInterface {
+        if interfaceReactors.isEmpty { interfaceReactors = try Self.startReactors("net", count, .onHost) }
+        let name = ExportedVif.name(vifs.count)
+        let isQuiet = loudness.quiet
+        // A cable has one way through.
+        return VirtioInterface(device, name: name, on: interfaceReactors, queues: plan.peer == nil ? queues : 1) {
+            complain("export: \($0)")
+        } left: { counts in
+            if !isQuiet { complain("export: \(name): \(counts)") }
+        }
+    }
+
     private func open(
-        _ plan: ExportedVif.Plan, _ index: Int, _ mac: MACAddress, _ tap: String?
+        _ plan: ExportedVif.Plan, _ index: Int, _ mac: MACAddress, _ tap: String?, resuming lifeline: [Descriptor]?
     ) throws(Failure) -> any NetworkDevice {
+        let name = ExportedVif.name(index)
         let mtu = plan.specification.mtu.map { Int($0) }
         if plan.hasNothingBehind { return NullNetwork(mtu: mtu ?? NetworkSettings.usualMTU) }
         if let peer = plan.peer {
             do throws(Errno) {
-                return try links.end(of: "vif \(index)", to: "vif \(peer)", mtu: mtu ?? NetworkSettings.usualMTU)
-            } catch { throw Failure("export: vif \(index): \(error)") }
+                return try links.end(
+                    of: name, to: ExportedVif.name(peer), mtu: mtu ?? NetworkSettings.usualMTU, resuming: lifeline)
+            } catch { throw Failure("export: \(name): \(error)") }
         }
         var settings = NetworkSettings(device: DeviceID(frontend: .zero, number: UInt32(index)), address: mac)
         settings.name = tap
         settings.bridge = plan.specification.bridge
         settings.vlans = plan.specification.vlans
         settings.wantedMTU = mtu
-        do throws(DeviceOpenFailure) { return try taps.open(settings) } catch { throw Failure("export: vif \(index): \(error)") }
+        do throws(DeviceOpenFailure) { return try taps.open(settings, resuming: lifeline) } catch {
+            throw Failure("export: \(name): \(error)")
+        }
     }
 }

@@ -175,7 +175,7 @@ public final class VirtioInterface: VhostDevice {
     // MARK: What a successor is told
 
     /// The frames that waited when the rings were stopped. A successor that does not know of them loses them.
-    public var attributes: [DeviceState.Attribute] {
+    public var handedOn: [DeviceState.Attribute] {
         state.withLock(\.frames).sorted { $0.key < $1.key }.map { ring, frame in
             .init(.network, VhostHandover.waitingFrame, index: UInt32(ring), isRequired: false, frame)
         }

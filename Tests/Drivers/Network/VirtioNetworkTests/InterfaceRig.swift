@@ -1,4 +1,5 @@
 import Connectors
+import DeviceState
 import LinuxSystem
 import NetworkDevices
 import Packets

@@ -1,0 +1,176 @@
+// The way from the process that serves an export to the one that keeps what it needs. What is sent is kept from then
+// on, even if this process ends the moment after: it lies in the socket until it is read.
+
+import CommandSupport
+import Glibc
+import LinuxSystem
+import Reactor
+import SharedMemory
+import Synchronization
+import VhostUser
+
+/// One end of it, in the process that serves.
+final class KeeperLink: Sendable {
+    /// What this process has it as.
+    private static let number: Int32 = 3
+
+    private let socket: Descriptor
+    private let state: Mutex<State>
+    /// Of the process before this one: what each device has.
+    let devices: [String: KeptPage]
+    /// The signal that ended the process before this one; 0: it has not ended.
+    let signal: Int32
+
+    private struct State {
+        var next: Int32
+        /// What is kept, and how many records name it.
+        var held: [Int32: (descriptor: Descriptor, users: Int)] = [:]
+        var numbers: [ObjectIdentifier: Int32] = [:]
+        var lock: Descriptor?
+        var asker: (descriptor: Descriptor, heldAt: UInt64)?
+        /// What was said when every device was served.
+        var variables: [String: String]?
+        /// Whether it is known what is used of that which was kept.
+        var isSettled = false
+    }
+
+    /// Asks for everything that is kept.
+    init() throws(Failure) {
+        socket = Descriptor(owning: Self.number)
+        socket.closeOnExec()
+        do throws(Errno) {
+            _ = try ChildProcess.followParent(try PacketSocket.peerProcess(socket))
+            try PacketSocket.send(socket, KeeperMessage.hello.bytes)
+            var (devices, ended): ([String: KeptPage], Int32) = ([:], 0)
+            var state = State(next: 0)
+            while true {
+                let (bytes, descriptors) = try PacketSocket.receive(socket, descriptors: 1)
+                if bytes.isEmpty { throw Errno.connectionReset }
+                if case .end(let next, let signal) = KeeperMessage(bytes) {
+                    (state.next, ended) = (next, signal)
+                    break
+                }
+                guard case .have(let number, let name) = KeeperMessage(bytes), let descriptor = descriptors.first else { continue }
+                state.held[number] = (descriptor, 0)
+                state.numbers[ObjectIdentifier(descriptor)] = number
+                if name.hasPrefix(KeeperMessage.Name.page) {
+                    devices[String(name.dropFirst(KeeperMessage.Name.page.count))] = try KeptPage(descriptor)
+                } else if name.hasPrefix(KeeperMessage.Name.asker) {
+                    state.asker = (descriptor, UInt64(name.dropFirst(KeeperMessage.Name.asker.count)) ?? 0)
+                } else if name == KeeperMessage.Name.lock {
+                    state.lock = descriptor
+                    state.held[number]?.users = 1
+                }
+            }
+            (self.devices, signal) = (devices, ended)
+            self.state = Mutex(state)
+        } catch { throw Failure("export: whoever keeps its descriptors: \(error)") }
+    }
+
+    /// Whoever asked for an upgrade and waits for its end, and when that began; once.
+    func takeAsker() -> (descriptor: Descriptor, heldAt: UInt64)? { state.withLock { $0.asker.take() } }
+
+    /// Everything that has come.
+    var received: [Int32: Descriptor] { state.withLock { $0.held.mapValues(\.descriptor) } }
+
+    /// The number by which a descriptor is kept, which counts as one more user of it.
+    func use(_ descriptor: Descriptor, name: String = "") throws(Errno) -> Int32 {
+        try state.withLock { (state: inout State) throws(Errno) in
+            if let number = state.numbers[ObjectIdentifier(descriptor)] {
+                state.held[number]?.users += 1
+                return number
+            }
+            let number = state.next
+            try PacketSocket.send(socket, KeeperMessage.hold(number, name: name).bytes, [descriptor])
+            state.next += 1
+            state.held[number] = (descriptor, 1)
+            state.numbers[ObjectIdentifier(descriptor)] = number
+            return number
+        }
+    }
+
+    /// One user fewer of each; what has none is kept no longer.
+    func release(_ numbers: [Int32]) {
+        state.withLock { state in
+            for number in numbers { state.held[number]?.users -= 1 }
+            drop(&state)
+        }
+    }
+
+    /// Has everything dropped that nobody uses: what a predecessor had and this process has not gone on with.
+    func settle() {
+        state.withLock { state in
+            state.isSettled = true
+            drop(&state)
+        }
+    }
+
+    private func drop(_ state: inout State) {
+        guard state.isSettled else { return }
+        let unused = state.held.filter { $0.value.users <= 0 }
+        if unused.isEmpty { return }
+        for (number, entry) in unused {
+            state.held[number] = nil
+            state.numbers[ObjectIdentifier(entry.descriptor)] = nil
+        }
+        try? PacketSocket.send(socket, KeeperMessage.drop(unused.keys.sorted()).bytes)
+    }
+
+    /// Every device is served.
+    func ready(_ variables: [String: String]) {
+        state.withLock { $0.variables = variables }
+        let program = (try? Executable.path()) ?? ""
+        try? PacketSocket.send(socket, KeeperMessage.ready(program: program, variables: variables).bytes)
+    }
+
+    /// Becomes another program, which finds with the keeper what it needs. Returns only to fail.
+    func succeed(_ program: String, _ asker: Descriptor, _ heldAt: UInt64) throws(Failure) {
+        let number: Int32
+        do throws(Errno) { number = try use(asker, name: "\(KeeperMessage.Name.asker)\(heldAt)") } catch {
+            throw Failure("whoever keeps its descriptors: \(error)")
+        }
+        let error = ChildProcess.succeed(program: program, arguments: CommandLine.arguments, keeping: [socket])
+        release([number])
+        if let variables = state.withLock(\.variables) { ready(variables) }
+        throw Failure("\(program): \(error)")
+    }
+}
+
+extension KeeperLink {
+    private static let lockPatienceMilliseconds: Int64 = 5000
+
+    /// Waits until nothing is under way any more that a predecessor began on a disk, and has the next process wait for
+    /// these reactors likewise: each of their rings has the locked file open until its last request has ended, though
+    /// the process may be gone before.
+    func waitForPredecessor(_ reactors: [Reactor]) throws(Failure) {
+        do throws(Errno) {
+            let known = state.withLock(\.lock)
+            let lock: Descriptor
+            if let known {
+                lock = known
+            } else {
+                lock = try SealedMemory("export-lock", byteCount: SharedRegion.pageSize, final: true).descriptor
+                _ = try use(lock, name: KeeperMessage.Name.lock)
+            }
+            // The lock is the open file's, so each process opens it anew.
+            let own = try Descriptor.open("/proc/self/fd/\(lock.rawValue)", O_RDWR)
+            let time = SystemTime()
+            let end = time.milliseconds + Self.lockPatienceMilliseconds
+            var hasSaid = false
+            while true {
+                do throws(Errno) {
+                    try own.lock(shared: false)
+                    break
+                } catch {
+                    guard error == .wouldBlock else { throw error }
+                    if !hasSaid, time.milliseconds > end {
+                        hasSaid = true
+                        complain("export: waits for requests of the process before this one, which the kernel has not ended")
+                    }
+                    time.sleep(milliseconds: 1)
+                }
+            }
+            for reactor in reactors { reactor.run { _ = reactor.addFile(own) } }
+        } catch { throw Failure("export: the lock of whoever serves: \(error)") }
+    }
+}
