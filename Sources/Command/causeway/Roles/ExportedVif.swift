@@ -148,7 +148,7 @@ extension ExportSession {
         let behind = ExportedDevice.Behind(mac: mac, tap: vif.tap, device: device)
         let server = try resume(interface, left, &descriptors, behind, isQuiet: loudness.quiet, began)
         vifs.append(
-            ExportedVif(index: index, mac: mac, device: device, server: server, tap: vif.tap, queues: interface.offer.queues))
+            ExportedVif(index: index, mac: mac, device: device, interface: interface, server: server, tap: vif.tap, queues: interface.offer.queues))
     }
 
     private mutating func interface(

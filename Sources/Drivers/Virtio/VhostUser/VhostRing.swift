@@ -41,7 +41,8 @@ extension VhostRingPlan {
     /// A new ring of a driver that has no front end: nothing of it is kept elsewhere, and it is served at once.
     public init(areas: VirtqueueAreas, kick: Descriptor, call: Descriptor?, features: VirtioFeatures) {
         self.init(
-            base: areas.isPacked ? UInt32(PackedPosition.start.rawValue) : 0, areas: areas, inflight: nil, logging: nil, kick: kick,
+            base: areas.isPacked ? UInt32(PackedPosition.start.rawValue) : 0, areas: areas, inflight: nil, recovers: false,
+            beginsInflight: false, logging: nil, kick: kick,
             isKickedByMessage: false, call: call, error: nil, messages: [], leavesInflight: false, features: features,
             isEnabled: true)
     }
