@@ -36,6 +36,8 @@ package final class VhostDriver {
     package let features: VirtioFeatures
     /// What it agreed to of the protocol.
     package let protocolFeatures: VhostProtocolFeatures
+    /// What its addresses go through; nil: nothing.
+    package let iommu: FrontIommu?
     private let file: Descriptor
     private let socket: Descriptor
     package private(set) var service: VhostService
@@ -56,10 +58,12 @@ package final class VhostDriver {
     /// Connects, agrees and shares memory; no ring runs.
     package init(
         _ device: any VhostDevice, features: VirtioFeatures, rings: Int, pages: Int,
-        agreeing protocolFeatures: VhostProtocolFeatures, isKept: Bool = false, mayShrink: Bool = false
+        agreeing protocolFeatures: VhostProtocolFeatures, isKept: Bool = false, mayShrink: Bool = false,
+        iommu: FrontIommu? = nil
     ) throws {
         record = isKept ? SessionRecord() : nil
-        self.features = features
+        self.features = iommu == nil ? features : features.union(.accessPlatform)
+        self.iommu = iommu
         self.protocolFeatures = protocolFeatures
         let byteCount = pages * SharedRegion.pageSize
         if mayShrink {
@@ -67,7 +71,8 @@ package final class VhostDriver {
         } else {
             file = try SealedMemory("guest", byteCount: byteCount, final: false).descriptor
         }
-        region = try SharedRegion(mapping: file, byteCount: byteCount, writable: true, survivesFaults: mayShrink)
+        region =
+            try iommu?.view(of: file) ?? SharedRegion(mapping: file, byteCount: byteCount, writable: true, survivesFaults: mayShrink)
         kicks = try (0..<rings).map { _ in try EventCounter() }
         calls = try (0..<rings).map { _ in try EventCounter() }
         errors = try (0..<rings).map { _ in try EventCounter() }
@@ -75,8 +80,20 @@ package final class VhostDriver {
         socket = ours
         service = try VhostService(theirs, device, resuming: nil, ended, record, trustsMemory: mayShrink)
         try send(16, protocolFeatures.rawValue)
-        try send(2, features.union(.protocolFeatures).rawValue)
+        if let iommu { try send(21, descriptors: [iommu.theirs]) }
+        try send(2, self.features.union(.protocolFeatures).rawValue)
         try addMemory()
+    }
+
+    /// Answers what the device has asked about its addresses.
+    package func answerMisses() throws {
+        guard let iommu else { return }
+        for (address, count, place, rest) in try iommu.dueAnswers() { try send(22, address, count, Self.userBase + place, rest) }
+    }
+
+    /// Takes IO addresses back, and waits until that is done.
+    package func invalidate(_ offset: Int, _ count: Int) throws {
+        try send(22, iommu?.address(offset) ?? 0, UInt64(count), 0, 3 << 8)
     }
 
     /// Makes its memory shorter, which was trusted not to become so.
@@ -171,11 +188,11 @@ package final class VhostDriver {
     /// Says where a ring is, and whether what the device writes into it is logged.
     package func place(_ ring: Int, isLogged: Bool) throws {
         let areas = VirtqueueAreas(in: region, at: ring * 0x8000, size: sizes[ring] ?? 0, features: features)
-        let user = { (area: RingArea) in Self.userBase + UInt64(area.offset) }
+        let user = { [iommu] (area: RingArea) in iommu?.address(area.offset) ?? Self.userBase + UInt64(area.offset) }
         let number = UInt64(ring) | (isLogged ? 1 << 32 : 0)
         try send(
-            9, number, user(areas.descriptors), user(areas.device), user(areas.driver), Self.guestBase + UInt64(areas.device.offset)
-        )
+            9, number, user(areas.descriptors), user(areas.device), user(areas.driver),
+            iommu?.address(areas.device.offset) ?? Self.guestBase + UInt64(areas.device.offset))
     }
 
     /// Sends a message that is to be acknowledged, and expects that it is; the answer's payload.
@@ -234,7 +251,7 @@ package final class VhostDriver {
     // MARK: Chains
 
     package func run(_ offset: Int, _ count: Int) -> GuestRun {
-        GuestRun(address: Self.guestBase + UInt64(offset), byteCount: UInt32(count))
+        GuestRun(address: iommu?.address(offset) ?? Self.guestBase + UInt64(offset), byteCount: UInt32(count))
     }
 
     /// Where a test's page of data begins.
@@ -254,6 +271,7 @@ package final class VhostDriver {
         let queue = try #require(queues[ring])
         var used: UsedChain?
         _ = try eventually(30_000) {
+            try answerMisses()
             used = try queue.reap()
             return used != nil
         }

@@ -24,7 +24,7 @@ struct VirtioBlockOffer: Sendable {
     /// The features of a disk like this, its rings' included.
     func features(_ geometry: BlockGeometry) -> VirtioFeatures {
         var features: VirtioFeatures = [
-            .version1, .eventIndex, .indirectDescriptors, .packedRing,
+            .version1, .eventIndex, .indirectDescriptors, .packedRing, .accessPlatform,
             VirtioFeatures.Block.segmentMax, VirtioFeatures.Block.blockSize, VirtioFeatures.Block.topology,
             VirtioFeatures.Block.multiQueue,
         ]

@@ -32,8 +32,13 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func resize(to byteCount: UInt64)
     /// What it was asked.
     var statistics: BlockModelStatistics { get }
+    /// What the driver's IO addresses are from now on.
+    func translate(_ table: TranslationTable)
+    /// Calls `then` when nothing in work was given any of these IO addresses.
+    func whenUnused(_ range: ClosedRange<UInt64>, _ then: @escaping @Sendable () -> Void)
     /// Takes nothing more, ends what is in work, and calls `then` with where to go on.
-    func stop(_ then: @escaping @Sendable (UInt32) -> Void)
+    /// - Parameter isPausing: whether this side will start it again, where nothing may be lost.
+    func stop(isPausing: Bool, _ then: @escaping @Sendable (UInt32) -> Void)
 }
 
 /// What a queue is made of, beside its ring.
@@ -69,6 +74,13 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     private let number: Int
     private let isKickedByMessage: Bool
     private let leavesInflight: Bool
+    private let keepsInflight: Bool
+    private let translated: TranslatedMemory?
+    /// The next chain waits for translations.
+    private var isParked = false
+    private var hasUnparkTimer = false
+    /// Who waits until IO addresses are in use no more.
+    private var unusing: [(range: ClosedRange<UInt64>, then: @Sendable () -> Void)] = []
     /// What is told by messages, through `channel`.
     private var messages: VhostBellMessages
     private var channel: VhostBackendChannel?
@@ -91,6 +103,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         static var pauseOver: UInt32 { 1 }
         static var look: UInt32 { 2 }
         static var tellAgain: UInt32 { 3 }
+        static var unpark: UInt32 { 4 }
     }
 
     /// A driver that sends nothing but nonsense is listened to once a millisecond.
@@ -111,6 +124,9 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         messages = plan.messages
         isKickedByMessage = plan.isKickedByMessage
         leavesInflight = plan.leavesInflight
+        keepsInflight = plan.inflight != nil
+        let time = setup.reactor.time
+        translated = plan.translations.map { TranslatedMemory($0, in: setup.memory, now: { time.nanoseconds }) }
         kickDescriptor = plan.kick
         interrupt = setup.interrupt
         error = plan.error
@@ -120,10 +136,12 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         let queue = try setup.disk.openQueue(on: setup.reactor, bus: bus, depth: entries, owner: owner)
         model = BlockModel(
             VirtioBlockTransport(
-                ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus),
+                ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus,
+                translated: translated),
             disk: queue,
             capacity: entries, segments: VirtioBlockOffer.mostSegments)
         setLogging(plan.logging)
+        if let channel { tellNotices(by: channel) }
         owner.deliver = { self.deviceCompleted(tag: $0, result: $1) }
         slot = reactor.attach(
             QueueTurns(
@@ -139,7 +157,21 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         self.error = error
         messages.remove(.error)
     }
-    func setChannel(_ channel: VhostBackendChannel) { self.channel = channel }
+    func setChannel(_ channel: VhostBackendChannel) {
+        self.channel = channel
+        tellNotices(by: channel)
+    }
+    private func tellNotices(by channel: VhostBackendChannel) {
+        translated?.tell = { channel.say($0) }
+    }
+    func translate(_ table: TranslationTable) {
+        translated?.replaceTable(table)
+        isParked = false
+    }
+    func whenUnused(_ range: ClosedRange<UInt64>, _ then: @escaping @Sendable () -> Void) {
+        unusing.append((range, then))
+        tellUnused()
+    }
     func setLogging(_ logging: VhostLogging?) {
         model.transport.log = logging?.log
         model.transport.ring.setLog(logging?.ring)
@@ -149,13 +181,13 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     func replaceMemory(_ map: GuestMap) -> Bool { model.transport.replaceMemory(map) }
     func resize(to byteCount: UInt64) { model.transport.rules.byteCount = byteCount }
 
-    func stop(_ then: @escaping @Sendable (UInt32) -> Void) {
+    func stop(isPausing: Bool, _ then: @escaping @Sendable (UInt32) -> Void) {
         stopped = then
         model.close()
         // What waits for a disk that is away is left where the next one finds it; without such a place, in a guest that
         // moves elsewhere, it would be lost, and a definite error is better than no answer.
-        isLeaving = model.transport.log == nil || leavesInflight
-        model.disk.endWaiting()
+        isLeaving = isPausing ? keepsInflight : model.transport.log == nil || leavesInflight
+        if !isPausing || keepsInflight { model.disk.endWaiting() }
         finishTurn()
     }
 
@@ -163,18 +195,19 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
 
     func poll() -> Bool {
         var worked = false
-        if isEnabled && !isPaused && model.hasWork() {
+        if isEnabled && !isPaused && !isParked && model.hasWork() {
             model.transport.ring.disarm()
             let (taken, rejected, mustNotify) = model.takeRequests()
             if mustNotify { ring() }
             worked = taken > 0
             if taken > 0 && rejected == taken { pause() }
+            if model.transport.isParked { park() }
         }
         return finishTurn() || worked
     }
 
     func prepareToSleep() -> Bool {
-        guard isEnabled, !isPaused, model.isOpen, let slot else { return false }
+        guard isEnabled, !isPaused, !isParked, model.isOpen, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
         guard !isArmed, !isKickedByMessage else { return false }
         isArmed = true
@@ -196,6 +229,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
             let again = owed
             owed = []
             tell(again)
+        case Tag.unpark: (isParked, hasUnparkTimer) = (false, false)
         default: isPaused = false
         }
     }
@@ -211,6 +245,24 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         guard let slot else { return }
         isPaused = true
         reactor.after(microseconds: Self.nonsensePauseMicroseconds, slot, tag: Tag.pauseOver)
+    }
+
+    /// Leaves the ring alone until there is another table, or an answer is overdue.
+    @inline(never)
+    private func park() {
+        guard let slot, let translated else { return }
+        isParked = true
+        // One that is set already ends no later, unless something is to be said that there was no room for.
+        guard !hasUnparkTimer || !translated.hasToldAll else { return }
+        hasUnparkTimer = true
+        reactor.after(microseconds: translated.waitMicroseconds, slot, tag: Tag.unpark)
+    }
+
+    /// Tells those who wait for IO addresses that are in use no more.
+    private func tellUnused() {
+        let ended = unusing.filter { translated?.isLent($0.range) != true }
+        unusing.removeAll { translated?.isLent($0.range) != true }
+        for end in ended { end.then() }
     }
 
     private func ring() {
@@ -238,6 +290,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
             if messages.contains(.error) { tell(.error) } else { error?.addCount(1) }
             report("\(fault)")
         }
+        if !unusing.isEmpty { tellUnused() }
         let worked = model.transport.ring.counters != before
         if worked, let logSignal { logSignal.addCount(1) }
         if model.isClosing { stopIfIdle() }
@@ -252,6 +305,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         owner.deliver = nil
         reactor.detach(slot)
         model.transport.detachMemory()
+        translated?.tell = { _ in true }
         stopped(model.transport.ring.base)
     }
 }

@@ -20,6 +20,10 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     private let identity: [UInt8]
     private let bus: MemoryBus
     private var memory: GuestWindows
+    /// What the driver's addresses mean, if it has an IOMMU: chains name the driver's own memory from their taking on.
+    let translated: TranslatedMemory?
+    /// The next chain waits for translations.
+    private(set) var isParked = false
 
     /// Requests in work.
     private var requests: SlotMap<VirtioRequest>
@@ -27,8 +31,10 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     private var chain = DescriptorChain()
 
     init(
-        ring: consuming Ring, rules: VirtioBlockRules, identity: String, memory: consuming GuestWindows, bus: MemoryBus
+        ring: consuming Ring, rules: VirtioBlockRules, identity: String, memory: consuming GuestWindows, bus: MemoryBus,
+        translated: TranslatedMemory? = nil
     ) {
+        self.translated = translated
         requests = SlotMap(repeating: VirtioRequest(), capacity: ring.size)
         self.ring = ring
         self.rules = rules
@@ -42,6 +48,7 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
         guard var windows = GuestWindows(map, on: bus) else { return false }
         swap(&memory, &windows)
         windows.detach()
+        translated?.replaceMap(map)
         return true
     }
 
@@ -53,7 +60,7 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     mutating func hasRequests() -> Bool { ring.hasChains() }
 
     mutating func next(in slot: RequestSlot, inFlight: Int) throws(VirtqueueError) -> TakenRequest {
-        guard try ring.take(into: &chain, from: memory.map) == .chain else { return .none }
+        guard try translated == nil ? ring.take(into: &chain, from: memory.map) == .chain : takeTranslated() else { return .none }
         var header = BlockRequestHeader(.read)
         guard let status = statusPlace(), chain.load(&header, from: memory.map) == .here else {
             // There is nowhere to say so, or nothing that was asked.
@@ -94,7 +101,7 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
         if log != nil, case .read = kept.operation { markData(of: kept) }
         // What was written is trusted by drivers: of a read that failed nobody knows, but the status was.
         let data: UInt32 = if case .read = kept.operation, outcome == .done { kept.byteCount } else { 0 }
-        if let ticket = kept.ticket { ring.put(ticket, written: data &+ 1) }
+        if let ticket = kept.ticket { put(ticket, written: data &+ 1) }
         requests[request.slot].end()
         request.answered()
     }
@@ -109,6 +116,25 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
 }
 
 extension VirtioBlockTransport where Ring: ~Copyable {
+    /// The next chain of a driver with an IOMMU, if all that it names is known.
+    @inline(never)
+    private mutating func takeTranslated() throws(VirtqueueError) -> Bool {
+        guard let translated else { return false }
+        let taken = try ring.take(into: &chain, from: translated)
+        isParked = taken == .later
+        return taken == .chain
+    }
+
+    /// Gives a chain back.
+    @inline(__always)
+    private mutating func put(_ ticket: ChainTicket, written: UInt32) {
+        if translated != nil { release(ticket) }
+        ring.put(ticket, written: written)
+    }
+
+    @inline(never)
+    private func release(_ ticket: ChainTicket) { translated?.release(ticket) }
+
     /// Where the chain's last byte is, which is where its status goes; nil: it has none that can be written.
     private func statusPlace() -> StatusPlace? {
         guard chain.writableBytes > 0, let last = chain.runs.last else { return nil }
@@ -119,7 +145,7 @@ extension VirtioBlockTransport where Ring: ~Copyable {
 
     private mutating func refuse(_ status: BlockRequestStatus, at place: StatusPlace?) -> TakenRequest {
         if let place { store(status, at: place) }
-        ring.put(chain.ticket, written: place == nil ? 0 : 1)
+        put(chain.ticket, written: place == nil ? 0 : 1)
         return .refused
     }
 
@@ -165,7 +191,7 @@ extension VirtioBlockTransport where Ring: ~Copyable {
         }
         store(.okay, at: status)
         for run in chain.writableRuns { log?.mark(run.address, byteCount: UInt64(run.byteCount)) }
-        ring.put(chain.ticket, written: UInt32(clamping: chain.writableBytes))
+        put(chain.ticket, written: UInt32(clamping: chain.writableBytes))
         return .answered
     }
 

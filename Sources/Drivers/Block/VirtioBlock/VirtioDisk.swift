@@ -80,6 +80,9 @@ public final class VirtioDisk: VhostDevice {
         switch task {
         case .start(let ring, let plan): try start(ring, plan)
         case .stop(let ring): return stop(ring)
+        case .pause(let ring): return stop(ring, isPausing: true)
+        case .translations(let table, let takenBack): translate(table, takenBack)
+        case .broken(let ring, let reason): log("\(disk.name): \(reason); ring \(ring) is not served")
         case .reset(let rings): for ring in rings { _ = stop(ring) }
         case .enable(let rings):
             for (ring, isEnabled) in rings { each([ring]) { $0.setEnabled(isEnabled) } }
@@ -210,13 +213,35 @@ public final class VirtioDisk: VhostDevice {
     }
 
     /// Stops a ring and waits until what it had in work has ended; where to go on, nil if it does not run.
-    private func stop(_ ring: Int) -> UInt32? {
+    private func stop(_ ring: Int, isPausing: Bool = false) -> UInt32? {
         guard let running = state.withLock({ $0.rings.removeValue(forKey: ring) }) else { return nil }
         let ended = Handoff<UInt32>()
         let queue = running.queue
-        running.reactor.run { queue.stop { ended.deliver($0) } }
+        running.reactor.run { queue.stop(isPausing: isPausing) { ended.deliver($0) } }
         defer { interrupts.silence(ring) }
         return ended.wait()
+    }
+
+    /// Gives every ring other translations, and waits until none uses what was taken back.
+    private func translate(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?) {
+        let rings = state.withLock { Array($0.rings.values) }
+        guard let takenBack else {
+            // What is new is waited for by the rings, and not the other way round.
+            for ring in rings {
+                let queue = ring.queue
+                ring.reactor.post { queue.translate(table) }
+            }
+            return
+        }
+        let ended = rings.map { ring in
+            let (queue, ended) = (ring.queue, Handoff<Void>())
+            ring.reactor.post {
+                queue.translate(table)
+                queue.whenUnused(takenBack) { ended.deliver(()) }
+            }
+            return ended
+        }
+        for end in ended { end.wait() }
     }
 
     /// Gives every ring the driver's memory; one that cannot have it stops.

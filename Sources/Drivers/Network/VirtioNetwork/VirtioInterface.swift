@@ -34,6 +34,7 @@ public final class VirtioInterface: VhostDevice {
     private struct State {
         var rings: [Int: Running] = [:]
         var memory = GuestMap()
+        var channel: VhostBackendChannel?
         /// Of rings that have stopped.
         var counts = VirtioFrameCounts()
         var hasCarrier = false
@@ -45,6 +46,8 @@ public final class VirtioInterface: VhostDevice {
 
     private struct Running {
         let ring: any RunningNetworkRing
+        /// For one that has to begin anew.
+        var plan: VhostRingPlan
         var isEnabled: Bool
     }
 
@@ -98,6 +101,14 @@ public final class VirtioInterface: VhostDevice {
         case .stop(let ring):
             defer { showCarrier() }
             return stop(ring)
+        // Nobody on the wire need notice.
+        case .pause(let ring): return stop(ring)
+        case .translations(let table, let takenBack): try translate(table, takenBack)
+        case .broken(let ring, let reason): log("\(name): \(reason); ring \(ring) is not served")
+        case .backendSocket(let socket):
+            let channel = VhostBackendChannel(socket)
+            state.withLock { $0.channel = channel }
+            for ring in state.withLock({ Array($0.rings.keys) }) { with(ring) { $0.setChannel(channel) } }
         case .reset(let rings):
             for ring in rings { _ = stop(ring) }
             showCarrier()
@@ -108,7 +119,9 @@ public final class VirtioInterface: VhostDevice {
             for ring in stopping { _ = stop(ring) }
             try take(memory.guestMap)
             showCarrier()
-        case .call(let ring, let call): interrupts.route(ring, to: call)
+        case .call(let ring, let call):
+            interrupts.route(ring, to: call)
+            state.withLock { $0.rings[ring]?.plan.call = call }
         case .error(let ring, let error): with(ring) { $0.bells.error = error }
         case .announce(let address): try announce(address)
         case .mtu(let mtu): try limit(mtu)
@@ -116,7 +129,7 @@ public final class VirtioInterface: VhostDevice {
         // A ring is looked at in every turn of its thread, and to be called wakes that.
         case .kick(let ring): with(ring) { _ in }
         // A log is not offered.
-        case .status, .readConfiguration, .backendSocket, .log: break
+        case .status, .readConfiguration, .log: break
         }
         return nil
     }
@@ -160,7 +173,7 @@ public final class VirtioInterface: VhostDevice {
         for ring in state.withLock({ $0.rings.keys.sorted() }) { _ = stop(ring) }
         device.settle()
         showCarrier()
-        state.withLock { $0.memory = GuestMap() }
+        state.withLock { ($0.memory, $0.channel) = (GuestMap(), nil) }
         left(counts)
     }
 
@@ -195,7 +208,7 @@ public final class VirtioInterface: VhostDevice {
     private func start(_ number: Int, _ plan: VhostRingPlan) throws(VhostRefusal) {
         // Older drivers have another header, in the processor's own order of bytes.
         guard plan.features.contains(.version1) else { throw VhostRefusal("\(name): a driver of before virtio 1.0") }
-        let (pair, memory) = (pairs[number / 2], state.withLock { $0.memory })
+        let (pair, (memory, channel)) = (pairs[number / 2], state.withLock { ($0.memory, $0.channel) })
         let rules = VirtioFrameRules(plan.features)
         let (name, log, mtu, patience) = (name, log, device.mtu, patience)
         do throws(Errno) { try device.setOffloads(rules.given) } catch { throw VhostRefusal("\(name): \(error)") }
@@ -207,6 +220,7 @@ public final class VirtioInterface: VhostDevice {
                 let report: @Sendable (String) -> Void = { log("\(name): ring \(number): \($0)") }
                 let ring = try Self.make(number, plan, memory, rules, pair, mtu, patience, report)
                 ring.bells.interrupt = interrupt
+                ring.setChannel(channel)
                 if let frame { ring.take(frame) }
                 // Before its first turn: a ring that is not enabled throws away what the driver sends.
                 do throws(Errno) { if plan.isEnabled { try ring.setEnabled(true) } } catch { return .success((ring, error)) }
@@ -215,7 +229,7 @@ public final class VirtioInterface: VhostDevice {
         }
         if case .failure = outcome { interrupts.silence(number) }
         let (ring, failure) = try outcome.get()
-        state.withLock { $0.rings[number] = Running(ring: ring, isEnabled: plan.isEnabled && failure == nil) }
+        state.withLock { $0.rings[number] = Running(ring: ring, plan: plan, isEnabled: plan.isEnabled && failure == nil) }
         if let failure { throw VhostRefusal("\(name): queue \(number / 2): \(failure)") }
         // A predecessor may have shown the driver something and been killed before it said so.
         if plan.recovers { plan.call?.addCount(1) }
@@ -305,6 +319,18 @@ public final class VirtioInterface: VhostDevice {
             if pairs[number / 2].reactor.run({ ring.replaceMemory(map) }) { continue }
             _ = stop(number)
             throw VhostRefusal("\(name): ring \(number) cannot have so large a region of memory")
+        }
+    }
+
+    /// Gives every ring other translations. One that has taken memory of what was taken back, for frames to come or
+    /// because the device has no room, begins anew where it is: nothing of it is in flight.
+    private func translate(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?) throws(VhostRefusal) {
+        for (number, running) in state.withLock({ $0.rings }) {
+            let ring = running.ring
+            guard pairs[number / 2].reactor.run({ ring.translate(table, takenBack) }), let base = stop(number) else { continue }
+            var plan = running.plan
+            (plan.base, plan.translations, plan.isEnabled) = (base, table, running.isEnabled)
+            try start(number, plan)
         }
     }
 

@@ -14,13 +14,16 @@ struct VirtioNetworkOffer: Sendable {
         typealias Network = VirtioFeatures.Network
         return VhostOffer(
             features: [
-                .version1, .eventIndex, .indirectDescriptors, .packedRing,
+                .version1, .eventIndex, .indirectDescriptors, .packedRing, .accessPlatform,
                 Network.checksum, Network.hostTSO4, Network.hostTSO6,
                 Network.guestChecksum, Network.guestTSO4, Network.guestTSO6, Network.mergeableBuffers,
                 // Of these a front end tells its driver only if the back end has them, too.
                 Network.mtu, Network.multiQueue, Network.guestAnnounce,
             ],
-            protocolFeatures: [.multipleQueues, .announcement, .replyAck, .mtu, .resetDevice, .memorySlots, .status],
+            // The back end's own messages are for drivers behind an IOMMU.
+            protocolFeatures: [
+                .multipleQueues, .announcement, .replyAck, .mtu, .backendRequests, .resetDevice, .memorySlots, .status,
+            ],
             rings: 2 * pairs, ringsPerQueue: 2, mostEntries: 1024)
     }
 }

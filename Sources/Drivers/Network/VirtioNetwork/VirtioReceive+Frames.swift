@@ -12,7 +12,9 @@ extension VirtioReceive where Ring: ~Copyable {
     mutating func takeChains(_ wanted: Int) {
         guard room < wanted, fault == nil else { return }
         do throws(VirtqueueError) {
-            while room < wanted, try ring.take(into: &chain, from: memory.map) == .chain {
+            while room < wanted,
+                try translated == nil ? ring.take(into: &chain, from: memory.map) == .chain : takeTranslated()
+            {
                 breach = wrongWithChain
                 // Kept all the same: what is not answered is given back, in order, when the ring stops.
                 keep()
@@ -22,6 +24,18 @@ extension VirtioReceive where Ring: ~Copyable {
             // The ring says so for ever.
         }
     }
+
+    /// The next chain of a driver with an IOMMU, if all that it names is known.
+    @inline(never)
+    private mutating func takeTranslated() throws(VirtqueueError) -> Bool {
+        guard let translated else { return false }
+        let taken = try ring.take(into: &chain, from: translated)
+        isParked = taken == .later
+        return taken == .chain
+    }
+
+    @inline(never)
+    private func release(_ ticket: ChainTicket) { translated?.release(ticket) }
 
     private var wrongWithChain: ReceiveFault? {
         if chain.readableCount > 0 { return .readableMemory }
@@ -160,6 +174,7 @@ extension VirtioReceive where Ring: ~Copyable {
         while left > 0 {
             let chain = chains[firstChain + count]
             let written = min(left, chain.byteCount)
+            if translated != nil { release(chain.ticket) }
             ring.put(chain.ticket, written: UInt32(written))
             left -= written
             count += 1

@@ -31,6 +31,10 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
 
     let bus: MemoryBus
     var memory: GuestWindows
+    /// What the driver's addresses mean, if it has an IOMMU: chains name the driver's own memory from their taking on.
+    let translated: TranslatedMemory?
+    /// The next chain waits for translations.
+    var isParked = false
     /// Chains that were taken, oldest first, from `firstChain` on; their memory is in `runs` by the driver's addresses
     /// and in `segments` by the bus's, each from its own place on.
     var chains: [Posted] = []
@@ -74,7 +78,8 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
 
     /// - Parameter mtu: bytes of payload that frames have where the driver does not take larger ones.
     init(
-        ring: consuming Ring, rules: VirtioFrameRules, memory: consuming GuestWindows, bus: MemoryBus, mtu: Int
+        ring: consuming Ring, rules: VirtioFrameRules, memory: consuming GuestWindows, bus: MemoryBus, mtu: Int,
+        translated: TranslatedMemory? = nil
     ) throws(Errno) {
         staging = try SharedRegion(anonymous: SharedRegion.wholePages(Self.stagingOffset + VirtioFrameRules.mostBytes))
         stagingAddress = bus.attach(staging)
@@ -82,6 +87,7 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
         self.rules = rules
         self.memory = memory
         self.bus = bus
+        self.translated = translated
         let isLarge = !rules.given.isDisjoint(with: [.tcp4, .tcp6])
         most = NetworkHeader.byteCount + (isLarge ? VirtioFrameRules.mostBytes : min(mtu + 18, VirtioFrameRules.mostBytes))
     }
@@ -96,6 +102,7 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
         guard var windows = GuestWindows(map, on: bus) else { return false }
         swap(&memory, &windows)
         windows.detach()
+        translated?.replaceMap(map)
         lookUpAgain()
         return true
     }
@@ -110,7 +117,7 @@ struct VirtioReceive<Ring: DeviceRing & ~Copyable>: ~Copyable {
     /// Moves frames; how many.
     mutating func work() -> Int {
         guard let device else { return 0 }
-        isStarved = false
+        (isStarved, isParked) = (false, false)
         var moved = 0
         while moved < Self.turn, isReady || held != nil, fault == nil {
             if let held {

@@ -19,6 +19,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
     var bells: RingBells
     private let report: @Sendable (String) -> Void
     private var slot: ReactorSlot?
+    private var translations: RingTranslations
     private var waitsReadable = false
     private var waitsExpiry = false
     private var starvedSince: UInt64?
@@ -27,6 +28,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
     private enum Tag {
         static var readable: UInt32 { RingBells.Tag.others }
         static var expiry: UInt32 { RingBells.Tag.others + 1 }
+        static var unpark: UInt32 { RingBells.Tag.others + 2 }
     }
 
     /// Begins to serve a ring; it is not enabled.
@@ -46,7 +48,9 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         self.report = report
         isPacked = plan.areas.isPacked
         bells = RingBells(plan)
-        side = try VirtioReceive(ring: ring, rules: rules, memory: windows, bus: pair.bus, mtu: mtu)
+        translations = RingTranslations(plan, in: memory, on: reactor)
+        side = try VirtioReceive(
+            ring: ring, rules: rules, memory: windows, bus: pair.bus, mtu: mtu, translated: translations.memory)
         slot = reactor.attach(self)
         // Memory for frames is no news.
         side.ring.disarm()
@@ -71,6 +75,14 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         return side.replaceMemory(map)
     }
 
+    func translate(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?) -> Bool {
+        // It may have waited for memory because the memory that there was waited for this.
+        side.wake()
+        return translations.replace(table, takenBack)
+    }
+
+    func setChannel(_ channel: VhostBackendChannel?) { translations.tell(by: channel) }
+
     func stop(leaving leaves: Bool) -> StoppedRing {
         let isOpen = side.device != nil
         var stopped = StoppedRing(base: side.ring.base(leaving: side.chainCount, isPacked: isPacked))
@@ -91,6 +103,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         if let slot { reactor.detach(slot) }
         slot = reactor.attach(self)
         bells.forget()
+        translations.forget()
         (waitsReadable, waitsExpiry, starvedSince) = (false, false, nil)
     }
 
@@ -100,6 +113,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
 
     /// One turn of the ring; true if there was work.
     final func turn() -> Bool {
+        if translations.isParked { return false }
         if side.isStarved, side.ring.hasChains() { side.wake() }
         guard side.device != nil, side.isReady || side.held != nil, side.fault == nil else { return false }
         if side.isStarved, !side.isStalled, !side.ring.hasChains() { return false }
@@ -110,6 +124,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
             starvedSince = reactor.time.nanoseconds
         }
         show()
+        if side.isParked { park() }
         return moved > 0
     }
 
@@ -117,7 +132,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
 
     func prepareToSleep() -> Bool {
         awaitDevice()
-        guard side.device != nil, side.isStarved, side.fault == nil, let slot else { return false }
+        guard side.device != nil, side.isStarved, side.fault == nil, !translations.isParked, let slot else { return false }
         if side.ring.armAndRecheck() {
             side.ring.disarm()
             side.wake()
@@ -137,6 +152,9 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         case Tag.readable:
             waitsReadable = false
             side.isReady = true
+        case Tag.unpark:
+            translations.timeout()
+            side.wake()
         default:
             waitsExpiry = false
             // The timer may have been set for a frame that has found its memory since.
@@ -146,6 +164,12 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
     }
 
     // MARK: Turns
+
+    @inline(never)
+    private func park() {
+        guard let slot else { return }
+        translations.park(reactor, slot, tag: Tag.unpark)
+    }
 
     private func awaitDevice() {
         guard !side.isReady, !waitsReadable, side.fault == nil, let slot, let descriptor = side.device?.descriptor else { return }

@@ -20,6 +20,10 @@ struct VirtioTransmit<Ring: DeviceRing & ~Copyable>: ~Copyable {
     private(set) var counts = VirtioFrameCounts()
     private let bus: MemoryBus
     private var memory: GuestWindows
+    /// What the driver's addresses mean, if it has an IOMMU: chains name the driver's own memory from their taking on.
+    let translated: TranslatedMemory?
+    /// The next chain waits for translations.
+    var isParked = false
     private var outgoing = SendQueue<Outgoing>()
     /// Where the frames in `outgoing` are, one behind the other.
     private var segments: [BusSegment] = []
@@ -38,7 +42,11 @@ struct VirtioTransmit<Ring: DeviceRing & ~Copyable>: ~Copyable {
         var fault: FrameFault?
     }
 
-    init(ring: consuming Ring, rules: VirtioFrameRules, memory: consuming GuestWindows, bus: MemoryBus) {
+    init(
+        ring: consuming Ring, rules: VirtioFrameRules, memory: consuming GuestWindows, bus: MemoryBus,
+        translated: TranslatedMemory? = nil
+    ) {
+        self.translated = translated
         self.ring = ring
         self.rules = rules
         self.memory = memory
@@ -53,6 +61,7 @@ struct VirtioTransmit<Ring: DeviceRing & ~Copyable>: ~Copyable {
         guard var windows = GuestWindows(map, on: bus) else { return false }
         swap(&memory, &windows)
         windows.detach()
+        translated?.replaceMap(map)
         return true
     }
 
@@ -65,8 +74,11 @@ struct VirtioTransmit<Ring: DeviceRing & ~Copyable>: ~Copyable {
     /// Takes frames and sends them; how many were taken, and how many of those made no sense.
     mutating func work() -> (taken: Int, rejected: Int) {
         var (taken, rejected) = (0, 0)
+        isParked = false
         do throws(VirtqueueError) {
-            while taken < Self.turn, !isBlocked, try ring.take(into: &chain, from: memory.map) == .chain {
+            while taken < Self.turn, !isBlocked,
+                try translated == nil ? ring.take(into: &chain, from: memory.map) == .chain : takeTranslated()
+            {
                 taken += 1
                 if !accept() { rejected += 1 }
             }
@@ -75,6 +87,15 @@ struct VirtioTransmit<Ring: DeviceRing & ~Copyable>: ~Copyable {
         }
         sendAll()
         return (taken, rejected)
+    }
+
+    /// The next chain of a driver with an IOMMU, if all that it names is known.
+    @inline(never)
+    private mutating func takeTranslated() throws(VirtqueueError) -> Bool {
+        guard let translated else { return false }
+        let taken = try ring.take(into: &chain, from: translated)
+        isParked = taken == .later
+        return taken == .chain
     }
 
     /// Puts the chain in hand into the queue; false if it makes no sense, and then it is only answered in its turn.
@@ -142,6 +163,9 @@ extension VirtioTransmit: FrameSender where Ring: ~Copyable {
         return device.send(entry.offload, segments: segments.span.extracting(entry.first..<entry.first + entry.count))
     }
 
+    @inline(never)
+    private func release(_ ticket: ChainTicket) { translated?.release(ticket) }
+
     mutating func flush(_ ended: inout [FrameSent]) { device?.flush(&ended) }
 
     @inline(__always)
@@ -154,6 +178,7 @@ extension VirtioTransmit: FrameSender where Ring: ~Copyable {
             counts.sent &+= 1
             counts.sentBytes &+= UInt64(entry.byteCount)
         }
+        if translated != nil { release(entry.ticket) }
         ring.put(entry.ticket, written: 0)
     }
 }

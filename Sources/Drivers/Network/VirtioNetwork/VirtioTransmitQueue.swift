@@ -18,6 +18,10 @@ protocol RunningNetworkRing: AnyObject, Sendable {
     func setEnabled(_ isEnabled: Bool) throws(Errno)
     /// The driver's memory; false: it cannot be had.
     func replaceMemory(_ map: GuestMap) -> Bool
+    /// What the driver's IO addresses are from now on; true: it has taken some of these, and is to begin anew.
+    func translate(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?) -> Bool
+    /// The front end's socket for messages of ours.
+    func setChannel(_ channel: VhostBackendChannel?)
     /// Ends; where to go on.
     /// - Parameter leaves: whether what was taken stays in the ring, and what waits with whoever goes on, instead of
     ///   being discarded.
@@ -57,6 +61,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
     var bells: RingBells
     private let report: @Sendable (String) -> Void
     private var slot: ReactorSlot?
+    private var translations: RingTranslations
     private var waitsWritable = false
     private var isPaused = false
     private var hasReported = false
@@ -64,6 +69,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
     private enum Tag {
         static var writable: UInt32 { RingBells.Tag.others }
         static var pauseOver: UInt32 { RingBells.Tag.others + 1 }
+        static var unpark: UInt32 { RingBells.Tag.others + 2 }
     }
 
     /// A driver that sends nothing but nonsense is listened to once a millisecond.
@@ -82,7 +88,8 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
         self.report = report
         isPacked = plan.areas.isPacked
         bells = RingBells(plan)
-        side = VirtioTransmit(ring: ring, rules: rules, memory: windows, bus: pair.bus)
+        translations = RingTranslations(plan, in: memory, on: reactor)
+        side = VirtioTransmit(ring: ring, rules: rules, memory: windows, bus: pair.bus, translated: translations.memory)
         slot = reactor.attach(self)
     }
 
@@ -101,6 +108,8 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
     }
 
     func replaceMemory(_ map: GuestMap) -> Bool { side.replaceMemory(map) }
+    func translate(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?) -> Bool { translations.replace(table, takenBack) }
+    func setChannel(_ channel: VhostBackendChannel?) { translations.tell(by: channel) }
 
     func stop(leaving leaves: Bool) -> StoppedRing {
         let isOpen = side.device != nil
@@ -118,6 +127,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
         if let slot { reactor.detach(slot) }
         slot = reactor.attach(self)
         bells.forget()
+        translations.forget()
         (waitsWritable, isPaused) = (false, false)
     }
 
@@ -127,11 +137,12 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
 
     /// One turn of the ring; true if there was work.
     final func turn() -> Bool {
-        guard !isPaused, !side.isBlocked, side.ring.hasChains() else { return false }
+        guard !isPaused, !translations.isParked, !side.isBlocked, side.ring.hasChains() else { return false }
         side.ring.disarm()
         let (taken, rejected) = side.work()
         show()
         if taken > 0 && rejected == taken { pause() }
+        if side.isParked { park() }
         return taken > 0
     }
 
@@ -139,7 +150,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
 
     func prepareToSleep() -> Bool {
         awaitRoom()
-        guard !isPaused, !side.isBlocked, let slot else { return false }
+        guard !isPaused, !translations.isParked, !side.isBlocked, let slot else { return false }
         if side.ring.armAndRecheck() { return true }
         bells.arm(reactor, slot)
         return false
@@ -152,6 +163,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
             waitsWritable = false
             side.sendAll()
             show()
+        case Tag.unpark: translations.timeout()
         default: isPaused = false
         }
     }
@@ -162,6 +174,12 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
         guard side.isBlocked, !waitsWritable, let slot, let descriptor = side.device?.roomDescriptor else { return }
         waitsWritable = true
         reactor.whenWritable(descriptor, slot, tag: Tag.writable)
+    }
+
+    @inline(never)
+    private func park() {
+        guard let slot else { return }
+        translations.park(reactor, slot, tag: Tag.unpark)
     }
 
     private func pause() {

@@ -151,6 +151,7 @@ public final class VhostConnection: Sendable {
         while true {
             if rounds == 0 { wake.take() }
             for (order, answer) in orders.withLock({ $0.take() }) { answer.deliver(refusal(of: order, session)) }
+            session.askForRings()
             if isHeld.load(ordering: .acquiring) {
                 if assembler.isBetweenMessages { return hold(&session) }
                 rounds += 1
@@ -159,7 +160,10 @@ public final class VhostConnection: Sendable {
             do throws(Errno) {
                 let hasMessage = try waitForMessage(rounds > 0)
                 if session.memory.isLost { return .gone("has made its memory shorter than it had said") }
-                guard hasMessage else { continue }
+                guard hasMessage else {
+                    session.forgetAsked()
+                    continue
+                }
                 keeper?.willRead()
                 let (bytes, descriptors) = try StreamSocket.receive(
                     socket, capacity: assembler.wanted, descriptors: VhostLimits.regionsInMessage)

@@ -63,6 +63,15 @@ public struct VhostTranslation: Equatable, Sendable {
     public var permissions: UInt8
     /// What happened.
     public var kind: Kind
+
+    /// The five numbers.
+    public init(address: UInt64, byteCount: UInt64, userAddress: UInt64 = 0, permissions: UInt8, kind: Kind) {
+        self.address = address
+        self.byteCount = byteCount
+        self.userAddress = userAddress
+        self.permissions = permissions
+        self.kind = kind
+    }
 }
 
 /// How memory for what is in flight is divided.

@@ -7,7 +7,7 @@ import VirtioWire
 /// All that is needed to serve a ring.
 public struct VhostRingPlan: Sendable {
     /// Where to go on, as `DeviceRing.base` has it.
-    public let base: UInt32
+    public var base: UInt32
     /// Where its parts are.
     public let areas: VirtqueueAreas
     /// Where what is in flight is kept beyond this process; nil: nowhere.
@@ -24,7 +24,7 @@ public struct VhostRingPlan: Sendable {
     /// Whether messages say so (`VhostTask.kick`).
     public let isKickedByMessage: Bool
     /// Written when the device has something; nil: nobody wants to know.
-    public let call: Descriptor?
+    public var call: Descriptor?
     /// Written when the ring makes no sense.
     public let error: Descriptor?
     /// What is told by messages, for there is no descriptor.
@@ -33,8 +33,10 @@ public struct VhostRingPlan: Sendable {
     public let leavesInflight: Bool
     /// The features that the driver accepted.
     public let features: VirtioFeatures
+    /// What the addresses in requests are, where the driver has an IOMMU; nil: the driver's own.
+    public var translations: TranslationTable?
     /// Whether requests are to be served; a ring that is not looks at its kick when it is.
-    public let isEnabled: Bool
+    public var isEnabled: Bool
 }
 
 extension VhostRingPlan {
@@ -44,7 +46,7 @@ extension VhostRingPlan {
             base: areas.isPacked ? UInt32(PackedPosition.start.rawValue) : 0, areas: areas, inflight: nil, recovers: false,
             beginsInflight: false, logging: nil, kick: kick,
             isKickedByMessage: false, call: call, error: nil, messages: [], leavesInflight: false, features: features,
-            isEnabled: true)
+            translations: nil, isEnabled: true)
     }
 }
 
@@ -75,9 +77,11 @@ struct VhostRing {
     var unsaid: VhostBellMessages = [.call, .error]
     var isEnabled = false
     var isRunning = false
+    /// Where the driver has what the device writes, by the driver's addresses; of a ring that lies there in one piece.
+    var place: (device: UInt64, descriptors: UInt64)?
 
-    /// Whether nothing is missing.
-    var canStart: Bool { size > 0 && addresses != nil && (isKickedByMessage || kick != nil) }
+    /// Whether all has been said.
+    var isComplete: Bool { size > 0 && addresses != nil && (isKickedByMessage || kick != nil) }
 
     /// A ring that was stopped wants a new kick before it runs again.
     mutating func stop() {
@@ -96,10 +100,11 @@ struct VhostRing {
     /// The plan, its addresses looked up; nil: something is missing.
     /// - Throws: `VirtqueueError` for a ring that cannot be where it is said to be.
     func plan(
-        in memory: GuestMap, _ features: VirtioFeatures, _ protocolFeatures: VhostProtocolFeatures = [], inflight: RingArea? = nil,
-        own: RingArea? = nil, recovers: Bool = false, logging: VhostLogging? = nil
+        in memory: some GuestMemory, _ features: VirtioFeatures, _ protocolFeatures: VhostProtocolFeatures = [],
+        inflight: RingArea? = nil, own: RingArea? = nil, recovers: Bool = false, logging: VhostLogging? = nil,
+        translations: TranslationTable? = nil
     ) throws(VirtqueueError) -> VhostRingPlan? {
-        guard canStart, let addresses else { return nil }
+        guard isComplete, let addresses else { return nil }
         let areas = try VirtqueueAreas(
             size: Int(size), descriptors: addresses.descriptors, driver: addresses.available, device: addresses.used,
             features: features, in: memory)
@@ -109,6 +114,6 @@ struct VhostRing {
             isKickedByMessage: isKickedByMessage, call: call, error: error,
             messages: protocolFeatures.contains(.inBandNotifications) ? unsaid : [],
             leavesInflight: protocolFeatures.contains(.inflightAtStop) && inflight != nil, features: features,
-            isEnabled: isEnabled)
+            translations: translations, isEnabled: isEnabled)
     }
 }

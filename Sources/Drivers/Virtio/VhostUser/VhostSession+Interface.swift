@@ -1,4 +1,4 @@
-// What a front end says of an interface, and of nothing else.
+// Messages that only an interface has.
 
 extension VhostSession {
     /// What has to be done for a message that only an interface has.

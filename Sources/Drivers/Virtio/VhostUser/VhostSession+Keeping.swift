@@ -8,7 +8,7 @@ import VirtioRing
 extension VhostSession {
     /// A ring's part of it; nil: nothing is kept, or the ring is not complete. A ring that begins has an empty one.
     mutating func ownPart(of ring: Int, isPacked: Bool) throws(VhostUserError) -> RingArea? {
-        guard keepsRings, rings[ring].canStart else { return nil }
+        guard keepsRings, rings[ring].isComplete else { return nil }
         if keptRings?.isPacked != isPacked {
             // Rings that run have the one kind only, and another one starts when they have stopped.
             let wanted = VhostInflightArea(

@@ -37,6 +37,7 @@ extension VhostSession {
     func logging(of ring: Int) -> VhostLogging? {
         guard isLogging, let log else { return nil }
         let addresses = rings[ring].addresses
+        if isTranslated { return VhostLogging(log: log, ring: translatedLog(of: ring, log), signal: logSignal) }
         let own = addresses?.log.map { address in
             RingLog(
                 log, device: address, descriptors: addresses.flatMap { memory.guestAddress(ofUser: $0.descriptors) } ?? .max)

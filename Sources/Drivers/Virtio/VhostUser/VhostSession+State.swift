@@ -101,7 +101,10 @@ extension VhostSession {
             let step: VhostStep
             do throws(VhostUserError) { step = try handle(envelope) } catch { throw .nonsense(error) }
             guard case .perform(let task) = step else { continue }
-            do throws(VhostRefusal) { try perform(task) } catch { throw .refused(error.description) }
+            do throws(VhostRefusal) {
+                try perform(task)
+                while let more = next(after: nil) { try perform(more) }
+            } catch { throw .refused(error.description) }
             _ = finish()
         }
     }

@@ -6,34 +6,6 @@ import LinuxSystem
 import VirtioRing
 import VirtioWire
 
-/// What a device offers to a front end.
-public struct VhostOffer: Sendable {
-    /// The device's own features, and those of its rings.
-    public var features: VirtioFeatures
-    /// The protocol's.
-    public var protocolFeatures: VhostProtocolFeatures
-    /// Rings; of an interface two for each queue.
-    public var rings: Int
-    /// What a front end that asks is told: a disk's rings, an interface's pairs of them.
-    public var queues: Int
-    /// Entries of a ring at most.
-    public var mostEntries: UInt32
-
-    /// - Parameters:
-    ///   - rings: as many as the device may have, 1 to 256.
-    ///   - ringsPerQueue: 2 for an interface.
-    public init(
-        features: VirtioFeatures, protocolFeatures: VhostProtocolFeatures, rings: Int, ringsPerQueue: Int = 1,
-        mostEntries: UInt32 = 32768
-    ) {
-        self.features = features
-        self.protocolFeatures = protocolFeatures
-        self.rings = rings
-        queues = rings / ringsPerQueue
-        self.mostEntries = mostEntries
-    }
-}
-
 /// What whoever runs the rings is to do.
 public enum VhostTask {
     /// Serve a ring from now on; it does not run yet.
@@ -42,6 +14,13 @@ public enum VhostTask {
     case enable([(ring: Int, isEnabled: Bool)])
     /// Stop a ring: what is in flight ends first. Then `VhostSession.stopped`.
     case stop(ring: Int)
+    /// The same of a ring that is started again later, by this side: what it cannot end has to be found again.
+    case pause(ring: Int)
+    /// The IO addresses mean this from now on; of those that were taken back nothing may be in use any more when that
+    /// is done.
+    case translations(TranslationTable, takenBack: ClosedRange<UInt64>?)
+    /// A ring is not started, for it cannot be where it is said to be; why.
+    case broken(ring: Int, String)
     /// Stop all that run, then forget what the driver agreed to.
     case reset(rings: [Int])
     /// The rings have this memory from now on; those that lay in memory that went are to be stopped.
@@ -81,9 +60,15 @@ public struct VhostSession {
     /// What is offered.
     public let offer: VhostOffer
     /// The guest's memory.
-    public private(set) var memory = VhostMemory()
+    public internal(set) var memory = VhostMemory()
     /// What the driver accepted.
-    public private(set) var features: VirtioFeatures = []
+    public private(set) var features: VirtioFeatures = [] {
+        didSet { if !isTranslated { translations.removeAll() } }
+    }
+    /// What the IO addresses are, where the driver has an IOMMU.
+    public internal(set) var translations = TranslationTable()
+    /// Pages of rings that were asked for.
+    var askedPages: Set<UInt64> = []
     /// What the front end accepted of the protocol.
     public private(set) var protocolFeatures: VhostProtocolFeatures = []
     /// Whether the front end is trusted with the length of its memory.
@@ -108,6 +93,8 @@ public struct VhostSession {
     private var pending: VhostEnvelope?
     /// Rings that it still has to stop, the one that is being stopped first.
     private var stopping: [Int] = []
+    /// What it asks after that.
+    var following: [VhostTask] = []
 
     /// At its beginning: nothing is agreed.
     /// - Parameter trustsMemory: takes memory that its owner could make shorter, which then ends this process.
@@ -140,10 +127,20 @@ public struct VhostSession {
 
     /// What the same message asks next, when a task is done with this result.
     public mutating func next(after base: UInt32?) -> VhostTask? {
-        guard !stopping.isEmpty else { return nil }
-        let ring = stopping.removeFirst()
-        if let base { rings[ring].base = base }
-        return stopping.first.map { .stop(ring: $0) }
+        if !stopping.isEmpty {
+            let ring = stopping.removeFirst()
+            if let base { rings[ring].base = base }
+            if let next = stopping.first { return following.isEmpty ? .stop(ring: next) : .pause(ring: next) }
+        }
+        return following.isEmpty ? nil : following.removeFirst()
+    }
+
+    /// Stops rings that are to be started again, and then does something.
+    mutating func pause(_ paused: [Int], then task: VhostTask) -> VhostTask {
+        guard let first = paused.first else { return task }
+        for index in paused { rings[index].isRunning = false }
+        (stopping, following) = (paused, [task])
+        return .pause(ring: first)
     }
 
     /// The task is done.
@@ -178,7 +175,7 @@ public struct VhostSession {
     /// The answer to a message that was refused; nil: there is no way to say so but to end the connection.
     public mutating func refusal(of envelope: VhostEnvelope) -> VhostAnswer? {
         pending = nil
-        stopping = []
+        (stopping, following) = ([], [])
         // QEMU does not look into the answer to a log, and what was said of features has no other answer
         // (vhost-user.rst, "In-band notifications"): they have to notice.
         guard !envelope.request.isAlwaysAnswered, envelope.request != .setLogBase, envelope.request != .setProtocolFeatures,
@@ -239,7 +236,8 @@ extension VhostSession {
             return try takeLog(message)
         case .sendAnnouncement, .setMTU: return try interfaceTask(for: message, request)
         case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
-        case .translation, .setDeviceState, .checkDeviceState: throw .unknownRequest(request.rawValue)
+        case .translation(let translation): return try translate(translation, request)
+        case .setDeviceState, .checkDeviceState: throw .unknownRequest(request.rawValue)
         }
         return nil
     }
@@ -264,9 +262,11 @@ extension VhostSession {
     private mutating func accept(_ accepted: VirtioFeatures) throws(VhostUserError) -> VhostTask? {
         let unknown = accepted.subtracting(known)
         guard unknown.isEmpty else { throw .notOffered(unknown.rawValue) }
+        try checkTranslated(accepted)
         let wasLogging = isLogging
         if accepted.contains(.logAll), let log { try log.check(memory) }
         features = accepted
+        forgetTranslations()
         if !accepted.contains(.logAll) { (log, logSignal, logSource) = (nil, nil, nil) }
         if wasLogging != isLogging, accepted.contains(.protocolFeatures) {
             return logs(of: running)
@@ -286,7 +286,7 @@ extension VhostSession {
             same.log = rings[index].addresses?.log
             guard same == rings[index].addresses else { throw .ringIsRunning(index) }
         }
-        if isLogging, let log, let address = addresses.log {
+        if isLogging, !isTranslated, let log, let address = addresses.log {
             let byteCount = SplitLayout.deviceBytes(Int(rings[index].size), eventIndex: true)
             guard log.covers(address, byteCount: UInt64(byteCount)) else { throw .shortLog(pages: log.pageCount, guest: address) }
         }
@@ -301,9 +301,13 @@ extension VhostSession {
         let theirs = inflight?.part(of: index, entries: rings[index].size, isPacked: isPacked)
         let own = theirs == nil ? try ownPart(of: index, isPacked: isPacked) : nil
         do throws(VirtqueueError) {
-            found = try rings[index].plan(
-                in: memory.userMap, features, protocolFeatures, inflight: theirs, own: own, recovers: isRecovering,
-                logging: logging(of: index))
+            if isTranslated {
+                found = try placed(index, theirs, own)
+            } else {
+                found = try rings[index].plan(
+                    in: memory.userMap, features, protocolFeatures, inflight: theirs, own: own, recovers: isRecovering,
+                    logging: logging(of: index))
+            }
         } catch {
             throw .badRing(index, error)
         }
@@ -315,6 +319,7 @@ extension VhostSession {
     private mutating func stop(_ index: Int) -> VhostTask? {
         let wasRunning = rings[index].isRunning
         rings[index].stop()
+        forgetTranslations()
         return wasRunning ? .stop(ring: index) : nil
     }
 
@@ -350,6 +355,7 @@ extension VhostSession {
         default: break
         }
         if isLogging, let log { try log.check(changed) }
+        if isTranslated { return changeTranslated(changed) }
         memory = changed
         let map = changed.userMap
         let lost = running.filter { index in (try? rings[index].plan(in: map, features)) == nil }

@@ -47,6 +47,14 @@ public enum VhostUserError: Error, Equatable, CustomStringConvertible {
     case logMayShrink
     /// A log without bits for some of the memory that is to be logged.
     case shortLog(pages: UInt64, guest: UInt64)
+    /// A range of IO addresses that cannot be.
+    case badTranslation(TranslationError)
+    /// A range of IO addresses that is none of the shared memory.
+    case translationOutside(user: UInt64, byteCount: UInt64)
+    /// Something that only this side says of IO addresses.
+    case notATranslation(UInt8)
+    /// A ring whose pages lie apart, so that a log of it cannot be kept.
+    case scatteredRing(Int)
     /// Features that were not offered.
     case notOffered(UInt64)
     /// Features that others have to come with.
@@ -81,6 +89,11 @@ public enum VhostUserError: Error, Equatable, CustomStringConvertible {
         case .badLog(let count, let offset): "a log of \(count) bytes at \(offset)"
         case .logMayShrink: "the log could be made shorter; it has to be sealed (F_SEAL_SHRINK)"
         case .shortLog(let pages, let guest): "a log of \(pages) pages has none for 0x\(String(guest, radix: 16))"
+        case .badTranslation(let error): "\(error)"
+        case .translationOutside(let user, let count):
+            "IO addresses for \(count) bytes at 0x\(String(user, radix: 16)), which are not shared"
+        case .notATranslation(let kind): "a word of kind \(kind) about IO addresses, which is this side's to say"
+        case .scatteredRing(let ring): "ring \(ring) lies in pages apart from each other, and what it writes cannot be logged"
         case .notOffered(let bits): "features 0x\(String(bits, radix: 16)) were not offered"
         case .lacking(let features): "\(features) have to be agreed to as well"
         case .badConfiguration(let offset, let count): "\(count) bytes at \(offset) of the configuration space"

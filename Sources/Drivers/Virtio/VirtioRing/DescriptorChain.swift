@@ -61,6 +61,13 @@ public struct DescriptorChain: Sendable, CustomStringConvertible {
         writableTotal = 0
     }
 
+    /// Names other memory instead: what is read, then what is written.
+    public mutating func replace(readable: some Sequence<GuestRun>, writable: some Sequence<GuestRun>) {
+        removeAll()
+        for run in readable { append(run, isWritable: false) }
+        for run in writable { append(run, isWritable: true) }
+    }
+
     /// One more run for the device to read, before all that it writes.
     @inlinable
     public mutating func appendReadable(_ run: GuestRun) {

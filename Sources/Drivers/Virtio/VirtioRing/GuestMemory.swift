@@ -44,9 +44,16 @@ public protocol GuestMemory {
     func admits(_ run: GuestRun, forWriting: Bool) -> Bool
     /// What the beginning of a run is, at least one byte long. Address plus count does not wrap.
     func piece(_ run: GuestRun, forWriting: Bool) -> GuestPiece
+    /// Makes what a chain names reachable, and the chain name it so; false: there is no answer yet, and the chain stays
+    /// where it is. Of a chain that cannot be reached as a whole the last byte to be written is left, if that can.
+    func settle(_ chain: inout DescriptorChain) -> Bool
 }
 
 extension GuestMemory {
+    /// What is admitted is there, by the name that it has.
+    @inlinable @inline(__always)
+    public func settle(_ chain: inout DescriptorChain) -> Bool { true }
+
     /// Copies a run out, each byte once, however many regions it lies in; nil and the reason if it cannot be had.
     @usableFromInline
     func bytes(of run: GuestRun) -> ([UInt8]?, GuestReach) {

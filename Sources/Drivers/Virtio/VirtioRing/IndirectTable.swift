@@ -28,7 +28,10 @@ extension DescriptorChain {
         }
         switch memory.piece(run, forWriting: false) {
         case .later: return false
-        case .outside: throw .outsideMemory(address: address, byteCount: byteCount, forWriting: false)
+        case .outside:
+            // Admitted, and not there after all: a chain of which nothing is known, and no fault of the ring's.
+            removeAll()
+            return true
         case .here(let region, let offset, let found) where found == byteCount:
             try appendEntries(count, isPacked, &wroteBefore, memory) { entry in
                 let place = offset &+ Int(entry) &* 16
@@ -47,7 +50,8 @@ extension DescriptorChain {
         let (bytes, reach) = memory.bytes(of: run)
         guard let bytes else {
             if reach == .later { return false }
-            throw .outsideMemory(address: run.address, byteCount: run.byteCount, forWriting: false)
+            removeAll()
+            return true
         }
         func word(_ place: Int) -> UInt64 {
             (0..<8).reduce(0) { $0 | UInt64(bytes[place + $1]) << UInt64(8 * $1) }

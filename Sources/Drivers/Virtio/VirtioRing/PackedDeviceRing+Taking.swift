@@ -22,11 +22,13 @@ extension PackedDeviceRing {
         guard Self.isAvailable(flags, consumed.wrap) else { return .none }
         do throws(VirtqueueError) {
             guard try walk(flags, into: &chain, memory) else { return .later }
-            guard inFlight.insert(chain.name.id) else { throw .alreadyInFlight(chain.name.id) }
+            guard !inFlight.contains(chain.name.id) else { throw .alreadyInFlight(chain.name.id) }
+            guard memory.settle(&chain) else { return .later }
         } catch {
             breach = error
             throw error
         }
+        _ = inFlight.insert(chain.name.id)
         ledger.willTake(chain.name)
         consumed.advance(by: chain.name.entries, size: entries)
         outstanding &+= chain.name.entries
@@ -51,6 +53,7 @@ extension PackedDeviceRing {
             throw error
         }
         chain.name = ChainTicket(id: left.id, entries: UInt16(count))
+        guard memory.settle(&chain) else { return .later }
         leftOver.removeLast()
         return .chain
     }

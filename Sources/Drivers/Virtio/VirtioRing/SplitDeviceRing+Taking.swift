@@ -29,7 +29,7 @@ extension SplitDeviceRing {
         do throws(VirtqueueError) {
             guard head < entries else { throw .noSuchDescriptor(head, size: Int(entries)) }
             guard !inFlight.contains(head) else { throw .alreadyInFlight(head) }
-            guard try walk(head, into: &chain, memory) else { return .later }
+            guard try walk(head, into: &chain, memory), memory.settle(&chain) else { return .later }
         } catch {
             (breach, isBreachTold) = (error, true)
             throw error
@@ -48,7 +48,7 @@ extension SplitDeviceRing {
         if let breach { throw breach }
         guard let head = leftOver.last else { return .none }
         do throws(VirtqueueError) {
-            guard try walk(head, into: &chain, memory) else { return .later }
+            guard try walk(head, into: &chain, memory), memory.settle(&chain) else { return .later }
         } catch {
             (breach, isBreachTold) = (error, true)
             throw error

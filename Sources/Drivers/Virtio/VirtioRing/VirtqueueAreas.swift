@@ -47,6 +47,26 @@ public struct VirtqueueAreas: Sendable, CustomStringConvertible {
         self.device = try Self.area(device, shape.device, SplitLayout.deviceAlignment, true, memory)
     }
 
+    /// What a ring at these addresses lies in, and what the device does there: whose memory is to be asked for first.
+    /// - Throws: `VirtqueueError.size`, `.unreachable`.
+    public static func extents(
+        size: Int, descriptors: UInt64, driver: UInt64, device: UInt64, features: VirtioFeatures
+    ) throws(VirtqueueError) -> [(run: GuestRun, rights: AccessRights)] {
+        let isPacked = features.contains(.packedRing)
+        try check(size, isPacked)
+        let shape = shape(size, features)
+        let areas: [(UInt64, Int, AccessRights)] = [
+            (descriptors, shape.descriptors, isPacked ? [.read, .write] : .read), (driver, shape.driver, .read),
+            (device, shape.device, .write),
+        ]
+        var extents: [(run: GuestRun, rights: AccessRights)] = []
+        for (address, byteCount, rights) in areas {
+            guard address <= UInt64.max - UInt64(byteCount) else { throw .unreachable(address: address, byteCount: byteCount) }
+            extents.append((GuestRun(address: address, byteCount: UInt32(byteCount)), rights))
+        }
+        return extents
+    }
+
     /// A ring of one's own in one piece of memory, `byteCount(…)` long, from `offset` on, a multiple of 16.
     ///
     /// Sizes that cannot be, and memory that is too small, are a programmer's errors and trap.

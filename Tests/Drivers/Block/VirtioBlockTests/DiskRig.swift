@@ -56,11 +56,11 @@ extension VhostDriver {
     /// A front end of a disk.
     convenience init(
         _ disk: VirtioDisk, features: VirtioFeatures, rings: Int = 1, pages: Int = 512, adding more: VhostProtocolFeatures = [],
-        isKept: Bool = false, mayShrink: Bool = false
+        isKept: Bool = false, mayShrink: Bool = false, iommu: FrontIommu? = nil
     ) throws {
         try self.init(
             disk, features: features, rings: rings, pages: pages,
             agreeing: more.union([.replyAck, .configuration, .memorySlots, .resetDevice, .backendRequests]), isKept: isKept,
-            mayShrink: mayShrink)
+            mayShrink: mayShrink, iommu: iommu)
     }
 }

@@ -71,11 +71,13 @@ func frame(_ count: Int, seed: UInt8 = 1) -> [UInt8] { (0..<count).map { UInt8(t
 extension VhostDriver {
     /// A front end of an interface.
     convenience init(
-        _ device: any VhostDevice, features: VirtioFeatures, rings: Int = 2, pages: Int = 1024, isKept: Bool = false
+        _ device: any VhostDevice, features: VirtioFeatures, rings: Int = 2, pages: Int = 1024, isKept: Bool = false,
+        iommu: FrontIommu? = nil
     ) throws {
         try self.init(
             device, features: features, rings: rings, pages: pages,
-            agreeing: [.replyAck, .memorySlots, .resetDevice, .announcement, .mtu, .status], isKept: isKept)
+            agreeing: VhostProtocolFeatures([.replyAck, .memorySlots, .resetDevice, .announcement, .mtu, .status])
+                .union(iommu == nil ? [] : .backendRequests), isKept: isKept, iommu: iommu)
     }
 
     /// Has the session put by, so that it can be gone on with.
