@@ -221,6 +221,14 @@ put("two-drivers", agree, say(37, area(0), 1, 9), ring(0), say(18, words(0, 0)),
 put("table", agree, say(5, words(1, 0) + area(0)[8:], 1), ring(1), say(38, area(0)), say(34), say(2, quads(1 << 32)))
 put("inflight", agree, say(31, quads(0, 0) + words(2 | 16 << 16, 0)), say(32, quads(4096, 0) + words(2 | 16 << 16, 0), 3), say(37, area(0), 1), ring(0, 16))
 put("packed", agree, say(2, quads(1 << 32 | 1 << 30 | 1 << 34)), say(37, area(0), 1), ring(0, 100), say(35, words(0, 0)), say(39, quads(0)))
+# A driver behind an IOMMU: its ring's pages one by one, then what takes them back, and ranges that cannot be.
+word = lambda kind, address, count, user=0x7000_0000, rights=3: say(22, quads(address, count, user) + bytes([rights, kind, 0, 0, 0, 0, 0, 0]), 0, 9)
+iommu = agree + say(21, b"", 4) + say(2, quads(1 << 33 | 1 << 32 | 1 << 30)) + say(37, area(0), 1, 9) + ring(0, 16)
+pages = [word(2, 0x7000_0000 + n * 4096, 4096, 0x7000_0000 + n * 4096) for n in range(4)]
+put("iommu", iommu, *pages, word(3, 0x7000_1000, 4096), pages[1], word(3, 0, 0), *pages, say(11, words(0, 0)))
+put("iommu-scattered", iommu, *[word(2, 0x7000_0000 + n * 4096, 4096, 0x7000_0000 + 8192 * (4 - n)) for n in range(4)])
+put("iommu-nonsense", iommu, word(2, 2**64 - 1, 2), word(2, 2**64 - 4096, 4096), word(2, 0, 2**64 - 1), word(2, 4096, 0), word(2, 4096, 1, 0x6FFF_FFFF),
+    word(2, 0, 0x10000), word(2, 4096, 4096, 0x7000_0000), word(3, 100, 50), word(1, 0, 1), word(2, 8192, 4096, rights=0))
 
 # A device's state without attributes, with a sum that is not right, and attributes of every length for one of our own.
 state = b"CWDV" + struct.pack("<HHHHI", 1, 1, 2, 0, 1) + struct.pack("<HHIHHI", 3, 8, 1, 1, 0, 8) + quads(7)

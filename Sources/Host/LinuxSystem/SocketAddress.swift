@@ -63,10 +63,13 @@ enum UnixSocket {
         return (Descriptor(owning: ends.0), Descriptor(owning: ends.1))
     }
 
-    static func connect(_ kind: __socket_type, _ path: String) throws(Errno) -> Descriptor {
+    /// - Parameter waits: whether to wait for a place in the server's queue; else there being none is EAGAIN.
+    static func connect(_ kind: __socket_type, _ path: String, waits: Bool = true) throws(Errno) -> Descriptor {
         let (socket, address) = (try make(kind), try SocketAddress(path: path))
+        if !waits { try socket.setNonBlocking(true) }
         // SAFETY: `lend` says for how long the address is there.
         try retryingInterrupts { unsafe address.lend { unsafe Glibc.connect(socket.rawValue, $0, $1) } }
+        if !waits { try socket.setNonBlocking(false) }
         return socket
     }
 

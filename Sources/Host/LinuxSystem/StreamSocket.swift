@@ -16,8 +16,11 @@ package enum StreamSocket {
         return socket
     }
 
-    /// A connection to the server at `path`.
-    package static func connect(path: String) throws(Errno) -> Descriptor { try UnixSocket.connect(SOCK_STREAM, path) }
+    /// A connection to the server at `path`, which blocks.
+    /// - Parameter waits: whether to wait for a place in the server's queue; else there being none is EAGAIN.
+    package static func connect(path: String, waits: Bool = true) throws(Errno) -> Descriptor {
+        try UnixSocket.connect(SOCK_STREAM, path, waits: waits)
+    }
 
     /// Takes a connection, which blocks whatever the listener does; nil: none waits, or the one that did is gone.
     package static func accept(_ listener: Descriptor) throws(Errno) -> Descriptor? {

@@ -69,6 +69,43 @@ extension EndToEnd {
         }
 
         @Test(
+            "a guest whose interface is behind an IOMMU pings and moves a file",
+            .enabled(if: Tools.isRoot && access("/dev/net/tun", F_OK) == 0))
+        func behindIommu() throws {
+            let scratch = try Scratch()
+            try write(
+                """
+                echo platform $(cut -c34 /sys/bus/virtio/devices/virtio0/features)
+                ip link set eth0 up; ip addr add 10.0.0.1/24 dev eth0
+                ping -c 3 -i 0.3 10.0.0.2 | grep received
+                dd if=/dev/urandom of=/t bs=1M count=2 2>/dev/null
+                nc 10.0.0.2 5001 </t
+                md5sum </t | sed 's/^/up /'
+                """, to: "script", in: scratch)
+            try write(
+                """
+                ip link set lo up; ip addr add 10.0.0.2/24 dev $CAUSEWAY_TAP_BACK_0
+                cd \(scratch.path); mkfifo f; exec 3<>f
+                busybox nc -l -p 5001 <&3 | md5sum | sed 's/^/got /' &
+                \(try VirtioGuest.command(in: scratch.path)),iommu_platform=on,ats=on,disable-legacy=on
+                wait
+                """, to: "host", in: scratch)
+            let outcome = try RunningProcess.run(
+                [
+                    "env", "GUEST_IOMMU=1", "unshare", "-n", Tools.causeway, "export", "--vif", "vifname=t0", "--", "sh",
+                    "\(scratch.path)/host",
+                ], in: scratch, seconds: 150)
+            func word(_ name: String) -> String? {
+                outcome.output.components(separatedBy: .newlines).first { $0.hasPrefix("\(name) ") }.map {
+                    String($0.dropFirst(name.count + 1))
+                }
+            }
+            #expect(word("platform")?.hasPrefix("1") == true, "\(outcome)")
+            #expect(outcome.output.contains("3 packets received"), "\(outcome)")
+            #expect(word("up") != nil && word("up") == word("got"), "\(outcome)")
+        }
+
+        @Test(
             "what DPDK's driver sends is what arrives: split and packed rings, one queue and two",
             arguments: [(1, 0), (1, 1), (2, 0), (2, 1)])
         func testpmd(queues: Int, packed: Int) throws {
@@ -101,6 +138,65 @@ extension EndToEnd {
             let sent = try #require(outcome.output.split(whereSeparator: \.isNewline).last, "\(outcome)")
             let counted = try #require(number(before: "frames sent", in: outcome.errors), "\(outcome)")
             #expect(sent == "sent \(counted)" && counted > 2000, "\(outcome)")
+        }
+
+        /// What DPDK's driver does behind a socket that it listens at itself.
+        private func listeningTestpmd(_ mode: String, _ script: String, vif: String, in scratch: Scratch) throws -> Outcome {
+            try write(
+                """
+                cd \(scratch.path); mkfifo in; exec 3<>in
+                stdbuf -oL dpdk-testpmd --no-huge -m 256 --no-shconf --no-telemetry --no-pci --lcores '0@1,1@1' --file-prefix=causeway$$ \\
+                    --vdev "net_virtio_user0,path=$CAUSEWAY_VHOST_0,queues=1,queue_size=256,server=1" -- \\
+                    --total-num-mbufs=4096 --forward-mode=\(mode) -i <in >log 2>&1 &
+                pid=$!
+                until grep -q 'testpmd>' log; do kill -0 $pid || exit 1; sleep 0.1; done
+                count() { echo 'show port stats 0' >&3; sleep 0.2; grep -o "$1-packets: [0-9]*" log | tail -1 | cut -d' ' -f2; }
+                echo start >&3
+                \(script)
+                echo stop >&3; sleep 2; echo quit >&3; wait $pid || exit 1
+                rm -rf /var/run/dpdk/causeway$$
+                for way in TX RX; do echo "$way $(grep -o "$way-packets: [0-9]*" log | tail -1 | cut -d' ' -f2)"; done
+                """, to: "host", in: scratch)
+            return try RunningProcess.run(
+                [
+                    "unshare", "-n", Tools.causeway, "export", "--client", "--trust-memory", "--vif", vif, "--", "bash",
+                    "\(scratch.path)/host",
+                ], in: scratch, seconds: 120)
+        }
+
+        @Test("a DPDK driver that listens is gone to, and what it sends is what arrives", .enabled(if: Tools.isRoot))
+        func listeningSender() throws {
+            let scratch = try Scratch()
+            let outcome = try listeningTestpmd(
+                "txonly", "for turn in $(seq 300); do sent=$(count TX); [ \"${sent:-0}\" -gt 2000 ] && break; done", vif: "null",
+                in: scratch)
+            #expect(outcome.status == 0, "\(outcome)")
+            let counted = try #require(number(before: "frames sent", in: outcome.errors), "\(outcome)")
+            #expect(outcome.output.contains("TX \(counted)\n") && counted > 2000, "\(outcome)")
+            #expect(outcome.errors.contains("is looked for again") && outcome.errors.contains("met a front end"), "\(outcome)")
+        }
+
+        @Test(
+            "what a tap's host sends is what DPDK's driver receives",
+            .enabled(if: Tools.isRoot && access("/dev/net/tun", F_OK) == 0))
+        func listeningReceiver() throws {
+            let scratch = try Scratch()
+            // None that is too early: an interface that has no driver yet drops them.
+            let outcome = try listeningTestpmd(
+                "rxonly",
+                """
+                for one in all default $CAUSEWAY_TAP_BACK_0; do echo 1 >/proc/sys/net/ipv6/conf/$one/disable_ipv6; done
+                ip addr add 10.0.0.2/24 dev $CAUSEWAY_TAP_BACK_0; ip link set $CAUSEWAY_TAP_BACK_0 up
+                ip neigh add 10.0.0.9 lladdr 52:54:00:00:00:09 dev $CAUSEWAY_TAP_BACK_0
+                until ip -br link show dev $CAUSEWAY_TAP_BACK_0 | grep -q LOWER_UP; do sleep 0.1; done
+                for i in $(seq 500); do echo frame $i >/dev/udp/10.0.0.9/9; done
+                for turn in $(seq 100); do received=$(count RX); [ "${received:-0}" -ge 500 ] && break; done
+                ip link set $CAUSEWAY_TAP_BACK_0 down; sleep 1
+                """, vif: "vifname=t0", in: scratch)
+            #expect(outcome.status == 0, "\(outcome)")
+            // A host may have something of its own to say.
+            let counted = try #require(number(before: "received", in: outcome.errors), "\(outcome)")
+            #expect(outcome.output.contains("RX \(counted)\n") && (500...510).contains(counted), "\(outcome)")
         }
 
         @Test("COMMAND sees each interface's socket, and QEMU's arguments for it")

@@ -67,6 +67,68 @@ extension EndToEnd {
             #expect(there.output == "\(written)\n0\n", "\(there)")
         }
 
+        @Test("a guest whose disk is behind an IOMMU has what it wrote")
+        func behindIommu() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 64)
+            let script = """
+                echo platform $(cut -c34 /sys/bus/virtio/devices/virtio0/features) $(ls /sys/kernel/iommu_groups | wc -w)
+                dd if=/dev/urandom of=/t bs=1M count=4 2>/dev/null
+                for i in 0 1 2; do (dd if=/t of=/dev/vda bs=64k seek=$((i * 256)) oflag=direct 2>/dev/null || echo failed) & done
+                wait
+                for i in 0 1 2; do dd if=/dev/vda bs=1M skip=$((i * 16)) count=4 iflag=direct 2>/dev/null | md5sum; done
+                md5sum </t
+                dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
+                """
+            try scratch.makeFile("script").write(contentsOf: Foundation.Data(script.utf8))
+            let outcome = try RunningProcess.run(
+                [
+                    "env", "GUEST_IOMMU=1", Tools.causeway, "export", "-q", "--disk", "\(image),raw,xvda,w", "--queues", "2", "--",
+                    "sh", "-c",
+                    "\(try VirtioGuest.command(in: scratch.path)),iommu_platform=on,ats=on,disable-legacy=on",
+                ], in: scratch, seconds: 150)
+            let lines = outcome.output.split(whereSeparator: \.isNewline).map(String.init)
+            let begin = try #require(lines.firstIndex { $0.hasPrefix("platform ") }, "\(outcome)")
+            let words = lines[begin].split(separator: " ")
+            #expect(words[1] == "1" && words[2] != "0", "\(outcome)")
+            #expect(Set(lines[(begin + 1)...].prefix(4)).count == 1, "\(outcome)")
+            #expect(lines.contains("errors 0") && !lines.contains("failed"), "\(outcome)")
+            let there = try RunningProcess.run(
+                ["sh", "-c", "dd if=\(image) bs=1M skip=16 count=4 2>/dev/null | md5sum"], in: scratch)
+            #expect(lines.contains(there.output.trimmingCharacters(in: .newlines)), "\(there) \(outcome)")
+        }
+
+        @Test("a QEMU that listens is gone to, and so is the next one at its socket")
+        func listeningQemu() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 8)
+            let directory = try VirtioGuest.directory.get()
+            let guest = "\(Checkout.root)/tools/guest/run \(directory)"
+            let command = """
+                \(guest) 'echo one | dd of=/dev/vda bs=4096 conv=sync oflag=direct 2>/dev/null; echo wrote' $qemu
+                \(guest) 'dd if=/dev/vda bs=4096 count=1 iflag=direct 2>/dev/null | tr -d "\\000" | sed "s/^/read /"' $qemu
+                """
+            let outcome = try RunningProcess.run(
+                [Tools.causeway, "export", "--client", "--disk", "\(image),raw,xvda,w", "--", "sh", "-c", command], in: scratch,
+                seconds: 100)
+            #expect(outcome.status == 0 && outcome.output.contains("wrote") && outcome.output.contains("read one"), "\(outcome)")
+            #expect(outcome.errors.components(separatedBy: "met a front end").count == 3, "\(outcome)")
+        }
+
+        @Test("one that goes to its front ends is not upgraded, and ends whoever listens or not")
+        func clientEnds() throws {
+            let scratch = try Scratch()
+            let outcome = try RunningProcess.run(
+                [
+                    Tools.causeway, "export", "--client", "--disk", "null:1M,,xvda", "--", "sh", "-c",
+                    "\(Tools.causeway) upgrade; echo status $?; echo \"$qemu\"; [ -e $CAUSEWAY_VHOST_xvda ] || echo nothing there",
+                ], in: scratch, seconds: 20)
+            #expect(outcome.status == 0 && outcome.output.hasSuffix("nothing there\n"), "\(outcome)")
+            #expect(outcome.output.contains("xvda.sock,server=on,wait=off -device vhost-user-blk-pci"), "\(outcome)")
+            #expect(outcome.output.contains("status 1"), "\(outcome)")
+            #expect(outcome.errors.contains("upgrade: refused: it goes to its front ends"), "\(outcome)")
+        }
+
         @Test("a disk that grows is seen to grow by the guest")
         func grows() throws {
             let scratch = try Scratch()

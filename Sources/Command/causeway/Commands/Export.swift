@@ -7,6 +7,7 @@ import DeviceControl
 import Glibc
 import LinuxSystem
 import Toolstack
+import VhostUser
 
 struct Export: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -19,6 +20,7 @@ struct Export: ParsableCommand {
             A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0 or vifname=tap0 is a tap here, CAUSEWAY_TAP_BACK_<n>;
             mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with a cable between them; null has nothing behind it.
             COMMAND sees CAUSEWAY_VHOST_<n> for each.
+            With --client front ends listen, as DPDK's and QEMU's server=on do, and each socket is gone to as soon as somebody does.
             The exit status is COMMAND's. Without COMMAND it serves until interrupted. `causeway upgrade` has it go on as another build.
             """)
 
@@ -53,6 +55,12 @@ struct Export: ParsableCommand {
             discussion: "A second process does that, and another in its place when it ends; this one keeps what they need."))
     var keep = false
 
+    @Flag(
+        help: ArgumentHelp(
+            "Front ends listen, and this goes to them.",
+            discussion: "To each device's socket, as soon as somebody listens there, and again whenever he has gone."))
+    var client = false
+
     /// What a program is given that takes another's place.
     static let resumeOption = "--resume"
     /// What the process is given that serves while another keeps its descriptors: where sockets are.
@@ -66,6 +74,7 @@ struct Export: ParsableCommand {
         guard socket == nil || disks.count + vifs.count == 1 else {
             throw ValidationError("--socket: for one device; --socket-dir is for several")
         }
+        guard !keep || !client else { throw ValidationError("--keep: front ends that listen (--client) are gone to again anyhow") }
         guard socket == nil || socketDir == nil else { throw ValidationError("--socket and --socket-dir: one of them") }
         if let queues, !(1...256).contains(queues) { throw ValidationError("--queues: 1 to 256, not \(queues)") }
     }
@@ -96,12 +105,12 @@ struct Export: ParsableCommand {
         let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
         var session = try ExportSession(
             in: try directory(left), reactors: threads.count, polling: .adaptive(microseconds: 50), trustsMemory: trustMemory,
-            keeper: keeper)
+            isClient: client, keeper: keeper)
         var predecessor = ExportPredecessor(left, keeper, devices: specifications.count + interfaces.count)
         try add(specifications, interfaces, &session, &predecessor)
         let upgrade = ExportUpgrade(
             at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: session.directory.run.path), session.directory,
-            session.served, keeper: keeper)
+            session.served, keeper: keeper, isClient: client)
         defer { upgrade.close() }
         let control = control(of: session)
         defer { control?.close() }
@@ -136,7 +145,7 @@ struct Export: ParsableCommand {
             } anew: { () throws(Failure) in
                 let path = socket ?? session.directory.socket(of: "\(disk.vdev)")
                 try session.add(disk, at: path, queues: queues ?? threads.count, loudness)
-                loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), vhost-user at \(path)")
+                loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(session.way(to: path))")
             }
         }
         for (index, plan) in interfaces.enumerated() {
@@ -152,7 +161,7 @@ struct Export: ParsableCommand {
 
     /// Where `causeway device` finds the devices.
     private func control(of session: borrowing ExportSession) -> DeviceSocket? {
-        let devices: [any ControlledDevice] = session.disks.map(\.control) + session.vifs.map(\.control)
+        let devices: [any ControlledDevice] = session.disks.compactMap(\.control) + session.vifs.compactMap(\.control)
         let run = session.directory.run
         let control = DeviceSocket(in: run.path) { devices }
         if control == nil { complain("export: \(run): no socket can be made there for `causeway device`") }
@@ -164,7 +173,7 @@ struct Export: ParsableCommand {
         var variables = ["qemu": session.qemuArguments]
         variables[Upgrade.variable] = upgrade.path
         variables["CAUSEWAY_RUN_DIR"] = session.directory.run.path
-        for disk in session.disks { variables[disk.variable] = disk.server.path }
+        for disk in session.disks { variables[disk.variable] = disk.place.path }
         for vif in session.vifs { variables.merge(vif.variables) { _, new in new } }
         return variables
     }
@@ -197,7 +206,10 @@ struct Export: ParsableCommand {
 extension ExportSession {
     /// What gives QEMU all devices.
     var qemuArguments: String {
-        let ofDisks = disks.enumerated().map { QemuArguments.disk($0, at: $1.server.path) }
+        let ofDisks = disks.enumerated().map { QemuArguments.disk($0, at: $1.place.path, isClient ? .waits : .comes) }
         return (ofDisks + vifs.map(\.qemuArguments)).joined(separator: " ")
     }
+
+    /// How front ends come to a device, in words.
+    func way(to path: String) -> String { isClient ? "vhost-user to \(path)" : "vhost-user at \(path)" }
 }

@@ -15,12 +15,12 @@ extension PairSession {
         for disk in disks where disk.isForVhostUser { variables["CAUSEWAY_VHOST_\(disk.name)"] = disk.vhostSocket(in: place) }
         // A backend that was killed is back before QEMU has noticed.
         var arguments = disks.filter(\.isForVhostUser).enumerated().map { index, disk in
-            QemuArguments.disk(index, at: disk.vhostSocket(in: place), reconnects: true)
+            QemuArguments.disk(index, at: disk.vhostSocket(in: place), .comesAgain)
         }
         arguments += vifs.filter(\.isForVhostUser).map { vif in
             QemuArguments.interface(
                 vif.index, at: vif.vhostSocket(in: place), mac: vif.mac, mtu: Int(vif.specification.mtu ?? 1500), queues: 1,
-                reconnects: true)
+                .comesAgain)
         }
         if !arguments.isEmpty { variables["qemu"] = arguments.joined(separator: " ") }
         return variables

@@ -17,14 +17,16 @@ import VirtioBlock
 /// One disk and its socket.
 struct ExportedDisk {
     let specification: DiskSpecification
-    let server: VhostServer
+    let place: any VhostPlace
     let device: VirtioDisk
 
+    /// What front ends come to; nil: they listen themselves.
+    var server: VhostServer? { place as? VhostServer }
     /// For `causeway device`.
-    var control: VhostControl { VhostControl("\(specification.vdev)", server, device, time: SystemTime()) }
+    var control: VhostControl? { server.map { VhostControl("\(specification.vdev)", $0, device, time: SystemTime()) } }
 
     /// For whoever takes it over.
-    var served: ExportedDevice { ExportedDevice(name: "\(specification.vdev)", server: server) }
+    var served: ExportedDevice? { server.map { ExportedDevice(name: "\(specification.vdev)", server: $0) } }
 
     /// As COMMAND's environment names it.
     var variable: String { "CAUSEWAY_VHOST_\(specification.vdev)" }
@@ -42,13 +44,16 @@ struct ExportSession: ~Copyable {
     let taps = TapOpener(keepsTaps: false, time: .system) { complain("export: \($0)") }
     let links = NetworkLinks()
     let trustsMemory: Bool
+    /// Whether front ends listen, and this side comes to them.
+    let isClient: Bool
     /// Who keeps what outlives this process; nil: nobody.
     let keeper: KeeperLink?
 
     /// With so many threads that serve the disks; they run.
     /// - Parameter trustsMemory: see `VhostSession`.
     init(
-        in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool, keeper: KeeperLink?
+        in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool, isClient: Bool,
+        keeper: KeeperLink?
     ) throws(Failure) {
         let reactors: [Reactor]
         do throws(Failure) {
@@ -65,10 +70,11 @@ struct ExportSession: ~Copyable {
         self.directory = directory
         self.trustsMemory = trustsMemory
         self.keeper = keeper
+        self.isClient = isClient
     }
 
     /// All devices, in their order.
-    var served: [ExportedDevice] { disks.map(\.served) + vifs.map(\.served) }
+    var served: [ExportedDevice] { disks.compactMap(\.served) + vifs.compactMap(\.served) }
 
     static func startReactors(_ name: String, _ count: Int, _ polling: PollingPolicy) throws(Failure) -> [Reactor] {
         var reactors: [Reactor] = []
@@ -83,9 +89,9 @@ struct ExportSession: ~Copyable {
     }
 
     deinit {
-        for disk in disks { disk.server.stop() }
+        for disk in disks { disk.place.stop() }
         for vif in vifs {
-            vif.server.stop()
+            vif.place.stop()
             vif.device.retire()
         }
         for reactor in reactors + interfaceReactors { reactor.stop() }
@@ -98,8 +104,8 @@ struct ExportSession: ~Copyable {
         _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
     ) throws(Failure) {
         let device = try open(specification, queues: queues)
-        let server = try serve(device, "\(specification.vdev)", at: path, isQuiet: loudness.quiet)
-        disks.append(ExportedDisk(specification: specification, server: server, device: device))
+        let place = try serve(device, "\(specification.vdev)", at: path, isQuiet: loudness.quiet)
+        disks.append(ExportedDisk(specification: specification, place: place, device: device))
     }
 
     /// Opens a disk and goes on where a predecessor has put it by, or was killed.
@@ -110,7 +116,7 @@ struct ExportSession: ~Copyable {
     ) throws(Failure) {
         let device = try openAgain(specification, queues: queues)
         let server = try resume(device, left, &descriptors, nil, isQuiet: loudness.quiet, began)
-        disks.append(ExportedDisk(specification: specification, server: server, device: device))
+        disks.append(ExportedDisk(specification: specification, place: server, device: device))
     }
 
     /// How long a disk's lock may stay with a process that is gone, for the kernel to let go of its files.
@@ -142,12 +148,13 @@ struct ExportSession: ~Copyable {
         ) { complain("export: \($0)") }
     }
 
-    /// Listens for a device's front ends.
+    /// Listens for a device's front ends, or comes to them.
     func serve(
         _ device: any VhostDevice, _ name: String, at path: String, isQuiet: Bool, _ behind: ExportedDevice.Behind? = nil
-    ) throws(Failure) -> VhostServer {
+    ) throws(Failure) -> any VhostPlace {
         let kept = try keeper.map { (link) throws(Failure) in try KeptDevice(name, at: path, behind, link) }
         do throws(Errno) {
+            if isClient { return try VhostClient(path: path, device, trustsMemory: trustsMemory, log: Self.log(isQuiet)) }
             let server = try VhostServer(path: path, device, trustsMemory: trustsMemory, keeper: kept, log: Self.log(isQuiet))
             kept?.listens(server.listener)
             return server

@@ -17,6 +17,8 @@ final class ExportUpgrade: Sendable {
     private let devices: [ExportedDevice]
     /// Who keeps what the new program needs; nil: this process takes it along.
     private let keeper: KeeperLink?
+    /// Whether front ends listen.
+    private let isClient: Bool
     private let state = Mutex(State())
 
     private struct State {
@@ -30,7 +32,10 @@ final class ExportUpgrade: Sendable {
     private static let mostPathBytes = 4096
 
     /// An export that nobody can ask serves as well: why that is so is said.
-    init(at path: String, _ directory: PairDirectory, _ devices: [ExportedDevice], keeper: KeeperLink?) {
+    init(
+        at path: String, _ directory: PairDirectory, _ devices: [ExportedDevice], keeper: KeeperLink?, isClient: Bool
+    ) {
+        self.isClient = isClient
         self.directory = directory
         self.devices = devices
         self.keeper = keeper
@@ -102,6 +107,7 @@ final class ExportUpgrade: Sendable {
 
     /// Does not return if all goes well.
     private func become(_ program: String, _ asker: Descriptor) throws(Failure) {
+        guard !isClient else { throw Failure("it goes to its front ends (--client), and they come back to nobody; start it anew") }
         let format = try Self.format(of: program)
         guard format == ExportSuccession.format else {
             throw Failure("\(program): goes on with exports of format \(format), and this one's is \(ExportSuccession.format)")

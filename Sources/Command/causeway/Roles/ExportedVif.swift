@@ -28,31 +28,38 @@ struct ExportedVif {
     let mac: MACAddress
     let device: any NetworkDevice
     let interface: VirtioInterface
-    let server: VhostServer
+    let place: any VhostPlace
     /// Its tap on this host, if it has one.
     let tap: String?
     /// As many as are offered.
     let queues: Int
+    /// Whether the front end listens.
+    let isClient: Bool
 
     /// For `causeway device`.
-    var control: VhostControl { VhostControl("vif\(index)", server, interface, address: mac, time: SystemTime()) }
+    var control: VhostControl? {
+        server.map { VhostControl("vif\(index)", $0, interface, address: mac, time: SystemTime()) }
+    }
     /// As messages name it.
     static func name(_ index: Int) -> String { "vif \(index)" }
     /// What is behind it, for whoever takes it over.
     var behind: ExportedDevice.Behind { ExportedDevice.Behind(mac: mac, tap: tap, device: device) }
     /// For whoever takes it over.
-    var served: ExportedDevice { ExportedDevice(name: Self.name(index), server: server, vif: behind) }
+    var served: ExportedDevice? { server.map { ExportedDevice(name: Self.name(index), server: $0, vif: behind) } }
+    /// What front ends come to; nil: they listen themselves.
+    var server: VhostServer? { place as? VhostServer }
 
     /// What COMMAND sees.
     var variables: [String: String] {
-        var variables = ["CAUSEWAY_VHOST_\(index)": server.path]
+        var variables = ["CAUSEWAY_VHOST_\(index)": place.path]
         if let tap { variables["CAUSEWAY_TAP_BACK_\(index)"] = tap }
         return variables
     }
 
     /// What gives QEMU this interface.
     var qemuArguments: String {
-        QemuArguments.interface(index, at: server.path, mac: mac, mtu: device.mtu, queues: queues)
+        QemuArguments.interface(
+            index, at: place.path, mac: mac, mtu: device.mtu, queues: queues, isClient ? .waits : .comes)
     }
 }
 
@@ -116,21 +123,21 @@ extension ExportSession {
         let device = try open(plan, index, mac, tap, resuming: nil)
         let interface = try interface(device, plan, queues: queues, reactors: count, loudness)
         let behind = ExportedDevice.Behind(mac: mac, tap: tap, device: device)
-        let server: VhostServer
+        let place: any VhostPlace
         do throws(Failure) {
-            server = try serve(interface, ExportedVif.name(index), at: path, isQuiet: loudness.quiet, behind)
+            place = try serve(interface, ExportedVif.name(index), at: path, isQuiet: loudness.quiet, behind)
         } catch {
             device.retire()
             throw error
         }
         vifs.append(
             ExportedVif(
-                index: index, mac: mac, device: device, interface: interface, server: server, tap: tap,
-                queues: interface.offer.queues))
+                index: index, mac: mac, device: device, interface: interface, place: place, tap: tap,
+                queues: interface.offer.queues, isClient: isClient))
         var there = "nothing behind it"
         if let tap { there = "\(tap)\(plan.specification.bridge.map { " on \($0)" } ?? "") here" }
         if let peer = plan.peer { there = "a cable to vif \(peer)" }
-        loudness.say("vif \(index): \(mac), \(there), vhost-user at \(path)")
+        loudness.say("vif \(index): \(mac), \(there), \(way(to: path))")
     }
 
     /// Goes on with an interface where a predecessor has put it by, or was killed.
@@ -148,7 +155,9 @@ extension ExportSession {
         let behind = ExportedDevice.Behind(mac: mac, tap: vif.tap, device: device)
         let server = try resume(interface, left, &descriptors, behind, isQuiet: loudness.quiet, began)
         vifs.append(
-            ExportedVif(index: index, mac: mac, device: device, interface: interface, server: server, tap: vif.tap, queues: interface.offer.queues))
+            ExportedVif(
+                index: index, mac: mac, device: device, interface: interface, place: server, tap: vif.tap,
+                queues: interface.offer.queues, isClient: false))
     }
 
     private mutating func interface(

@@ -3,17 +3,26 @@
 import LinuxSystem
 import NetworkBackend
 
+/// How QEMU and a device meet at a socket.
+enum QemuMeeting {
+    /// QEMU comes.
+    case comes
+    /// It comes again, a second later, when whoever serves the device is gone.
+    case comesAgain
+    /// It listens, and does not wait with its start.
+    case waits
+}
+
 /// Arguments for QEMU. A shell splits them at blanks, so a socket's path must have none.
 enum QemuArguments {
     /// A disk.
-    /// - Parameter reconnects: whether QEMU is to come again, a second later, when whoever serves it is gone.
-    static func disk(_ index: Int, at path: String, reconnects: Bool = false) -> String {
-        "\(chardev("causeway\(index)", path, reconnects)) -device vhost-user-blk-pci,chardev=causeway\(index)"
+    static func disk(_ index: Int, at path: String, _ meeting: QemuMeeting) -> String {
+        "\(chardev("causeway\(index)", path, meeting)) -device vhost-user-blk-pci,chardev=causeway\(index)"
     }
 
     /// An interface.
     static func interface(
-        _ index: Int, at path: String, mac: MACAddress, mtu: Int, queues: Int, reconnects: Bool = false
+        _ index: Int, at path: String, mac: MACAddress, mtu: Int, queues: Int, _ meeting: QemuMeeting
     ) -> String {
         let (socket, netdev) = ("causewayvif\(index)", "causewaynet\(index)")
         var card = "virtio-net-pci,netdev=\(netdev),mac=\(mac)"
@@ -22,13 +31,19 @@ enum QemuArguments {
         // QEMU 7.2 crashes itself in emulation (TCG) where this card has vectors of its own: one interrupt does. Its
         // boot ROM is of no use here.
         card += ",vectors=0,romfile="
-        return "\(chardev(socket, path, reconnects)) "
+        return "\(chardev(socket, path, meeting)) "
             + "-netdev vhost-user,id=\(netdev),chardev=\(socket)\(queues > 1 ? ",queues=\(queues)" : "") -device \(card)"
     }
 
-    private static func chardev(_ name: String, _ path: String, _ reconnects: Bool) -> String {
+    private static func chardev(_ name: String, _ path: String, _ meeting: QemuMeeting) -> String {
         // QEMU doubles a comma that is no separator.
         let escaped = path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
-        return "-chardev socket,id=\(name),path=\(escaped)\(reconnects ? ",reconnect=1" : "")"
+        let how =
+            switch meeting {
+            case .comes: ""
+            case .comesAgain: ",reconnect=1"
+            case .waits: ",server=on,wait=off"
+            }
+        return "-chardev socket,id=\(name),path=\(escaped)\(how)"
     }
 }

@@ -1,6 +1,6 @@
-// IO addresses in a session: what a front end says of them, and the rings that lie in them. A ring starts when all of its
-// pages are known; when one is taken back it is stopped, and started again where it was when that page has come anew. So
-// a ring never has to ask whether it still is where it was.
+// IO addresses in a session: what a front end says of them, and the rings that lie in them. A ring starts when all of
+// its pages are known; when one is taken back it is stopped, and started again where it was when that page has come
+// anew. So a ring never has to ask whether it still is where it was.
 
 import LinuxSystem
 import SharedMemory
@@ -99,9 +99,7 @@ extension VhostSession {
         let paused = running
         following = []
         let task = pause(paused, then: .memory(changed, stopping: []))
-        if paused.isEmpty { following = [.translations(translations, takenBack: 0...UInt64.max)] } else {
-            following.append(.translations(translations, takenBack: 0...UInt64.max))
-        }
+        following.append(.translations(translations, takenBack: 0...UInt64.max))
         return task
     }
 }
@@ -159,8 +157,8 @@ extension VhostSession {
             translations: translations)
     }
 
-    /// Where a ring notes what it writes into itself: at the address that it was found at, which is what the front end's
-    /// own IO address for it means.
+    /// Where a ring notes what it writes into itself: at the address that it was found at, which is what the front
+    /// end's own IO address for it means.
     func translatedLog(of ring: Int, _ log: DirtyLog) -> RingLog? {
         guard rings[ring].addresses?.log != nil, let place = rings[ring].place else { return nil }
         return RingLog(log, device: place.device, descriptors: place.descriptors)
@@ -184,8 +182,8 @@ extension VhostSession {
     mutating func forgetAsked() { askedPages.removeAll() }
 }
 
-/// A ring's memory by IO addresses. Where its pages lie apart they are mapped once more, side by side: a driver's kernel
-/// makes what its device sees as one piece of pages from anywhere.
+/// A ring's memory by IO addresses. Where its pages lie apart they are mapped once more, side by side: a driver's
+/// kernel makes what its device sees as one piece of pages from anywhere.
 struct RingPages: GuestMemory {
     let memory: VhostMemory
     let translations: TranslationTable
@@ -238,8 +236,8 @@ struct RingPages: GuestMemory {
             let inside = max(address, run.address)
             guard let entry = translations.entry(at: inside) else { return nil }
             let target = entry.target + (inside - entry.first)
-            guard target % TranslatedMemory.pageBytes == inside % TranslatedMemory.pageBytes, let page = memory.page(of: target & ~(TranslatedMemory.pageBytes - 1))
-            else { return nil }
+            let start = inside % TranslatedMemory.pageBytes
+            guard target % TranslatedMemory.pageBytes == start, let page = memory.page(of: target - start) else { return nil }
             pages.append(page)
             let lastOfPage = address | (TranslatedMemory.pageBytes - 1)
             guard lastOfPage < run.address + UInt64(run.byteCount - 1) else { break }

@@ -115,7 +115,8 @@ public final class TranslatedMemory: GuestMemory {
         guard let entry = table.entry(at: run.address) else { return ask(run.address & ~(Self.pageBytes - 1), rights) }
         let target = entry.target + (run.address - entry.first)
         let left = entry.last - run.address
-        let count = UInt64(run.byteCount) <= left ? run.byteCount : UInt32(truncatingIfNeeded: min(left, UInt64(UInt32.max) - 1) + 1)
+        // One byte more than is left, which may be as much as there are addresses.
+        let count = UInt64(run.byteCount) <= left ? run.byteCount : UInt32(truncatingIfNeeded: left + 1)
         let piece = GuestRun(address: target, byteCount: count)
         guard entry.rights.isSuperset(of: rights), map.admits(piece, forWriting: rights.contains(.write)) else {
             _ = tell(TranslationNotice(.fail, address: run.address & ~(Self.pageBytes - 1), rights))

@@ -1,6 +1,7 @@
 // What a device behind an IOMMU may reach, as far as it was told: ranges of IO addresses, what of the driver's memory
 // they are, and what may be done with it. A table of ranges, and not pages of the software IOMMU's: entries come in any
-// size, at any address of 64 bits, and each look-up is another's thread. It is a cache: who does not find something asks.
+// size, at any address of 64 bits, and each look-up is another's thread. It is a cache: who does not find something
+// asks.
 
 /// What a device may do with a range.
 public struct AccessRights: OptionSet, Hashable, Sendable, BitwiseCopyable {

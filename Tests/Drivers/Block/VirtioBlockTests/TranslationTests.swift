@@ -25,6 +25,22 @@ import VirtioWire
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) &+ seed }
     }
 
+    /// Answers what is asked until something is so.
+    private func answered(_ driver: VhostDriver, until isSo: () -> Bool) throws -> Bool {
+        try eventually {
+            try driver.answerMisses()
+            return isSo()
+        }
+    }
+
+    /// Answers nothing until something is so.
+    private func heard(_ iommu: FrontIommu, until isSo: () -> Bool) throws -> Bool {
+        try eventually {
+            try iommu.listen()
+            return isSo()
+        }
+    }
+
     @Test(
         "what is written is read, in pages that lie apart, and each page is asked for once", arguments: RingKind.allCases,
         [false, true])
@@ -126,7 +142,9 @@ import VirtioWire
         #expect(try driver.perform(driver.request(.read, page: 20, room: 512)) == (0, 513))
     }
 
-    @Test("VU45: a range is taken back only when no request in work has it, and others' are no reason to wait", arguments: RingKind.allCases)
+    @Test(
+        "VU45: a range is taken back only when no request in work has it, and others' are no reason to wait",
+        arguments: RingKind.allCases)
     func takenBackInWork(kind: RingKind) throws {
         let rig = try DiskRig()
         defer { rig.stop() }
@@ -136,7 +154,7 @@ import VirtioWire
         defer { driver.leave() }
         try driver.start()
         try driver.offer(driver.request(.read, room: 4096))
-        #expect(try eventually { try driver.answerMisses(); return disk.operations.count == 1 })
+        #expect(try answered(driver) { disk.operations.count == 1 })
         // A page of nobody's, and one that a request had before.
         let begun = monotonicMilliseconds()
         try driver.invalidate(VhostDriver.dataStart + 30 * 4096, 4096)
@@ -154,7 +172,7 @@ import VirtioWire
         // Used again it is asked for again.
         let asked = iommu.misses.count
         try driver.offer(driver.request(.read, room: 4096))
-        #expect(try eventually { try driver.answerMisses(); return disk.operations.count == 2 })
+        #expect(try answered(driver) { disk.operations.count == 2 })
         disk.end(1)
         #expect(try driver.reap().written == 4097)
         #expect(iommu.misses.dropFirst(asked) == [iommu.address(VhostDriver.dataStart + 4096)])
@@ -195,7 +213,7 @@ import VirtioWire
         let request = driver.request(.read, page: 5, room: 512)
         let asked = iommu.misses.count
         try driver.offer(request)
-        #expect(try eventually { try iommu.listen(); return iommu.misses.count > asked })
+        #expect(try heard(iommu) { iommu.misses.count > asked })
         let begun = monotonicMilliseconds()
         let answer = try driver.send(11, words: 0, 0)
         #expect(monotonicMilliseconds() - begun < 500)
@@ -239,11 +257,11 @@ import VirtioWire
         try driver.addInflight()
         try driver.start()
         try driver.offer(driver.request(.read, room: 512))
-        #expect(try eventually { try driver.answerMisses(); return disk.operations.count == 1 })
+        #expect(try answered(driver) { disk.operations.count == 1 })
         // Without waiting for a disk that is away: the request is done again.
         try driver.invalidate(0, 4096)
         disk.isAway = false
-        #expect(try eventually { try driver.answerMisses(); return disk.operations.count == 2 })
+        #expect(try answered(driver) { disk.operations.count == 2 })
         disk.end(1)
         #expect(try driver.reap().written == 513)
     }
@@ -267,6 +285,7 @@ import VirtioWire
         #expect(marked.isSuperset(of: driver.pages(read.data, 8192)), "\(marked)")
         #expect(marked.contains(read.status / 4096))
         #expect(!marked.isDisjoint(with: driver.devicePages(0)))
-        #expect(marked.subtracting(driver.pages(read.data, 8192)).subtracting(driver.devicePages(0)).subtracting([read.status / 4096]).isEmpty)
+        let allowed = driver.pages(read.data, 8192).union(driver.devicePages(0)).union([read.status / 4096])
+        #expect(marked.isSubset(of: allowed), "\(marked)")
     }
 }

@@ -53,7 +53,8 @@ import VirtioWire
         #expect(Set(iommu.misses).count == iommu.misses.count)
     }
 
-    @Test("a frame in memory that nobody answers for is dropped after a second, and the next one goes", arguments: RingKind.allCases)
+    @Test(
+        "a frame in memory that nobody answers for is dropped after a second, and the next one goes", arguments: RingKind.allCases)
     func unanswered(kind: RingKind) throws {
         let rig = try InterfaceRig()
         defer { rig.stop() }
@@ -107,12 +108,19 @@ import VirtioWire
         defer { driver.leave() }
         for ring in 0...1 { try driver.start(ring) }
         // A page each.
-        #expect(try eventually { try driver.answerMisses(); return iommu.misses.count >= 2 })
+        _ = try eventually {
+            try driver.answerMisses()
+            return iommu.misses.count >= 2
+        }
         iommu.answers = false
         let asked = iommu.misses.count
         let given = try driver.give(600, page: 0)
         try rig.port.send(frame(60))
-        #expect(try eventually { try iommu.listen(); return iommu.misses.count > asked })
+        #expect(
+            try eventually {
+                try iommu.listen()
+                return iommu.misses.count > asked
+            })
         let answer = try driver.send(11, words: 0, 0)
         iommu.answers = true
         try driver.resume(0, base: answer.suffix(4).reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) })

@@ -9,8 +9,8 @@ import VirtioWire
 @Suite("vhost-user: IO addresses") struct TranslationTests {
     static let features: VirtioFeatures = [.version1, .accessPlatform]
 
-    /// With 16 pages at guest address 0x10000, which the front end sees at 0x7000_0000, and a ring that is said to be at
-    /// IO address 0xA000.
+    /// With 16 pages at guest address 0x10000, which the front end sees at 0x7000_0000, and a ring that is said to be
+    /// at IO address 0xA000.
     private func frontend() throws -> ScriptedFrontend {
         var frontend = ScriptedFrontend(features: Self.features)
         try frontend.send(.setProtocolFeatures, quads(VhostProtocolFeatures([.replyAck, .backendRequests, .memorySlots]).rawValue))

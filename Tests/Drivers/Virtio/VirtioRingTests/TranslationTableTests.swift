@@ -35,7 +35,9 @@ import Testing
                 let target = 1000 + first + random.next() % 2 * 500
                 let rights = AccessRights(rawValue: UInt8(random.next() % 3 + 1))
                 var isTaken = true
-                do throws(TranslationError) { try table.insert(address, byteCount: count, target: target, rights) } catch { isTaken = false }
+                do throws(TranslationError) { try table.insert(address, byteCount: count, target: target, rights) } catch {
+                    isTaken = false
+                }
                 #expect(isTaken == model.insert(address, count, target, rights))
             }
             for step in 0..<UInt64(64) {
@@ -57,16 +59,16 @@ import Testing
         try table.insert(0x1000, byteCount: 0x1000, target: 0x8000, .read)
         let before = table
         let cases: [(UInt64, UInt64, UInt64, AccessRights, TranslationError, String)] = [
-            (0x5000, 0, 0, .read, .empty(0x5000), "IO addresses from 0x5000 on: none at all"),
-            (.max, 2, 0, .read, .wraps(.max, byteCount: 2), "IO addresses from 0xffffffffffffffff on: 2 bytes pass the end of all addresses"),
-            (0x5000, 2, .max, .read, .wraps(0x5000, byteCount: 2), "IO addresses from 0x5000 on: 2 bytes pass the end of all addresses"),
-            (0x5000, 1, 0, [], .noRights(0x5000), "IO addresses from 0x5000 on, with which nothing may be done"),
-            (0, 0x1001, 0, .read, .contradicts(0x1000), "IO addresses from 0x1000 on are something else, and were not taken back"),
-            (0x1800, 1, 0x8801, .read, .contradicts(0x1800), "IO addresses from 0x1800 on are something else, and were not taken back"),
+            (0x5000, 0, 0, .read, .empty(0x5000), "from 0x5000 on: none at all"),
+            (.max, 2, 0, .read, .wraps(.max, byteCount: 2), "from 0xffffffffffffffff on: 2 bytes pass the end of all addresses"),
+            (0x5000, 2, .max, .read, .wraps(0x5000, byteCount: 2), "from 0x5000 on: 2 bytes pass the end of all addresses"),
+            (0x5000, 1, 0, [], .noRights(0x5000), "from 0x5000 on, with which nothing may be done"),
+            (0, 0x1001, 0, .read, .contradicts(0x1000), "from 0x1000 on are something else, and were not taken back"),
+            (0x1800, 1, 0x8801, .read, .contradicts(0x1800), "from 0x1800 on are something else, and were not taken back"),
         ]
         for (address, count, target, rights, error, words) in cases {
             #expect(throws: error) { try table.insert(address, byteCount: count, target: target, rights) }
-            #expect("\(error)" == words)
+            #expect("\(error)" == "IO addresses \(words)")
             #expect(table == before)
         }
         // The last byte of all is an address like any other.

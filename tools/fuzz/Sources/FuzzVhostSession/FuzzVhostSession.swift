@@ -56,7 +56,7 @@ private func play(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, _ descriptors: Des
     let known = VhostRequest.allCases.map(\.rawValue)
     var session = VhostSession(
         VhostOffer(
-            features: [.version1, .eventIndex, .indirectDescriptors, .packedRing],
+            features: [.version1, .eventIndex, .indirectDescriptors, .packedRing, .accessPlatform],
             protocolFeatures: [
                 .multipleQueues, .sharedLog, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice,
                 .inBandNotifications, .memorySlots, .status, .inflightAtStop,
@@ -91,9 +91,14 @@ private func check(_ task: VhostTask, _ session: VhostSession, _ running: inout 
     case .start(let ring, let plan):
         precondition(running.insert(ring).inserted, "ring \(ring) is started twice")
         for area in [plan.areas.descriptors, plan.areas.driver, plan.areas.device] {
-            precondition(session.memory.entries.contains { $0.mapping === area.region }, "a ring in memory of nobody's")
+            // Pages of a driver behind an IOMMU may be mapped once more, side by side.
+            precondition(
+                plan.translations != nil || session.memory.entries.contains { $0.mapping === area.region },
+                "a ring in memory of nobody's")
             precondition(area.offset >= 0 && area.offset < area.region.byteCount, "a ring outside its memory")
         }
+    case .translations(let table, let takenBack): check(table, takenBack, session)
+    case .pause(let ring): precondition(running.remove(ring) != nil, "ring \(ring) is paused and does not run")
     case .stop(let ring): precondition(running.remove(ring) != nil, "ring \(ring) is stopped and does not run")
     case .reset(let rings): running.subtract(rings)
     case .memory(_, let stopping):
@@ -113,6 +118,35 @@ private func check(_ task: VhostTask, _ session: VhostSession, _ running: inout 
         }
     case .kick(let ring): precondition(running.contains(ring), "a ring that does not run is kicked")
     default: break
+    }
+}
+
+/// What queues look up.
+private func check(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?, _ session: VhostSession) {
+    precondition(table.entries.count <= TranslationTable.mostEntries, "a table without an end")
+    for (one, next) in zip(table.entries, table.entries.dropFirst()) {
+        precondition(one.last < next.first, "IO addresses that are two things")
+    }
+    for entry in table.entries {
+        precondition(takenBack.map { entry.last < $0.lowerBound || entry.first > $0.upperBound } ?? true, "not taken back")
+        // A range may go on from one region into the next where these touch, and nowhere else.
+        for (address, count) in [(entry.target, UInt32(1)), (entry.target + (entry.last - entry.first), 1)] {
+            precondition(
+                session.memory.guestMap.admits(GuestRun(address: address, byteCount: count), forWriting: true),
+                "IO addresses that are no memory")
+        }
+    }
+    let memory = TranslatedMemory(table, in: session.memory.guestMap, now: { 0 })
+    var chain = DescriptorChain()
+    for entry in table.entries.prefix(8) {
+        let count = UInt32(clamping: min(entry.last - entry.first, 8000)) + 1
+        chain.removeAll()
+        chain.appendWritable(GuestRun(address: entry.first, byteCount: count))
+        if memory.settle(&chain) {
+            for run in chain.runs {
+                precondition(session.memory.guestMap.admits(run, forWriting: true), "a chain in memory that there is not")
+            }
+        }
     }
 }
 
