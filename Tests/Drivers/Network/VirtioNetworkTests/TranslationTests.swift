@@ -89,9 +89,12 @@ import VirtioWire
             // A page of its own, then all there is, rings included.
             if index % 2 == 1 { try driver.invalidate(driver.place(index), 4096) } else { try driver.send(22, 0, 0, 0, 3 << 8) }
             #expect(monotonicMilliseconds() - begun < 900)
+            try iommu.listen()
+            let asked = iommu.misses.count
             try rig.port.send(frame(60 + index))
             try driver.expectUsed(tickets[index], written: UInt32(72 + index), on: 0)
             #expect(driver.region.bytes(at: driver.place(index) + 12, count: 60 + index) == frame(60 + index))
+            #expect(iommu.misses[asked...].contains(iommu.address(driver.place(index))), "used without being asked for again")
             let sent = try driver.send(frame: frame(100 + index), page: 50 + index)
             try driver.expectUsed(sent, written: 0, on: 1)
             #expect(try rig.arrived().bytes == frame(100 + index))
