@@ -154,7 +154,7 @@ import VirtioWire
         defer { driver.leave() }
         try driver.start()
         try driver.offer(driver.request(.read, room: 4096))
-        #expect(try answered(driver) { disk.operations.count == 1 })
+        try #require(try answered(driver) { disk.operations.count == 1 })
         // A page of nobody's, and one that a request had before.
         let begun = monotonicMilliseconds()
         try driver.invalidate(VhostDriver.dataStart + 30 * 4096, 4096)
@@ -172,7 +172,7 @@ import VirtioWire
         // Used again it is asked for again.
         let asked = iommu.misses.count
         try driver.offer(driver.request(.read, room: 4096))
-        #expect(try answered(driver) { disk.operations.count == 2 })
+        try #require(try answered(driver) { disk.operations.count == 2 })
         disk.end(1)
         #expect(try driver.reap().written == 4097)
         #expect(iommu.misses.dropFirst(asked) == [iommu.address(VhostDriver.dataStart + 4096)])
@@ -257,11 +257,11 @@ import VirtioWire
         try driver.addInflight()
         try driver.start()
         try driver.offer(driver.request(.read, room: 512))
-        #expect(try answered(driver) { disk.operations.count == 1 })
+        try #require(try answered(driver) { disk.operations.count == 1 })
         // Without waiting for a disk that is away: the request is done again.
         try driver.invalidate(0, 4096)
         disk.isAway = false
-        #expect(try answered(driver) { disk.operations.count == 2 })
+        try #require(try answered(driver) { disk.operations.count == 2 })
         disk.end(1)
         #expect(try driver.reap().written == 513)
     }
