@@ -50,7 +50,7 @@ import VirtioWire
         let iommu = try iommu(isScattered: isScattered)
         let driver = try VhostDriver(rig.disk(try rig.file().0), features: kind.features, iommu: iommu)
         defer { driver.leave() }
-        try driver.start(size: 256)
+        try driver.start(size: 1024)
         for (index, pieces) in [1, 3, 7].enumerated() {
             let bytes = pattern(70_000 / 512 * 512, UInt8(index))
             let write = driver.request(.write, sector: 8, page: index * 40, give: bytes, pieces: pieces)
@@ -185,7 +185,7 @@ import VirtioWire
         let iommu = try iommu(isScattered: true)
         let driver = try VhostDriver(rig.disk(try rig.file().0, queues: 2), features: kind.features, rings: 2, iommu: iommu)
         defer { driver.leave() }
-        for ring in 0...1 { try driver.start(ring, size: 256) }
+        for ring in 0...1 { try driver.start(ring, size: 1024) }
         for round in 0..<12 {
             let bytes = pattern(2048, UInt8(round))
             try driver.offer(driver.request(.write, sector: 16, page: round, give: bytes), on: round % 2)
