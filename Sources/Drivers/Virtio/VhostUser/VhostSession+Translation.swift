@@ -149,7 +149,8 @@ extension VhostSession {
         for (run, rights) in extents where !pages.permits(run, rights) {
             throw .unreachable(address: run.address, byteCount: Int(run.byteCount))
         }
-        if isLogging, addresses.log != nil, rings[index].place == nil {
+        // What a log marks is in one piece.
+        if addresses.log != nil, rings[index].place == nil {
             throw .unreachable(address: addresses.used, byteCount: Int(extents[2].run.byteCount))
         }
         return try rings[index].plan(

@@ -285,6 +285,7 @@ extension VhostSession {
             var same = addresses
             same.log = rings[index].addresses?.log
             guard same == rings[index].addresses else { throw .ringIsRunning(index) }
+            guard !isTranslated || addresses.log == nil || rings[index].place != nil else { throw .scatteredRing(index) }
         }
         if isLogging, !isTranslated, let log, let address = addresses.log {
             let byteCount = SplitLayout.deviceBytes(Int(rings[index].size), eventIndex: true)

