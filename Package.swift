@@ -191,7 +191,10 @@ let package = Package(
         virtio.module("VhostUser", ["DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         virtio.module(
             "VirtioBus",
-            ["DeviceBus", "DeviceState", "LinuxSystem", "PageDevices", "SharedMemory", "VhostUser", "VirtioRing", "VirtioWire"]),
+            [
+                "DeviceBus", "DeviceControl", "DeviceState", "LinuxSystem", "PageDevices", "SharedMemory", "VhostUser", "VirtioRing",
+                "VirtioWire",
+            ]),
         block.module("BlockModel", ["BlockDevices", "DMA", "DeviceControl", "DeviceState", "LinuxSystem"]),
         block.module(
             "VirtioBlock",

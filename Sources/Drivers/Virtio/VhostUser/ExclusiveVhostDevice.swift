@@ -41,6 +41,15 @@ public final class ExclusiveVhostDevice: VhostDevice {
     /// The device's.
     public func flush() throws(VhostRefusal) { try device.flush() }
 
+    /// The device's.
+    public func hold() { device.hold() }
+    /// The device's; whose it is does not change by that.
+    public func putBy() { device.putBy() }
+    /// The device's.
+    public var handedOn: [DeviceState.Attribute] { device.handedOn }
+    /// The device's.
+    public func take(_ attributes: [DeviceState.Attribute]) { device.take(attributes) }
+
     /// Its rings have stopped: it can be had.
     public func disconnected() {
         device.disconnected()

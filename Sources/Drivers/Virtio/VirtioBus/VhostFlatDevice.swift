@@ -2,6 +2,7 @@
 // its calls, and a change is told by CONFIG_CHANGE on the socket that the front end gave for that. It has no ring.
 
 import DeviceBus
+import DeviceControl
 import DeviceState
 import LinuxSystem
 import PageDevices
@@ -42,6 +43,12 @@ public final class VhostFlatDevice: VhostDevice {
             protocolFeatures: [.replyAck, .backendRequests, .configuration, .resetDevice, .memorySlots, .status],
             rings: 0)
     }
+
+    /// Nothing but its name: what it has is its driver's to read.
+    public var attributes: [DeviceState.Attribute] { [DevicePropertyKey.model.attribute(name)] }
+
+    /// Nothing is kept back.
+    public func flush() throws(VhostRefusal) { throw VhostRefusal("\(name) keeps nothing that could be flushed") }
 
     /// What the device has from an offset on; nothing of one that is not there.
     public func configuration(from offset: Int, byteCount: Int) -> [UInt8] {

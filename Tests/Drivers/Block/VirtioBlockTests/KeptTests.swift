@@ -1,5 +1,6 @@
 // A disk whose process is killed, with a front end that keeps nothing of what is in flight: what this side keeps does.
 
+import Connectors
 import LinuxSystem
 import ScriptedDevices
 import TestSupport

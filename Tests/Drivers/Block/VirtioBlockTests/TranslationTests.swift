@@ -1,5 +1,6 @@
 // A disk for a driver behind an IOMMU: IO addresses that are asked for, answered, taken back, and wrong.
 
+import Connectors
 import BlockDevices
 import LinuxSystem
 import ScriptedDevices

@@ -1,6 +1,7 @@
 // Interfaces that are handed to a successor, or gone on with after a kill: the driver and whoever is at the other side
 // of the wire notice nothing.
 
+import Connectors
 import LinuxSystem
 import NetworkDevices
 import Packets

@@ -1,5 +1,6 @@
 // An interface for a driver behind an IOMMU.
 
+import Connectors
 import LinuxSystem
 import SharedMemory
 import TestSupport
