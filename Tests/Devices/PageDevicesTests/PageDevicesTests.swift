@@ -107,6 +107,20 @@ import Testing
         #expect(throws: BusError.self) { try connection.call(17) }
     }
 
+    /// A device that looks at nothing is not shown what is not the driver's.
+    @Test func aDeviceSeesOnlyWhatIsTheDrivers() throws {
+        let device = CredulousDevice()
+        try add(device, "credulous")
+        let connection = try bus.join().open("credulous")
+        for (offset, count): (UInt32, Int) in [(0, 1), (3, 1), (3, 2), (4, 5), (8, 1), (.max, 1), (0, 16), (9, 0)] {
+            let head = (0..<4).map { UInt8(truncatingIfNeeded: offset >> (8 * $0)) }
+            #expect(throws: BusError.self) { try connection.call(FlatShare.write, head + [UInt8](repeating: 1, count: count)) }
+        }
+        try connection.call(FlatShare.write, [4, 0, 0, 0, 1, 2, 3, 4])
+        try connection.call(FlatShare.write, [7, 0, 0, 0, 9])
+        #expect(device.taken.all == ["4: [1, 2, 3, 4]", "7: [9]"])
+    }
+
     @Test func pagesThatCannotBeAreRefused() throws {
         try add(Balloon(mostPages: 1), "balloon")
         let connection = try bus.join().open("balloon")
@@ -121,6 +135,15 @@ import Testing
         #expect(throws: BusError.self) { try connection.share(FlatShare.device, BusArea(readOnly)) }
         try connection.share(FlatShare.driver, BusArea(readOnly))
     }
+}
+
+/// A device that takes whatever it is given.
+private final class CredulousDevice: FlatDevice {
+    let layout = FlatLayout(type: "credulous", byteCount: 16, writable: 4..<8)
+    let watchers = FlatWatchers()
+    let bytes = [UInt8](repeating: 0, count: 16)
+    let taken = LineCollector()
+    func take(_ bytes: [UInt8], at offset: Int) throws(FlatDeviceError) { taken.add("\(offset): \(bytes)") }
 }
 
 /// A balloon and its driver, each told of the other.

@@ -158,6 +158,8 @@ private final class LoopbackRig {
         let error = "/local/domain/0/error/backend/vdevice/1/0/error"
         #expect(try pair.store.value(error)?.isEmpty == false)
         #expect(pair.balloon.watchers.count == 0)
+        // The frontend's own two ports and two grants, and nothing of them in use.
+        #expect(eventually(10_000) { host.usage.mappings == 0 && host.usage.ports == 2 }, "\(host.usage)")
         for channel in channels { channel.close() }
         for offer in offers { offer.withdraw() }
         try client.write(front + "/state", "6")
