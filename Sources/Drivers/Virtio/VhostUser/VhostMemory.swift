@@ -30,11 +30,6 @@ public struct VhostMemory: Sendable {
     /// Nothing.
     public init() {}
 
-    /// Memory that is mapped already, of a driver that has no front end and one address for everything.
-    public init(mapped map: GuestMap) {
-        guestMap = map
-        userMap = map
-    }
     /// Whether some of it is no more: its owner has made a file shorter, and it was reached beyond the end.
     public var isLost: Bool { entries.contains { $0.mapping.isLost } }
 
@@ -99,5 +94,11 @@ public struct VhostMemory: Sendable {
                     address: address(entry), byteCount: entry.region.byteCount, region: entry.mapping,
                     offset: Int(entry.region.fileOffset))
             })
+    }
+
+    /// Memory that is mapped already, of a driver that has no front end and one address for everything.
+    public init(mapped map: GuestMap) {
+        guestMap = map
+        userMap = map
     }
 }

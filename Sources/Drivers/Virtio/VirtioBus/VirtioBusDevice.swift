@@ -23,7 +23,8 @@ public enum VirtioCall {
     public static let look: UInt32 = 4
 }
 
-/// Puts a device with virtqueues on a bus. One driver may open it at a time. Its shares are its rings, in order, and
+/// Puts a device with virtqueues on a bus, which has it to itself: no front end is served by the same device meanwhile.
+/// One driver may open it at a time. Its shares are its rings, in order, and
 /// behind them one without memory, by which a change of the configuration space is signalled.
 public final class VirtioBusDevice: BusDevice {
     /// See `BusDevice.about`.
