@@ -187,6 +187,8 @@ let package = Package(
         virtio.module("VirtioWire", ["SharedMemory"]),
         virtio.module("VirtioRing", ["SharedMemory", "VirtioWire"]),
         virtio.module("VirtioMemory", ["DMA", "FrameMaps", "SharedMemory", "VirtioRing"]),
+        // Where virtio meets Xen: a driver's addresses as grants.
+        virtio.module("VirtioGrants", ["Hypervisor", "SharedMemory", "VirtioRing", "VirtioWire", "XenTypes"]),
         virtio.module("VirtioInterrupts", ["Interrupts", "LinuxSystem"]),
         virtio.module("VhostUser", ["DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         virtio.module(
@@ -481,6 +483,13 @@ let package = Package(
         ),
         virtio.tests("VirtioInterrupts", ["LinuxSystem", "VirtioInterrupts"]),
         virtio.tests("VirtioWire", ["CVirtio", "SharedMemory", "VirtioWire"]),
+        virtio.tests(
+            "VirtioGrants",
+            [
+                "BlockDevices", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "Loopback", "Reactor",
+                "ScriptedDevices",
+                "SharedMemory", "TestSupport", "VhostUser", "VirtioBlock", "VirtioGrants", "VirtioRing", "VirtioWire", "XenTypes",
+            ]),
         virtio.tests("VirtioRing", ["CVirtio", "SharedMemory", "TestSupport", "VirtioModel", "VirtioRing", "VirtioWire"]),
         command.tests("CommandSupport", ["CommandSupport", "LinuxSystem", "Loopback", "TestSupport"]),
         command.tests("Command", ["DumpWriter", "TestSupport"]),

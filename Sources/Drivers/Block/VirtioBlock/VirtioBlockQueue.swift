@@ -137,7 +137,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         model = BlockModel(
             VirtioBlockTransport(
                 ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus,
-                translated: translated),
+                translated: translated, chainMemory: plan.chainMemory?()),
             disk: queue,
             capacity: entries, segments: VirtioBlockOffer.mostSegments)
         setLogging(plan.logging)
@@ -250,8 +250,9 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     /// Leaves the ring alone until there is another table, or an answer is overdue.
     @inline(never)
     private func park() {
-        guard let slot, let translated else { return }
+        guard let slot else { return }
         isParked = true
+        guard let translated else { return reactor.after(microseconds: Self.lookMicroseconds, slot, tag: Tag.unpark) }
         // One that is set already ends no later, unless something is to be said that there was no room for.
         guard !hasUnparkTimer || !translated.hasToldAll else { return }
         hasUnparkTimer = true

@@ -22,6 +22,10 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     private var memory: GuestWindows
     /// What the driver's addresses mean, if it has an IOMMU: chains name the driver's own memory from their taking on.
     let translated: TranslatedMemory?
+    /// The driver's memory, if it comes and goes with its chains.
+    let chainMemory: (any ChainMemory)?
+    /// Whether chains name what is always there.
+    private let isDirect: Bool
     /// The next chain waits for translations.
     private(set) var isParked = false
 
@@ -32,9 +36,11 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
 
     init(
         ring: consuming Ring, rules: VirtioBlockRules, identity: String, memory: consuming GuestWindows, bus: MemoryBus,
-        translated: TranslatedMemory? = nil
+        translated: TranslatedMemory? = nil, chainMemory: (any ChainMemory)? = nil
     ) {
         self.translated = translated
+        self.chainMemory = chainMemory
+        isDirect = translated == nil && chainMemory == nil
         requests = SlotMap(repeating: VirtioRequest(), capacity: ring.size)
         self.ring = ring
         self.rules = rules
@@ -60,7 +66,7 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
     mutating func hasRequests() -> Bool { ring.hasChains() }
 
     mutating func next(in slot: RequestSlot, inFlight: Int) throws(VirtqueueError) -> TakenRequest {
-        guard try translated == nil ? ring.take(into: &chain, from: memory.map) == .chain : takeTranslated() else { return .none }
+        guard try isDirect ? ring.take(into: &chain, from: memory.map) == .chain : takeElsewhere() else { return .none }
         var header = BlockRequestHeader(.read)
         guard let status = statusPlace(), chain.load(&header, from: memory.map) == .here else {
             // There is nowhere to say so, or nothing that was asked.
@@ -112,28 +118,57 @@ struct VirtioBlockTransport<Ring: DeviceRing & ~Copyable>: BlockTransport, ~Copy
         if operations.contains(.flush) { rules.hasFlush = false }
     }
 
-    mutating func publish() -> Bool { ring.publish() }
+    mutating func publish() -> Bool {
+        if !isDirect { letGo() }
+        return ring.publish()
+    }
 }
 
 extension VirtioBlockTransport where Ring: ~Copyable {
-    /// The next chain of a driver with an IOMMU, if all that it names is known.
+    /// The next chain, if all that it names can be reached.
     @inline(never)
-    private mutating func takeTranslated() throws(VirtqueueError) -> Bool {
-        guard let translated else { return false }
-        let taken = try ring.take(into: &chain, from: translated)
+    private mutating func takeElsewhere() throws(VirtqueueError) -> Bool {
+        let taken: Taken
+        if let chainMemory {
+            taken = try take(from: chainMemory)
+            adoptMap()
+        } else if let translated {
+            taken = try ring.take(into: &chain, from: translated)
+        } else {
+            return false
+        }
         isParked = taken == .later
         return taken == .chain
+    }
+
+    private mutating func take(from memory: some ChainMemory) throws(VirtqueueError) -> Taken {
+        try ring.take(into: &chain, from: memory)
+    }
+
+    /// Finds the memory that has come, and lets what has gone go.
+    private mutating func adoptMap() {
+        guard let chainMemory, chainMemory.hasChanged() else { return }
+        _ = replaceMemory(chainMemory.map)
+    }
+
+    @inline(never)
+    private mutating func letGo() {
+        chainMemory?.letGo()
+        adoptMap()
     }
 
     /// Gives a chain back.
     @inline(__always)
     private mutating func put(_ ticket: ChainTicket, written: UInt32) {
-        if translated != nil { release(ticket) }
+        if !isDirect { release(ticket) }
         ring.put(ticket, written: written)
     }
 
     @inline(never)
-    private func release(_ ticket: ChainTicket) { translated?.release(ticket) }
+    private func release(_ ticket: ChainTicket) {
+        translated?.release(ticket)
+        chainMemory?.release(ticket)
+    }
 
     /// Where the chain's last byte is, which is where its status goes; nil: it has none that can be written.
     private func statusPlace() -> StatusPlace? {

@@ -35,8 +35,42 @@ public struct VhostRingPlan: Sendable {
     public let features: VirtioFeatures
     /// What the addresses in requests are, where the driver has an IOMMU; nil: the driver's own.
     public var translations: TranslationTable?
+    /// What the addresses in requests are, where they are of another kind; made on the thread that serves the ring.
+    public var chainMemory: (@Sendable () -> any ChainMemory)?
     /// Whether requests are to be served; a ring that is not looks at its kick when it is.
     public var isEnabled: Bool
+
+    /// A ring of a driver that speaks no vhost-user: told by descriptors, its chains in memory of its own kind.
+    package init(
+        _ areas: VirtqueueAreas, features: VirtioFeatures, base: UInt32, kick: Descriptor?, call: Descriptor?,
+        chainMemory: @escaping @Sendable () -> any ChainMemory
+    ) {
+        self.init(
+            base: base, areas: areas, inflight: nil, logging: nil, kick: kick, isKickedByMessage: false, call: call, error: nil,
+            messages: [], leavesInflight: false, features: features, translations: nil, chainMemory: chainMemory, isEnabled: true)
+    }
+
+    init(
+        base: UInt32, areas: VirtqueueAreas, inflight: RingArea?, logging: VhostLogging?, kick: Descriptor?,
+        isKickedByMessage: Bool, call: Descriptor?, error: Descriptor?, messages: VhostBellMessages, leavesInflight: Bool,
+        features: VirtioFeatures, translations: TranslationTable?, chainMemory: (@Sendable () -> any ChainMemory)? = nil,
+        isEnabled: Bool
+    ) {
+        self.base = base
+        self.areas = areas
+        self.inflight = inflight
+        self.logging = logging
+        self.kick = kick
+        self.isKickedByMessage = isKickedByMessage
+        self.call = call
+        self.error = error
+        self.messages = messages
+        self.leavesInflight = leavesInflight
+        self.features = features
+        self.translations = translations
+        self.chainMemory = chainMemory
+        self.isEnabled = isEnabled
+    }
 }
 
 extension VhostRingPlan {
