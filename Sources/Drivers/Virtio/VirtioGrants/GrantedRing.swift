@@ -69,7 +69,7 @@ private struct RingGrants: GuestMemory {
     func admits(_ run: GuestRun, forWriting: Bool) -> Bool { true }
 
     func piece(_ run: GuestRun, forWriting: Bool) -> GuestPiece {
-        guard let index = runs.firstIndex(of: run) else { return .outside }
+        guard let index = runs.firstIndex(of: run), !forWriting || grants[index].region.isWritable else { return .outside }
         return .here(grants[index].region, offset: Int(run.address & 0xFFF), byteCount: run.byteCount)
     }
 }
