@@ -245,7 +245,7 @@ extension EndToEnd {
                 // What cannot go on with it is refused, and it goes on as it was.
                 // The last one is gone when it is to be run: by then the disk has been put by, and is taken up again.
                 let vanishing = "\(scratch.path)/vanishing"
-                try Foundation.Data("#!/bin/sh\necho 1\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
+                try Foundation.Data("#!/bin/sh\necho 2\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
                 chmod(vanishing, 0o755)
                 for (program, reason) in [
                     ("/bin/true", "cannot go on with"), ("/bin/false", "cannot go on with"), (vanishing, "No such file"),

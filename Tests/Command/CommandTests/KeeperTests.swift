@@ -76,13 +76,22 @@ extension EndToEnd {
                 wait
                 dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
                 """
-            let outcome = try boot(["--disk", "\(image),raw,xvda,w", "--queues", "2"], qemu: rings, script, in: scratch) { export in
+            let sockets = "\(scratch.path)/sockets"
+            let disk = ["--disk", "\(image),raw,xvda,w", "--queues", "2", "--socket-dir", sockets]
+            let outcome = try boot(disk, qemu: rings, script, in: scratch) { export in
                 #expect(eventually(60_000) { export.keeper.output.contains("begun") || !export.keeper.isRunning })
                 for round in 0..<10 {
                     sleepMilliseconds(150 + Int64(round) * 13)
                     try export.kill()
                 }
                 print("ten kills under a guest's writes (\(rings)): pauses \(export.pauses) ms")
+                // Another program in between, while the keeper stays.
+                for _ in 0..<3 {
+                    let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--socket-dir", sockets], in: scratch)
+                    #expect(upgrade.status == 0, "\(upgrade)")
+                    print("upgraded under a keeper: \(upgrade.output)", terminator: "")
+                    try export.kill()
+                }
                 #expect(export.connections == 1, "\(export.keeper.errors)")
                 // The disk grows, which ends the guest's work.
                 try FileHandle(forWritingTo: URL(fileURLWithPath: image)).truncate(atOffset: 65 << 20)
@@ -154,6 +163,124 @@ extension EndToEnd {
             #expect(left.isEmpty, "\(left)")
         }
 
+        @Test("VU57: a successor waits until nothing is in flight of the process before it")
+        func VU57_waits() throws {
+            let scratch = try Scratch()
+            let socket = "\(scratch.path)/x.sock"
+            let export = KeptExport(
+                keeper: try RunningProcess(
+                    [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", socket], in: scratch))
+            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            let worker = try #require(export.worker)
+            // Stands in for a request: as the kernel's own, it has the same open file (pidfd_getfd).
+            let request = try RunningProcess(
+                [
+                    "python3", "-c",
+                    """
+                    import ctypes, os, time
+                    def is_lock(number):
+                        if "export-lock" not in os.readlink("/proc/\(worker)/fd/" + number): return False
+                        return "FLOCK" in open("/proc/\(worker)/fdinfo/" + number).read()
+                    number = [n for n in os.listdir("/proc/\(worker)/fd") if is_lock(n)][0]
+                    held = ctypes.CDLL(None).syscall(438, os.pidfd_open(\(worker)), int(number), 0)
+                    print("held" if held >= 0 else "refused", flush=True)
+                    while not os.path.exists("\(scratch.path)/ended"): time.sleep(0.01)
+                    """,
+                ], in: scratch)
+            #expect(eventually(20_000) { request.output == "held\n" }, "\(request.output)\(request.errors)")
+            kill(worker, SIGKILL)
+            sleepMilliseconds(1000)
+            #expect(export.pauses.isEmpty, "\(export.keeper.errors)")
+            _ = try scratch.makeFile("ended")
+            #expect(eventually(20_000) { export.pauses.count == 1 }, "\(export.keeper.errors)")
+            #expect(export.pauses.allSatisfy { $0 > 900 })
+            kill(export.keeper.pid, SIGTERM)
+            #expect(export.keeper.wait(seconds: 20)?.status == 0)
+        }
+
+        @Test("VU51: between two messages a kill leaves the connection, and in the midst of one it ends it")
+        func VU51_midst() throws {
+            let scratch = try Scratch()
+            let socket = "\(scratch.path)/x.sock"
+            let export = KeptExport(
+                keeper: try RunningProcess(
+                    [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", socket], in: scratch))
+            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            let frontend = try RunningProcess(
+                [
+                    "python3", "-c",
+                    """
+                    import os, socket, struct, time
+                    s = socket.socket(socket.AF_UNIX); s.connect("\(socket)"); s.settimeout(20)
+                    def ask():
+                        s.sendall(struct.pack("<III", 1, 1, 0))
+                        print("answered" if len(s.recv(20)) == 20 else "ended", flush=True)
+                    def wait(name):
+                        while not os.path.exists("\(scratch.path)/" + name): time.sleep(0.01)
+                    ask(); wait("first"); ask()
+                    s.sendall(b"123456"); print("half", flush=True)
+                    print("ended" if s.recv(20) == b"" else "answered", flush=True)
+                    """,
+                ], in: scratch)
+            #expect(eventually(20_000) { frontend.output == "answered\n" }, "\(frontend.output)\(frontend.errors)")
+            try export.kill()
+            _ = try scratch.makeFile("first")
+            #expect(eventually(20_000) { frontend.output == "answered\nanswered\nhalf\n" }, "\(frontend.output)\(frontend.errors)")
+            // Taken from the socket by now.
+            sleepMilliseconds(200)
+            try export.kill()
+            let outcome = try #require(frontend.wait(seconds: 25))
+            #expect(outcome.output == "answered\nanswered\nhalf\nended\n", "\(outcome)")
+            #expect(export.connections == 1)
+            // One that is asked to end takes its sockets along, and the next has them again.
+            try export.kill(SIGTERM)
+            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            kill(export.keeper.pid, SIGTERM)
+            #expect(export.keeper.wait(seconds: 20)?.status == 0)
+        }
+
+        @Test(
+            "VU53: a process that a front end's memory has ended is followed by one that lets that front end go",
+            arguments: [true, false])
+        func VU53_ended(isSealed: Bool) throws {
+            let scratch = try Scratch()
+            let socket = "\(scratch.path)/x.sock"
+            let export = KeptExport(
+                keeper: try RunningProcess(
+                    [Tools.causeway, "export", "--keep", "--trust-memory", "--disk", "null:1M,,xvda", "--socket", socket],
+                    in: scratch))
+            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            let frontend = try RunningProcess(
+                [
+                    "python3", "-c",
+                    """
+                    import fcntl, os, socket, struct
+                    s = socket.socket(socket.AF_UNIX); s.connect("\(socket)"); s.settimeout(20)
+                    memory = os.memfd_create("m", os.MFD_ALLOW_SEALING); os.ftruncate(memory, 4096)
+                    if \(isSealed ? "True" : "False"): fcntl.fcntl(memory, 1033, 2)
+                    socket.send_fds(s, [struct.pack("<IIIQQQQQ", 37, 1, 40, 0, 0, 4096, 0, 0)], [memory])
+                    s.sendall(struct.pack("<III", 1, 1, 0))
+                    print("answered" if len(s.recv(20)) == 20 else "ended", flush=True)
+                    print("more" if s.recv(20) else "ended", flush=True)
+                    """,
+                ], in: scratch)
+            #expect(eventually(20_000) { frontend.output == "answered\n" }, "\(frontend.output)\(frontend.errors)")
+            try export.kill(SIGBUS)
+            if isSealed {
+                sleepMilliseconds(300)
+                #expect(frontend.isRunning, "\(frontend.output)")
+            } else {
+                let outcome = try #require(frontend.wait(seconds: 25))
+                #expect(outcome.output == "answered\nended\n", "\(outcome)")
+                #expect(export.keeper.errors.contains("memory that it can make shorter"), "\(export.keeper.errors)")
+            }
+            // Once is enough.
+            #expect(export.pauses.count == 1)
+            kill(export.keeper.pid, SIGTERM)
+            #expect(export.keeper.wait(seconds: 20)?.status == 0)
+            kill(frontend.pid, SIGKILL)
+        }
+
         @Test("VU52: a process that ends again and again is not started for ever, and that is said")
         func VU52_limit() throws {
             let scratch = try Scratch()
@@ -177,6 +304,7 @@ extension EndToEnd {
             for (arguments, status, words) in [
                 (["--disk", "\(scratch.path)/not,raw,xvda,w"], 1, "\(scratch.path)/not"),
                 (["--disk", "null:1M,,xvda", "--queues", "0"], 2, "--queues"),
+                (["--disk", "vdev=xvda,access=rw,target=nbd+unix:///?socket=/x"], 2, "--keep: xvda: an NBD server"),
             ] as [([String], Int32, String)] {
                 let outcome = try RunningProcess.run(
                     [Tools.causeway, "export", "--keep"] + arguments + ["--", "true"], in: scratch, seconds: 20)

@@ -49,7 +49,9 @@ struct ExportPredecessor {
     }
 
     /// All devices are there; what COMMAND is to see.
-    func finish(_ variables: [String: String]) {
+    mutating func finish(_ variables: [String: String]) {
+        // Whoever is not gone on with is to see its connection end.
+        descriptors = InheritedDescriptors([:])
         guard let keeper else { return }
         keeper.settle()
         report.whenAllBegan { keeper.ready(variables) }

@@ -114,31 +114,20 @@ struct ExportSession: ~Copyable {
         _ specification: DiskSpecification, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors,
         queues: Int, _ loudness: QuietOption, began: @escaping @Sendable () -> Void
     ) throws(Failure) {
-        let device = try openAgain(specification, queues: queues)
+        let device = try open(specification, queues: queues, isTakenOver: true)
         let server = try resume(device, left, &descriptors, nil, isQuiet: loudness.quiet, began)
         disks.append(ExportedDisk(specification: specification, place: server, device: device))
     }
 
-    /// How long a disk's lock may stay with a process that is gone, for the kernel to let go of its files.
-    private static let lockPatienceMilliseconds: Int64 = 2000
-
-    /// Opens a disk that a predecessor had.
-    private func openAgain(_ specification: DiskSpecification, queues: Int) throws(Failure) -> VirtioDisk {
-        let time = SystemTime()
-        let end = time.milliseconds + (keeper == nil ? 0 : Self.lockPatienceMilliseconds)
-        while true {
-            do throws(Failure) { return try open(specification, queues: queues) } catch {
-                guard time.milliseconds < end else { throw error }
-                time.sleep(milliseconds: 2)
-            }
-        }
-    }
-
-    private func open(_ specification: DiskSpecification, queues: Int) throws(Failure) -> VirtioDisk {
+    /// - Parameter isTakenOver: whether a predecessor had it: nobody else is looked for.
+    private func open(
+        _ specification: DiskSpecification, queues: Int, isTakenOver: Bool = false
+    ) throws(Failure) -> VirtioDisk {
         var settings = DiskSettings(
             target: specification.target, isWritable: !specification.isReadOnly, isCDROM: specification.isCDROM,
             isDirectSafe: specification.isDirectIOSafe, discard: specification.discard)
         settings.isShared = specification.isShared
+        settings.isTakenOver = isTakenOver
         let disk: any BlockDevice
         do throws(DeviceOpenFailure) {
             disk = try HostDiskOpener(time: .system, log: { complain("export: \($0)") }).open(settings)
@@ -169,9 +158,7 @@ struct ExportSession: ~Copyable {
         _ device: any VhostDevice, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors,
         _ behind: ExportedDevice.Behind?, isQuiet: Bool, _ began: @escaping @Sendable () -> Void
     ) throws(Failure) -> VhostServer {
-        guard let listener = descriptors[left.listener] else {
-            throw Failure("export: \(left.name): its socket has not come along")
-        }
+        let listener = try listener(left, &descriptors)
         var handover: VhostHandover?
         if let frontend = left.frontend {
             do throws(DeviceStateError) {
@@ -199,6 +186,16 @@ struct ExportSession: ~Copyable {
                 path: left.path, listener: listener, device, trustsMemory: trustsMemory, keeper: kept, resuming: handover,
                 began: began, log: Self.log(isQuiet))
         } catch { throw Failure("export: \(left.path): \(error)") }
+    }
+
+    /// Where a predecessor listened. One that has ended in good order has taken the place away.
+    private func listener(
+        _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors
+    ) throws(Failure) -> Descriptor {
+        if FileSystem.isSocket(left.path), let listener = descriptors[left.listener] { return listener }
+        do throws(Errno) { return try StreamSocket.listen(path: left.path, backlog: 16, blocks: true) } catch {
+            throw Failure("export: \(left.name): \(left.path): \(error)")
+        }
     }
 
     private static func log(_ isQuiet: Bool) -> @Sendable (String) -> Void {

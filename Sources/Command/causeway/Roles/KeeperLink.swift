@@ -27,6 +27,8 @@ final class KeeperLink: Sendable {
         var held: [Int32: (descriptor: Descriptor, users: Int)] = [:]
         var numbers: [ObjectIdentifier: Int32] = [:]
         var lock: Descriptor?
+        /// The same, locked by this process.
+        var ownLock: Descriptor?
         var asker: (descriptor: Descriptor, heldAt: UInt64)?
         /// What was said when every device was served.
         var variables: [String: String]?
@@ -170,6 +172,7 @@ extension KeeperLink {
                     time.sleep(milliseconds: 1)
                 }
             }
+            state.withLock { $0.ownLock = own }
             for reactor in reactors { reactor.run { _ = reactor.addFile(own) } }
         } catch { throw Failure("export: the lock of whoever serves: \(error)") }
     }

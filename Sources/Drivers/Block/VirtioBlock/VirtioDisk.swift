@@ -31,6 +31,8 @@ public final class VirtioDisk: VhostDevice {
         var given: UInt32 = 0
         /// What the front end knows of the disk's size.
         var geometry: BlockGeometry?
+        /// What a predecessor's front end knew of it, until that is told if it is wrong.
+        var knownBytes: UInt64?
     }
 
     private struct RunningRing {
@@ -131,12 +133,13 @@ public final class VirtioDisk: VhostDevice {
         }
     }
 
-    /// Has the driver look at the disk's size: it may have changed while nobody served it.
+    /// Has the driver look at the disk's size, if it has changed while nobody served it.
     public func resumed() {
         let geometry = disk.geometry
         state.withLock { state in
             state.geometry = geometry
-            _ = state.channel?.configurationChanged()
+            if state.knownBytes != geometry.byteCount { _ = state.channel?.configurationChanged() }
+            state.knownBytes = nil
         }
     }
 
@@ -152,6 +155,19 @@ public final class VirtioDisk: VhostDevice {
     /// By a queue of its own, beside those of the rings.
     public func flush() throws(VhostRefusal) {
         do throws(Errno) { try disk.flush(on: reactors[0]) } catch { throw VhostRefusal("\(disk.name): \(error)") }
+    }
+
+    /// The size that the driver knows.
+    public var handedOn: [DeviceState.Attribute] {
+        guard let bytes = state.withLock({ $0.knownBytes ?? $0.geometry?.byteCount }) else { return [] }
+        let little = (0..<8).map { UInt8(truncatingIfNeeded: bytes >> ($0 * 8)) }
+        return [.init(.geometry, VhostHandover.knownSize, isRequired: false, little)]
+    }
+
+    /// The size that a predecessor's driver knew.
+    public func take(_ attributes: [DeviceState.Attribute]) {
+        let known = attributes.first { $0.number == VhostHandover.knownSize && $0.bytes.count == 8 }
+        state.withLock { $0.knownBytes = known?.bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) } }
     }
 
     /// Stops every ring, once what it has in work has ended, and lets the memory go.

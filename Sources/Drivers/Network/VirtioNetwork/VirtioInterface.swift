@@ -199,7 +199,9 @@ public final class VirtioInterface: VhostDevice {
         state.withLock { state in
             // The carrier is as the predecessor had it until all rings are known.
             (state.isHeld, state.hasCarrier) = (true, true)
-            for attribute in attributes { state.frames[Int(attribute.index)] = attribute.bytes }
+            for attribute in attributes where attribute.group == DeviceState.Group.network.rawValue {
+                state.frames[Int(attribute.index)] = attribute.bytes
+            }
         }
     }
 

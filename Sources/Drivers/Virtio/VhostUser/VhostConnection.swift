@@ -39,7 +39,7 @@ public protocol VhostDevice: AnyObject, Sendable {
     func hold()
     /// They have been stopped: the memory is let go.
     func putBy()
-    /// What the device has then beside its rings, for a successor.
+    /// What the device has beside its rings, for a successor.
     var handedOn: [DeviceState.Attribute] { get }
     /// The same, as a predecessor has left it, before the first ring starts.
     func take(_ attributes: [DeviceState.Attribute])
@@ -144,7 +144,7 @@ public final class VhostConnection: Sendable {
             }
             device.resumed()
         }
-        keeper?.began(session.handover(device.kind, socket))
+        keeper?.began(snapshot(session))
         began(true)
         var assembler = VhostAssembler()
         var (rounds, refusals) = (0, 0)
@@ -221,10 +221,16 @@ public final class VhostConnection: Sendable {
                 if let base = try device.perform(.stop(ring: ring)) { session.held(ring, at: base) }
             }
         } catch { return .gone("\(error)") }
-        var handover = session.handover(device.kind, socket)
-        handover.state.attributes += device.handedOn
+        let handover = snapshot(session)
         keeper?.keep(handover)
         return .held(handover)
+    }
+
+    /// The session, and what the device has beside it.
+    private func snapshot(_ session: VhostSession) -> VhostHandover {
+        var handover = session.handover(device.kind, socket)
+        handover.state.attributes += device.handedOn
+        return handover
     }
 
     /// Handles a message and answers it; why the connection has to end, if it has.
@@ -243,7 +249,7 @@ public final class VhostConnection: Sendable {
             refusals += 1
             refused(refusal)
         }
-        keeper?.keep(session.handover(device.kind, socket))
+        keeper?.keep(snapshot(session))
         guard let answer else { return trouble }
         do throws(Errno) { try PacketSocket.send(socket, answer.bytes, answer.descriptor.map { [$0] } ?? []) } catch {
             return "\(error)"

@@ -20,6 +20,9 @@ public struct VhostHandover: Sendable {
     /// An interface's frame that waits for its driver's memory: a number of the group `network`, with a ring's index.
     public static let waitingFrame: UInt16 = 1
 
+    /// The bytes of a disk as its driver knows them: a number of the group `geometry`.
+    public static let knownSize: UInt16 = 1
+
     /// What the device has left of its own.
     var ofDevice: [DeviceState.Attribute] { state.attributes.filter { VhostSession.isDevices($0.group, $0.number) } }
 
@@ -121,7 +124,8 @@ extension VhostSession {
 
     /// Whether an attribute is the device's own, and no business of the session's.
     static func isDevices(_ group: UInt16, _ number: UInt16) -> Bool {
-        group == DeviceState.Group.network.rawValue && number == VhostHandover.waitingFrame
+        (group, number) == (DeviceState.Group.network.rawValue, VhostHandover.waitingFrame)
+            || (group, number) == (DeviceState.Group.geometry.rawValue, VhostHandover.knownSize)
     }
 
     /// What a session is made of, and the groups it belongs to.
