@@ -37,8 +37,9 @@ static void handle(int number, siginfo_t *information, void *context) {
         errno = saved;
         return;
     }
-    // Nobody's business here: the instruction faults again, and what was to be done about that is done.
+    // Nobody's business here: the instruction faults again, and what was to be done about that is done; so it is about what was sent.
     sigaction(number, &before, NULL);
+    if (information->si_code <= 0) raise(number);
     errno = saved;
 }
 
