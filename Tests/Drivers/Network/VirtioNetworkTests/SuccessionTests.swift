@@ -39,7 +39,7 @@ import VirtioWire
         try driver.goOn(with: successor, try driver.hold())
         for index in 0..<200 {
             let bytes = Array(try rig.arrived().bytes.prefix(64))
-            #expect(bytes == frame(64, seed: UInt8(index)), "frame \(index)")
+            try #require(bytes == frame(64, seed: UInt8(index)), "frame \(index)")
         }
         for _ in 0..<200 { _ = try driver.reap(on: 1) }
         let before = interface.counts.sent
