@@ -51,14 +51,16 @@ public struct VhostRingPlan: Sendable {
     }
 
     init(
-        base: UInt32, areas: VirtqueueAreas, inflight: RingArea?, logging: VhostLogging?, kick: Descriptor?,
-        isKickedByMessage: Bool, call: Descriptor?, error: Descriptor?, messages: VhostBellMessages, leavesInflight: Bool,
+        base: UInt32, areas: VirtqueueAreas, inflight: RingArea?, recovers: Bool = false, beginsInflight: Bool = false,
+        logging: VhostLogging?, kick: Descriptor?, isKickedByMessage: Bool, call: Descriptor?, error: Descriptor?, messages: VhostBellMessages, leavesInflight: Bool,
         features: VirtioFeatures, translations: TranslationTable?, chainMemory: (@Sendable () -> any ChainMemory)? = nil,
         isEnabled: Bool
     ) {
         self.base = base
         self.areas = areas
         self.inflight = inflight
+        self.recovers = recovers
+        self.beginsInflight = beginsInflight
         self.logging = logging
         self.kick = kick
         self.isKickedByMessage = isKickedByMessage
@@ -77,8 +79,7 @@ extension VhostRingPlan {
     /// A new ring of a driver that has no front end: nothing of it is kept elsewhere, and it is served at once.
     public init(areas: VirtqueueAreas, kick: Descriptor, call: Descriptor?, features: VirtioFeatures) {
         self.init(
-            base: areas.isPacked ? UInt32(PackedPosition.start.rawValue) : 0, areas: areas, inflight: nil, recovers: false,
-            beginsInflight: false, logging: nil, kick: kick,
+            base: areas.isPacked ? UInt32(PackedPosition.start.rawValue) : 0, areas: areas, inflight: nil, logging: nil, kick: kick,
             isKickedByMessage: false, call: call, error: nil, messages: [], leavesInflight: false, features: features,
             translations: nil, isEnabled: true)
     }
