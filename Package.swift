@@ -194,7 +194,8 @@ let package = Package(
         virtio.module(
             "VirtioBus",
             [
-                "DeviceBus", "DeviceControl", "DeviceState", "LinuxSystem", "PageDevices", "SharedMemory", "VhostUser", "VirtioRing",
+                "DeviceBus", "DeviceControl", "DeviceState", "LinuxSystem", "PageDevices", "SharedMemory", "VhostUser",
+                "VirtioRing",
                 "VirtioWire",
             ]),
         block.module("BlockModel", ["BlockDevices", "DMA", "DeviceControl", "DeviceState", "LinuxSystem"]),

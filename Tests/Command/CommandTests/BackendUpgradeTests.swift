@@ -16,6 +16,17 @@ extension EndToEnd {
             return own.compactMapValues { $0 as? Int }.filter { ["grants", "mappings", "ports"].contains($0.key) }
         }
 
+        /// What cannot go on is refused; what is gone when it is to be run is undone.
+        private func refuse(_ pair: PairUnderTest) throws {
+            let vanishing = "\(pair.scratch.path)/vanishing"
+            try Foundation.Data("#!/bin/sh\necho 1\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
+            chmod(vanishing, 0o755)
+            for (program, reason) in [("/bin/true", "cannot go on with"), (vanishing, "No such file")] {
+                let upgrade = try pair.run([Tools.causeway, "upgrade", "--program", program])
+                #expect(upgrade.status == 1 && upgrade.errors.contains(reason), "\(upgrade)")
+            }
+        }
+
         @Test(
             "ten in a row under a verified load and a TCP stream: no error, nothing held twice; one that cannot be is undone",
             .enabled(if: Tools.isRoot, "needs root"))
@@ -57,13 +68,7 @@ extension EndToEnd {
                 let words = upgrade.output.split(separator: " ")
                 pauses.append(try #require(words.dropLast().last.flatMap { Double($0) }, "\(upgrade)"))
             }
-            let vanishing = "\(scratch.path)/vanishing"
-            try Foundation.Data("#!/bin/sh\necho 1\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
-            chmod(vanishing, 0o755)
-            for (program, reason) in [("/bin/true", "cannot go on with"), (vanishing, "No such file")] {
-                let upgrade = try pair.run([Tools.causeway, "upgrade", "--program", program])
-                #expect(upgrade.status == 1 && upgrade.errors.contains(reason), "\(upgrade)")
-            }
+            try refuse(pair)
             #expect(pair.processes(role: "backend") == backend)
             // Frames that come during a pause are lost, as from a wire; TCP sends them again.
             let streamed = try #require(stream.wait(seconds: 60), "\(stream.output)")

@@ -290,7 +290,8 @@ extension EndToEnd {
             let export = KeptExport(
                 keeper: try RunningProcess(
                     [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", "\(scratch.path)/x.sock"],
-                    in: scratch))
+                    // A backtrace takes a second and more of each end.
+                    environment: ["SWIFT_BACKTRACE": "enable=no"], in: scratch))
             #expect(eventually(20_000) { FileManager.default.fileExists(atPath: "\(scratch.path)/x.sock") })
             let end = Date().addingTimeInterval(35)
             while export.keeper.isRunning, Date() < end {

@@ -72,7 +72,8 @@ package final class VhostDriver {
             file = try SealedMemory("guest", byteCount: byteCount, final: false).descriptor
         }
         region =
-            try iommu?.view(of: file) ?? SharedRegion(mapping: file, byteCount: byteCount, writable: true, survivesFaults: mayShrink)
+            try iommu?.view(of: file)
+            ?? SharedRegion(mapping: file, byteCount: byteCount, writable: true, survivesFaults: mayShrink)
         kicks = try (0..<rings).map { _ in try EventCounter() }
         calls = try (0..<rings).map { _ in try EventCounter() }
         errors = try (0..<rings).map { _ in try EventCounter() }

@@ -34,7 +34,7 @@ struct Export: ParsableCommand {
     var socketDir: String?
     @Option(name: .customLong(String(Self.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
     @Option(name: .customLong(String(Self.keptOption.dropFirst(2))), help: .hidden) var keptIn: String?
-    @Flag(name: .customLong(String(Self.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
+    @Flag(name: .customLong(String(SuccessorProgram.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
     @Option(
         help: ArgumentHelp(
             "Queues of a device at most; a driver uses as many as it likes.",
@@ -65,8 +65,6 @@ struct Export: ParsableCommand {
     static let resumeOption = "--resume"
     /// What the process is given that serves while another keeps its descriptors: where sockets are.
     static let keptOption = "--kept-in"
-    /// Asks a program which successions it can go on with.
-    static let formatOption = "--succession-format"
 
     func validate() throws {
         if saysFormat { return }
@@ -145,7 +143,8 @@ struct Export: ParsableCommand {
             } anew: { () throws(Failure) in
                 let path = socket ?? session.directory.socket(of: "\(disk.vdev)")
                 try session.add(disk, at: path, queues: queues ?? threads.count, loudness)
-                loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(session.way(to: path))")
+                loudness.say(
+                    "\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(session.way(to: path))")
             }
         }
         for (index, plan) in interfaces.enumerated() {

@@ -166,8 +166,8 @@ struct ExportKeeper: ~Copyable {
             // All that it has said has been read: it may have been killed right after.
             worker.reader.join()
             let (wasServing, program) = kept.state.withLock { ($0.variables != nil, $0.program) }
-            // It has said why.
-            guard hasServed || wasServing else { return status.shellStatus }
+            // One that ends by itself has said why; one that is killed could not.
+            if case .exited = status, !hasServed, !wasServing { return status.shellStatus }
             complain("export: the process that serves \(status)\(wasServing ? "" : ", before it served")")
             if case .signalled(let number) = status { kept.state.withLock { $0.signal = number } }
             policy.ended(status, wasOfUse: wasServing)

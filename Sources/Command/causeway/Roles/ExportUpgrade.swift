@@ -27,10 +27,6 @@ final class ExportUpgrade: Sendable {
         var thread: WorkerThread?
     }
 
-    /// How long a program may take to say what it is.
-    private static let patienceMilliseconds = 10_000
-    private static let mostPathBytes = 4096
-
     /// An export that nobody can ask serves as well: why that is so is said.
     init(
         at path: String, _ directory: PairDirectory, _ devices: [ExportedDevice], keeper: KeeperLink?, isClient: Bool
@@ -87,7 +83,7 @@ final class ExportUpgrade: Sendable {
                 guard let asker = try StreamSocket.accept(listener) else { continue }
                 guard StreamSocket.peerIsHost(asker) else { continue }
                 try? asker.setTimeout(SO_RCVTIMEO, seconds: 2)
-                guard let program = Self.line(from: asker) else { continue }
+                guard let program = SuccessorProgram.named(by: asker) else { continue }
                 do throws(Failure) { try become(program, asker) } catch {
                     UpgradeReply.refused(error.message ?? "no").send(to: asker)
                 }
@@ -95,20 +91,10 @@ final class ExportUpgrade: Sendable {
         } catch {}
     }
 
-    private static func line(from asker: Descriptor) -> String? {
-        var bytes: [UInt8] = []
-        while bytes.count < mostPathBytes {
-            guard let more = try? StreamSocket.receive(asker.rawValue, capacity: 512, wait: true), !more.isEmpty else { return nil }
-            bytes += more
-            if let end = bytes.firstIndex(of: UInt8(ascii: "\n")) { return String(decoding: bytes[..<end], as: UTF8.self) }
-        }
-        return nil
-    }
-
     /// Does not return if all goes well.
     private func become(_ program: String, _ asker: Descriptor) throws(Failure) {
         guard !isClient else { throw Failure("it goes to its front ends (--client), and they come back to nobody; start it anew") }
-        let format = try Self.format(of: program)
+        let format = try SuccessorProgram.format(of: program, "export")
         guard format == ExportSuccession.format else {
             throw Failure("\(program): goes on with exports of format \(format), and this one's is \(ExportSuccession.format)")
         }
@@ -144,25 +130,6 @@ final class ExportUpgrade: Sendable {
             program: program, arguments: ExportArguments.own.adding(Export.resumeOption, file), keeping: kept)
         FileSystem.remove(file)
         throw Failure("\(program): \(error)")
-    }
-
-    /// Which successions a program goes on with; it is run to say so.
-    private static func format(of program: String) throws(Failure) -> Int {
-        let (pipe, child): (WakePipe, ChildProcess)
-        do throws(Errno) {
-            pipe = try WakePipe()
-            child = try ChildProcess.spawn(
-                [program, "export", Export.formatOption], ownGroup: true, output: pipe.writer, time: .system)
-        } catch { throw Failure("\(program): \(error)") }
-        guard let status = child.wait(milliseconds: patienceMilliseconds) else {
-            child.stop(milliseconds: 0)
-            throw Failure("\(program): does not say what it can go on with")
-        }
-        let said = (try? StreamSocket.receive(pipe.reader.rawValue, capacity: 64, wait: true)) ?? []
-        guard status.shellStatus == 0, let format = Int(String(decoding: said, as: UTF8.self).prefix { $0 != "\n" }) else {
-            throw Failure("\(program): cannot go on with an export: it is older, or something else")
-        }
-        return format
     }
 }
 

@@ -52,7 +52,8 @@ public struct VhostRingPlan: Sendable {
 
     init(
         base: UInt32, areas: VirtqueueAreas, inflight: RingArea?, recovers: Bool = false, beginsInflight: Bool = false,
-        logging: VhostLogging?, kick: Descriptor?, isKickedByMessage: Bool, call: Descriptor?, error: Descriptor?, messages: VhostBellMessages, leavesInflight: Bool,
+        logging: VhostLogging?, kick: Descriptor?, isKickedByMessage: Bool, call: Descriptor?, error: Descriptor?,
+        messages: VhostBellMessages, leavesInflight: Bool,
         features: VirtioFeatures, translations: TranslationTable?, chainMemory: (@Sendable () -> any ChainMemory)? = nil,
         isEnabled: Bool
     ) {

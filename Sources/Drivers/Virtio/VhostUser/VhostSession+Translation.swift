@@ -154,7 +154,8 @@ extension VhostSession {
             throw .unreachable(address: addresses.used, byteCount: Int(extents[2].run.byteCount))
         }
         return try rings[index].plan(
-            in: pages, features, protocolFeatures, inflight: inflight, own: own, recovers: isRecovering, logging: logging(of: index),
+            in: pages, features, protocolFeatures, inflight: inflight, own: own, recovers: isRecovering,
+            logging: logging(of: index),
             translations: translations)
     }
 

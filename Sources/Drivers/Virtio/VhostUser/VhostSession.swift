@@ -88,7 +88,7 @@ public struct VhostSession {
     var logSource: (byteCount: UInt64, offset: UInt64, descriptor: Descriptor)?
     var logSignal: Descriptor?
     /// In-flight memory that was made for the message in hand.
-    private var made: (area: VhostInflightArea, descriptor: Descriptor)?
+    var made: (area: VhostInflightArea, descriptor: Descriptor)?
     /// The message that waits for its task.
     private var pending: VhostEnvelope?
     /// Rings that it still has to stop, the one that is being stopped first.
@@ -362,41 +362,5 @@ extension VhostSession {
         let lost = running.filter { index in (try? rings[index].plan(in: map, features)) == nil }
         for index in lost { _ = stop(index) }
         return .memory(changed, stopping: lost)
-    }
-}
-
-extension VhostSession {
-    /// The answer to a message that is done.
-    private mutating func answer(to envelope: VhostEnvelope) -> VhostAnswer? {
-        let request = envelope.request
-        switch envelope.message {
-        case .getFeatures: return VhostAnswer(to: request, known.rawValue)
-        case .getProtocolFeatures: return VhostAnswer(to: request, offer.protocolFeatures.rawValue)
-        case .getQueueCount: return VhostAnswer(to: request, UInt64(offer.queues))
-        case .getMostRegions: return VhostAnswer(to: request, UInt64(VhostLimits.regions))
-        case .getStatus: return VhostAnswer(to: request, status)
-        case .getRingBase(let ring): return ringBase(ring)
-        case .getInflight: return inflightAnswer()
-        case .setLogBase where protocolFeatures.contains(.sharedLog): return VhostAnswer(to: request, 0)
-        default:
-            guard envelope.needsReply, protocolFeatures.contains(.replyAck) else { return nil }
-            return VhostAnswer(to: request, 0)
-        }
-    }
-
-    /// As long as QEMU's structure with its padding, which is what it compares with.
-    private mutating func inflightAnswer() -> VhostAnswer? {
-        guard let (area, descriptor) = made.take() else { return nil }
-        var payload: [UInt8] = []
-        for word in [area.byteCount, area.offset] { payload.put(word) }
-        for half in [area.queues, area.queueSize, 0, 0] { payload.put(half) }
-        return VhostAnswer(to: .getInflight, payload, descriptor)
-    }
-
-    private func ringBase(_ ring: UInt32) -> VhostAnswer {
-        var payload: [UInt8] = []
-        payload.put(ring)
-        payload.put(rings[Int(ring)].base)
-        return VhostAnswer(to: .getRingBase, payload)
     }
 }
