@@ -1,6 +1,6 @@
 #!/bin/sh
 # Two worlds on one backend: a QEMU guest with Debian's own virtio drivers has a disk and one end of a cable; at the other end is Xen's netfront.
-# While the guest writes and pings, the backend is killed twice and the disk grows. The third part of `make demo`, as root; an emulated guest (TCG).
+# While the guest writes and pings, the backend is killed twice and upgraded, and the disk grows. The third part of `make demo`, as root; an emulated guest (TCG).
 #
 #   disk.img <- one backend == virtqueue == virtio-blk \
 #                  |                                    guest
@@ -30,7 +30,7 @@ ping -c 1 -w 10 198.18.1.1 >/dev/null && echo "guest: netfront answers"
 echo "guest: disk $(cat /sys/block/vda/size) sectors of 512 bytes"
 dd if=/dev/urandom of=/t bs=64k count=64 2>/dev/null
 now() { read a b </proc/uptime; echo "${a%.*}${a#*.}"; }
-echo "guest: begun"; longest=0; n=0; end=$(($(now) + 1400))
+echo "guest: begun"; longest=0; n=0; end=$(($(now) + 1700))
 while [ $(now) -lt $end ]; do
   t=$(now); dd if=/t of=/dev/vda bs=64k count=1 skip=$((n % 64)) seek=$((n % 64)) oflag=direct 2>/dev/null || echo "guest: FAILED"
   t=$(($(now) - t)); [ $t -gt $longest ] && longest=$t; n=$((n + 1))
@@ -59,7 +59,7 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 "$causeway" device list
-ip netns exec "$CAUSEWAY_NETNS_0" ping -i 0.1 -w 12 198.18.1.2 >"$work/ping" &
+ip netns exec "$CAUSEWAY_NETNS_0" ping -i 0.1 -w 15 198.18.1.2 >"$work/ping" &
 ping=$!
 for kill in first second; do
     sleep 2
@@ -69,6 +69,9 @@ for kill in first second; do
     done
     sleep 2
 done
+echo "== the backend becomes the program that is installed now"
+"$causeway" upgrade
+sleep 2
 truncate -s 96M "$work/disk.img"
 echo "== the disk is 96 MiB now"
 wait "$ping" || true

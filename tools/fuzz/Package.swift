@@ -38,6 +38,7 @@ var targets: [Target] = [
     fuzzer("FuzzPackedRing", ["VirtioModel", "VirtioRing"], ["VirtioRig"]),
     fuzzer("FuzzVhostSession", ["VhostUser"]),
     fuzzer("FuzzDeviceState", ["DeviceState"]),
+    fuzzer("FuzzVirtioBlock", ["VirtioModel", "VirtioBlock"], ["VirtioRig"]),
     fuzzer("FuzzVirtioNetwork", ["VirtioModel", "VirtioNetwork"], ["VirtioRig"]),
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),

@@ -53,13 +53,23 @@ extension ControlledDevice {
     /// - Throws: `.otherDevice`, which names the first attribute that differs.
     public func expectLikeness(of state: DeviceState) throws(ControlError) {
         guard state.kind == kind else { throw .otherKind(name, kind, saved: state.kind) }
-        let own = try attributes()
+        if let difference = DevicePropertyKey.difference(of: state, from: try attributes()) {
+            throw .otherDevice(name, difference.name, saved: difference.saved, own: difference.own)
+        }
+    }
+}
+
+extension DevicePropertyKey {
+    /// The first thing in which the device of a saved state is another than one with these attributes: its geometry.
+    public static func difference(
+        of state: DeviceState, from own: [DeviceState.Attribute]
+    ) -> (name: String, saved: String, own: String?)? {
         for attribute in state.attributes where attribute.group == DeviceState.Group.geometry.rawValue {
-            guard let property = DevicePropertyKey.property(of: attribute) else { continue }
+            guard let property = property(of: attribute) else { continue }
             let mine = own.first { $0.group == attribute.group && $0.number == attribute.number && $0.index == attribute.index }
             guard mine?.bytes != attribute.bytes else { continue }
-            throw .otherDevice(
-                name, property.name, saved: property.value, own: mine.flatMap { DevicePropertyKey.property(of: $0)?.value })
+            return (property.name, property.value, mine.flatMap { Self.property(of: $0)?.value })
         }
+        return nil
     }
 }

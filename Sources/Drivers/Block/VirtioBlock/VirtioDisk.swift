@@ -67,7 +67,7 @@ public final class VirtioDisk: VhostDevice {
             features: shape.features(disk.geometry),
             protocolFeatures: [
                 .multipleQueues, .sharedLog, .replyAck, .backendRequests, .configuration, .inflightMemory, .resetDevice,
-                .inBandNotifications, .memorySlots, .status, .inflightAtStop,
+                .inBandNotifications, .memorySlots, .status, .inflightAtStop, .deviceState,
             ],
             rings: shape.queues, mostEntries: 1024)
     }
@@ -106,6 +106,8 @@ public final class VirtioDisk: VhostDevice {
         case .writeConfiguration: throw VhostRefusal("a disk's configuration cannot be written")
         // The last two are not offered.
         case .status, .readConfiguration, .announce, .mtu: break
+        // The connection does it.
+        case .moveState, .checkState: break
         }
         return nil
     }

@@ -130,6 +130,8 @@ public final class VirtioInterface: VhostDevice {
         case .kick(let ring): with(ring) { _ in }
         // A log is not offered.
         case .status, .readConfiguration, .log: break
+        // The connection does it.
+        case .moveState, .checkState: break
         }
         return nil
     }

@@ -23,6 +23,7 @@ struct VirtioNetworkOffer: Sendable {
             // The back end's own messages are for drivers behind an IOMMU.
             protocolFeatures: [
                 .multipleQueues, .announcement, .replyAck, .mtu, .backendRequests, .resetDevice, .memorySlots, .status,
+                .deviceState,
             ],
             rings: 2 * pairs, ringsPerQueue: 2, mostEntries: 1024)
     }

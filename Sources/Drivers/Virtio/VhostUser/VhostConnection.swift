@@ -148,6 +148,7 @@ public final class VhostConnection: Sendable {
         began(true)
         var assembler = VhostAssembler()
         var (rounds, refusals) = (0, 0)
+        var transfer = VhostStateTransfer()
         while true {
             if rounds == 0 { wake.take() }
             for (order, answer) in orders.withLock({ $0.take() }) { answer.deliver(refusal(of: order, session)) }
@@ -170,7 +171,7 @@ public final class VhostConnection: Sendable {
                 if bytes.isEmpty { return .gone(nil) }
                 do throws(VhostUserError) {
                     guard let envelope = try assembler.take(bytes, descriptors) else { continue }
-                    if let trouble = handle(envelope, &session, &refusals) { return .gone(trouble) }
+                    if let trouble = handle(envelope, &session, &transfer, &refusals) { return .gone(trouble) }
                     keeper?.didAnswer()
                 } catch { return .gone("\(error)") }
             } catch { return .gone(error == .connectionReset ? nil : "\(error)") }
@@ -234,7 +235,9 @@ public final class VhostConnection: Sendable {
     }
 
     /// Handles a message and answers it; why the connection has to end, if it has.
-    private func handle(_ envelope: VhostEnvelope, _ session: inout VhostSession, _ refusals: inout Int) -> String? {
+    private func handle(
+        _ envelope: VhostEnvelope, _ session: inout VhostSession, _ transfer: inout VhostStateTransfer, _ refusals: inout Int
+    ) -> String? {
         var (answer, trouble): (VhostAnswer?, String?)
         var refusal: String?
         do throws(VhostUserError) {
@@ -242,6 +245,18 @@ public final class VhostConnection: Sendable {
             case .done(let done): answer = done
             case .perform(.readConfiguration(let offset, let byteCount)):
                 answer = session.configuration(device.configuration(from: offset, byteCount: byteCount))
+            case .perform(.moveState(let isLoading, let descriptor)):
+                // What runs changes as it is written.
+                if session.running.isEmpty {
+                    refusal = transfer.begin(
+                        isLoading: isLoading, descriptor, DeviceState(device.kind, over: .vhostUser, device.attributes))
+                } else {
+                    refusal = "its state, while ring \(session.running[0]) runs"
+                }
+                answer = session.transferred(refusal == nil)
+            case .perform(.checkState):
+                refusal = transfer.check(device.kind, device.attributes)
+                answer = session.transferred(refusal == nil)
             case .perform(let task): (answer, trouble) = perform(task, envelope, &session, &refusal)
             }
         } catch { (answer, trouble) = refuse(envelope, &session, "\(error)", &refusal) }

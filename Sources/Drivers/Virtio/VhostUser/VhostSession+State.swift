@@ -21,7 +21,7 @@ public struct VhostHandover: Sendable {
     public static let waitingFrame: UInt16 = 1
 
     /// The bytes of a disk as its driver knows them: a number of the group `geometry`.
-    public static let knownSize: UInt16 = 1
+    public static let knownSize: UInt16 = 32
 
     /// What the device has left of its own.
     var ofDevice: [DeviceState.Attribute] { state.attributes.filter { VhostSession.isDevices($0.group, $0.number) } }

@@ -45,6 +45,11 @@ public enum VhostTask {
     case announce(MACAddress)
     /// The driver has been told of this MTU; of an interface.
     case mtu(UInt64)
+    /// Write the device's state to a descriptor, or read it from there: the connection does it, and answers with
+    /// `VhostSession.transferred`.
+    case moveState(isLoading: Bool, Descriptor)
+    /// Whether that came about: likewise.
+    case checkState
 }
 
 /// What follows from a message.
@@ -149,6 +154,12 @@ public struct VhostSession {
         return pending.flatMap { answer(to: $0) }
     }
 
+    /// The message in hand, which is answered now.
+    mutating func takePending() -> VhostRequest? {
+        defer { pending = nil }
+        return pending?.request
+    }
+
     /// A ring was stopped by this side, to be gone on with by a successor: where. It runs, for the front end.
     mutating func held(_ ring: Int, at base: UInt32) { rings[ring].base = base }
 
@@ -237,7 +248,7 @@ extension VhostSession {
         case .sendAnnouncement, .setMTU: return try interfaceTask(for: message, request)
         case .getFeatures, .setOwner, .getProtocolFeatures, .getQueueCount, .getMostRegions: return nil
         case .translation(let translation): return try translate(translation, request)
-        case .setDeviceState, .checkDeviceState: throw .unknownRequest(request.rawValue)
+        case .setDeviceState, .checkDeviceState: return try stateTask(for: message, request)
         }
         return nil
     }

@@ -37,10 +37,10 @@ public func fuzz(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
     let areas = rig.areas(size, features)
     if isPacked {
         let device = made { try PackedDeviceRing(attaching: areas, features: features) }
-        play(&input, shape, features, areas, Driver(packed: rig.queue(areas, features)), device)
+        play(&input, shape, features, areas, Driver(packed: rig.queue(areas, features), in: rig), device)
     } else {
         let device = made { try SplitDeviceRing(attaching: areas, features: features) }
-        play(&input, shape, features, areas, Driver(split: rig.queue(areas, features)), device)
+        play(&input, shape, features, areas, Driver(split: rig.queue(areas, features), in: rig), device)
     }
     return 0
 }

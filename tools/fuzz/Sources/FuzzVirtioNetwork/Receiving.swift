@@ -153,7 +153,7 @@ struct Receiving<Ring: DeviceRing & ~Copyable>: ~Copyable {
             // Frames in the same memory: the last one is what is there, unless it overlaps itself.
             guard isLast, book.puts.isEmpty, areApart(runs) else { continue }
             let whole = header + [UInt8(count % 256), UInt8(count / 256)] + bytes
-            require(gather(runs, count: total) == whole, "other bytes than the frame's")
+            require(gather(runs, count: total, in: rig) == whole, "other bytes than the frame's")
         }
         require(book.chains.count == side.chainCount, "\(side.chainCount) chains, not \(book.chains.count)")
         require(side.fault != nil || book.chains.allSatisfy { isFit($0) }, "memory that can hold no frame is kept")

@@ -2,6 +2,7 @@
 
 import Packets
 import VirtioModel
+import VirtioRig
 import VirtioWire
 
 /// What a driver's frame is to a device.
@@ -17,7 +18,7 @@ func expected(_ runs: [SlowRun], _ features: VirtioFeatures) -> ExpectedFrame {
     guard runs.allSatisfy({ !$0.isWritable }), runs.count <= 512, total >= 12 + 14, total <= 12 + 65535 + 18 else {
         return .refused
     }
-    let head = gather(runs, count: 12).map { Int($0) }
+    let head = gather(runs, count: 12, in: rig).map { Int($0) }
     func word(_ at: Int) -> Int { head[at] + 256 * head[at + 1] }
     let (needsChecksum, kind, count) = (head[0] % 2 == 1, head[1], Int(total) - 12)
     let (hint, size, start, field) = (word(2), word(4), word(6), word(8))

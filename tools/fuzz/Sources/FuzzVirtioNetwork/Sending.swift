@@ -111,7 +111,7 @@ struct Sending<Ring: DeviceRing & ~Copyable>: ~Copyable {
             driver.out.append(chain)
             switch expected(chain.runs, features) {
             case .refused: refused += 1
-            case .frame(let count, let offload): frames.append((count, offload, gather(chain.runs, from: 12), writes))
+            case .frame(let count, let offload): frames.append((count, offload, gather(chain.runs, from: 12, in: rig), writes))
             }
         }
         let (taken, rejected) = side.work()

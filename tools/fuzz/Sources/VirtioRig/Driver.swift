@@ -2,28 +2,30 @@
 
 import FuzzSupport
 import VirtioModel
-import VirtioRig
 import VirtioRing
 import VirtioWire
 
 /// The ring of a driver that may do anything.
-struct Driver {
-    let queue: SlowQueue
-    let isPacked: Bool
-    var slow: any SlowDevice
+package struct Driver {
+    private let rig: VirtioRig
+    package let queue: SlowQueue
+    package let isPacked: Bool
+    package var slow: any SlowDevice
     /// Chains that the obvious device has, oldest first, where nobody else keeps them.
-    var out: [SlowChain] = []
+    package var out: [SlowChain] = []
     /// Where a packed ring's driver writes next.
     private var next = 0
     private var wrap = true
 
-    init(split queue: SlowQueue) {
+    package init(split queue: SlowQueue, in rig: VirtioRig) {
+        self.rig = rig
         self.queue = queue
         isPacked = false
         slow = SlowSplitDevice(rig.slow, queue)
     }
 
-    init(packed queue: SlowQueue) {
+    package init(packed queue: SlowQueue, in rig: VirtioRig) {
+        self.rig = rig
         self.queue = queue
         isPacked = true
         slow = SlowPackedDevice(rig.slow, queue, start: 0)
@@ -31,7 +33,7 @@ struct Driver {
 
     /// One descriptor, shown at once if it is the last of its chain.
     /// - Parameter flags: 1 goes on, 2 to be written, 4 a table.
-    mutating func describe(_ address: UInt64, _ count: UInt32, flags: UInt64, name: UInt8) {
+    package mutating func describe(_ address: UInt64, _ count: UInt32, flags: UInt64, name: UInt8) {
         let memory = rig.slow
         let index = UInt64(isPacked ? next : Int(name) % queue.size)
         let at = queue.descriptors + 16 * index
@@ -49,7 +51,7 @@ struct Driver {
     }
 
     /// The obvious device answers the oldest of `out`, until it has so many.
-    mutating func settle(_ unanswered: Int) {
+    package mutating func settle(_ unanswered: Int) {
         while out.count > unanswered {
             let chain = out.removeFirst()
             slow.put(chain.id, chain.entries, written: 0)
@@ -58,7 +60,7 @@ struct Driver {
     }
 
     /// A head of a split ring, shown as an honest driver shows it.
-    func show(_ head: UInt8) {
+    package func show(_ head: UInt8) {
         guard !isPacked else { return }
         let index = rig.slow.number(queue.driver + 2, 2)
         rig.slow.put(UInt64(head) % UInt64(queue.size), 2, at: queue.driver + 4 + 2 * (index % UInt64(queue.size)))
@@ -67,7 +69,7 @@ struct Driver {
 }
 
 /// Bytes of some runs, from a place on.
-func gather(_ runs: [SlowRun], from skip: Int = 0, count: Int = .max) -> [UInt8] {
+package func gather(_ runs: [SlowRun], from skip: Int = 0, count: Int = .max, in rig: VirtioRig) -> [UInt8] {
     var bytes: [UInt8] = []
     var place = 0
     for run in runs {
@@ -81,30 +83,30 @@ func gather(_ runs: [SlowRun], from skip: Int = 0, count: Int = .max) -> [UInt8]
 }
 
 /// A device's ring that tells what was taken from it and put, and holds each chain against the obvious device's.
-struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
+package struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
     private var ring: Ring
-    let book: RingBook
+    package let book: RingBook
 
-    init(_ ring: consuming Ring, _ book: RingBook) {
+    package init(_ ring: consuming Ring, _ book: RingBook) {
         self.ring = ring
         self.book = book
     }
 
-    var size: Int { ring.size }
-    var fault: VirtqueueError? { ring.fault }
-    var unanswered: Int { ring.unanswered }
-    var counters: VirtqueueCounters { ring.counters }
-    var base: UInt32 { ring.base }
-    mutating func hasChains() -> Bool { ring.hasChains() }
-    mutating func publish() -> Bool {
+    package var size: Int { ring.size }
+    package var fault: VirtqueueError? { ring.fault }
+    package var unanswered: Int { ring.unanswered }
+    package var counters: VirtqueueCounters { ring.counters }
+    package var base: UInt32 { ring.base }
+    package mutating func hasChains() -> Bool { ring.hasChains() }
+    package mutating func publish() -> Bool {
         _ = book.driver.slow.publish(storing: false)
         return ring.publish()
     }
-    mutating func armAndRecheck() -> Bool { ring.armAndRecheck() }
-    mutating func disarm() { ring.disarm() }
-    mutating func setLog(_ log: RingLog?) { ring.setLog(log) }
+    package mutating func armAndRecheck() -> Bool { ring.armAndRecheck() }
+    package mutating func disarm() { ring.disarm() }
+    package mutating func setLog(_ log: RingLog?) { ring.setLog(log) }
 
-    mutating func take<Memory: GuestMemory>(
+    package mutating func take<Memory: GuestMemory>(
         into chain: inout DescriptorChain, from memory: Memory
     ) throws(VirtqueueError) -> Taken {
         let other = book.driver.slow.take()
@@ -122,7 +124,7 @@ struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
         return found
     }
 
-    mutating func put(_ ticket: ChainTicket, written: UInt32) {
+    package mutating func put(_ ticket: ChainTicket, written: UInt32) {
         book.puts.append((Int(ticket.id), Int(written)))
         book.driver.slow.put(Int(ticket.id), Int(ticket.entries), written: written)
         ring.put(ticket, written: written)
@@ -130,12 +132,12 @@ struct ToldRing<Ring: DeviceRing & ~Copyable>: ~Copyable, DeviceRing {
 }
 
 /// What a ring told.
-final class RingBook {
-    var driver: Driver
+package final class RingBook {
+    package var driver: Driver
     /// Taken and not put, oldest first.
-    var chains: [SlowChain] = []
+    package var chains: [SlowChain] = []
     /// Put and not looked at.
-    var puts: [(id: Int, written: Int)] = []
+    package var puts: [(id: Int, written: Int)] = []
 
-    init(_ driver: Driver) { self.driver = driver }
+    package init(_ driver: Driver) { self.driver = driver }
 }
