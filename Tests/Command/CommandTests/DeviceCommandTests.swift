@@ -155,16 +155,24 @@ extension EndToEnd {
         )
         func pausedInterface() throws {
             let scratch = try Scratch()
-            let pair = try PairUnderTest(disks: [], vifs: ["mac=00:16:3e:01:02:07,ip=10.77.0.1"], in: scratch)
+            let pair = try PairUnderTest(disks: [], vifs: ["mac=00:16:3e:01:02:07"], in: scratch)
             let vif = "vif-1/0"
-            #expect(eventually(10_000) { (try? device(pair, "list").output.contains("running")) == true })
+            let (tap, namespace) = ("cw\(pair.running.pid).0", "causeway-\(pair.running.pid)-0")
+            for command in [
+                ["ip", "addr", "add", "10.77.0.1/24", "dev", tap],
+                ["ip", "-n", namespace, "addr", "add", "10.77.0.2/24", "dev", "eth0"],
+            ] { #expect(try pair.run(command).status == 0) }
+            let ping = { (seconds: String) in try pair.run(["ping", "-q", "-c", "1", "-W", seconds, "10.77.0.2"]).status }
+            #expect(try eventually(10_000) { try ping("1") == 0 })
             #expect(try device(pair, "do", vif, "pause").status == 0)
+            #expect(try ping("1") != 0)
             let still = try device(pair, "show", vif, "queue").output
             #expect(still.contains("queue.0.slots") && still.contains("queue.1.next-request"), "\(still)")
             sleepMilliseconds(200)
             #expect(try device(pair, "show", vif, "queue").output == still)
             #expect(try device(pair, "do", vif, "resume").status == 0)
             #expect(try device(pair, "list").output.contains("running"))
+            #expect(try ping("5") == 0)
             #expect(pair.stop()?.status == 0)
         }
 
