@@ -163,14 +163,21 @@ extension EndToEnd {
             #expect(left.isEmpty, "\(left)")
         }
 
+        /// An export of a disk of nothing, once it serves.
+        private func keep(at socket: String, environment: [String: String] = [:], in scratch: Scratch) throws -> KeptExport {
+            let export = KeptExport(
+                keeper: try RunningProcess(
+                    [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", socket], environment: environment,
+                    in: scratch))
+            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            return export
+        }
+
         @Test("VU57: a successor waits until nothing is in flight of the process before it")
         func VU57_waits() throws {
             let scratch = try Scratch()
             let socket = "\(scratch.path)/x.sock"
-            let export = KeptExport(
-                keeper: try RunningProcess(
-                    [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", socket], in: scratch))
-            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            let export = try keep(at: socket, in: scratch)
             let worker = try #require(export.worker)
             // Stands in for a request: as the kernel's own, it has the same open file (pidfd_getfd).
             let request = try RunningProcess(
@@ -202,10 +209,7 @@ extension EndToEnd {
         func VU51_midst() throws {
             let scratch = try Scratch()
             let socket = "\(scratch.path)/x.sock"
-            let export = KeptExport(
-                keeper: try RunningProcess(
-                    [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", socket], in: scratch))
-            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
+            let export = try keep(at: socket, in: scratch)
             let frontend = try RunningProcess(
                 [
                     "python3", "-c",
@@ -287,12 +291,8 @@ extension EndToEnd {
         @Test("VU52: a process that ends again and again is not started for ever, and that is said")
         func VU52_limit() throws {
             let scratch = try Scratch()
-            let export = KeptExport(
-                keeper: try RunningProcess(
-                    [Tools.causeway, "export", "--keep", "--disk", "null:1M,,xvda", "--socket", "\(scratch.path)/x.sock"],
-                    // A backtrace takes a second and more of each end.
-                    environment: ["SWIFT_BACKTRACE": "enable=no"], in: scratch))
-            #expect(eventually(20_000) { FileManager.default.fileExists(atPath: "\(scratch.path)/x.sock") })
+            // A backtrace takes a second and more of each end.
+            let export = try keep(at: "\(scratch.path)/x.sock", environment: ["SWIFT_BACKTRACE": "enable=no"], in: scratch)
             let end = Date().addingTimeInterval(35)
             while export.keeper.isRunning, Date() < end {
                 if let worker = export.worker { kill(worker, SIGSEGV) }
