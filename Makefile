@@ -122,6 +122,9 @@ install: build library libxen ## Installs under PREFIX (default /usr/local), bel
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' Packaging/causeway-translation.pc.in \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/causeway-translation.pc
+	ln -sf ../../bin/causeway $(DESTDIR)$(PREFIX)/lib/causeway/vhost-user-blk
+	mkdir -p $(DESTDIR)$(PREFIX)/share/qemu/vhost-user
+	sed 's|@PREFIX@|$(PREFIX)|' Packaging/50-causeway-blk.json.in > $(DESTDIR)$(PREFIX)/share/qemu/vhost-user/50-causeway-blk.json
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8

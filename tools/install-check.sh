@@ -51,6 +51,12 @@ truncate -s 1M "$scratch/disk.img"
 [ "$("$root/usr/local/bin/causeway" pair --quiet --disk "$scratch/disk.img,raw,xvda,w" -- sh -c 'nbdinfo --size "$uri"' 2>"$scratch/pair.log")" = 1048576 ]
 ok "causeway pair, with the plugin from the same tree"
 
+# As management software does it: the description names a program, and the program says what it can.
+program=$(python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); assert d["type"] == "block"; print(d["binary"])' \
+    "$root/usr/local/share/qemu/vhost-user/50-causeway-blk.json")
+"$root$program" --print-capabilities | python3 -c 'import json, sys; assert "blk-file" in json.load(sys.stdin)["features"]'
+ok "the program $program, by its description for QEMU's managers"
+
 # The stand-in for Xen's libraries: one file under four names, without need of Swift, that a program of Xen's finds through the launcher.
 for name in libxengnttab.so.1 libxenevtchn.so.1 libxenforeignmemory.so.1 libxencall.so.1; do
     [ "$(readlink -f "$lib/causeway/libxen/$name")" = "$(readlink -f "$lib/causeway/libcauseway-libxen.so")" ]

@@ -15,7 +15,8 @@ struct Causeway: ParsableCommand {
             """,
         version: "causeway \(causewayVersion)",
         subcommands: [
-            Pair.self, Export.self, Upgrade.self, Host.self, Backend.self, Frontend.self, BlockAttach.self, BlockList.self,
+            Pair.self, Export.self, VhostUserBlock.self, Upgrade.self, Host.self, Backend.self, Frontend.self, BlockAttach.self,
+            BlockList.self,
             BlockDetach.self,
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
             DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Device.self, Status.self, Top.self, Metrics.self,
@@ -31,8 +32,9 @@ struct Causeway: ParsableCommand {
         ResourceLimits.raiseOpenFiles()
         Signals.ignoreBrokenPipes()
         Signals.quitQuietly()
+        let arguments = VhostUserBlock.arguments(of: CommandLine.arguments)
         do {
-            var command = try Causeway.parseAsRoot()
+            var command = try Causeway.parseAsRoot(arguments)
             try command.run()
             if let failure = StandardOutput.failure { throw failure }
         } catch let failure as Failure {
@@ -46,7 +48,7 @@ struct Causeway: ParsableCommand {
                 if let failure = StandardOutput.failure { complain("\(failure)") }
                 Glibc.exit(StandardOutput.failure?.status ?? 0)
             }
-            if let option = OptionNames.firstUnknown(in: Array(CommandLine.arguments.dropFirst())) {
+            if let option = OptionNames.firstUnknown(in: arguments) {
                 let usage = text.firstRange(of: "\nUsage:").map { String(text[$0.lowerBound...]) } ?? ""
                 if !text.contains("Unknown option") { text = "Error: Unknown option '\(option)'\(usage)" }
             }

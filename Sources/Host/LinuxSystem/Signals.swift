@@ -51,6 +51,9 @@ package enum Signals {
         return number > 0 ? number : nil
     }
 
+    /// Sends this process a signal, as anybody else could: whoever waits for it hears of it.
+    package static func raise(_ signal: Int32) { _ = kill(getpid(), signal) }
+
     /// Calls `stop` from a thread of its own when the process is asked to end, once; asked twice, the process ends
     /// there and then. The signals must be blocked before any thread starts.
     package static func onTermination(_ stop: @escaping @Sendable () -> Void) throws(Errno) {

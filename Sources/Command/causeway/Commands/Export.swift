@@ -30,6 +30,11 @@ struct Export: ParsableCommand {
     @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
     @Option(help: ArgumentHelp("The one device's socket.", valueName: "path")) var socket: String?
     @Option(
+        help: ArgumentHelp(
+            "The one device's socket, open already: it listens, or a front end is at its other end.",
+            discussion: "With that front end it ends.", valueName: "number"))
+    var fd: Int32?
+    @Option(
         help: ArgumentHelp("Where sockets are made, by the devices' names; a directory of its own by default.", valueName: "dir"))
     var socketDir: String?
     @Option(name: .customLong(String(Self.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
@@ -69,8 +74,15 @@ struct Export: ParsableCommand {
     func validate() throws {
         if saysFormat { return }
         guard !disks.isEmpty || !vifs.isEmpty else { throw ValidationError("give at least one --disk or --vif") }
-        guard socket == nil || disks.count + vifs.count == 1 else {
-            throw ValidationError("--socket: for one device; --socket-dir is for several")
+        let named = fd == nil ? "--socket" : "--fd"
+        guard socket == nil && fd == nil || disks.count + vifs.count == 1 else {
+            throw ValidationError("\(named): for one device; --socket-dir is for several")
+        }
+        if fd != nil {
+            guard !keep, !client, socket == nil else {
+                throw ValidationError("--fd: the socket is there; it goes with none of --keep, --client and --socket")
+            }
+            guard command.isEmpty else { throw ValidationError("--fd: whoever opened it has the front end; no COMMAND is run") }
         }
         guard !keep || !client else { throw ValidationError("--keep: front ends that listen (--client) are gone to again anyhow") }
         guard socket == nil || socketDir == nil else { throw ValidationError("--socket and --socket-dir: one of them") }
@@ -89,8 +101,8 @@ struct Export: ParsableCommand {
         }
         if keep { try specifications.forEach(expectKeepable) }
         let interfaces = try ExportedVif.plans(vifs)
-        guard socket == nil || interfaces.count < 2 else {
-            throw Failure.usage("--socket: a cable has two ends; --socket-dir is for both")
+        guard socket == nil && fd == nil || interfaces.count < 2 else {
+            throw Failure.usage("\(fd == nil ? "--socket" : "--fd"): a cable has two ends; --socket-dir is for both")
         }
         if let program = command.first { try Program.check(program) }
         Signals.block(Signals.termination + [SIGCHLD])
@@ -108,7 +120,7 @@ struct Export: ParsableCommand {
         try add(specifications, interfaces, &session, &predecessor)
         let upgrade = ExportUpgrade(
             at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: session.directory.run.path), session.directory,
-            session.served, keeper: keeper, isClient: client)
+            session.served, keeper: keeper, obstacle: obstacle(session))
         defer { upgrade.close() }
         let control = control(of: session)
         defer { control?.close() }
@@ -141,10 +153,10 @@ struct Export: ParsableCommand {
                 try session.resume(
                     disk, left, &descriptors, queues: queues ?? threads.count, loudness, began: began)
             } anew: { () throws(Failure) in
-                let path = socket ?? session.directory.socket(of: "\(disk.vdev)")
-                try session.add(disk, at: path, queues: queues ?? threads.count, loudness)
-                loudness.say(
-                    "\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(session.way(to: path))")
+                let place = try place(of: "\(disk.vdev)", session)
+                let way = session.way(to: place)
+                try session.add(disk, at: place, queues: queues ?? threads.count, loudness)
+                loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(way)")
             }
         }
         for (index, plan) in interfaces.enumerated() {
@@ -152,10 +164,23 @@ struct Export: ParsableCommand {
                 try session.resume(
                     plan, left, &descriptors, queues: queues ?? 1, reactors: threads.count, loudness, began: began)
             } anew: { () throws(Failure) in
-                let path = socket ?? session.directory.socket(of: "vif\(index)")
-                try session.add(plan, at: path, queues: queues ?? 1, reactors: threads.count, loudness)
+                let place = try place(of: "vif\(index)", session)
+                try session.add(plan, at: place, queues: queues ?? 1, reactors: threads.count, loudness)
             }
         }
+    }
+
+    /// Why no other program can go on with it.
+    private func obstacle(_ session: borrowing ExportSession) -> String? {
+        if client { return "it goes to its front ends (--client), and they come back to nobody; start it anew" }
+        if fd != nil, session.served.isEmpty { return "its only front end has the socket of --fd; start both anew" }
+        return nil
+    }
+
+    /// Where a device and its front ends meet.
+    private func place(of name: String, _ session: borrowing ExportSession) throws(Failure) -> ExportPlace {
+        if let fd { return try ExportPlace(inherited: fd) }
+        return .path(socket ?? session.directory.socket(of: name))
     }
 
     /// Where `causeway device` finds the devices.
@@ -210,5 +235,11 @@ extension ExportSession {
     }
 
     /// How front ends come to a device, in words.
-    func way(to path: String) -> String { isClient ? "vhost-user to \(path)" : "vhost-user at \(path)" }
+    func way(to place: ExportPlace) -> String {
+        switch place {
+        case .path(let path): isClient ? "vhost-user to \(path)" : "vhost-user at \(path)"
+        case .listener(let socket): "vhost-user at descriptor \(socket.rawValue)"
+        case .frontend(let socket): "vhost-user to descriptor \(socket.rawValue)"
+        }
+    }
 }

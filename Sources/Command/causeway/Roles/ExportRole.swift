@@ -101,10 +101,10 @@ struct ExportSession: ~Copyable {
 
     /// Opens a disk and listens for its front end.
     mutating func add(
-        _ specification: DiskSpecification, at path: String, queues: Int, _ loudness: QuietOption
+        _ specification: DiskSpecification, at meeting: ExportPlace, queues: Int, _ loudness: QuietOption
     ) throws(Failure) {
         let device = try open(specification, queues: queues)
-        let place = try serve(device, "\(specification.vdev)", at: path, isQuiet: loudness.quiet)
+        let place = try serve(device, "\(specification.vdev)", at: meeting, isQuiet: loudness.quiet)
         disks.append(ExportedDisk(specification: specification, place: place, device: device))
     }
 
@@ -139,14 +139,27 @@ struct ExportSession: ~Copyable {
 
     /// Listens for a device's front ends, or comes to them.
     func serve(
-        _ device: any VhostDevice, _ name: String, at path: String, isQuiet: Bool, _ behind: ExportedDevice.Behind? = nil
+        _ device: any VhostDevice, _ name: String, at meeting: ExportPlace, isQuiet: Bool,
+        _ behind: ExportedDevice.Behind? = nil
     ) throws(Failure) -> any VhostPlace {
+        let path = meeting.path
         let kept = try keeper.map { (link) throws(Failure) in try KeptDevice(name, at: path, behind, link) }
         do throws(Errno) {
-            if isClient { return try VhostClient(path: path, device, trustsMemory: trustsMemory, log: Self.log(isQuiet)) }
-            let server = try VhostServer(path: path, device, trustsMemory: trustsMemory, keeper: kept, log: Self.log(isQuiet))
-            kept?.listens(server.listener)
-            return server
+            let log = Self.log(isQuiet)
+            switch meeting {
+            case .path where isClient: return try VhostClient(path: path, device, trustsMemory: trustsMemory, log: log)
+            case .path:
+                let server = try VhostServer(path: path, device, trustsMemory: trustsMemory, keeper: kept, log: log)
+                kept?.listens(server.listener)
+                return server
+            case .listener(let listener):
+                return try VhostServer(
+                    path: path, listener: listener, device, trustsMemory: trustsMemory, resuming: nil, log: log)
+            case .frontend(let socket):
+                // Nobody else can ever come.
+                return try VhostClient(
+                    path: path, connected: socket, device, trustsMemory: trustsMemory, ended: { Signals.raise(SIGTERM) }, log: log)
+            }
         } catch {
             throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
         }

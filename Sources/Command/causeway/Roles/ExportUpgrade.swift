@@ -17,8 +17,8 @@ final class ExportUpgrade: Sendable {
     private let devices: [ExportedDevice]
     /// Who keeps what the new program needs; nil: this process takes it along.
     private let keeper: KeeperLink?
-    /// Whether front ends listen.
-    private let isClient: Bool
+    /// Why no other program can go on; nil: one can.
+    private let obstacle: String?
     private let state = Mutex(State())
 
     private struct State {
@@ -29,9 +29,9 @@ final class ExportUpgrade: Sendable {
 
     /// An export that nobody can ask serves as well: why that is so is said.
     init(
-        at path: String, _ directory: PairDirectory, _ devices: [ExportedDevice], keeper: KeeperLink?, isClient: Bool
+        at path: String, _ directory: PairDirectory, _ devices: [ExportedDevice], keeper: KeeperLink?, obstacle: String?
     ) {
-        self.isClient = isClient
+        self.obstacle = obstacle
         self.directory = directory
         self.devices = devices
         self.keeper = keeper
@@ -93,7 +93,7 @@ final class ExportUpgrade: Sendable {
 
     /// Does not return if all goes well.
     private func become(_ program: String, _ asker: Descriptor) throws(Failure) {
-        guard !isClient else { throw Failure("it goes to its front ends (--client), and they come back to nobody; start it anew") }
+        if let obstacle { throw Failure(obstacle) }
         let format = try SuccessorProgram.format(of: program, "export")
         guard format == ExportSuccession.format else {
             throw Failure("\(program): goes on with exports of format \(format), and this one's is \(ExportSuccession.format)")

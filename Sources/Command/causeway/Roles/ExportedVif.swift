@@ -115,7 +115,7 @@ extension ExportedVif {
 extension ExportSession {
     /// Opens an interface and listens for its front end.
     mutating func add(
-        _ plan: ExportedVif.Plan, at path: String, queues: Int, reactors count: Int, _ loudness: QuietOption
+        _ plan: ExportedVif.Plan, at meeting: ExportPlace, queues: Int, reactors count: Int, _ loudness: QuietOption
     ) throws(Failure) {
         let index = vifs.count
         let mac = plan.specification.mac ?? VifSpecification.randomAddress(from: .system)
@@ -125,7 +125,7 @@ extension ExportSession {
         let behind = ExportedDevice.Behind(mac: mac, tap: tap, device: device)
         let place: any VhostPlace
         do throws(Failure) {
-            place = try serve(interface, ExportedVif.name(index), at: path, isQuiet: loudness.quiet, behind)
+            place = try serve(interface, ExportedVif.name(index), at: meeting, isQuiet: loudness.quiet, behind)
         } catch {
             device.retire()
             throw error
@@ -137,7 +137,7 @@ extension ExportSession {
         var there = "nothing behind it"
         if let tap { there = "\(tap)\(plan.specification.bridge.map { " on \($0)" } ?? "") here" }
         if let peer = plan.peer { there = "a cable to vif \(peer)" }
-        loudness.say("vif \(index): \(mac), \(there), \(way(to: path))")
+        loudness.say("vif \(index): \(mac), \(there), \(way(to: meeting))")
     }
 
     /// Goes on with an interface where a predecessor has put it by, or was killed.

@@ -1,5 +1,5 @@
-// A front end that listens, and a device that comes to it: as often as it is there. What is at the socket is no more
-// trusted than what comes to a VhostServer's.
+// A front end that listens, and a device that comes to it: as often as it is there; or one that is connected when it
+// begins. What is at the socket is no more trusted than what comes to a VhostServer's.
 
 import LinuxSystem
 import Synchronization
@@ -30,6 +30,21 @@ public final class VhostClient: VhostPlace {
         var thread: WorkerThread?
     }
 
+    /// Serves the front end at the other end of `socket`, and no other.
+    /// - Parameters:
+    ///   - path: what messages name it.
+    ///   - ended: called once it has gone and its rings have stopped; from the client's thread.
+    ///   - log: as for a front end that listens.
+    public convenience init(
+        path: String, connected socket: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
+        ended: @escaping @Sendable () -> Void, log: @escaping @Sendable (String) -> Void
+    ) throws(Errno) {
+        try self.init(path, device, trustsMemory, log) { client in
+            do throws(Errno) { try client.serve(socket) } catch { log("\(path): \(error)") }
+            ended()
+        }
+    }
+
     /// How long to wait before a socket is tried again at which nobody listens, or whose front end has gone.
     private static let pauseMilliseconds: Int32 = 100
 
@@ -37,15 +52,22 @@ public final class VhostClient: VhostPlace {
     /// - Parameters:
     ///   - trustsMemory: see `VhostSession`.
     ///   - log: gets a line when a front end is met and gone, and when there is none; from the client's thread.
-    public init(
+    public convenience init(
         path: String, _ device: any VhostDevice, trustsMemory: Bool = false, log: @escaping @Sendable (String) -> Void
+    ) throws(Errno) {
+        try self.init(path, device, trustsMemory, log) { $0.lookAgainAndAgain() }
+    }
+
+    private init(
+        _ path: String, _ device: any VhostDevice, _ trustsMemory: Bool, _ log: @escaping @Sendable (String) -> Void,
+        _ run: @escaping @Sendable (VhostClient) -> Void
     ) throws(Errno) {
         self.path = path
         self.device = device
         self.trustsMemory = trustsMemory
         self.log = log
         wake = try EventCounter()
-        let thread = try WorkerThread(name: "vhost-user") { [self] in run() }
+        let thread = try WorkerThread(name: "vhost-user") { [self] in run(self) }
         state.withLock { $0.thread = thread }
     }
 
@@ -61,7 +83,7 @@ public final class VhostClient: VhostPlace {
         thread?.join()
     }
 
-    private func run() {
+    private func lookAgainAndAgain() {
         // Why it is not there is said once, and anew when it has changed.
         var said: Errno?
         while !state.withLock({ $0.isStopping }) {
