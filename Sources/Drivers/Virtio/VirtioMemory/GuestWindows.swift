@@ -14,12 +14,15 @@ public struct GuestWindows: ~Copyable {
     /// Where on the bus each extent of the map begins.
     @usableFromInline let starts: [BusAddress]
 
-    /// Attaches every region; nil: an extent ends beyond its window, which no region of less than a TiB does.
+    /// Attaches every region; nil, and none is: a region is too large for a window, a TiB or more.
     public init?(_ map: GuestMap, on bus: MemoryBus) {
+        guard map.extents.allSatisfy({ $0.region.byteCount < 1 << 40 }) else { return nil }
         var starts: [BusAddress] = []
         for extent in map.extents {
-            guard extent.region.byteCount < 1 << 40, let start = bus.attach(extent.region).advanced(by: UInt64(extent.offset))
-            else { return nil }
+            guard let start = bus.attach(extent.region).advanced(by: UInt64(extent.offset)) else {
+                for attached in map.extents[...starts.count] { bus.detach(attached.region) }
+                return nil
+            }
             starts.append(start)
         }
         self.map = map
