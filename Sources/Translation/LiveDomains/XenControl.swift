@@ -16,6 +16,8 @@ public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible 
     case noDomain(UInt32)
     /// Its machine frames are Xen's own business.
     case autoTranslated(UInt32)
+    /// Who asks would not go on.
+    case pausesItself(UInt32)
     /// A call failed.
     case failed(String, Errno)
 
@@ -29,6 +31,7 @@ public enum LiveDomainError: Error, Hashable, Sendable, CustomStringConvertible 
         case .noDomain(let id): "no domain \(id)"
         case .autoTranslated(let id):
             "domain \(id) is auto-translated (HVM or PVH): its machine frames are known to Xen alone; take a dump with xl dump-core"
+        case .pausesItself(let id): "domain \(id) is this one and cannot be paused by itself; its table is read as it runs"
         case .failed(let what, let error): "\(what): \(error)"
         }
     }
@@ -51,12 +54,23 @@ public struct LiveDomainFacts: Hashable, Sendable {
 /// A connection to Xen. Used from one thread at a time.
 public final class XenControl {
     private let connection: Int32
+    /// This domain's number, where it is known: the initial domain's.
+    private let own: UInt32?
 
     /// Connects; `noXen` where there is none.
     public init() throws(LiveDomainError) {
         let made = cxc_open()
         guard made >= 0 else { throw .noXen(Errno(-made)) }
         connection = made
+        own = Self.isInitialDomain ? 0 : nil
+    }
+
+    /// Whether this is the domain that the machine started with, which is number 0.
+    private static var isInitialDomain: Bool {
+        if let capabilities = FileSystem.text(of: "/proc/xen/capabilities") { return capabilities.contains("control_d") }
+        // XENFEAT_dom0 is bit 11 of the features; /proc/xen need not be mounted.
+        let features = (FileSystem.text(of: "/sys/hypervisor/properties/features")) ?? ""
+        return UInt64(features.prefix { $0.isHexDigit }, radix: 16).map { $0 >> 11 & 1 == 1 } ?? false
     }
 
     deinit { cxc_close(connection) }
@@ -78,6 +92,7 @@ public final class XenControl {
 
     /// Stops a domain's processors while `body` runs.
     public func whilePaused<R>(_ id: UInt16, _ body: () throws -> R) throws -> R {
+        if let own, own == UInt32(id) { throw LiveDomainError.pausesItself(own) }
         try check(cxc_pause(connection, UInt32(id)), "pausing domain \(id)")
         defer { _ = cxc_unpause(connection, UInt32(id)) }
         return try body()
@@ -93,10 +108,12 @@ public final class XenControl {
     /// Copies of frames that belong to domain `id`; nil for those that do not.
     func copies(_ frames: [Mfn], of id: UInt32) throws(LiveDomainError) -> [[UInt8]?] {
         if frames.isEmpty { return [] }
+        // Xen has no foreign domain of the asking domain's own number.
+        let owner = id == own ? cxc_own_domain() : id
         let numbers = frames.map(\.rawValue)
         var errors = [Int32](repeating: 0, count: frames.count)
         var bytes = [UInt8](repeating: 0, count: frames.count * 4096)
-        try check(Self.copy(connection, id, numbers, &bytes, &errors), "mapping \(frames.count) frames of domain \(id)")
+        try check(Self.copy(connection, owner, numbers, &bytes, &errors), "mapping \(frames.count) frames of domain \(id)")
         return frames.indices.map { errors[$0] == 0 ? Array(bytes[$0 * 4096..<($0 + 1) * 4096]) : nil }
     }
 

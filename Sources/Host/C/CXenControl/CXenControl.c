@@ -220,3 +220,8 @@ uint32_t cxc_xen_domain(void)
 {
     return DOMID_XEN;
 }
+
+uint32_t cxc_own_domain(void)
+{
+    return DOMID_SELF;
+}

@@ -51,5 +51,7 @@ int cxc_copy_frames(
 int cxc_machine_table(int connection, uint64_t *__counted_by(count) extents __noescape, size_t count);
 // Xen's own number, which owns that table.
 uint32_t cxc_xen_domain(void);
+// What stands for the asking domain's own number where frames are mapped.
+uint32_t cxc_own_domain(void);
 
 #endif
