@@ -8,7 +8,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library libxen demo test test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen demo test test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -32,6 +32,15 @@ library: setup ## Builds the translation library for tools that are not Swift
 	$(SWIFT) build -c release --scratch-path .build/translation --product causeway-translation \
 	    -Xswiftc -static-stdlib -Xswiftc -use-ld=lld -Xlinker --version-script=$(CURDIR)/Packaging/causeway-translation.map \
 	    -Xlinker -soname=libcauseway-translation.so.1
+
+# Debian's Python, whose packages `make setup` has installed; another one in the PATH need not have them.
+WHEEL = .build/wheel
+wheel: library ## Builds the Python package with the library inside, .build/wheel/causeway_translation-*.whl
+	rm -rf $(WHEEL)
+	mkdir -p $(WHEEL)/source
+	cp -r Python/. $(WHEEL)/source
+	install -s -m 755 $(LIBRARY) $(WHEEL)/source/causeway_translation/libcauseway-translation.so.1
+	cd $(WHEEL)/source && CAUSEWAY_VERSION=$(VERSION) /usr/bin/python3 setup.py --quiet bdist_wheel --dist-dir $(CURDIR)/$(WHEEL)
 
 # The same for programs of Xen's own: one file in the place of four libraries, which are found under their names in a directory of links.
 LIBXEN = .build/libxen/release/libcauseway-libxen.so

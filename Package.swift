@@ -277,7 +277,8 @@ let package = Package(
             ],
             path: "Sources/Exports/LibxenCompat", swiftSettings: strict,
             linkerSettings: versionNodes),
-        exports.module("TranslationLibrary", ["CCausewayTranslation", "DMA", "FrameMapReaders", "FrameMaps", "SharedMemory"]),
+        exports.module(
+            "TranslationLibrary", ["CCausewayTranslation", "DMA", "FrameMapReaders", "FrameMaps", "LinuxSystem", "SharedMemory"]),
 
         // Command: what people type. What its subcommands and the benchmarks have in common is below both.
         command.module(
@@ -370,6 +371,8 @@ let package = Package(
             ["DriverRuntime", "InProcess", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "Toolstack", "XenTypes"]
         ),
         program(
+            "first-translation", at: "Examples/FirstTranslation", ["DMA", "FrameMaps", "SharedMemory"]),
+        program(
             "bus-in-memory", at: "Examples/BusInMemory",
             ["BlockDevices", "BusDisk", "DeviceBus", "LinuxSystem", "PageDevices", "Reactor", "VirtioBlock", "VirtioBus"]
         ),
@@ -378,7 +381,9 @@ let package = Package(
         host.tests("SharedMemory", ["LinuxSystem", "SharedMemory", "TestSupport"]),
         host.tests("Reactor", ["LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
         translation.tests("FrameMaps", ["FrameMaps", "TestSupport"]),
-        translation.tests("DMA", ["BlockDevices", "DMA", "FrameMaps", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        translation.tests(
+            "DMA",
+            ["BlockDevices", "DMA", "FrameMaps", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport", "first-translation"]),
         translation.tests("HostIommu", ["CLinux", "DMA", "FrameMaps", "HostIommu", "LinuxSystem", "SharedMemory", "TestSupport"]),
         translation.tests("FrameMapReaders", ["DumpWriter", "FrameMapReaders", "FrameMaps", "LinuxSystem", "TestSupport"]),
         xen.tests("XenStore", ["CXen", "TestSupport", "XenStore"]),

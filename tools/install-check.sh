@@ -20,9 +20,13 @@ LD_LIBRARY_PATH=$lib "$scratch/example" >"$scratch/c.out"
 grep -q '^0x104123 is frame 0x2a004 + 0x123, 12 pages in a row, rw$' "$scratch/c.out"
 ok "the C example, by pkg-config: $flags" | sed "s|$scratch|…|g"
 
-LD_LIBRARY_PATH=$lib python3 Examples/translation/translation.py >"$scratch/python.out"
+# As somebody would who is given the wheel and nothing else of this.
+${MAKE:-make} -s wheel >"$scratch/wheel.log" 2>&1 || { tail -20 "$scratch/wheel.log"; exit 1; }
+/usr/bin/python3 -m venv "$scratch/venv"
+"$scratch/venv/bin/pip" install --quiet --no-index .build/wheel/causeway_translation-*.whl
+(cd / && "$scratch/venv/bin/python" "$OLDPWD/Examples/translation/translation.py") >"$scratch/python.out"
 grep -q '^frame 0x2a004 is pfn 0x104$' "$scratch/python.out"
-ok "the Python example"
+ok "the Python example, by the wheel $(basename .build/wheel/*.whl)"
 
 # A program that uses the library needs no Swift, and sees nothing but the header's functions.
 if readelf -d "$lib/libcauseway-translation.so.1" | grep -q 'NEEDED.*libswift'; then

@@ -15,7 +15,7 @@ use="$use fuse3"
 # The network tests and benchmark.
 use="$use iproute2 iputils-ping iperf3 ethtool python3 tcpdump tshark"
 # The C example and the tests of the C library.
-use="$use gcc g++ binutils"
+use="$use gcc g++ binutils python3-setuptools python3-wheel python3-venv"
 develop="spin shellcheck mandoc"
 
 missing=""

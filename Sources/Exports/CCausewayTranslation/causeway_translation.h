@@ -26,8 +26,9 @@ extern "C" {
 #endif
 
 /* Major and minor version of this interface, 16 bits each. A program of the same major and a smaller or equal minor version works.
- * 1.1: causeway_dma_flush, _stale_count, _next_fault, _fault_count; attached memory does not overlap. */
-#define CAUSEWAY_TRANSLATION_VERSION 0x00010001u
+ * 1.1: causeway_dma_flush, _stale_count, _next_fault, _fault_count; attached memory does not overlap.
+ * 1.2: causeway_map_page_limit; causeway_dump_open_descriptor, _open_memory. */
+#define CAUSEWAY_TRANSLATION_VERSION 0x00010002u
 uint32_t causeway_translation_version(void);
 
 /* ---- Frame maps ---- */
@@ -112,6 +113,8 @@ int causeway_map_reverse(const causeway_map *map, uint64_t frame, struct causewa
  * range's end if all was told. */
 int causeway_map_range(const causeway_map *map, uint64_t pfn, uint64_t page_count, struct causeway_run *runs, size_t capacity,
                        size_t *count, uint64_t *next);
+/* One past the largest page number that the map can have; of a dump's, that it has. */
+uint64_t causeway_map_page_limit(const causeway_map *map);
 /* Goes up with each change after which an earlier answer may be wrong. */
 uint64_t causeway_map_generation(const causeway_map *map);
 /* 1 if all answers given at that generation still hold, else 0. */
@@ -257,6 +260,10 @@ struct causeway_dump_info {
 /* Opens a dump and reads its table; never a page. On an error `message` (if not NULL) gets what is wrong and where, cut to `size` bytes with its NUL.
  * -EBADMSG: the file makes no sense. -ENOTSUP: it does, but is of a kind that is not read. -EFBIG: too large. Else the system's error. */
 int causeway_dump_open(const char *path, causeway_dump **dump, char *message, size_t size);
+/* The same of an open file, which stays the caller's and may be closed; its position is neither used nor moved. -EBADF: it is not open for reading. */
+int causeway_dump_open_descriptor(int descriptor, causeway_dump **dump, char *message, size_t size);
+/* The same of bytes in memory, which stay the caller's and must be there, unchanged, until the dump is destroyed. */
+int causeway_dump_open_memory(const void *bytes, size_t byte_count, causeway_dump **dump, char *message, size_t size);
 void causeway_dump_destroy(causeway_dump *dump);
 int causeway_dump_get_info(const causeway_dump *dump, struct causeway_dump_info *info);
 /* The dump's frame map, read-only; it may outlive the dump. */

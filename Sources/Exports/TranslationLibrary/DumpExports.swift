@@ -4,6 +4,7 @@ import CCausewayTranslation
 import FrameMapReaders
 import FrameMaps
 import Glibc
+import LinuxSystem
 
 /// See causeway_translation.h.
 @c @implementation
@@ -13,14 +14,43 @@ public func causeway_dump_open(
 ) -> Int32 {
     answering {
         let path = try text(path)
-        let out = try Place(dump)
-        do throws(DumpError) {
-            let opened = try CoreDump(path: path)
-            out.put(handleOf: opened)
-        } catch {
-            put("\(path): \(error)", message, size)
-            throw error
-        }
+        try open(dump, "\(path): ", message, size) { () throws(DumpError) in try CoreDump(path: path) }
+    }
+}
+
+/// See causeway_translation.h.
+@c @implementation
+public func causeway_dump_open_descriptor(
+    _ descriptor: Int32, _ dump: UnsafeMutablePointer<OpaquePointer?>?, _ message: UnsafeMutablePointer<CChar>?, _ size: Int
+) -> Int32 {
+    answering {
+        let own: Descriptor
+        do throws(Errno) { own = try Descriptor.duplicate(of: descriptor) } catch { throw ErrorNumber(error.rawValue) }
+        try open(dump, "descriptor \(descriptor): ", message, size) { () throws(DumpError) in try CoreDump(own) }
+    }
+}
+
+/// See causeway_translation.h.
+@c @implementation
+public func causeway_dump_open_memory(
+    _ bytes: UnsafeRawPointer?, _ byteCount: Int, _ dump: UnsafeMutablePointer<OpaquePointer?>?,
+    _ message: UnsafeMutablePointer<CChar>?, _ size: Int
+) -> Int32 {
+    answering {
+        let lent = try LentMemory(bytes, byteCount)
+        try open(dump, "", message, size) { () throws(DumpError) in try CoreDump(lent) }
+    }
+}
+
+/// Puts a dump's handle, or why there is none in words, where the caller wants it.
+@safe private func open(
+    _ dump: UnsafeMutablePointer<OpaquePointer?>?, _ name: String, _ message: UnsafeMutablePointer<CChar>?, _ size: Int,
+    _ make: () throws(DumpError) -> CoreDump
+) throws {
+    let out = try Place(dump)
+    do throws(DumpError) { out.put(handleOf: try make()) } catch {
+        put("\(name)\(error)", message, size)
+        throw error
     }
 }
 

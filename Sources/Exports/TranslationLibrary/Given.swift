@@ -3,11 +3,14 @@
 //
 // Of a pointer can be checked that it is not NULL, and nothing else. That it leads to what the header says, for as long
 // as the call lasts, is the caller's promise. Only the exported functions make anything of what is below, of their own
-// arguments, and none of it outlives the call: so these are `@safe`.
+// arguments, and none of it outlives the call, but for memory that the header says is lent for longer: so these are
+// `@safe`.
 
 import CCausewayTranslation
+import FrameMapReaders
 import FrameMaps
 import Glibc
+import LinuxSystem
 
 /// The value that an argument points to. Throws EINVAL for NULL.
 ///
@@ -80,6 +83,30 @@ struct Places<Value> {
     func put(_ value: Value, at index: Int) {
         precondition(index >= 0 && index < capacity, "an answer without a place")
         unsafe first?[index] = value
+    }
+}
+
+/// A dump's bytes where the caller has them.
+///
+/// SAFETY: `byteCount` bytes that are there, and nobody writes them, until what reads them is destroyed, as the header
+/// says; reads are held against the count.
+@safe
+struct LentMemory: ByteSource, @unchecked Sendable {
+    private let base: UnsafeRawPointer
+    let byteCount: UInt64
+
+    /// Throws EINVAL for NULL and for less than none.
+    @safe
+    init(_ base: UnsafeRawPointer?, _ byteCount: Int) throws(ErrorNumber) {
+        guard let base = unsafe base, byteCount >= 0 else { throw ErrorNumber(EINVAL) }
+        unsafe self.base = base
+        self.byteCount = UInt64(byteCount)
+    }
+
+    func read(_ count: Int, at offset: UInt64) throws(Errno) -> [UInt8] {
+        guard count > 0, offset < byteCount else { return [] }
+        let start = Int(offset)
+        return unsafe Array(UnsafeRawBufferPointer(start: base + start, count: min(count, Int(byteCount) - start)))
     }
 }
 

@@ -102,4 +102,4 @@ func number(_ error: DumpError) -> Int32 {
 
 /// See causeway_translation.h.
 @c @implementation
-public func causeway_translation_version() -> UInt32 { 0x0001_0001 }
+public func causeway_translation_version() -> UInt32 { 0x0001_0002 }

@@ -205,6 +205,10 @@ public func causeway_map_range(
 
 /// See causeway_translation.h.
 @c @implementation
+public func causeway_map_page_limit(_ map: OpaquePointer?) -> UInt64 { known(map, MapObject.self)?.map.pfnLimit ?? 0 }
+
+/// See causeway_translation.h.
+@c @implementation
 public func causeway_map_generation(_ map: OpaquePointer?) -> UInt64 { known(map, MapObject.self)?.map.generation ?? 0 }
 
 /// See causeway_translation.h.

@@ -43,8 +43,11 @@ public final class Descriptor: Sendable, CustomStringConvertible {
     }
 
     /// A second descriptor for the same open file (`F_DUPFD_CLOEXEC`).
-    public func duplicate() throws(Errno) -> Descriptor {
-        Descriptor(owning: try retryingInterrupts { fcntl(rawValue, F_DUPFD_CLOEXEC, 0) })
+    public func duplicate() throws(Errno) -> Descriptor { try Self.duplicate(of: rawValue) }
+
+    /// One of this process's own for somebody else's number.
+    public static func duplicate(of number: Int32) throws(Errno) -> Descriptor {
+        Descriptor(owning: try retryingInterrupts { fcntl(number, F_DUPFD_CLOEXEC, 0) })
     }
 
     /// Adds or removes `O_NONBLOCK`.

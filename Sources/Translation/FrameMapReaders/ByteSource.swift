@@ -30,8 +30,12 @@ public struct FileSource: ByteSource {
     private let descriptor: Descriptor
 
     /// Opens `path` for reading; what is no regular file is EINVAL, a directory EISDIR.
-    public init(path: String) throws(Errno) {
-        descriptor = try Descriptor.open(path, O_RDONLY | O_NONBLOCK)
+    public init(path: String) throws(Errno) { try self.init(try Descriptor.open(path, O_RDONLY | O_NONBLOCK)) }
+
+    /// Reads an open file, whose position is neither used nor moved; errors as above. EBADF: it is not open for
+    /// reading.
+    public init(_ descriptor: Descriptor) throws(Errno) {
+        self.descriptor = descriptor
         let status = try descriptor.status()
         switch status.st_mode & S_IFMT {
         case S_IFREG: byteCount = UInt64(status.st_size)
@@ -40,6 +44,8 @@ public struct FileSource: ByteSource {
         }
         // In units of 512 bytes, whatever the file system's blocks are.
         storedByteCount = min(byteCount, UInt64(clamping: status.st_blocks).multipliedReportingOverflow(by: 512).partialValue)
+        // Found out now whether it is open for reading, and not at the first page.
+        _ = try descriptor.read(1, at: 0)
     }
 
     /// As many of the bytes as the file still has.

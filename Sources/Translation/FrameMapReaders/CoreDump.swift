@@ -19,12 +19,19 @@ public final class CoreDump: Sendable, CustomStringConvertible {
 
     /// Opens the file at `path`.
     public convenience init(path: String) throws(DumpError) {
-        let source: FileSource
-        do { source = try FileSource(path: path) } catch {
+        try self.init(Self.opened { () throws(Errno) in try FileSource(path: path) })
+    }
+
+    /// Reads a file that is open, and keeps it so.
+    public convenience init(_ descriptor: Descriptor) throws(DumpError) {
+        try self.init(Self.opened { () throws(Errno) in try FileSource(descriptor) })
+    }
+
+    private static func opened(_ open: () throws(Errno) -> FileSource) throws(DumpError) -> FileSource {
+        do { return try open() } catch {
             let text = error == .invalidArgument ? "not a regular file" : "cannot be opened: \(error)"
             throw DumpError(.system(error), "file", at: 0, text)
         }
-        try self.init(source)
     }
 
     /// Reads header, notes and table.

@@ -65,8 +65,8 @@ extension EndToEnd {
 
         @Test("the Python example") func pythonExample() throws {
             let path = try dump([(0x40, 0), (0x41, 0)], .autoTranslated)
-            let script = "\(root)/Examples/translation/translation.py"
-            let outcome = try RunningProcess.run(["python3", script, "--library", library, path], in: scratch)
+            let outcome = try RunningProcess.run(
+                ["python3", "\(root)/Examples/translation/translation.py", path], environment: packageEnvironment, in: scratch)
             #expect(
                 outcome.status == 0
                     && outcome.output == """
@@ -79,6 +79,28 @@ extension EndToEnd {
 
                         """,
                 "\(outcome)")
+        }
+
+        /// Where Python finds the package, and that the library.
+        private var packageEnvironment: [String: String] {
+            ["PYTHONPATH": "\(root)/Python", "CAUSEWAY_TRANSLATION_LIBRARY": library, "PYTHONDONTWRITEBYTECODE": "1"]
+        }
+
+        @Test("the Python package has every function of the header, and holds what the library needs") func pythonPackage() throws {
+            let broken = "\(scratch.path)/broken.core"
+            try Foundation.Data([1, 2, 3]).write(to: URL(fileURLWithPath: broken))
+            let outcome = try RunningProcess.run(
+                [
+                    "python3", "\(root)/Tests/Exports/TranslationLibrary/package.py",
+                    "\(root)/Sources/Exports/CCausewayTranslation/causeway_translation.h",
+                    try dump([(1, 10), (2, 11), (3, 10)]), broken,
+                ], environment: packageEnvironment, in: scratch)
+            #expect(outcome.status == 0 && outcome.output.isEmpty && outcome.errors.isEmpty, "\(outcome)")
+            // One that is not there is said in a line that names it.
+            let lost = try RunningProcess.run(
+                ["python3", "-c", "import causeway_translation"],
+                environment: packageEnvironment.merging(["CAUSEWAY_TRANSLATION_LIBRARY": "/nowhere.so"]) { $1 }, in: scratch)
+            #expect(lost.status == 1 && lost.errors.contains("ImportError: /nowhere.so"), "\(lost)")
         }
 
         @Test("every misuse is answered, and nothing ends the process") func misuse() throws {

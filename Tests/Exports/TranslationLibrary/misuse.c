@@ -42,6 +42,7 @@ static void maps(void)
     IS(-EINVAL, causeway_map_reverse(NULL, 0, &r));
     IS(-EINVAL, causeway_map_audit(NULL, &audit));
     IS(0, causeway_map_generation(NULL));
+    IS(0, causeway_map_page_limit(NULL));
     IS(0, causeway_map_is_current(NULL, 0));
     causeway_map_destroy(NULL);
     causeway_foreign_destroy(NULL);
@@ -234,6 +235,13 @@ static void dumps(const char *good, const char *broken)
     check(__LINE__, dump == NULL, 1);
     causeway_dump_destroy(NULL);
     IS(-EINVAL, causeway_dump_get_info(NULL, &info));
+    IS(-EBADF, causeway_dump_open_descriptor(-1, &dump, message, sizeof message));
+    IS(-EINVAL, causeway_dump_open_descriptor(0, NULL, message, sizeof message));
+    IS(-EINVAL, causeway_dump_open_memory(NULL, 5, &dump, message, sizeof message));
+    IS(-EINVAL, causeway_dump_open_memory(good, SIZE_MAX, &dump, message, sizeof message));
+    IS(-EINVAL, causeway_dump_open_memory(good, 5, NULL, message, sizeof message));
+    IS(-EBADMSG, causeway_dump_open_memory(good, 0, &dump, message, sizeof message));
+    IS(-EBADMSG, causeway_dump_open_memory(good, 5, &dump, message, sizeof message));
     IS(0, causeway_dump_open(good, &dump, message, sizeof message));
     IS(0, causeway_dump_get_info(dump, &info));
     check(__LINE__, info.used == 3 && info.findings == 1 && info.guest_width == 8 && !info.is_auto_translated, 1);

@@ -3,6 +3,7 @@
 import DMA
 import FrameMaps
 import SharedMemory
+import TestSupport
 import Testing
 
 struct DocumentedUseTests {
@@ -27,5 +28,16 @@ struct DocumentedUseTests {
         #expect(mapping.segments.map(\.byteCount) == [1500] && mapping.bounced.map(\.reason) == [.mask])
         try mapping.unmap()
         #expect(device.liveMappings == 0)
+    }
+
+    @Test func theFirstProgramSaysWhatItDoes() throws {
+        let run = try BuiltProgram("first-translation").run()
+        #expect(
+            run.output == """
+                0x104123 is in frame 0x2a004, which goes on for 12 pages
+                frame 0x2a004 is pfn 0x104
+                5 scattered pages behind the IOMMU: 1 segment of 20480 bytes
+
+                """, "\(run)")
     }
 }

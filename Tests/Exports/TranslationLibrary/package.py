@@ -1,0 +1,125 @@
+"""The Python package against a header and a dump: package.py HEADER DUMP BROKEN. Prints nothing and ends with 0, or says what is wrong."""
+import errno
+import gc
+import mmap
+import os
+import re
+import sys
+
+from causeway_translation import Dma, Dump, DumpError, Entry, Iommu, Map, Model, Permission, interface_version, library
+from causeway_translation.dma import Direction
+from causeway_translation.iommu import Cause, IommuMode
+
+header, path, broken = sys.argv[1:]
+text = open(header).read()
+declared = set(re.findall(r"\bcauseway_([a-z_]+)\(", text))
+assert declared == set(library.CALLS) | set(library.OTHERS), declared ^ (set(library.CALLS) | set(library.OTHERS))
+version = int(re.search(r"TRANSLATION_VERSION (0x[0-9a-f]+)u", text)[1], 16)
+assert library.WANTED == version and interface_version() == (version >> 16, version & 0xFFFF)
+
+
+def fails(number, call, *arguments, **named):
+    try:
+        call(*arguments, **named)
+    except OSError as error:
+        assert error.errno == number, error
+        return error
+    raise AssertionError(f"{call} was not refused")
+
+
+# Maps.
+table = Map(7, Model.VP, pfn_limit=1 << 20, frame_limit=1 << 24, own_frames=0x1000)
+before = table.generation
+assert table.translate(0x5678).kind == Entry.LOCAL and table.is_current(before)
+table.balloon_out(0x10, 4)
+assert not table.is_current(before)
+foreign = table.set_foreign(0x11, [0x50000, 0x60000], 9, Permission.READ)
+assert [(run.frame, run.kind) for run in table.runs(0x10, 4)] == [
+    (None, Entry.BALLOONED), (0x50000, Entry.FOREIGN), (0x60000, Entry.FOREIGN), (None, Entry.BALLOONED)]
+assert table.reverse(0x60000).is_foreign and table.translate(0x11000).permissions == Permission.READ
+foreign.close()
+assert table.translate(0x11000) is None and table.reverse(0x60000) is None
+table.set_permissions(0x20, 1, Permission.READ)
+table.set_identity(0x2000, 2)
+assert table.translate(0x2000 << 12).kind == Entry.IDENTITY
+table.clear(0x30, 1)
+assert table.audit()["inconsistent"] == 0
+fails(errno.ERANGE, table.set, 1 << 20, 1, 5)
+table.close()
+table.close()
+try:
+    table.translate(0)
+    raise AssertionError("a closed map answers")
+except ValueError:
+    pass
+fails(errno.EINVAL, Map, 7, 5, pfn_limit=1, frame_limit=1)
+
+# DMA: the device's bytes come back through the pool, and what is attached is held.
+memory = mmap.mmap(-1, 8 * 4096)
+device = Dma("bounced", mask=(1 << 20) - 1, bounce_pool_bytes=1 << 18, model=Model.P2M, iommu=IommuMode.OFF)
+pfn = device.attach(memory)
+fails(errno.EEXIST, device.attach, memory)
+transfer = device.map([(pfn, 100, 50), (pfn + 3, 0, 4096)], Direction.FROM_DEVICE)
+assert sum(segment.byte_count for segment in transfer.segments) == 4146
+address, available = device.resolve(transfer.segments[0].address, 50, Direction.FROM_DEVICE)
+assert available == 50
+library.ctypes.memmove(address, b"x" * 50, 50)
+transfer.sync_for_cpu(0, 50)
+assert memory[100:150] == b"x" * 50
+transfer.unmap()
+fails(errno.ENOENT, transfer.unmap)
+assert device.statistics()["live"] == 0 and device.statistics()["bounces"] > 0
+gc.collect()
+try:
+    memory.close()
+    raise AssertionError("memory went under the device")
+except BufferError:
+    pass
+device.detach(pfn)
+gc.collect()
+memory.close()
+# More segments than there was room for at first.
+memory = mmap.mmap(-1, 64 * 4096)
+scattered = Dma("scattered", model=Model.P2M, seed=5)
+with scattered.map_single(scattered.attach(memory), 0, 64 * 4096, Direction.TO_DEVICE) as long:
+    assert len(long.segments) == 64, len(long.segments)
+
+# An IOMMU.
+space = Iommu("space", IommuMode.DEFERRED)
+iova = space.map(0x1000, 2, Permission.READ)
+assert space.access(iova + 5, Permission.READ) == 0x1000005
+fails(errno.EFAULT, space.access, iova, Permission.WRITE)
+assert space.next_fault() == (iova, Cause.WRITE_DENIED) and space.next_fault() is None and space.fault_count == 1
+space.unmap(iova, 2)
+assert space.stale_count == 1 and space.access(iova, Permission.READ)
+space.flush()
+assert space.stale_count == 0
+fails(errno.EFAULT, space.access, iova, Permission.READ)
+
+# Dumps, by three ways; what is read is the same.
+data = open(path, "rb").read()
+with open(path, "rb") as file:
+    file.seek(77)
+    by_descriptor = Dump.from_descriptor(file.fileno())
+    assert file.tell() == 77
+dumps = [Dump(path), by_descriptor, Dump.from_bytes(data)]
+del data
+gc.collect()
+for dump in dumps:
+    assert not dump.is_auto_translated and dump.page_count == 3 and dump.guest_width == 8 and dump.processors >= 1
+    assert len(dump.findings) == 1, dump.findings
+    assert dump.read_pfn(1) == dump.read_mfn(10) and len(dump.read_pfn(1)) == 4096 and dump.read_pfn(99) is None
+    pages = dump.map()
+    dump.close()
+    assert pages.translate(1 << 12).frame == 10 and pages.page_limit == 4
+    assert [(run.pfn, run.page_count, run.frame) for run in pages.runs()] == [(0, 1, None), (1, 2, 10), (3, 1, None)]
+    fails(errno.EROFS, pages.clear, 1, 1)
+error = fails(errno.EBADMSG, Dump, broken)
+assert isinstance(error, DumpError) and error.strerror.startswith(f"{broken}: ELF header"), error
+assert fails(errno.EBADMSG, Dump.from_bytes, b"\x01\x02").strerror.startswith("ELF header")
+fails(errno.ENOENT, Dump, path + ".not")
+fails(errno.EBADF, Dump.from_descriptor, 999)
+with open(broken, "wb") as file:
+    fails(errno.EBADF, Dump.from_descriptor, file.fileno())
+reader, writer = os.pipe()
+fails(errno.EINVAL, Dump.from_descriptor, reader)
