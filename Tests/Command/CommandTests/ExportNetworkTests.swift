@@ -70,8 +70,8 @@ extension EndToEnd {
 
         @Test(
             "a guest whose interface is behind an IOMMU pings and moves a file",
-            .enabled(if: Tools.isRoot && access("/dev/net/tun", F_OK) == 0))
-        func behindIommu() throws {
+            .enabled(if: Tools.isRoot && access("/dev/net/tun", F_OK) == 0), arguments: ExportTests.TakingBack.allCases)
+        func behindIommu(_ taking: ExportTests.TakingBack) throws {
             let scratch = try Scratch()
             try write(
                 """
@@ -87,12 +87,12 @@ extension EndToEnd {
                 ip link set lo up; ip addr add 10.0.0.2/24 dev $CAUSEWAY_TAP_BACK_0
                 cd \(scratch.path); mkfifo f; exec 3<>f
                 busybox nc -l -p 5001 <&3 | md5sum | sed 's/^/got /' &
-                \(try VirtioGuest.command(in: scratch.path)),iommu_platform=on,ats=on,disable-legacy=on
+                \(try VirtioGuest.command(in: scratch.path)),iommu_platform=on,ats=on,disable-legacy=on\(taking.bus)
                 wait
                 """, to: "host", in: scratch)
             let outcome = try RunningProcess.run(
                 [
-                    "env", "GUEST_IOMMU=1", "unshare", "-n", Tools.causeway, "export", "--vif", "vifname=t0", "--", "sh",
+                    "env", "GUEST_IOMMU=\(taking)", "unshare", "-n", Tools.causeway, "export", "--vif", "vifname=t0", "--", "sh",
                     "\(scratch.path)/host",
                 ], in: scratch, seconds: 150)
             func word(_ name: String) -> String? {

@@ -67,31 +67,44 @@ extension EndToEnd {
             #expect(there.output == "\(written)\n0\n", "\(there)")
         }
 
-        @Test("a guest whose disk is behind an IOMMU has what it wrote")
-        func behindIommu() throws {
+        /// How a guest with an IOMMU takes addresses back, and what its devices have for that.
+        enum TakingBack: String, CaseIterable {
+            /// One by one, at once.
+            case strict
+            /// All of them, later: a device needs address translation of its own, which QEMU's have behind a port.
+            case lazy
+            /// What the devices are given beside `iommu_platform`.
+            var bus: String { self == .lazy ? ",bus=express" : "" }
+        }
+
+        @Test("a guest whose disk is behind an IOMMU has what it wrote", arguments: TakingBack.allCases)
+        func behindIommu(_ taking: TakingBack) throws {
             let scratch = try Scratch()
             let image = try scratch.makeImage(megabytes: 64)
             let script = """
                 echo platform $(cut -c34 /sys/bus/virtio/devices/virtio0/features) $(ls /sys/kernel/iommu_groups | wc -w)
                 dd if=/dev/urandom of=/t bs=1M count=4 2>/dev/null
-                for i in 0 1 2; do (dd if=/t of=/dev/vda bs=64k seek=$((i * 256)) oflag=direct 2>/dev/null || echo failed) & done
-                wait
-                for i in 0 1 2; do dd if=/dev/vda bs=1M skip=$((i * 16)) count=4 iflag=direct 2>/dev/null | md5sum; done
+                for round in 1 2; do
+                    for i in 0 1 2; do (dd if=/t of=/dev/vda bs=64k seek=$((i * 256)) oflag=direct 2>/dev/null || echo failed) & done
+                    wait
+                    for i in 0 1 2; do dd if=/dev/vda bs=1M skip=$((i * 16)) count=4 iflag=direct 2>/dev/null | md5sum; done
+                done
                 md5sum </t
                 dmesg | grep -c 'is not a head\\|I/O error' | sed 's/^/errors /'
                 """
             try scratch.makeFile("script").write(contentsOf: Foundation.Data(script.utf8))
             let outcome = try RunningProcess.run(
                 [
-                    "env", "GUEST_IOMMU=1", Tools.causeway, "export", "-q", "--disk", "\(image),raw,xvda,w", "--queues", "2", "--",
+                    "env", "GUEST_IOMMU=\(taking)", Tools.causeway, "export", "-q", "--disk", "\(image),raw,xvda,w", "--queues",
+                    "2", "--",
                     "sh", "-c",
-                    "\(try VirtioGuest.command(in: scratch.path)),iommu_platform=on,ats=on,disable-legacy=on",
+                    "\(try VirtioGuest.command(in: scratch.path)),iommu_platform=on,ats=on,disable-legacy=on\(taking.bus)",
                 ], in: scratch, seconds: 150)
             let lines = outcome.output.split(whereSeparator: \.isNewline).map(String.init)
             let begin = try #require(lines.firstIndex { $0.hasPrefix("platform ") }, "\(outcome)")
             let words = lines[begin].split(separator: " ")
             #expect(words[1] == "1" && words[2] != "0", "\(outcome)")
-            #expect(Set(lines[(begin + 1)...].prefix(4)).count == 1, "\(outcome)")
+            #expect(Set(lines[(begin + 1)...].prefix(7)).count == 1, "\(outcome)")
             #expect(lines.contains("errors 0") && !lines.contains("failed"), "\(outcome)")
             let there = try RunningProcess.run(
                 ["sh", "-c", "dd if=\(image) bs=1M skip=16 count=4 2>/dev/null | md5sum"], in: scratch)
