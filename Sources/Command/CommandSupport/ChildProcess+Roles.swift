@@ -33,10 +33,11 @@ extension ChildProcess {
     }
 
     /// Starts `causeway ROLE…` on the host in `directory`; `passing` becomes its descriptor 3.
+    /// - Parameter program: another build that is run in this one's place.
     package static func startRole(
-        _ role: [String], in directory: RunDirectory, passing: Descriptor? = nil
+        _ role: [String], in directory: RunDirectory, passing: Descriptor? = nil, program: String? = nil
     ) throws(Failure) -> ChildProcess {
         let common = ["--run-dir", directory.path, "--exit-with", "\(getpid())"]
-        return try start([try Executable.path()] + role + common, ownGroup: true, passing: passing)
+        return try start([try Executable.path()] + role + common, ownGroup: true, passing: passing, program: program)
     }
 }

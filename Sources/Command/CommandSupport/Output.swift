@@ -70,3 +70,9 @@ package func complain(_ message: String) { writeLine("causeway: \(message)", to:
 package func writeLine(_ text: String, to descriptor: Int32) {
     try? Descriptor.writeAll(Array((text + "\n").utf8), to: descriptor)
 }
+
+/// Nanoseconds in words for people: `12.4 ms`.
+package func inMilliseconds(_ nanoseconds: UInt64) -> String {
+    let tenths = (nanoseconds + 50_000) / 100_000
+    return "\(tenths / 10).\(tenths % 10) ms"
+}

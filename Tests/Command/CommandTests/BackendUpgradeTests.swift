@@ -19,7 +19,7 @@ extension EndToEnd {
         /// What cannot go on is refused; what is gone when it is to be run is undone.
         private func refuse(_ pair: PairUnderTest) throws {
             let vanishing = "\(pair.scratch.path)/vanishing"
-            try Foundation.Data("#!/bin/sh\necho 1\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
+            try Foundation.Data("#!/bin/sh\necho 2\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
             chmod(vanishing, 0o755)
             for (program, reason) in [("/bin/true", "cannot go on with"), (vanishing, "No such file")] {
                 let upgrade = try pair.run([Tools.causeway, "upgrade", "--program", program])

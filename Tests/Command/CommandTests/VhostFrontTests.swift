@@ -7,7 +7,7 @@ import Testing
 extension EndToEnd {
     @Suite("front=vhost-user") struct VhostFrontTests {
         @Test(
-            "one backend has a QEMU guest's disk and a cable from it to Xen's netfront; killed twice, and its disk grows",
+            "one backend has a QEMU guest's disk and a cable from it to Xen's netfront; killed, upgraded, and its disk grows",
             .enabled(if: Tools.isRoot, "needs root"))
         func twoWorlds() throws {
             let scratch = try Scratch()
@@ -50,14 +50,12 @@ extension EndToEnd {
             ) { $1 }
             #expect(phases["vhost-1/51712"] == "running" && phases["vbd-1/51712"] == "waiting", "\(list)")
             #expect(phases["vif-2/0"] == "running" && phases["vhost-3/1"] == "running", "\(list)")
-            for _ in 0..<2 {
-                let backend = try #require(ProcessTable.children(of: pair.pid, commandPrefix: "causeway backend").first)
-                kill(backend, SIGKILL)
-                sleepMilliseconds(2500)
-            }
+            try changeBackends(of: pair, at: run, in: scratch)
             try FileHandle(forWritingTo: URL(fileURLWithPath: image)).truncate(atOffset: 64 << 20)
             let outcome = try #require(pair.wait(seconds: 120), "\(pair.output) \(pair.errors)")
             #expect(outcome.status == 0, "\(outcome)")
+            // A disk and an interface: each has connected once.
+            #expect(outcome.errors.components(separatedBy: "a front end connected").count - 1 == 2, "\(outcome.errors)")
             let words = Dictionary(
                 outcome.output.components(separatedBy: .newlines).compactMap { line -> (String, String)? in
                     let parts = line.split(separator: " ", maxSplits: 1)
@@ -67,6 +65,37 @@ extension EndToEnd {
             #expect(words["first"] == "1" && words["last"] == "1", "\(outcome)")
             #expect(words["read"] != nil && words["read"] == words["wrote"], "\(outcome)")
             #expect(words["size"] == "131072" && words["errors"] == "0" && !outcome.output.contains("failed"), "\(outcome)")
+        }
+
+        /// Kills and upgrades the backend in turn; what it cannot become is refused, or undone.
+        private func changeBackends(of pair: RunningProcess, at run: String, in scratch: Scratch) throws {
+            for round in 1...3 {
+                let backend = try #require(ProcessTable.children(of: pair.pid, commandPrefix: "causeway backend").first)
+                kill(backend, SIGKILL)
+                #expect(eventually(20_000) { Self.pauses(pair).count == round }, "\(pair.errors)")
+                sleepMilliseconds(300)
+                let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--run-dir", run], in: scratch)
+                #expect(upgrade.status == 0, "\(upgrade)")
+                print("a backend of two worlds, \(upgrade.output)", terminator: "")
+                sleepMilliseconds(300)
+            }
+            print("three kills of a backend of two worlds: pauses \(Self.pauses(pair)) ms")
+            // The last one is gone when it is to be run: by then front ends have been put by, and are taken up again.
+            let vanishing = "\(scratch.path)/vanishing"
+            try Foundation.Data("#!/bin/sh\necho 2\nrm \"$0\"\n".utf8).write(to: URL(fileURLWithPath: vanishing))
+            chmod(vanishing, 0o755)
+            for (program, reason) in [("/bin/true", "cannot go on with"), (vanishing, "No such file")] {
+                let upgrade = try RunningProcess.run(
+                    [Tools.causeway, "upgrade", "--run-dir", run, "--program", program], in: scratch)
+                #expect(upgrade.status == 1 && upgrade.errors.contains(reason), "\(upgrade)")
+            }
+        }
+
+        /// How long front ends have waited for a backend each time, in milliseconds.
+        private static func pauses(_ pair: RunningProcess) -> [Double] {
+            pair.errors.components(separatedBy: "front ends have waited for ").dropFirst().compactMap { rest in
+                Double(rest.prefix { $0 != " " })
+            }
         }
 
         @Test("where front= has no meaning that is said")

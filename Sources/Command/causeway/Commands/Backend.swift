@@ -46,7 +46,9 @@ struct Backend: ParsableCommand {
             discussion: "A device is whoever's comes first; the other is told that it is busy.", valueName: "dir"))
     var vhostUser: String?
     @Flag(name: .customLong(String(SuccessorProgram.formatOption.dropFirst(2))), help: .hidden) var saysFormat = false
-    @Option(name: .customLong(String(BackendUpgrade.option.dropFirst(2))), help: .hidden) var upgraded: String?
+    @Option(name: .customLong(String(Export.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
+    /// Given by `pair`, which is at the other end of descriptor 3.
+    @Flag(help: .hidden) var kept = false
     @Flag(help: "Keeps no journal: a successor asks every frontend to connect again.") var noJournal = false
 
     enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
@@ -80,7 +82,8 @@ struct Backend: ParsableCommand {
         work.servesDisks = backendKind != "none"
         work.servesInterfaces = vifKind != "none"
         work.memoryVifs = memoryVifs
-        work.upgradedFor = upgraded
+        work.left = resume
+        work.isKept = kept && vhostUser != nil
         work.vhostDirectory = try vhostUser.map { try RunDirectory($0).path }
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))

@@ -111,11 +111,11 @@ struct Export: ParsableCommand {
             var keeper = ExportKeeper(in: directory, command, isQuiet: loudness.quiet)
             throw Failure.silent(try keeper.run())
         }
-        let keeper = try keptIn.map { _ throws(Failure) in try KeeperLink() }
+        let keeper = try keptIn.map { _ throws(Failure) in try KeeperLink(for: "export") }
         let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
         var session = try ExportSession(
             in: try directory(left), reactors: threads.count, polling: .adaptive(microseconds: 50), trustsMemory: trustMemory,
-            isClient: client, keeper: keeper)
+            isClient: client, isQuiet: loudness.quiet, keeper: keeper)
         var predecessor = ExportPredecessor(left, keeper, devices: specifications.count + interfaces.count)
         try add(specifications, interfaces, &session, &predecessor)
         let upgrade = ExportUpgrade(
@@ -131,8 +131,7 @@ struct Export: ParsableCommand {
     /// A write that a killed process has sent to an NBD server may be done there at any time, also after newer ones.
     private func expectKeepable(_ disk: DiskSpecification) throws(Failure) {
         guard !disk.isReadOnly, case .nbd? = try? DeviceTarget(disk.target) else { return }
-        throw .usage(
-            "--keep: \(disk.vdev): an NBD server may still be at a write of a process that was killed; read-only ones can be kept")
+        throw .usage("--keep: \(disk.vdev): \(KeptDevice.whyNoWritableNBD)")
     }
 
     private func directory(_ left: ExportSuccession?) throws(Failure) -> PairDirectory {
@@ -149,20 +148,18 @@ struct Export: ParsableCommand {
         _ predecessor: inout ExportPredecessor
     ) throws(Failure) {
         for disk in specifications {
-            try predecessor.resume("\(disk.vdev)") { (left, descriptors, began) throws(Failure) in
-                try session.resume(
-                    disk, left, &descriptors, queues: queues ?? threads.count, loudness, began: began)
+            try predecessor.resume("\(disk.vdev)") { (left, began) throws(Failure) in
+                try session.resume(disk, left, queues: queues ?? threads.count, began: began)
             } anew: { () throws(Failure) in
                 let place = try place(of: "\(disk.vdev)", session)
                 let way = session.way(to: place)
-                try session.add(disk, at: place, queues: queues ?? threads.count, loudness)
+                try session.add(disk, at: place, queues: queues ?? threads.count)
                 loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(way)")
             }
         }
         for (index, plan) in interfaces.enumerated() {
-            try predecessor.resume(ExportedVif.name(index)) { (left, descriptors, began) throws(Failure) in
-                try session.resume(
-                    plan, left, &descriptors, queues: queues ?? 1, reactors: threads.count, loudness, began: began)
+            try predecessor.resume(ExportedVif.name(index)) { (left, began) throws(Failure) in
+                try session.resume(plan, left, queues: queues ?? 1, reactors: threads.count, loudness, began: began)
             } anew: { () throws(Failure) in
                 let place = try place(of: "vif\(index)", session)
                 try session.add(plan, at: place, queues: queues ?? 1, reactors: threads.count, loudness)

@@ -10,8 +10,7 @@ struct Upgrade: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Has a running export or backend go on as this build of causeway; its drivers notice a pause at most.",
         discussion: """
-            With --run-dir, or within `pair`: every backend of that host; it has to keep journals (`pair --journal`, `backend --journal`). Its
-            vhost-user front ends come back by themselves. Else an export: \
+            With --run-dir, or within `pair`: every backend of that host; it has to keep journals (`pair --journal`, `backend --journal`). Else an export: \
             prints how long the front ends were kept waiting. The export keeps its process, its sockets and its COMMAND. What cannot go on \
             with it is refused, and the export goes on as it was. Within COMMAND neither option is needed.
             """)
@@ -70,8 +69,7 @@ struct Upgrade: ParsableCommand {
         switch reply {
         case .refused(let reason): throw Failure("upgrade: refused: \(reason)")
         case .done(let nanoseconds, let version):
-            let tenths = (nanoseconds + 50000) / 100_000
-            printLine("upgraded to causeway \(version): longest pause \(tenths / 10).\(tenths % 10) ms")
+            printLine("upgraded to causeway \(version): longest pause \(inMilliseconds(nanoseconds))")
         }
     }
 

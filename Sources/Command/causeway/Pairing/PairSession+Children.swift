@@ -19,9 +19,18 @@ extension PairSession {
             throw Self.failure("the host", status)
         }
         if let status = backend?.reap() {
+            let now = SystemTime().nanoseconds
             backend = nil
+            var wasServing: Bool?
+            if let ended = keptBackend.take() {
+                ended.finish()
+                wasServing = kept.ended(status, at: now, "backend")
+            }
             restarts.ended(status)
-            complain("pair: the backend \(status); starting it again")
+            complain("pair: the backend \(status)\(wasServing == false ? ", before it served" : ""); starting it again")
+        }
+        if let pause = kept.takePause() {
+            plan.loudness.note("pair: the backend goes on: front ends have waited for \(inMilliseconds(pause))")
         }
         if backend == nil, host != nil, restarts.isDue { try startBackend() }
         try lookAfterVifs()
@@ -32,7 +41,8 @@ extension PairSession {
     var patience: Int { isStartPending ? 5 : 1000 }
 
     private var isStartPending: Bool {
-        restarts.isPending || disks.contains { $0.restarts?.isPending == true } || vifs.contains { $0.restarts?.isPending == true }
+        restarts.isPending || kept.isAwaited || disks.contains { $0.restarts?.isPending == true }
+            || vifs.contains { $0.restarts?.isPending == true }
     }
 
     // MARK: A disk's frontend

@@ -31,6 +31,9 @@ struct PairSession: ~Copyable {
 
     var host: ChildProcess?
     var backend: ChildProcess?
+    /// What front ends of vhost-user need, and who reads what the backend says of it.
+    let kept = KeptDescriptors()
+    var keptBackend: KeptWorker?
     var restarts = RestartPolicy()
     var disks: [PairedDisk] = []
     var vifs: [PairedVif] = []
@@ -104,7 +107,13 @@ struct PairSession: ~Copyable {
         let arguments =
             journal + exports + (isFirst ? ["--attach-errors-in-store"] : []) + plan.loudness.arguments + plan.features.arguments
             + plan.vifFeatures.arguments + plan.threads.arguments
-        backend = try ChildProcess.startRole(["backend"] + arguments, in: directory.run)
+        let run = directory.run
+        guard plan.servesVhostUser else { return backend = try ChildProcess.startRole(["backend"] + arguments, in: run) }
+        let program = kept.program
+        keptBackend = try kept.start { (end) throws(Failure) in
+            try ChildProcess.startRole(["backend", "--kept"] + arguments, in: run, passing: end, program: program)
+        }
+        backend = keptBackend?.process
     }
 
     private mutating func attach(_ disk: DiskSpecification) throws(Failure) {
@@ -188,6 +197,7 @@ struct PairSession: ~Copyable {
         }
         ending.step()
         backend?.stop(milliseconds: 5000)
+        keptBackend?.finish()
         store?.close()
         ending.step()
         host?.stop(milliseconds: 5000)

@@ -1,6 +1,7 @@
 // A backend that becomes another build of itself while its frontends wait a moment: it ends what is in work, leaves its
-// rings in the journals as a killed one does, and becomes the new program, with the same number. What says no before
-// that costs nobody anything; where the exec fails the old program goes on with its own journals.
+// rings in the journals as a killed one does, puts its front ends of vhost-user by, and becomes the new program, with
+// the same number. What says no before that costs nobody anything; where the exec fails the old program goes on with
+// its own journals and front ends.
 
 import CommandSupport
 import Glibc
@@ -18,15 +19,14 @@ final class BackendUpgrade: Sendable {
     }
 
     /// Of what a backend leaves; a program that goes on with another refuses.
-    static let format = 1
-    /// Names who waits to hear that it was done, and since when: `DESCRIPTOR:NANOSECONDS`.
-    static let option = "--upgraded"
+    static let format = 2
     private static let prefix = "backend-"
     private static let suffix = ".upgrade"
 
     private let path: String
     private let listener: Descriptor
     private let keepsJournals: Bool
+    /// Ends the services, and puts front ends of vhost-user by.
     private let stop: @Sendable () -> Void
     private let state = Mutex(State())
 
@@ -123,29 +123,29 @@ final class BackendUpgrade: Sendable {
     }
 
     /// Becomes the program; returns only to fail, and has told whoever asked.
-    static func become(_ order: Order) {
-        let asked = "\(order.asker.rawValue):\(order.heldAt)"
-        let error = ChildProcess.succeed(program: order.program, arguments: arguments(adding: asked), keeping: [order.asker])
-        UpgradeReply.refused("\(order.program): \(error)").send(to: order.asker)
-    }
-
-    /// This process's own, with whom to tell.
-    private static func arguments(adding asked: String) -> [String] {
-        var own = CommandLine.arguments
-        if let place = own.firstIndex(of: option), place + 1 < own.count { own.removeSubrange(place...place + 1) }
+    /// - Parameters:
+    ///   - left: front ends that were put by.
+    ///   - keeper: who keeps what they need; nil: it goes along.
+    static func become(_ order: Order, _ left: [LeftDevice], _ keeper: KeeperLink?, in directory: RunDirectory) {
+        var own = OwnArguments(of: "backend")
         // Who read the error nodes has long been told.
-        own.removeAll { $0 == "--attach-errors-in-store" }
-        let place = own.firstIndex(of: "backend").map { $0 + 1 } ?? 1
-        own.insert(contentsOf: [option, asked], at: place)
-        return own
-    }
-
-    /// Tells whoever asked for it that every device is served again.
-    /// - Parameter asked: as `option` has it.
-    static func done(_ asked: String) {
-        let parts = asked.split(separator: ":")
-        guard parts.count == 2, let descriptor = Int32(parts[0]), descriptor > 2, let heldAt = UInt64(parts[1]) else { return }
-        let asker = Descriptor(owning: descriptor)
-        UpgradeReply.done(nanoseconds: SystemTime().nanoseconds &- heldAt, version: causewayVersion).send(to: asker)
+        own.remove("--attach-errors-in-store", values: 0)
+        do throws(Failure) {
+            if let keeper { return try keeper.succeed(order.program, own.words, order.asker, order.heldAt) }
+            let file = "\(directory)/succession-\(getpid()).json"
+            var kept = [order.asker]
+            let devices = left.map { device in
+                ExportSuccession.Device(device) {
+                    kept.append($0)
+                    return $0.rawValue
+                }
+            }
+            let succession = ExportSuccession(heldAt: order.heldAt, directory, asker: order.asker.rawValue, devices)
+            try succession.write(to: file, for: "backend")
+            let error = ChildProcess.succeed(
+                program: order.program, arguments: own.adding(Export.resumeOption, file), keeping: kept)
+            FileSystem.remove(file)
+            throw Failure("\(order.program): \(error)")
+        } catch { UpgradeReply.refused(error.message ?? "no").send(to: order.asker) }
     }
 }

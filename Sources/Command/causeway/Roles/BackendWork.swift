@@ -15,8 +15,11 @@ struct BackendWork: Sendable {
     /// Where the sockets are by which all of them can be reached over vhost-user, too; nil: they cannot.
     var vhostDirectory: String?
 
-    /// Who is to be told that the devices are served again, as `BackendUpgrade.option` has it; nil: nobody.
-    var upgradedFor: String?
+    /// What the program before this one has put down for it, as `ExportSuccession` has it; nil: there was none.
+    var left: String?
+
+    /// Whether another process keeps what front ends of vhost-user need, should this one be killed.
+    var isKept = false
 
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {

@@ -26,11 +26,16 @@ enum ExportPlace {
         }
     }
 
+    private static let descriptors = "/proc/self/fd/"
+
+    /// Whether a path names a socket that somebody else has opened, and may remove.
+    static func isInherited(_ path: String) -> Bool { path.hasPrefix(descriptors) }
+
     /// As messages name it, and as this process and what it becomes may find it.
     var path: String {
         switch self {
         case .path(let path): path
-        case .listener(let socket), .frontend(let socket): "/proc/self/fd/\(socket.rawValue)"
+        case .listener(let socket), .frontend(let socket): "\(Self.descriptors)\(socket.rawValue)"
         }
     }
 }

@@ -43,7 +43,8 @@ struct ExportSession: ~Copyable {
     var vifs: [ExportedVif] = []
     let taps = TapOpener(keepsTaps: false, time: .system) { complain("export: \($0)") }
     let links = NetworkLinks()
-    let trustsMemory: Bool
+    /// How front ends come to the devices.
+    let places: FrontendPlaces
     /// Whether front ends listen, and this side comes to them.
     let isClient: Bool
     /// Who keeps what outlives this process; nil: nobody.
@@ -53,7 +54,7 @@ struct ExportSession: ~Copyable {
     /// - Parameter trustsMemory: see `VhostSession`.
     init(
         in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool, isClient: Bool,
-        keeper: KeeperLink?
+        isQuiet: Bool, keeper: KeeperLink?
     ) throws(Failure) {
         let reactors: [Reactor]
         do throws(Failure) {
@@ -68,7 +69,7 @@ struct ExportSession: ~Copyable {
         }
         self.reactors = reactors
         self.directory = directory
-        self.trustsMemory = trustsMemory
+        places = FrontendPlaces(user: "export", trustsMemory: trustsMemory, isQuiet: isQuiet)
         self.keeper = keeper
         self.isClient = isClient
     }
@@ -100,22 +101,19 @@ struct ExportSession: ~Copyable {
     }
 
     /// Opens a disk and listens for its front end.
-    mutating func add(
-        _ specification: DiskSpecification, at meeting: ExportPlace, queues: Int, _ loudness: QuietOption
-    ) throws(Failure) {
+    mutating func add(_ specification: DiskSpecification, at meeting: ExportPlace, queues: Int) throws(Failure) {
         let device = try open(specification, queues: queues)
-        let place = try serve(device, "\(specification.vdev)", at: meeting, isQuiet: loudness.quiet)
+        let place = try serve(device, "\(specification.vdev)", at: meeting)
         disks.append(ExportedDisk(specification: specification, place: place, device: device))
     }
 
     /// Opens a disk and goes on where a predecessor has put it by, or was killed.
     /// - Parameter began: called once its front end is served, or cannot be. From any thread.
     mutating func resume(
-        _ specification: DiskSpecification, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors,
-        queues: Int, _ loudness: QuietOption, began: @escaping @Sendable () -> Void
+        _ specification: DiskSpecification, _ left: LeftDevice, queues: Int, began: @escaping @Sendable () -> Void
     ) throws(Failure) {
         let device = try open(specification, queues: queues, isTakenOver: true)
-        let server = try resume(device, left, &descriptors, nil, isQuiet: loudness.quiet, began)
+        let server = try places.resume(device, left, try kept(left.name, at: left.path, nil), began: began).server
         disks.append(ExportedDisk(specification: specification, place: server, device: device))
     }
 
@@ -137,81 +135,22 @@ struct ExportSession: ~Copyable {
         ) { complain("export: \($0)") }
     }
 
+    /// What keeps a device beyond this process; nil: nobody does.
+    func kept(_ name: String, at path: String, _ behind: ExportedDevice.Behind?) throws(Failure) -> KeptDevice? {
+        try keeper.map { (link) throws(Failure) in try KeptDevice(name, at: path, behind, link) }
+    }
+
     /// Listens for a device's front ends, or comes to them.
     func serve(
-        _ device: any VhostDevice, _ name: String, at meeting: ExportPlace, isQuiet: Bool,
-        _ behind: ExportedDevice.Behind? = nil
+        _ device: any VhostDevice, _ name: String, at meeting: ExportPlace, _ behind: ExportedDevice.Behind? = nil
     ) throws(Failure) -> any VhostPlace {
-        let path = meeting.path
-        let kept = try keeper.map { (link) throws(Failure) in try KeptDevice(name, at: path, behind, link) }
-        do throws(Errno) {
-            let log = Self.log(isQuiet)
-            switch meeting {
-            case .path where isClient: return try VhostClient(path: path, device, trustsMemory: trustsMemory, log: log)
-            case .path:
-                let server = try VhostServer(path: path, device, trustsMemory: trustsMemory, keeper: kept, log: log)
-                kept?.listens(server.listener)
-                return server
-            case .listener(let listener):
-                return try VhostServer(
-                    path: path, listener: listener, device, trustsMemory: trustsMemory, resuming: nil, log: log)
-            case .frontend(let socket):
-                // Nobody else can ever come.
-                return try VhostClient(
-                    path: path, connected: socket, device, trustsMemory: trustsMemory, ended: { Signals.raise(SIGTERM) }, log: log)
-            }
-        } catch {
-            throw Failure("export: \(path): \(error == .addressInUse ? "somebody listens there already" : "\(error)")")
+        switch meeting {
+        case .path(let path) where isClient: return try places.client(of: device, at: path)
+        case .path(let path): return try places.listen(device, at: path, try kept(name, at: path, behind))
+        case .listener(let listener): return try places.listen(device, by: listener, meeting.path)
+        case .frontend(let socket):
+            // Nobody else can ever come.
+            return try places.client(of: device, by: socket, meeting.path) { Signals.raise(SIGTERM) }
         }
-    }
-
-    /// Goes on where a predecessor listened, with its front end if that can be. What cannot be had is said, and its
-    /// front end is left to find out: the others' go on.
-    func resume(
-        _ device: any VhostDevice, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors,
-        _ behind: ExportedDevice.Behind?, isQuiet: Bool, _ began: @escaping @Sendable () -> Void
-    ) throws(Failure) -> VhostServer {
-        let listener = try listener(left, &descriptors)
-        var handover: VhostHandover?
-        if let frontend = left.frontend {
-            do throws(DeviceStateError) {
-                handover = try frontend.handover(&descriptors, wasKilled: keeper != nil)
-                if handover == nil {
-                    complain("export: \(left.name): its front end has not come along whole; it has to connect anew")
-                }
-            } catch { complain("export: \(left.name): \(error); its front end has to connect anew") }
-        }
-        // Else it could end one process after another.
-        if keeper?.signal == SIGBUS, handover?.hasMemoryThatMayShrink == true {
-            complain("export: \(left.name): its front end may have ended the process before, by memory that it can make shorter")
-            handover = nil
-        }
-        let kept = try keeper.map { (link) throws(Failure) in try KeptDevice(left.name, at: left.path, behind, link) }
-        kept?.listens(listener)
-        if handover == nil {
-            // What the predecessor held for a front end that cannot be gone on with is let go.
-            if left.frontend != nil { device.take([]) }
-            device.resumed()
-            kept?.ended()
-        }
-        do throws(Errno) {
-            return try VhostServer(
-                path: left.path, listener: listener, device, trustsMemory: trustsMemory, keeper: kept, resuming: handover,
-                began: began, log: Self.log(isQuiet))
-        } catch { throw Failure("export: \(left.path): \(error)") }
-    }
-
-    /// Where a predecessor listened. One that has ended in good order has taken the place away.
-    private func listener(
-        _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors
-    ) throws(Failure) -> Descriptor {
-        if FileSystem.isSocket(left.path), let listener = descriptors[left.listener] { return listener }
-        do throws(Errno) { return try StreamSocket.listen(path: left.path, backlog: 16, blocks: true) } catch {
-            throw Failure("export: \(left.name): \(left.path): \(error)")
-        }
-    }
-
-    private static func log(_ isQuiet: Bool) -> @Sendable (String) -> Void {
-        { line in if !isQuiet { complain("export: \(line)") } }
     }
 }

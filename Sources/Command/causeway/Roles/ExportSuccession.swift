@@ -45,7 +45,8 @@ struct ExportSuccession: Codable {
 
     /// What an interface has beside its server.
     struct Vif: Codable {
-        var mac: String
+        /// nil: it is its driver's business.
+        var mac: String?
         var tap: String?
         /// See `NetworkDevice`.
         var lifeline: [Int32]
@@ -71,29 +72,33 @@ struct ExportSuccession: Codable {
         }
     }
 
-    func write(to path: String) throws(Failure) {
+    /// - Parameter user: whom messages name.
+    func write(to path: String, for user: String = "export") throws(Failure) {
         // Numbers and texts: there is nothing in it that cannot be encoded.
-        guard let bytes = try? JSONEncoder().encode(self) else { throw Failure("export: \(path): cannot be put into words") }
+        guard let bytes = try? JSONEncoder().encode(self) else { throw Failure("\(user): \(path): cannot be put into words") }
         do throws(Errno) { try FileSystem.replace(path, with: Array(bytes)) } catch {
-            throw Failure("export: \(path): \(error)")
+            throw Failure("\(user): \(path): \(error)")
         }
     }
 
     /// Reads what a predecessor left, and removes it.
-    init(takenFrom path: String) throws(Failure) {
+    init(takenFrom path: String, for user: String = "export") throws(Failure) {
         defer { FileSystem.remove(path) }
-        guard let text = FileSystem.text(of: path) else { throw Failure("export: \(path): cannot be read") }
+        guard let text = FileSystem.text(of: path) else { throw Failure("\(user): \(path): cannot be read") }
         guard let left = try? JSONDecoder().decode(Self.self, from: Data(text.utf8)) else {
-            throw Failure("export: \(path): is not what an export leaves")
+            throw Failure("\(user): \(path): is not what \(user == "export" ? "an" : "a") \(user) leaves")
         }
         self = left
-        guard format == Self.format else { throw Failure("export: \(path): of format \(format); this is for \(Self.format)") }
+        guard format == Self.format else { throw Failure("\(user): \(path): of format \(format); this is for \(Self.format)") }
     }
 
-    init(heldAt: UInt64, _ directory: PairDirectory, _ command: Command?, asker: Int32, _ devices: [Device]) {
+    init(
+        heldAt: UInt64, _ directory: RunDirectory, isPrivate: Bool = false, _ command: Command? = nil, asker: Int32,
+        _ devices: [Device]
+    ) {
         self.heldAt = heldAt
-        self.directory = directory.run.path
-        isPrivate = directory.isPrivate
+        self.directory = directory.path
+        self.isPrivate = isPrivate
         self.command = command
         self.asker = asker
         self.devices = devices
@@ -119,7 +124,7 @@ struct InheritedDescriptors {
     subscript(_ number: Int32) -> Descriptor? {
         mutating get {
             if let descriptor = owned[number] { return descriptor }
-            guard isOwn else { return nil }
+            guard isOwn, number > 2 else { return nil }
             let descriptor = Descriptor(owning: number)
             descriptor.closeOnExec()
             owned[number] = descriptor

@@ -116,7 +116,7 @@ final class ExportUpgrade: Sendable {
     private func succeed(
         _ program: String, _ asker: Descriptor, _ heldAt: UInt64, _ command: ExportSuccession.Command?, _ held: [VhostHandover?]
     ) throws(Failure) {
-        if let keeper { return try keeper.succeed(program, asker, heldAt) }
+        if let keeper { return try keeper.succeed(program, CommandLine.arguments, asker, heldAt) }
         var kept = [asker]
         let left = zip(devices, held).map { device, handover in
             ExportSuccession.Device(device.name, at: device.server.path, device.server.listener, handover, device.vif) {
@@ -125,9 +125,11 @@ final class ExportUpgrade: Sendable {
             }
         }
         let file = "\(directory.run)/succession-\(getpid()).json"
-        try ExportSuccession(heldAt: heldAt, directory, command, asker: asker.rawValue, left).write(to: file)
+        let succession = ExportSuccession(
+            heldAt: heldAt, directory.run, isPrivate: directory.isPrivate, command, asker: asker.rawValue, left)
+        try succession.write(to: file)
         let error = ChildProcess.succeed(
-            program: program, arguments: ExportArguments.own.adding(Export.resumeOption, file), keeping: kept)
+            program: program, arguments: OwnArguments(of: "export").adding(Export.resumeOption, file), keeping: kept)
         FileSystem.remove(file)
         throw Failure("\(program): \(error)")
     }
@@ -149,7 +151,13 @@ final class UpgradeReport: Sendable {
         state = Mutex(State(left: devices, asker: asker))
     }
 
-    /// One more.
+    /// Whether all are.
+    var isOver: Bool { state.withLock { $0.left <= 0 } }
+
+    /// One more has to be there than was known.
+    func expectOneMore() { state.withLock { $0.left += 1 } }
+
+    /// One more is.
     func began() {
         let (asker, then) = state.withLock { state -> (Descriptor?, (@Sendable () -> Void)?) in
             state.left -= 1

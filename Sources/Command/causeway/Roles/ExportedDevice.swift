@@ -14,13 +14,26 @@ struct ExportedDevice {
 
     /// What an interface has behind it.
     struct Behind: Sendable {
-        let mac: MACAddress
+        /// nil: its driver's own business.
+        let mac: MACAddress?
+        /// Its name on this host.
         let tap: String?
         let device: any NetworkDevice
     }
 }
 
 extension ExportSuccession.Device {
+    /// A device that was put by, with such numbers.
+    init(_ left: LeftDevice, _ number: (Descriptor) -> Int32) {
+        name = left.name
+        path = left.path
+        listener = left.listener.map(number) ?? -1
+        if case .whole(let handover) = left.session { frontend = ExportSuccession.Frontend(handover, number) }
+        vif = left.vif.map { vif in
+            ExportSuccession.Vif(mac: vif.mac.map { "\($0)" }, tap: vif.tap, lifeline: (vif.lifeline ?? []).map(number))
+        }
+    }
+
     /// A device, with the numbers that a successor knows its descriptors by.
     init(
         _ name: String, at path: String, _ listener: Descriptor, _ frontend: VhostHandover?, _ vif: ExportedDevice.Behind?,
@@ -30,6 +43,8 @@ extension ExportSuccession.Device {
         self.path = path
         self.listener = number(listener)
         self.frontend = frontend.map { ExportSuccession.Frontend($0, number) }
-        self.vif = vif.map { ExportSuccession.Vif(mac: "\($0.mac)", tap: $0.tap, lifeline: $0.device.lifeline.map(number)) }
+        self.vif = vif.map {
+            ExportSuccession.Vif(mac: $0.mac.map { "\($0)" }, tap: $0.tap, lifeline: $0.device.lifeline.map(number))
+        }
     }
 }

@@ -125,7 +125,7 @@ extension ExportSession {
         let behind = ExportedDevice.Behind(mac: mac, tap: tap, device: device)
         let place: any VhostPlace
         do throws(Failure) {
-            place = try serve(interface, ExportedVif.name(index), at: meeting, isQuiet: loudness.quiet, behind)
+            place = try serve(interface, ExportedVif.name(index), at: meeting, behind)
         } catch {
             device.retire()
             throw error
@@ -143,17 +143,17 @@ extension ExportSession {
     /// Goes on with an interface where a predecessor has put it by, or was killed.
     /// - Parameter began: called once its front end is served, or cannot be. From any thread.
     mutating func resume(
-        _ plan: ExportedVif.Plan, _ left: ExportSuccession.Device, _ descriptors: inout InheritedDescriptors, queues: Int,
-        reactors count: Int, _ loudness: QuietOption, began: @escaping @Sendable () -> Void
+        _ plan: ExportedVif.Plan, _ left: LeftDevice, queues: Int, reactors count: Int, _ loudness: QuietOption,
+        began: @escaping @Sendable () -> Void
     ) throws(Failure) {
         let index = vifs.count
-        guard let vif = left.vif, let mac = MACAddress(vif.mac), let lifeline = descriptors.all(vif.lifeline) else {
+        guard let vif = left.vif, let mac = vif.mac, let lifeline = vif.lifeline else {
             throw Failure("export: \(left.name): what is behind it has not come along")
         }
         let device = try open(plan, index, mac, vif.tap, resuming: lifeline)
         let interface = try interface(device, plan, queues: queues, reactors: count, loudness)
         let behind = ExportedDevice.Behind(mac: mac, tap: vif.tap, device: device)
-        let server = try resume(interface, left, &descriptors, behind, isQuiet: loudness.quiet, began)
+        let server = try places.resume(interface, left, try kept(left.name, at: left.path, behind), began: began).server
         vifs.append(
             ExportedVif(
                 index: index, mac: mac, device: device, interface: interface, place: server, tap: vif.tap,

@@ -14,6 +14,8 @@ final class KeeperLink: Sendable {
     /// What this process has it as.
     private static let number: Int32 = 3
 
+    /// Whom messages name.
+    let user: String
     private let socket: Descriptor
     private let state: Mutex<State>
     /// Of the process before this one: what each device has.
@@ -37,7 +39,8 @@ final class KeeperLink: Sendable {
     }
 
     /// Asks for everything that is kept.
-    init() throws(Failure) {
+    init(for user: String) throws(Failure) {
+        self.user = user
         socket = Descriptor(owning: Self.number)
         socket.closeOnExec()
         do throws(Errno) {
@@ -66,7 +69,7 @@ final class KeeperLink: Sendable {
             }
             (self.devices, signal) = (devices, ended)
             self.state = Mutex(state)
-        } catch { throw Failure("export: whoever keeps its descriptors: \(error)") }
+        } catch { throw Failure("\(user): whoever keeps its descriptors: \(error)") }
     }
 
     /// Whoever asked for an upgrade and waits for its end, and when that began; once.
@@ -126,12 +129,14 @@ final class KeeperLink: Sendable {
     }
 
     /// Becomes another program, which finds with the keeper what it needs. Returns only to fail.
-    func succeed(_ program: String, _ asker: Descriptor, _ heldAt: UInt64) throws(Failure) {
+    func succeed(
+        _ program: String, _ arguments: [String], _ asker: Descriptor, _ heldAt: UInt64
+    ) throws(Failure) {
         let number: Int32
         do throws(Errno) { number = try use(asker, name: "\(KeeperMessage.Name.asker)\(heldAt)") } catch {
             throw Failure("whoever keeps its descriptors: \(error)")
         }
-        let error = ChildProcess.succeed(program: program, arguments: CommandLine.arguments, keeping: [socket])
+        let error = ChildProcess.succeed(program: program, arguments: arguments, keeping: [socket])
         release([number])
         if let variables = state.withLock(\.variables) { ready(variables) }
         throw Failure("\(program): \(error)")
@@ -146,14 +151,9 @@ extension KeeperLink {
     /// the process may be gone before.
     func waitForPredecessor(_ reactors: [Reactor]) throws(Failure) {
         do throws(Errno) {
-            let known = state.withLock(\.lock)
-            let lock: Descriptor
-            if let known {
-                lock = known
-            } else {
-                lock = try SealedMemory("export-lock", byteCount: SharedRegion.pageSize, final: true).descriptor
-                _ = try use(lock, name: KeeperMessage.Name.lock)
-            }
+            // This process has it since its first reactors: what these began is over.
+            if let own = state.withLock(\.ownLock) { return hold(own, reactors) }
+            let lock = try lock()
             // The lock is the open file's, so each process opens it anew.
             let own = try Descriptor.open("/proc/self/fd/\(lock.rawValue)", O_RDWR)
             let time = SystemTime()
@@ -167,13 +167,23 @@ extension KeeperLink {
                     guard error == .wouldBlock else { throw error }
                     if !hasSaid, time.milliseconds > end {
                         hasSaid = true
-                        complain("export: waits for requests of the process before this one, which the kernel has not ended")
+                        complain("\(user): waits for requests of the process before this one, which the kernel has not ended")
                     }
                     time.sleep(milliseconds: 1)
                 }
             }
-            state.withLock { $0.ownLock = own }
-            for reactor in reactors { reactor.run { _ = reactor.addFile(own) } }
-        } catch { throw Failure("export: the lock of whoever serves: \(error)") }
+            hold(own, reactors)
+        } catch { throw Failure("\(user): the lock of whoever serves: \(error)") }
+    }
+    private func lock() throws(Errno) -> Descriptor {
+        if let known = state.withLock(\.lock) { return known }
+        let lock = try SealedMemory("export-lock", byteCount: SharedRegion.pageSize, final: true).descriptor
+        _ = try use(lock, name: KeeperMessage.Name.lock)
+        return lock
+    }
+
+    private func hold(_ own: Descriptor, _ reactors: [Reactor]) {
+        state.withLock { $0.ownLock = own }
+        for reactor in reactors { reactor.run { _ = reactor.addFile(own) } }
     }
 }

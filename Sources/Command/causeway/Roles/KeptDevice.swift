@@ -72,12 +72,20 @@ final class KeptDevice: VhostKeeper {
     private let link: KeeperLink
     private let name: String
     private let path: String
-    private let behind: ExportedDevice.Behind?
     private let page: KeptPage
-    private let state = Mutex(State())
+    private let pageNumber: Int32
+    private let state: Mutex<State>
+
+    /// Why a disk behind an NBD server is not kept if it can be written: such a write may be done at any time, also
+    /// after newer ones.
+    static let whyNoWritableNBD =
+        "an NBD server may still be at a write of a process that was killed; read-only ones can be kept"
 
     private struct State {
+        var behind: ExportedDevice.Behind?
         var listener: Descriptor?
+        /// What it is kept as, whatever the record says: as long as there is the device.
+        var listenerNumber: Int32?
         var session: VhostHandover?
         /// What the record names.
         var used: [Int32] = []
@@ -88,21 +96,42 @@ final class KeptDevice: VhostKeeper {
     init(_ name: String, at path: String, _ behind: ExportedDevice.Behind?, _ link: KeeperLink) throws(Failure) {
         self.name = name
         self.path = path
-        self.behind = behind
         self.link = link
+        state = Mutex(State(behind: behind))
         do throws(Errno) {
             if let known = link.devices[name] { page = known } else { page = try KeptPage() }
-            _ = try link.use(page.descriptor, name: KeeperMessage.Name.page + name)
-        } catch { throw Failure("export: \(name): what outlives it: \(error)") }
+            pageNumber = try link.use(page.descriptor, name: KeeperMessage.Name.page + name)
+        } catch { throw Failure("\(link.user): \(name): what outlives it: \(error)") }
     }
 
     /// There is a socket; without a front end that is all.
     func listens(_ listener: Descriptor) {
         // With a session that was taken over the record stays as it is until that has begun.
-        state.withLock { $0.listener = listener }
+        let before = state.withLock { state in
+            state.listener = listener
+            defer { state.listenerNumber = try? link.use(listener) }
+            return state.listenerNumber
+        }
+        link.release(before.map { [$0] } ?? [])
         guard page.record == nil || page.isInMessage else { return }
         write(nil)
         page.isInMessage = false
+    }
+
+    /// Another one of this process's has the device from now on.
+    func stands(before behind: ExportedDevice.Behind?) { state.withLock { $0.behind = behind } }
+
+    /// What is behind the device may have been opened since the record was written.
+    func refresh() { write(state.withLock(\.session)) }
+
+    /// There is no such device any more: nothing of it is kept.
+    func retire() {
+        page.isInMessage = true
+        let numbers = state.withLock { state in
+            defer { (state.used, state.listener, state.listenerNumber, state.session) = ([], nil, nil, nil) }
+            return state.used + (state.listenerNumber.map { [$0] } ?? [])
+        }
+        link.release(numbers + [pageNumber])
     }
 
     // MARK: VhostKeeper
@@ -128,13 +157,13 @@ final class KeptDevice: VhostKeeper {
     private func write(_ session: VhostHandover?) {
         state.withLock { state in
             if let session, let known = state.session, session.state == known.state,
-                session.descriptors.elementsEqual(known.descriptors, by: ===), behind == nil, !state.hasFailed
+                session.descriptors.elementsEqual(known.descriptors, by: ===), state.behind == nil, !state.hasFailed
             {
                 return
             }
             guard let listener = state.listener else { return }
             var (used, failure): ([Int32], Errno?) = ([], nil)
-            let record = ExportSuccession.Device(name, at: path, listener, session, behind) { descriptor in
+            let record = ExportSuccession.Device(name, at: path, listener, session, state.behind) { descriptor in
                 do throws(Errno) {
                     let number = try link.use(descriptor)
                     used.append(number)
@@ -149,7 +178,7 @@ final class KeptDevice: VhostKeeper {
                 swap(&state.used, &used)
                 state.session = session
             } else if !state.hasFailed {
-                complain("export: \(name): its session would not outlive this process: \(failure ?? .noMemory)")
+                complain("\(link.user): \(name): its session would not outlive this process: \(failure ?? .noMemory)")
             }
             state.hasFailed = !isWritten
             link.release(used)

@@ -5,18 +5,18 @@ import Synchronization
 /// Counts services down.
 final class Readiness: Sendable {
     private let missing: Atomic<Int>
-    private let allThere: @Sendable () -> Void
+    private let allThere = Mutex<(@Sendable () -> Void)?>(nil)
 
-    /// So many are to come; once they are there `allThere` is called.
-    init(_ count: Int, allThere: @escaping @Sendable () -> Void = {}) {
-        missing = Atomic(count)
-        self.allThere = allThere
-    }
+    /// So many are to come.
+    init(_ count: Int) { missing = Atomic(count) }
+
+    /// Once they are there `allThere` is called; said before the first can be.
+    func then(_ allThere: @escaping @Sendable () -> Void) { self.allThere.withLock { $0 = allThere } }
 
     /// One more is there.
     func count() {
         guard missing.subtract(1, ordering: .relaxed).newValue == 0 else { return }
         ServiceManager.tell("READY=1")
-        allThere()
+        allThere.withLock { $0.take() }?()
     }
 }

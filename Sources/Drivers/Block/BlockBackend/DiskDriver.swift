@@ -109,7 +109,9 @@ final class DiskDriver: BackendDriver {
         if disk == nil || settings != wanted {
             // What the old one had locked would be in the new one's way.
             disk = nil
-            disk = try open(wanted, store)
+            var taken = wanted
+            taken.isTakenOver = exporter?.isLeft(path.device) == true
+            disk = try open(taken, store)
             settings = wanted
         }
         try publishOffer(store, ["hotplug-status": "connected"])

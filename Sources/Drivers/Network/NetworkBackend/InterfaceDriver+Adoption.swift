@@ -35,6 +35,7 @@ extension InterfaceDriver {
         limitMTU(of: device, features)
         let engine = try makeEngine(keys, features, device, settings, .adopted)
         self.engine = engine
+        device.settle()
         do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
         traces.connected(path.device, engine)
         note(

@@ -183,6 +183,7 @@ final class InterfaceDriver: BackendDriver {
         }
         limitMTU(of: device, features)
         engine = try makeEngine(keys, features, device, settings, .fresh)
+        device.settle()
         showCarrier(true)
         traces.connected(path.device, engine)
         do throws(XenbusError) {

@@ -75,12 +75,14 @@ public struct TapOpener: Sendable {
     }
 
     /// The same for one that a predecessor of this process had: it is where it was put.
-    /// - Parameter lifeline: see `NetworkDevice`; of a tap.
+    /// - Parameter lifeline: see `NetworkDevice`; nil: it is opened anew.
     public func open(
         _ settings: NetworkSettings, resuming lifeline: [Descriptor]?
     ) throws(DeviceOpenFailure) -> any NetworkDevice {
         if let peer = settings.peer {
-            do throws(Errno) { return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu) } catch {
+            do throws(Errno) {
+                return try links.end(of: "\(settings.device)", to: "\(peer)", mtu: settings.mtu, resuming: lifeline)
+            } catch {
                 throw DeviceOpenFailure(
                     error,
                     error == .tooManySymbolicLinkLevels ? "peer: an interface cannot be its own" : "cable to \(peer): \(error)")
@@ -88,7 +90,7 @@ public struct TapOpener: Sendable {
         }
         let name = settings.interface
         let script = settings.isPlacedByScript ? nil : storeSocket.flatMap { VifScript(settings, storeSocket: $0) }
-        let tap = try VifTap(name, on: lanes, isSlow: script != nil) { () throws(DeviceOpenFailure) in
+        let tap = try VifTap(name, on: lanes, isSlow: script != nil && lifeline == nil) { () throws(DeviceOpenFailure) in
             guard let lifeline else { return try make(settings, script) }
             do throws(TapError) { return try TapDevice(name: name, resuming: lifeline) } catch {
                 throw DeviceOpenFailure(.ioError, "\(error)")

@@ -17,7 +17,6 @@ final class VifTap: NetworkDevice {
     }
     let name: String
     private let lanes: TapLanes
-    private let make: @Sendable () throws(DeviceOpenFailure) -> TapDevice
     private let undo: (@Sendable (TapDevice?) -> Void)
     /// Whether making or undoing it may take its time.
     private let isSlow: Bool
@@ -40,7 +39,6 @@ final class VifTap: NetworkDevice {
         self.name = name
         self.lanes = lanes
         self.isSlow = isSlow
-        self.make = make
         self.undo = undo
         if isSlow || lanes.isBusy(name) {
             lanes.run(name) { [self] in

@@ -11,6 +11,13 @@ public protocol DeviceExporter<Device>: Sendable {
     func changed(_ id: DeviceID, _ device: Device?)
     /// Whose a device is.
     func use(of id: DeviceID) -> DeviceUse
+    /// Whether a process before this one served a device's driver in this other way, who waits until it is open again.
+    func isLeft(_ id: DeviceID) -> Bool
+}
+
+extension DeviceExporter {
+    /// Nobody waits.
+    public func isLeft(_ id: DeviceID) -> Bool { false }
 }
 
 /// Whose a device is at a time: its requests come by one way only, for two drivers would not know of each other.

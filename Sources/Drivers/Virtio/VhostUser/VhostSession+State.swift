@@ -26,6 +26,12 @@ public struct VhostHandover: Sendable {
     /// What the device has left of its own.
     var ofDevice: [DeviceState.Attribute] { state.attributes.filter { VhostSession.isDevices($0.group, $0.number) } }
 
+    /// Whether its front end has started rings.
+    public var hasRings: Bool {
+        let starts = [VhostRequest.setRingKick, .ringKick].map { UInt16($0.rawValue) }
+        return state.attributes.contains { $0.group == DeviceState.Group.queue.rawValue && starts.contains($0.number) }
+    }
+
     /// Whether its front end could make some of its memory shorter, which ends a process that reaches into it.
     public var hasMemoryThatMayShrink: Bool {
         state.attributes.contains { attribute in

@@ -1,15 +1,16 @@
 // This process's own arguments, for a program that takes its place or that it starts to do its work.
 
-/// The arguments of an export.
-struct ExportArguments {
+/// The arguments of a subcommand that serves.
+struct OwnArguments {
     /// The program, its options, and what is behind `--`.
-    private var words: [String]
+    private(set) var words: [String]
+    private let subcommand: String
 
     /// This process's, without what a predecessor has added.
-    static var own: Self {
-        var own = Self(words: CommandLine.arguments)
-        own.remove(Export.resumeOption, values: 1)
-        return own
+    init(of subcommand: String) {
+        self.subcommand = subcommand
+        words = CommandLine.arguments
+        remove(Export.resumeOption, values: 1)
     }
 
     /// COMMAND's own options are no business of ours.
@@ -24,7 +25,7 @@ struct ExportArguments {
     /// With an option, the first of all.
     func adding(_ option: String, _ value: String) -> [String] {
         var words = words
-        let place = words.firstIndex(of: "export").map { $0 + 1 } ?? 1
+        let place = words.firstIndex(of: subcommand).map { $0 + 1 } ?? 1
         words.insert(contentsOf: [option, value], at: place)
         return words
     }

@@ -1,0 +1,143 @@
+// What outlives a process that serves, in the one that starts it again: the descriptors that it has asked to have kept,
+// and what is known of it.
+
+import CommandSupport
+import Glibc
+import LinuxSystem
+import Synchronization
+
+/// A process that serves, and the thread that does what it says.
+struct KeptWorker: Sendable {
+    let process: ChildProcess
+    fileprivate let reader: WorkerThread
+
+    /// It has ended: waits until all that it has said has been read. It may have been killed right after.
+    func finish() { reader.join() }
+}
+
+/// What is kept for one process after another. Shared with the threads that read what those say.
+final class KeptDescriptors: Sendable {
+    private struct State {
+        var table: [Int32: (name: String, descriptor: Descriptor)] = [:]
+        var next: Int32 = 0
+        /// The process that serves said that it does, and what COMMAND is to see.
+        var variables: [String: String]?
+        /// When it said so, nanoseconds.
+        var readyAt: UInt64 = 0
+        /// When the one before it ended, until that was told.
+        var endedAt: UInt64?
+        /// Its program.
+        var program: String?
+        /// What ended the one before it.
+        var signal: Int32 = 0
+    }
+    private let state = Mutex(State())
+
+    /// What COMMAND is to see; nil: nobody serves at present.
+    var variables: [String: String]? { state.withLock(\.variables) }
+
+    /// The program that has served last; nil: none, or one that is not to be tried again.
+    var program: String? { state.withLock(\.program) }
+
+    /// Starts a process that serves.
+    /// - Parameter start: is given what becomes its descriptor 3.
+    func start(_ start: (Descriptor) throws(Failure) -> ChildProcess) throws(Failure) -> KeptWorker {
+        let ends: (own: Descriptor, theirs: Descriptor)
+        let reader: WorkerThread
+        do throws(Errno) {
+            ends = try PacketSocket.pair()
+            let own = ends.own
+            reader = try WorkerThread(name: "keeper", blocksSignals: true) { self.serve(own) }
+        } catch { throw Failure("keeping descriptors: \(error)") }
+        state.withLock { $0.variables = nil }
+        do throws(Failure) { return KeptWorker(process: try start(ends.theirs), reader: reader) } catch {
+            ends.own.shutDown()
+            reader.join()
+            throw error
+        }
+    }
+
+    /// The process has ended, and all that it has said has been read. Whether it served.
+    ///
+    /// A program that ends before it serves is not tried again, and whoever asked for it is told.
+    /// - Parameter what: what it serves as, for messages.
+    func ended(_ status: ExitStatus, at nanoseconds: UInt64, _ what: String) -> Bool {
+        let (wasServing, askers) = state.withLock { state in
+            let wasServing = state.variables != nil
+            state.variables = nil
+            state.endedAt = state.endedAt ?? nanoseconds
+            if case .signalled(let number) = status { state.signal = number }
+            return (wasServing, wasServing ? [] : Self.takeAskers(&state))
+        }
+        for asker in askers {
+            UpgradeReply.refused("the new program \(status) before it served; the \(what) goes on as the one before").send(
+                to: asker)
+        }
+        return wasServing
+    }
+
+    /// Whoever waits for an upgrade that has come to nothing.
+    private static func takeAskers(_ state: inout State) -> [Descriptor] {
+        state.program = nil
+        let askers = state.table.filter { $0.value.name.hasPrefix(KeeperMessage.Name.asker) }
+        for number in askers.keys { state.table[number] = nil }
+        return askers.values.map(\.descriptor)
+    }
+
+    /// Whether one has ended and the next does not serve yet.
+    var isAwaited: Bool { state.withLock { $0.endedAt != nil } }
+
+    /// For how many nanoseconds nobody served, once that is over; told once.
+    func takePause() -> UInt64? {
+        state.withLock { state in
+            guard state.variables != nil, let endedAt = state.endedAt.take() else { return nil }
+            return state.readyAt &- endedAt
+        }
+    }
+
+    // MARK: What the process says
+
+    /// Does what the process at `socket` says, until it is gone.
+    private func serve(_ socket: Descriptor) {
+        do throws(Errno) {
+            while true {
+                let (bytes, descriptors) = try PacketSocket.receive(socket, descriptors: 1)
+                if bytes.isEmpty { return }
+                try handle(KeeperMessage(bytes), descriptors.first, socket)
+            }
+        } catch {}
+    }
+
+    private func handle(_ message: KeeperMessage?, _ descriptor: Descriptor?, _ socket: Descriptor) throws(Errno) {
+        switch message {
+        case .hello:
+            let (table, next, signal) = state.withLock { state in
+                state.variables = nil
+                return (state.table, state.next, state.signal)
+            }
+            for (number, entry) in table.sorted(by: { $0.key < $1.key }) {
+                try PacketSocket.send(socket, KeeperMessage.have(number, name: entry.name).bytes, [entry.descriptor])
+            }
+            try PacketSocket.send(socket, KeeperMessage.end(next: next, signal: signal).bytes)
+        case .hold(let number, let name):
+            guard let descriptor else { return }
+            state.withLock { state in
+                state.table[number] = (name, descriptor)
+                // Somebody waits for another program, which has not said anything yet.
+                if name.hasPrefix(KeeperMessage.Name.asker) { state.variables = nil }
+                state.next = max(state.next, number + 1)
+            }
+        case .drop(let numbers):
+            // Closed when nobody waits for the lock.
+            let dropped = state.withLock { state in numbers.compactMap { state.table.removeValue(forKey: $0) } }
+            withExtendedLifetime(dropped) {}
+        case .ready(let program, let variables):
+            state.withLock { state in
+                state.signal = 0
+                state.readyAt = SystemTime().nanoseconds
+                (state.program, state.variables) = (program, variables)
+            }
+        case .have, .end, nil: break
+        }
+    }
+}
