@@ -10,10 +10,13 @@ struct KeptExport {
     let keeper: RunningProcess
 
     /// Its number; nil: there is none at present.
-    var worker: Int32? {
+    var worker: Int32? { workers.first }
+
+    /// It, and then the one that waits for its turn.
+    var workers: [Int32] {
         let path = "/proc/\(keeper.pid)/task/\(keeper.pid)/children"
         let children = String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
-        return children.split(separator: " ").compactMap { Int32($0) }.first { process in
+        return children.split(separator: " ").compactMap { Int32($0) }.filter { process in
             let line = String(decoding: FileManager.default.contents(atPath: "/proc/\(process)/cmdline") ?? Data(), as: UTF8.self)
             return line.contains("--kept-in")
         }
@@ -171,6 +174,34 @@ extension EndToEnd {
                     in: scratch))
             #expect(eventually(20_000) { FileManager.default.fileExists(atPath: socket) })
             return export
+        }
+
+        @Test("the next process is there before the one that serves is killed; without it one is started; an upgrade replaces it")
+        func spare() throws {
+            let scratch = try Scratch()
+            let socket = "\(scratch.path)/x.sock"
+            let export = try keep(at: socket, in: scratch)
+            #expect(eventually(20_000) { export.workers.count == 2 }, "\(export.keeper.errors)")
+            let first = export.workers
+            try export.kill()
+            #expect(export.worker == first.last)
+            #expect(eventually(20_000) { export.workers.count == 2 })
+            // One that has ended before its turn is done without.
+            let second = export.workers
+            #expect(kill(try #require(second.last), SIGKILL) == 0)
+            #expect(eventually(20_000) { export.workers.count == 1 })
+            try export.kill()
+            #expect(try #require(export.worker) != second.last)
+            // Of another program the next one has to be, too.
+            #expect(eventually(20_000) { export.workers.count == 2 })
+            let third = export.workers
+            let upgrade = try RunningProcess.run([Tools.causeway, "upgrade", "--socket", socket], in: scratch)
+            #expect(upgrade.status == 0, "\(upgrade)")
+            #expect(eventually(20_000) { export.workers.count == 2 && export.workers.last != third.last })
+            #expect(export.worker == third.first)
+            kill(export.keeper.pid, SIGTERM)
+            #expect(export.keeper.wait(seconds: 20)?.status == 0)
+            #expect(third.allSatisfy { kill($0, 0) != 0 })
         }
 
         @Test("VU57: a successor waits until nothing is in flight of the process before it")

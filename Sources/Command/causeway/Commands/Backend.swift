@@ -70,7 +70,10 @@ struct Backend: ParsableCommand {
 
     func run() throws {
         if saysFormat { return printLine("\(BackendUpgrade.format)") }
+        guard !kept || vhostUser != nil else { throw Failure.usage("--kept: for what --vhost-user serves") }
         try host.followParent()
+        // A spare one waits here for its turn, and has touched nothing.
+        let keeper = try kept ? KeeperLink(for: "backend") : nil
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
         work.beQuiet(loudness.quiet)
         work.leaveAttachErrors(attachErrorsInStore)
@@ -83,7 +86,7 @@ struct Backend: ParsableCommand {
         work.servesInterfaces = vifKind != "none"
         work.memoryVifs = memoryVifs
         work.left = resume
-        work.isKept = kept && vhostUser != nil
+        work.keeper = keeper
         work.vhostDirectory = try vhostUser.map { try RunDirectory($0).path }
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))

@@ -33,6 +33,7 @@ extension PairSession {
             plan.loudness.note("pair: the backend goes on: front ends have waited for \(inMilliseconds(pause))")
         }
         if backend == nil, host != nil, restarts.isDue { try startBackend() }
+        lookAfterSpare()
         try lookAfterVifs()
         for index in disks.indices { try lookAfterFrontend(index) }
     }

@@ -34,6 +34,7 @@ struct PairSession: ~Copyable {
     /// What front ends of vhost-user need, and who reads what the backend says of it.
     let kept = KeptDescriptors()
     var keptBackend: KeptWorker?
+    private var spare = SpareWorker()
     var restarts = RestartPolicy()
     var disks: [PairedDisk] = []
     var vifs: [PairedVif] = []
@@ -99,21 +100,37 @@ struct PairSession: ~Copyable {
                 [try Executable.path()] + common + ["--", "sh", "-c", "exec \(command)"], ownGroup: true)
             return
         }
-        let journal = plan.keepsJournals ? ["--journal", directory.journal] : []
         // What keeps a device from connecting is told here, from its error node; a later backend has nobody to read
         // that.
         let isFirst = disks.isEmpty && vifs.isEmpty
-        let exports = plan.servesVhostUser ? ["--vhost-user", directory.run.path] : []
-        let arguments =
-            journal + exports + (isFirst ? ["--attach-errors-in-store"] : []) + plan.loudness.arguments + plan.features.arguments
-            + plan.vifFeatures.arguments + plan.threads.arguments
+        let arguments = (isFirst ? ["--attach-errors-in-store"] : []) + backendArguments
         let run = directory.run
         guard plan.servesVhostUser else { return backend = try ChildProcess.startRole(["backend"] + arguments, in: run) }
         let program = kept.program
-        keptBackend = try kept.start { (end) throws(Failure) in
-            try ChildProcess.startRole(["backend", "--kept"] + arguments, in: run, passing: end, program: program)
+        if let next = spare.take(kept) {
+            keptBackend = next
+        } else {
+            keptBackend = try kept.start { (end) throws(Failure) in
+                try ChildProcess.startRole(["backend", "--kept"] + arguments, in: run, passing: end, program: program)
+            }
         }
         backend = keptBackend?.process
+    }
+
+    private var backendArguments: [String] {
+        let journal = plan.keepsJournals ? ["--journal", directory.journal] : []
+        let exports = plan.servesVhostUser ? ["--vhost-user", directory.run.path] : []
+        return journal + exports + plan.loudness.arguments + plan.features.arguments + plan.vifFeatures.arguments
+            + plan.threads.arguments
+    }
+
+    /// Has the next backend wait for its turn, where front ends would wait for its start.
+    mutating func lookAfterSpare() {
+        guard plan.servesVhostUser else { return }
+        let (run, arguments, program) = (directory.run, backendArguments, kept.program)
+        spare.lookAfter(kept) { (end) throws(Failure) in
+            try ChildProcess.startRole(["backend", "--kept"] + arguments, in: run, passing: end, program: program)
+        }
     }
 
     private mutating func attach(_ disk: DiskSpecification) throws(Failure) {
@@ -196,6 +213,7 @@ struct PairSession: ~Copyable {
             release(index)
         }
         ending.step()
+        spare.end()
         backend?.stop(milliseconds: 5000)
         keptBackend?.finish()
         store?.close()

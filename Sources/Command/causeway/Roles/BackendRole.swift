@@ -59,7 +59,7 @@ enum BackendRole {
         defer { withExtendedLifetime(claims) {} }
         let ending = BackendEnding()
         try onTermination { ending.end() }
-        let keeper = try work.isKept ? KeeperLink(for: "backend") : nil
+        let keeper = work.keeper
         let left = try work.left.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path, for: "backend") }
         var predecessor = ExportPredecessor(left, keeper, devices: 1)
         let place = try RunDirectory(runDirectory)

@@ -18,8 +18,8 @@ struct BackendWork: Sendable {
     /// What the program before this one has put down for it, as `ExportSuccession` has it; nil: there was none.
     var left: String?
 
-    /// Whether another process keeps what front ends of vhost-user need, should this one be killed.
-    var isKept = false
+    /// Who keeps what front ends of vhost-user need, should this process be killed; nil: nobody.
+    var keeper: KeeperLink?
 
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {

@@ -13,6 +13,7 @@ struct ExportKeeper: ~Copyable {
     private let isQuiet: Bool
     private let kept = KeptDescriptors()
     private var worker: KeptWorker?
+    private var spare = SpareWorker()
     private var policy = RestartPolicy()
     private var child: ChildProcess?
     /// Whether one has served yet.
@@ -30,6 +31,8 @@ struct ExportKeeper: ~Copyable {
     }
 
     deinit {
+        var spare = spare
+        spare.end()
         if let worker {
             worker.process.stop(milliseconds: Self.patienceMilliseconds)
             worker.finish()
@@ -45,6 +48,8 @@ struct ExportKeeper: ~Copyable {
             if let child, let status = child.reapWithGroup() { return status.shellStatus }
             if let status = try lookAfterWorker() { return status }
             try startCommand()
+            let (directory, program) = (directory, kept.program ?? Self.ownProgram)
+            spare.lookAfter(kept) { (end) throws(Failure) in try Self.spawn(in: directory, end, program) }
             guard let signal, signal != SIGCHLD else { continue }
             guard let child else { return 0 }
             child.signal(signal)
@@ -63,11 +68,15 @@ struct ExportKeeper: ~Copyable {
 
     private mutating func start(_ program: String) throws(Failure) {
         let directory = directory
-        worker = try kept.start { (end) throws(Failure) in
-            try ChildProcess.start(
-                OwnArguments(of: "export").ofWorker(in: directory.run.path), ownGroup: true, passing: end, program: program)
-        }
+        worker = try kept.start { (end) throws(Failure) in try Self.spawn(in: directory, end, program) }
         policy.started()
+    }
+
+    private static func spawn(
+        in directory: PairDirectory, _ end: Descriptor, _ program: String
+    ) throws(Failure) -> ChildProcess {
+        try ChildProcess.start(
+            OwnArguments(of: "export").ofWorker(in: directory.run.path), ownGroup: true, passing: end, program: program)
     }
 
     /// Starts another one when the one that served has ended; the status to end with, if that has no sense.
@@ -84,7 +93,12 @@ struct ExportKeeper: ~Copyable {
             if policy.isExhausted { throw Failure("export: it ends again and again; it is not started any more") }
         }
         guard worker == nil, policy.isDue else { return nil }
-        try start(kept.program ?? Self.ownProgram)
+        if let spare = spare.take(kept) {
+            worker = spare
+            policy.started()
+        } else {
+            try start(kept.program ?? Self.ownProgram)
+        }
         return nil
     }
 }

@@ -43,6 +43,7 @@ final class KeeperLink: Sendable {
         self.user = user
         socket = Descriptor(owning: Self.number)
         socket.closeOnExec()
+        var hasTurn = false
         do throws(Errno) {
             _ = try ChildProcess.followParent(try PacketSocket.peerProcess(socket))
             try PacketSocket.send(socket, KeeperMessage.hello.bytes)
@@ -51,6 +52,7 @@ final class KeeperLink: Sendable {
             while true {
                 let (bytes, descriptors) = try PacketSocket.receive(socket, descriptors: 1)
                 if bytes.isEmpty { throw Errno.connectionReset }
+                hasTurn = true
                 if case .end(let next, let signal) = KeeperMessage(bytes) {
                     (state.next, ended) = (next, signal)
                     break
@@ -69,7 +71,10 @@ final class KeeperLink: Sendable {
             }
             (self.devices, signal) = (devices, ended)
             self.state = Mutex(state)
-        } catch { throw Failure("\(user): whoever keeps its descriptors: \(error)") }
+        } catch {
+            // A spare one is let go without a word when its keeper has ended.
+            throw hasTurn || error != .connectionReset ? Failure("\(user): whoever keeps its descriptors: \(error)") : .silent(1)
+        }
     }
 
     /// Whoever asked for an upgrade and waits for its end, and when that began; once.

@@ -6,13 +6,22 @@ import Glibc
 import LinuxSystem
 import Synchronization
 
-/// A process that serves, and the thread that does what it says.
+/// A process that serves, or will, and the thread that does what it says.
 struct KeptWorker: Sendable {
     let process: ChildProcess
     fileprivate let reader: WorkerThread
+    /// Whether it may have what is kept.
+    fileprivate let turn: Monitor<Bool>
+
+    /// It is its turn.
+    func begin() { turn.change { $0 = true } }
 
     /// It has ended: waits until all that it has said has been read. It may have been killed right after.
-    func finish() { reader.join() }
+    func finish() {
+        // Nobody is there any more who could begin.
+        begin()
+        reader.join()
+    }
 }
 
 /// What is kept for one process after another. Shared with the threads that read what those say.
@@ -26,6 +35,8 @@ final class KeptDescriptors: Sendable {
         var readyAt: UInt64 = 0
         /// When the one before it ended, until that was told.
         var endedAt: UInt64?
+        /// How often one has said so.
+        var readyCount = 0
         /// Its program.
         var program: String?
         /// What ended the one before it.
@@ -39,18 +50,26 @@ final class KeptDescriptors: Sendable {
     /// The program that has served last; nil: none, or one that is not to be tried again.
     var program: String? { state.withLock(\.program) }
 
+    /// How often a process has said that it serves.
+    var readyCount: Int { state.withLock(\.readyCount) }
+
     /// Starts a process that serves.
-    /// - Parameter start: is given what becomes its descriptor 3.
-    func start(_ start: (Descriptor) throws(Failure) -> ChildProcess) throws(Failure) -> KeptWorker {
+    /// - Parameters:
+    ///   - isSpare: whether it only makes itself ready, and waits for its turn.
+    ///   - start: is given what becomes its descriptor 3.
+    func start(
+        isSpare: Bool = false, _ start: (Descriptor) throws(Failure) -> ChildProcess
+    ) throws(Failure) -> KeptWorker {
+        let turn = Monitor(!isSpare)
         let ends: (own: Descriptor, theirs: Descriptor)
         let reader: WorkerThread
         do throws(Errno) {
             ends = try PacketSocket.pair()
             let own = ends.own
-            reader = try WorkerThread(name: "keeper", blocksSignals: true) { self.serve(own) }
+            reader = try WorkerThread(name: "keeper", blocksSignals: true) { self.serve(own, turn) }
         } catch { throw Failure("keeping descriptors: \(error)") }
-        state.withLock { $0.variables = nil }
-        do throws(Failure) { return KeptWorker(process: try start(ends.theirs), reader: reader) } catch {
+        if !isSpare { state.withLock { $0.variables = nil } }
+        do throws(Failure) { return KeptWorker(process: try start(ends.theirs), reader: reader, turn: turn) } catch {
             ends.own.shutDown()
             reader.join()
             throw error
@@ -98,11 +117,13 @@ final class KeptDescriptors: Sendable {
     // MARK: What the process says
 
     /// Does what the process at `socket` says, until it is gone.
-    private func serve(_ socket: Descriptor) {
+    private func serve(_ socket: Descriptor, _ turn: Monitor<Bool>) {
         do throws(Errno) {
             while true {
                 let (bytes, descriptors) = try PacketSocket.receive(socket, descriptors: 1)
                 if bytes.isEmpty { return }
+                // All that it says before is that it has begun.
+                _ = turn.wait { $0 ? true : nil }
                 try handle(KeeperMessage(bytes), descriptors.first, socket)
             }
         } catch {}
@@ -134,9 +155,12 @@ final class KeptDescriptors: Sendable {
         case .ready(let program, let variables):
             state.withLock { state in
                 state.signal = 0
+                state.readyCount += 1
                 state.readyAt = SystemTime().nanoseconds
                 (state.program, state.variables) = (program, variables)
             }
+            // Wakes the thread that waits for children.
+            _ = kill(getpid(), SIGCHLD)
         case .have, .end, nil: break
         }
     }
