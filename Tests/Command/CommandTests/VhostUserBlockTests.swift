@@ -53,6 +53,30 @@ extension EndToEnd {
             #expect(outcome.output.contains("qemu 0 program 0 socket True"), "\(outcome)")
         }
 
+        /// Hands a listening socket to an export, has that become another build, and then is its first front end.
+        private static let handed = """
+            import os, socket, subprocess, sys, time
+            path, directory, program = sys.argv[1:]
+            ours = socket.socket(socket.AF_UNIX); ours.bind(path); ours.listen()
+            os.dup2(ours.fileno(), 3); os.set_inheritable(3, True)
+            back = subprocess.Popen([program, "export", "-q", "--fd", "3", "--socket-dir", directory, "--disk", "null:1M,,xvda"], close_fds=False)
+            while not os.path.exists(directory + "/export.sock") and back.poll() is None: time.sleep(0.01)
+            upgrade = subprocess.run([program, "upgrade", "--socket-dir", directory])
+            front = socket.socket(socket.AF_UNIX); front.connect(path)
+            front.sendall(bytes([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]))
+            print("upgrade", upgrade.returncode, "answer", len(front.recv(20, socket.MSG_WAITALL)))
+            back.terminate()
+            print("program", back.wait(timeout=10), "socket", os.path.exists(path))
+            """
+
+        @Test("a socket that somebody else has opened goes along to another build")
+        func upgradedSocket() throws {
+            let outcome = try RunningProcess.run(
+                ["python3", "-c", Self.handed, "\(scratch.path)/there", "\(scratch.path)/sockets", Tools.causeway], in: scratch,
+                seconds: 30)
+            #expect(outcome.output.hasSuffix("upgrade 0 answer 20\nprogram 0 socket True\n"), "\(outcome)")
+        }
+
         @Test("it listens where it is told, writes, becomes another build, and ends at once when it is asked to")
         func socketPath() throws {
             let image = try scratch.makeImage(megabytes: 8)

@@ -91,6 +91,8 @@ struct Export: ParsableCommand {
 
     func run() throws {
         if saysFormat { return printLine("\(ExportSuccession.format)") }
+        // Before anything of this process's own can have that number. A predecessor has taken it out and hands it on.
+        let given = resume == nil ? try fd.map { (fd) throws(Failure) in try ExportPlace(inherited: fd) } : nil
         let specifications = try disks.map { try parseDisk($0) { loudness.note($0) } }
         for (index, disk) in specifications.enumerated()
         where specifications[..<index].contains(where: { $0.vdev.number == disk.vdev.number }) {
@@ -117,7 +119,7 @@ struct Export: ParsableCommand {
             in: try directory(left), reactors: threads.count, polling: .adaptive(microseconds: 50), trustsMemory: trustMemory,
             isClient: client, isQuiet: loudness.quiet, keeper: keeper)
         var predecessor = ExportPredecessor(left, keeper, devices: specifications.count + interfaces.count)
-        try add(specifications, interfaces, &session, &predecessor)
+        try add(specifications, interfaces, at: given, &session, &predecessor)
         let upgrade = ExportUpgrade(
             at: socket.map(ExportUpgrade.path(beside:)) ?? ExportUpgrade.path(in: session.directory.run.path), session.directory,
             session.served, keeper: keeper, obstacle: obstacle(session))
@@ -144,14 +146,15 @@ struct Export: ParsableCommand {
 
     /// Has every device served: gone on with where a predecessor has left it, else anew.
     private func add(
-        _ specifications: [DiskSpecification], _ interfaces: [ExportedVif.Plan], _ session: inout ExportSession,
+        _ specifications: [DiskSpecification], _ interfaces: [ExportedVif.Plan], at given: ExportPlace?,
+        _ session: inout ExportSession,
         _ predecessor: inout ExportPredecessor
     ) throws(Failure) {
         for disk in specifications {
             try predecessor.resume("\(disk.vdev)") { (left, began) throws(Failure) in
                 try session.resume(disk, left, queues: queues ?? threads.count, began: began)
             } anew: { () throws(Failure) in
-                let place = try place(of: "\(disk.vdev)", session)
+                let place = given ?? place(of: "\(disk.vdev)", session)
                 let way = session.way(to: place)
                 try session.add(disk, at: place, queues: queues ?? threads.count)
                 loudness.say("\(disk.vdev): \(disk.target) \(disk.isReadOnly ? "read-only" : "read-write"), \(way)")
@@ -161,7 +164,7 @@ struct Export: ParsableCommand {
             try predecessor.resume(ExportedVif.name(index)) { (left, began) throws(Failure) in
                 try session.resume(plan, left, queues: queues ?? 1, reactors: threads.count, loudness, began: began)
             } anew: { () throws(Failure) in
-                let place = try place(of: "vif\(index)", session)
+                let place = given ?? place(of: "vif\(index)", session)
                 try session.add(plan, at: place, queues: queues ?? 1, reactors: threads.count, loudness)
             }
         }
@@ -175,9 +178,8 @@ struct Export: ParsableCommand {
     }
 
     /// Where a device and its front ends meet.
-    private func place(of name: String, _ session: borrowing ExportSession) throws(Failure) -> ExportPlace {
-        if let fd { return try ExportPlace(inherited: fd) }
-        return .path(socket ?? session.directory.socket(of: name))
+    private func place(of name: String, _ session: borrowing ExportSession) -> ExportPlace {
+        .path(socket ?? session.directory.socket(of: name))
     }
 
     /// Where `causeway device` finds the devices.
