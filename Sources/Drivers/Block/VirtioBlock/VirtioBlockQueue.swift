@@ -20,6 +20,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func kick()
     /// Answers are told by its interrupt from now on, wherever that leads, and by no message.
     func setCalled()
+    /// Has the driver look at the ring. One that finds nothing there has lost nothing by that.
+    func ring()
     /// Whom to tell that the ring makes no sense.
     func setError(_ error: Descriptor?)
     /// The front end's socket for messages of ours.
@@ -266,7 +268,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         for end in ended { end.then() }
     }
 
-    private func ring() {
+    func ring() {
         if messages.contains(.call) { tell(.call) } else { interrupt?.raise() }
     }
 

@@ -135,8 +135,10 @@ public final class VirtioDisk: VhostDevice {
         }
     }
 
-    /// Has the driver look at the disk's size, if it has changed while nobody served it.
+    /// Has the driver look at its rings, for what had been shown there may not have been told, and at the disk's size,
+    /// if that has changed while nobody served it.
     public func resumed() {
+        each(nil) { $0.ring() }
         let geometry = disk.geometry
         state.withLock { state in
             state.geometry = geometry

@@ -139,8 +139,10 @@ public final class VirtioInterface: VhostDevice {
     /// Nothing changes by itself.
     public func idle() {}
 
-    /// What a predecessor has left open for rings that do not run is let go.
+    /// Has the driver look at its rings, for what had been shown there may not have been told; what a predecessor has
+    /// left open for rings that do not run is let go.
     public func resumed() {
+        for ring in state.withLock({ Array($0.rings.keys) }) { with(ring) { $0.bells.ring() } }
         endHold()
         device.settle()
         showCarrier()
@@ -235,8 +237,6 @@ public final class VirtioInterface: VhostDevice {
         let (ring, failure) = try outcome.get()
         state.withLock { $0.rings[number] = Running(ring: ring, plan: plan, isEnabled: plan.isEnabled && failure == nil) }
         if let failure { throw VhostRefusal("\(name): queue \(number / 2): \(failure)") }
-        // A predecessor may have shown the driver something and been killed before it said so.
-        if plan.recovers { plan.call?.addCount(1) }
         if plan.isEnabled { showCarrier() }
     }
 

@@ -152,4 +152,23 @@ import VirtioWire
         }
         #expect(rig.log.all.allSatisfy { !$0.contains("ring") }, "\(rig.log.all)")
     }
+
+    @Test("a call for which there was no room is told by whoever goes on", arguments: RingKind.allCases, [false, true])
+    func owedCall(kind: RingKind, isKilled: Bool) throws {
+        let rig = try InterfaceRig()
+        defer { rig.stop() }
+        let driver = try VhostDriver(rig.interface(), features: kind.features, isKept: isKilled)
+        defer { driver.leave() }
+        for ring in 0...1 { try driver.start(ring) }
+        let (call, full) = (driver.calls[1].descriptor, UInt64.max - 1)
+        #expect(call.addCount(full))
+        try driver.send(frame: frame(60))
+        _ = try driver.reap(on: 1)
+        var kept = driver.record?.session.withLock { $0 }
+        kept?.wasKilled = true
+        let handover = try driver.hold()
+        #expect(call.takeCount() == full)
+        try driver.goOn(with: rig.interface(), kept ?? handover)
+        #expect(try waitReadable(call.rawValue, milliseconds: 5000))
+    }
 }

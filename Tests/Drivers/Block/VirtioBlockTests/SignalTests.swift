@@ -1,0 +1,104 @@
+// A driver is told of every answer, whichever process tells it: what the one had no room for, the next one says.
+
+import Connectors
+import LinuxSystem
+import TestSupport
+import Testing
+import VhostUser
+import VirtioRing
+
+@testable import VirtioBlock
+
+@Suite("virtio disk: signals that a successor owes") struct SignalTests {
+    /// Fills a call descriptor, so that an answer cannot be told.
+    private func fill(_ call: Descriptor) {
+        call.takeCount()
+        #expect(call.addCount(Self.full))
+    }
+    private static let full = UInt64.max - 1
+
+    @Test("a call for which there was no room is told by whoever goes on", arguments: RingKind.allCases, [false, true])
+    func full(kind: RingKind, isSame: Bool) throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, _) = try rig.file()
+        let disk = rig.disk(device)
+        let driver = try VhostDriver(disk, features: kind.features)
+        defer { driver.leave() }
+        try driver.start()
+        let call = driver.calls[0].descriptor
+        fill(call)
+        #expect(try driver.perform(driver.request(.read, room: 512)).status == 0)
+        let handover = try driver.putBy()
+        #expect(call.takeCount() == Self.full)
+        try driver.goOn(isSame ? disk : rig.disk(device), handover)
+        #expect(try waitReadable(call.rawValue, milliseconds: 5000))
+    }
+
+    @Test("a call for which nobody had given a descriptor is told to the one that comes after the hand-over")
+    func noDescriptor() throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, _) = try rig.file()
+        let driver = try VhostDriver(rig.disk(device), features: RingKind.split.features)
+        defer { driver.leave() }
+        try driver.start()
+        // Bit 8: none.
+        try driver.send(13, 1 << 8)
+        #expect(try driver.perform(driver.request(.read, room: 512)).status == 0)
+        try driver.goOn(rig.disk(device), driver.putBy())
+        #expect(driver.calls[0].descriptor.takeCount() == 0)
+        try driver.send(13, 0, descriptors: [driver.calls[0].descriptor])
+        #expect(try waitReadable(driver.calls[0].descriptor.rawValue, milliseconds: 5000))
+    }
+
+    @Test("an answer that a killed process had shown and not told is told by its successor", arguments: RingKind.allCases)
+    func killed(kind: RingKind) throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, _) = try rig.file()
+        let driver = try VhostDriver(rig.disk(device), features: kind.features, isKept: true)
+        defer { driver.leave() }
+        try driver.start()
+        let call = driver.calls[0].descriptor
+        fill(call)
+        #expect(try driver.perform(driver.request(.read, room: 512)).status == 0)
+        var kept = try #require(driver.record?.session.withLock { $0 })
+        kept.wasKilled = true
+        _ = try driver.putBy()
+        #expect(call.takeCount() == Self.full)
+        try driver.goOn(rig.disk(device), kept)
+        #expect(try waitReadable(call.rawValue, milliseconds: 5000))
+    }
+
+    @Test("a call by message for which there was no room is told by the successor")
+    func message() throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, _) = try rig.file()
+        let driver = try VhostDriver(rig.disk(device), features: RingKind.split.features, adding: .inBandNotifications)
+        defer { driver.leave() }
+        let (hears, speaks) = try StreamSocket.pair()
+        try driver.send(21, descriptors: [speaks])
+        try driver.start()
+        try driver.send(35, words: 0, 0)
+        var filled = 0
+        while let count = try? StreamSocket.send(speaks.rawValue, Array(repeating: 7, count: 1000)[...], wait: false) {
+            filled += count
+        }
+        _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
+        _ = driver.queues[0]?.publish()
+        try driver.send(35, words: 0, 0)
+        #expect(try driver.reap().written == 513)
+        let handover = try driver.putBy()
+        while filled > 0 { filled -= try StreamSocket.receive(hears.rawValue, capacity: filled, wait: true).count }
+        try driver.goOn(rig.disk(device), handover)
+        var heard: [UInt8] = []
+        while heard.first != 4, try waitReadable(hears.rawValue, milliseconds: 5000) {
+            heard = try StreamSocket.receive(hears.rawValue, capacity: 12, wait: true)
+            // What it is about, if anything.
+            if heard[8] > 0 { _ = try StreamSocket.receive(hears.rawValue, capacity: Int(heard[8]), wait: true) }
+        }
+        #expect(heard.first == 4)
+    }
+}
