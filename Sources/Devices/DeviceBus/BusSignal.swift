@@ -14,7 +14,7 @@ public enum BusSignal: Sendable {
     /// Tells. Never blocks; what has been told and not been taken yet may be told once.
     public func raise() {
         switch self {
-        case .descriptor(let descriptor): descriptor.addCount(1)
+        case .descriptor(let descriptor): descriptor.tell()
         case .action(let body): body()
         }
     }

@@ -1,5 +1,6 @@
 // One call for one whole record: counters, and the structures that queues and device nodes of the kernel give and take.
 
+import CLinux
 import Glibc
 
 extension Descriptor {
@@ -18,23 +19,37 @@ extension Descriptor {
         return unsafe withUnsafeBytes(of: record) { unsafe Glibc.write(rawValue, $0.baseAddress, size) } == size
     }
 
-    /// Adds to an eventfd's count; false if a non-blocking one cannot take as much.
+    /// Adds to the count of an eventfd that nobody else has; false if a non-blocking one cannot take as much.
     @discardableResult package func addCount(_ count: UInt64) -> Bool { writeRecord(count) }
 
-    /// As `addCount`, of an eventfd by its number, which somebody else keeps open.
-    package static func addCount(_ count: UInt64, to number: Int32) -> Bool {
-        // SAFETY: the kernel reads the eight bytes of the count.
-        unsafe withUnsafeBytes(of: count) { unsafe Glibc.write(number, $0.baseAddress, 8) } == 8
+    /// Adds to the count of an eventfd that somebody else has, too: he may have made it block. Waits a few hundredths
+    /// of a second at most.
+    @discardableResult package func tell(_ count: UInt64 = 1) -> BellOutcome { Self.tell(count, by: rawValue) }
+
+    /// The same, by the eventfd's number, which somebody else keeps open.
+    package static func tell(_ count: UInt64, by number: Int32) -> BellOutcome {
+        switch Int(causeway_ring_bell(number, count)) {
+        case causeway_bell_told: .told
+        case causeway_bell_blocked: .blocked
+        default: .full
+        }
     }
 
-    /// Takes a non-blocking eventfd's count; 0 if it is at rest.
-    @discardableResult package func takeCount() -> UInt64 {
-        var count: UInt64 = 0
-        return readRecord(&count) ? count : 0
-    }
+    /// Takes an eventfd's count; 0 if it is at rest. Does not block, whatever somebody else has made of the eventfd.
+    @discardableResult package func takeCount() -> UInt64 { causeway_take_bell(rawValue) }
 
     /// Whether it is an eventfd, whoever made it.
     package var isEventCounter: Bool {
         FileSystem.text(of: "/proc/self/fdinfo/\(rawValue)")?.contains("eventfd-count:") ?? false
     }
+}
+
+/// What became of a count that was to be added to an eventfd.
+package enum BellOutcome: Sendable {
+    /// It is there.
+    case told
+    /// There is no room for it, or it is no eventfd any more.
+    case full
+    /// It had no room and had been made to block. It does not for now.
+    case blocked
 }

@@ -12,6 +12,10 @@ public struct InterruptFault: Hashable, Sendable, CustomStringConvertible {
         case notAMessage(InterruptMessage)
         /// The device has been detached.
         case detached
+        /// An eventfd was full and had been made to block: whoever reads it held the thread that wrote it.
+        case blocked
+        /// The same, too often: the device's eventfds are written no more.
+        case leftAlone
     }
     /// Who tried.
     public var device: String
@@ -25,6 +29,9 @@ public struct InterruptFault: Hashable, Sendable, CustomStringConvertible {
         case .notOwn(let entry): "\(device): interrupt entry \(entry) is another's"
         case .notAMessage(let message): "\(device): \(message) is no interrupt message"
         case .detached: "\(device): interrupts after it was detached"
+        case .blocked: "\(device): an eventfd that its reader has filled and made to block"
+        case .leftAlone:
+            "\(device): its eventfds were filled and made to block \(InterruptTrust.mostHeld) times, and are written no more"
         }
     }
 }

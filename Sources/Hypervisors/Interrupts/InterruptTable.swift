@@ -36,8 +36,9 @@ public final class InterruptTable: Sendable, CustomStringConvertible {
             state.blocks.insert(place.block, at: place.index)
             return place.block
         }
-        let vectors = (0..<count).map { _ in InterruptVector() }
-        let ours = InterruptVectors(table: self, device: device, block: block, vectors)
+        let trust = InterruptTrust(device, self)
+        let vectors = (0..<count).map { _ in InterruptVector(trust) }
+        let ours = InterruptVectors(table: self, device: device, block: block, vectors, trust)
         return (ours, InterruptSource(table: self, device: device, base: block.lowerBound, vectors))
     }
 

@@ -33,6 +33,9 @@ final class InterruptVector: Sendable {
     /// The eventfd's number, for those inside the gate; `target` keeps it open.
     private let counter = Atomic<Int32>(-1)
     private let target = ContendedLock<InterruptTarget>(.none)
+    private let trust: InterruptTrust
+
+    init(_ trust: InterruptTrust) { self.trust = trust }
 
     /// One more; false if the device has gone.
     func raise() -> Bool {
@@ -44,9 +47,10 @@ final class InterruptVector: Sendable {
     private func raiseThroughGate() -> Bool {
         // Releases what the device has done before it interrupts; so does the kernel when it writes.
         let isOpen = gate.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue & Self.shut == 0
-        let isTold = isOpen && Descriptor.addCount(1, to: counter.load(ordering: .relaxed))
+        let outcome = isOpen ? Descriptor.tell(1, by: counter.load(ordering: .relaxed)) : .full
         gate.wrappingSubtract(1, ordering: .releasing)
-        return isTold
+        if outcome == .blocked { trust.wasBlocked() }
+        return outcome == .told
     }
 
     /// So many more in the word; false if the device has gone.
@@ -59,6 +63,9 @@ final class InterruptVector: Sendable {
         if old & Self.countMask == 0 || old & Self.stuck != 0 { target.withLock { deliver($0) } }
         return true
     }
+
+    /// Writes an eventfd that is no vector's.
+    func tell(_ descriptor: Descriptor) { if !trust.isLost, descriptor.tell() == .blocked { trust.wasBlocked() } }
 
     /// So many that another vector had counted.
     func add(_ pending: UInt64) { if pending > 0 { _ = count(min(pending, Self.mostAtOnce)) } }
@@ -129,17 +136,28 @@ extension InterruptVector {
     private func move(to descriptor: Descriptor) {
         let old = takeWord()
         let count = old & Self.countMask
-        if count == 0 || descriptor.addCount(count) {
+        if trust.isLost {
+            keep(count)
+        } else if count == 0 || tell(count, by: descriptor) {
             if old & Self.stuck != 0 { word.bitwiseAnd(~Self.stuck, ordering: .relaxed) }
             // Whoever masks or closes after the look at the flags waits for the lock, and shuts it again.
             gate.bitwiseAnd(~Self.shut, ordering: .releasing)
         } else {
-            // The kernel's counter is full, or nobody is there: the count stays here, and the next interrupt tries
-            // again.
-            gate.bitwiseOr(Self.shut, ordering: .relaxed)
-            word.bitwiseOr(Self.stuck, ordering: .relaxed)
-            word.wrappingAdd(count, ordering: .acquiringAndReleasing)
+            keep(count)
         }
+    }
+
+    private func tell(_ count: UInt64, by descriptor: Descriptor) -> Bool {
+        let outcome = descriptor.tell(count)
+        if outcome == .blocked { trust.wasBlocked() }
+        return outcome == .told
+    }
+
+    /// The kernel's counter is full, or nobody is there: the count stays here, and the next interrupt tries again.
+    private func keep(_ count: UInt64) {
+        gate.bitwiseOr(Self.shut, ordering: .relaxed)
+        word.bitwiseOr(Self.stuck, ordering: .relaxed)
+        word.wrappingAdd(count, ordering: .acquiringAndReleasing)
     }
 
     /// From its return on nobody is inside.

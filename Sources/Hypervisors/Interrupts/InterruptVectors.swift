@@ -11,11 +11,13 @@ public final class InterruptVectors: Sendable, CustomStringConvertible {
     private let table: InterruptTable
     private let block: Range<Int>
     private let vectors: [InterruptVector]
+    private let trust: InterruptTrust
     private let isDetached = Atomic<Bool>(false)
     /// Held while the routes of all are replaced: two who do so at once leave the routes of one of them, not a mixture.
     private let replacing = Mutex(())
 
-    init(table: InterruptTable, device: String, block: Range<Int>, _ vectors: [InterruptVector]) {
+    init(table: InterruptTable, device: String, block: Range<Int>, _ vectors: [InterruptVector], _ trust: InterruptTrust) {
+        self.trust = trust
         self.table = table
         self.device = device
         self.block = block
@@ -83,6 +85,9 @@ public final class InterruptVectors: Sendable, CustomStringConvertible {
 
     /// How often, without taking it.
     public func pending(_ index: Int) throws(InterruptError) -> UInt64 { try vector(index).pending }
+
+    /// Writes eventfds again that were left alone, for whoever reads them had made them block and filled them.
+    public func restoreTrust() { trust.restore() }
 
     /// Takes the vectors back: from its return on the device raises nothing, and the entries can be another's.
     public func detach() {

@@ -178,7 +178,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         model.transport.log = logging?.log
         model.transport.ring.setLog(logging?.ring)
         logSignal = logging?.signal
-        logSignal?.addCount(1)
+        if let logSignal { interrupt?.tell(logSignal) }
     }
     func replaceMemory(_ map: GuestMap) -> Bool { model.transport.replaceMemory(map) }
     func resize(to byteCount: UInt64) { model.transport.rules.byteCount = byteCount }
@@ -290,12 +290,12 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         if !isForsaken, model.publish() { ring() }
         if let fault = model.fault, !hasReported {
             hasReported = true
-            if messages.contains(.error) { tell(.error) } else { error?.addCount(1) }
+            if messages.contains(.error) { tell(.error) } else if let error { interrupt?.tell(error) }
             report("\(fault)")
         }
         if !unusing.isEmpty { tellUnused() }
         let worked = model.transport.ring.counters != before
-        if worked, let logSignal { logSignal.addCount(1) }
+        if worked, let logSignal { interrupt?.tell(logSignal) }
         if model.isClosing { stopIfIdle() }
         return worked
     }

@@ -114,6 +114,7 @@ public final class VirtioDisk: VhostDevice {
 
     /// Looks whether the disk has another size, and has the driver told.
     public func idle() {
+        for fault in interrupts.takeFaults() { log(fault) }
         guard let geometry = try? disk.refreshGeometry() else { return }
         guard let known = state.withLock({ $0.geometry }) else { return tellWhatWasNotAsked(geometry) }
         guard geometry.byteCount != known.byteCount else { return }

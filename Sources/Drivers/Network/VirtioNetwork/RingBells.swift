@@ -33,6 +33,9 @@ struct RingBells {
 
     func ring() { interrupt?.raise() }
 
+    /// Says that the ring makes no sense.
+    func tellError() { if let error { interrupt?.tell(error) } }
+
     /// Waits for the driver.
     mutating func arm(_ reactor: Reactor, _ slot: ReactorSlot) {
         guard !isArmed else { return }

@@ -136,8 +136,8 @@ public final class VirtioInterface: VhostDevice {
         return nil
     }
 
-    /// Nothing changes by itself.
-    public func idle() {}
+    /// Nothing changes by itself but what a driver does to its descriptors.
+    public func idle() { for fault in interrupts.takeFaults() { log(fault) } }
 
     /// Has the driver look at its rings, for what had been shown there may not have been told; what a predecessor has
     /// left open for rings that do not run is let go.

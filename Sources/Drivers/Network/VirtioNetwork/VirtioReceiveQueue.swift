@@ -189,7 +189,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         if side.ring.publish() { bells.ring() }
         guard let fault = side.fault, !hasReported else { return }
         hasReported = true
-        bells.error?.addCount(1)
+        bells.tellError()
         report(fault)
     }
 }

@@ -193,7 +193,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
         if side.ring.publish() { bells.ring() }
         guard let fault = side.ring.fault, !hasReported else { return }
         hasReported = true
-        bells.error?.addCount(1)
+        bells.tellError()
         report("\(fault)")
     }
 }

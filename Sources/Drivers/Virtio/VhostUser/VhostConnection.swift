@@ -203,7 +203,7 @@ public final class VhostConnection: Sendable {
                 guard let call = session.rings[ring].call else {
                     throw VhostRefusal("the driver gave ring \(ring) nothing to signal")
                 }
-                call.addCount(1)
+                call.tell()
             }
         } catch { return error }
         return nil

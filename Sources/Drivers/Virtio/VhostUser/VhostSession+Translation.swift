@@ -51,7 +51,7 @@ extension VhostSession {
             do throws(VhostUserError) { if let task = try start(index) { following.append(task) } } catch {
                 // The range is right; what is wrong is the ring, which is not tried again.
                 rings[index].stop()
-                rings[index].error?.addCount(1)
+                rings[index].error?.tell()
                 following.append(.broken(ring: index, "\(error)"))
             }
         }

@@ -9,6 +9,7 @@ import LinuxSystem
 package final class RingVectors: Sendable {
     private let vectors: InterruptVectors
     private let source: InterruptSource
+    private let table: InterruptTable
 
     /// Rows that lead nowhere yet.
     /// - Parameters:
@@ -17,7 +18,8 @@ package final class RingVectors: Sendable {
     package init(device: String, rings: Int) {
         let count = max(1, min(rings, InterruptTable.mostVectors))
         // A table of its own: it is empty, and has room for as many as a device may have.
-        guard let made = try? InterruptTable(capacity: 2 * InterruptTable.mostVectors).attach(device: device, vectors: count) else {
+        table = InterruptTable(capacity: 2 * InterruptTable.mostVectors)
+        guard let made = try? table.attach(device: device, vectors: count) else {
             preconditionFailure("an empty table has no room for \(count) vectors")
         }
         (vectors, source) = made
@@ -35,6 +37,15 @@ package final class RingVectors: Sendable {
     /// A ring is stopped, or its driver gone: from its return on nobody is told.
     package func silence(_ ring: Int) { route(ring, to: nil) }
 
-    /// What has been raised for a ring and not been told; what a successor would have to tell.
+    /// What has been raised for a ring and not been told.
     package func pending(_ ring: Int) -> UInt64 { (try? vectors.pending(ring)) ?? 0 }
+
+    /// What the driver did to its descriptors since this was last asked, for the log.
+    package func takeFaults() -> [String] {
+        let faults = table.takeFaults()
+        return faults.count == 0 ? [] : Set(faults.recent).map(\.description).sorted()
+    }
+
+    /// Writes descriptors again that were left alone.
+    package func restoreTrust() { vectors.restoreTrust() }
 }

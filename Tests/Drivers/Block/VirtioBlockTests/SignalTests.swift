@@ -2,6 +2,7 @@
 
 import Connectors
 import LinuxSystem
+import ScriptedDevices
 import TestSupport
 import Testing
 import VhostUser
@@ -100,5 +101,30 @@ import VirtioRing
             if heard[8] > 0 { _ = try StreamSocket.receive(hears.rawValue, capacity: Int(heard[8]), wait: true) }
         }
         #expect(heard.first == 4)
+    }
+
+    @Test("a call descriptor that is made to block, and filled, holds no other disk of the same thread")
+    func blocking() throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, _) = try rig.file()
+        let second = ScriptedDisk { _ in .done }
+        let disk = rig.disk(device)
+        let bad = try VhostDriver(disk, features: RingKind.split.features)
+        let good = try VhostDriver(rig.disk(second), features: RingKind.split.features)
+        for driver in [bad, good] { try driver.start() }
+        let call = bad.calls[0].descriptor
+        fill(call)
+        for round in 0..<6 {
+            try call.setNonBlocking(false)
+            #expect(try bad.perform(bad.request(.read, room: 512)).status == 0, "\(round)")
+            try good.offer(good.request(.write, give: Array(repeating: 1, count: 512)))
+            let isAnswered = try eventually(5000) { try good.queues[0]?.reap() != nil }
+            #expect(isAnswered)
+            if !isAnswered { call.takeCount() }
+        }
+        disk.idle()
+        #expect(rig.log.all.contains { $0.hasSuffix("are written no more") }, "\(rig.log.all)")
+        for driver in [bad, good] { driver.leave() }
     }
 }

@@ -5,6 +5,7 @@
 // No _GNU_SOURCE and no glibc header here: with it fd_set differs from the Glibc module's, and both cannot be imported.
 #include <stddef.h>
 #include <stdint.h>
+#include "Bells.h"
 #include "Faults.h"
 #include "Hardening.h"
 #include "Iommu.h"
