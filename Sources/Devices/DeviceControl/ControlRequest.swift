@@ -76,9 +76,11 @@ extension DeviceCommand {
     /// As `init` reads them.
     var words: [String] {
         switch self {
-        case .pause(let milliseconds): [name, "\(milliseconds)"]
+        case .pause(let milliseconds), .reset(let milliseconds): [name, "\(milliseconds)"]
+        case .trace(let isOn): [name, isOn ? "on" : "off"]
+        case .handover(let socket): [name, socket]
         case .inject(let queue), .kick(let queue): [name, "\(queue)"]
-        case .resume, .close, .flush, .refresh, .announce: [name]
+        case .resume, .close, .flush, .refresh, .announce, .cancel: [name]
         }
     }
 }

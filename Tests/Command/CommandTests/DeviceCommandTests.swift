@@ -70,6 +70,14 @@ extension EndToEnd {
                 "\(pause)")
             #expect(try device(pair, "list").output.contains("running"))
             #expect(try #require(write.wait(seconds: 30)).status == 0)
+            // One that is cancelled fails, long before the server is done with it.
+            let other = try RunningProcess(
+                ["qemu-io", "-f", "raw", pair.uri("xvda"), "-c", "write -P 8 0 4k"], environment: pair.environment, in: scratch)
+            defer { if other.isRunning { kill(other.pid, SIGKILL) } }
+            sleepMilliseconds(1000)
+            #expect(try device(pair, "do", "vbd-1/51712", "cancel").status == 0)
+            let failed = try #require(other.wait(seconds: 2))
+            #expect(failed.output.contains("Input/output error"), "\(failed)")
             #expect(pair.stop()?.status == 0)
         }
 
@@ -131,6 +139,12 @@ extension EndToEnd {
                 (["do", "vbd-9/1", "pause"], 1, "vbd-9/1: no such device here; there are vbd-1/51712, vif-2/0"),
                 (["get", disk, "queue.0.slots"], 1, "no attribute queue.0.slots now"),
                 (["show", disk, "queue"], 1, "nothing of queue can be read now"),
+                (["do", disk, "reset"], 1, "begins anew with its frontend only: `causeway block-detach`"),
+                (["do", disk, "trace", "on"], 1, "`causeway top`"), (["do", disk, "handover", "/s"], 1, "`causeway upgrade`"),
+                (["do", disk, "trace"], 2, "trace: takes `on` or `off`"), (["do", vif, "reset"], 1, "`causeway network-detach`"),
+                (["do", vif, "trace", "on"], 1, "`causeway trace`"),
+                (["do", vif, "cancel"], 1, "nothing in work between two turns"),
+                (["do", vif, "handover", "/s"], 1, "`causeway upgrade`"),
                 (["do", vif, "flush"], 1, "keeps nothing that could be flushed"),
                 (["do", vif, "announce"], 1, "announces itself"), (["do", vif, "close"], 1, "network-detach"),
             ]
@@ -138,7 +152,7 @@ extension EndToEnd {
                 let outcome = try pair.run([Tools.causeway, "device"] + words)
                 #expect(outcome.status == status && outcome.errors.contains(text), "\(words): \(outcome)")
             }
-            for command in ["flush", "refresh", "kick", "inject"] {
+            for command in ["flush", "refresh", "kick", "inject", "cancel"] {
                 let outcome = try device(pair, "do", disk, command)
                 #expect(outcome.status == 0, "\(command): \(outcome)")
             }
@@ -211,6 +225,7 @@ extension EndToEnd {
                 #expect(try device("get", "xvda", "queue.0.next-available").status == 0)
                 #expect(try device("do", "xvda", "resume").status == 0)
                 sleepMilliseconds(200)
+                #expect(try device("do", "xvda", "reset").status == 0)
             }
             #expect(try device("do", "xvda", "flush").status == 0)
             let outcome = try #require(running.wait(seconds: 150), "\(running.output)")

@@ -53,6 +53,9 @@ private final class NotingDevice: ControlledDevice {
             .load(device: "x", []), .perform(device: "x", .pause(milliseconds: 70)), .perform(device: "x", .resume),
             .perform(device: "x", .close), .perform(device: "x", .flush), .perform(device: "x", .refresh),
             .perform(device: "x", .inject(queue: 3)), .perform(device: "x", .kick(queue: 0)), .perform(device: "x", .announce),
+            .perform(device: "x", .reset(milliseconds: 9)), .perform(device: "x", .cancel),
+            .perform(device: "x", .trace(isOn: true)),
+            .perform(device: "x", .trace(isOn: false)), .perform(device: "x", .handover(socket: "/run/a b.sock")),
         ] as [ControlRequest])
     func requestRoundTrip(request: ControlRequest) throws {
         #expect(!request.line.contains("\n"))
@@ -76,6 +79,9 @@ private final class NotingDevice: ControlledDevice {
             (["kick", "-1"], "kick: `-1` is no number"), (["kick", "1", "2"], "kick: takes one number"),
             (["kick", "99999999999999999999"], "is no number"), (["pause", "0"], "pause: waits 1 to 600000 milliseconds, not 0"),
             (["pause", "600001"], "not 600001"), (["inject", "x"], "inject: `x` is no number"),
+            (["trace"], "trace: takes `on` or `off`"), (["trace", "maybe"], "takes `on` or `off`"),
+            (["handover"], "handover: takes a socket's path"), (["reset", "0"], "reset: waits 1 to"),
+            (["cancel", "1"], "cancel: takes nothing"),
         ] as [([String], String)])
     func badCommands(words: [String], expected: String) {
         do throws(ControlError) {

@@ -96,8 +96,9 @@ final class ScriptedQueue: BlockDeviceQueue, @unchecked Sendable {
         owner.deviceCompleted(tag: tag, result: result)
     }
 
-    func endWaiting() {
-        guard disk.isAway else { return }
+    func endWaiting() { if disk.isAway { cancelAll() } }
+
+    func cancelAll() {
         for tag in held.sorted() { end(tag, .failed(.canceled)) }
     }
 

@@ -184,7 +184,7 @@ struct Export: ParsableCommand {
 
     /// Where `causeway device` finds the devices.
     private func control(of session: borrowing ExportSession) -> DeviceSocket? {
-        let devices: [any ControlledDevice] = session.disks.compactMap(\.control) + session.vifs.compactMap(\.control)
+        let devices: [any ControlledDevice] = session.disks.map(\.control) + session.vifs.map(\.control)
         let run = session.directory.run
         let control = DeviceSocket(in: run.path) { devices }
         if control == nil { complain("export: \(run): no socket can be made there for `causeway device`") }

@@ -23,7 +23,7 @@ struct ExportedDisk {
     /// What front ends come to; nil: they listen themselves.
     var server: VhostServer? { place as? VhostServer }
     /// For `causeway device`.
-    var control: VhostControl? { server.map { VhostControl("\(specification.vdev)", $0, device, time: SystemTime()) } }
+    var control: VhostControl { VhostControl("\(specification.vdev)", place, device, time: SystemTime()) }
 
     /// For whoever takes it over.
     var served: ExportedDevice? { server.map { ExportedDevice(name: "\(specification.vdev)", server: $0) } }

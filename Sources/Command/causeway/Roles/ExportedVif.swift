@@ -37,9 +37,7 @@ struct ExportedVif {
     let isClient: Bool
 
     /// For `causeway device`.
-    var control: VhostControl? {
-        server.map { VhostControl("vif\(index)", $0, interface, address: mac, time: SystemTime()) }
-    }
+    var control: VhostControl { VhostControl("vif\(index)", place, interface, address: mac, time: SystemTime()) }
     /// As messages name it.
     static func name(_ index: Int) -> String { "vif \(index)" }
     /// What is behind it, for whoever takes it over.

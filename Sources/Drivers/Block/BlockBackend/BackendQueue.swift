@@ -133,6 +133,12 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         isStirred = true
     }
 
+    /// Asks the disk to end what it has in work; the frontend gets errors.
+    func cancel() {
+        isStirred = true
+        model.disk.cancelAll()
+    }
+
     /// Notifies the frontend, as if there were an answer.
     func notify() { doorbell.channel.notify() }
 

@@ -63,6 +63,21 @@ struct ControlledVbd: ControlledDevice {
             throw .cannot(
                 device: name, command: command.name,
                 "a frontend is let go through the store: `causeway block-detach`, `xl block-detach`")
+        case .cancel:
+            guard !served.queues.isEmpty else { throw .hasNoDriver(name) }
+            for (queue, reactor) in served.queues { reactor.run { queue.cancel() } }
+        case .reset:
+            throw .cannot(
+                device: name, command: command.name,
+                "a ring of Xen's begins anew with its frontend only: `causeway block-detach` and `block-attach`, or xl's")
+        case .trace:
+            throw .cannot(
+                device: name, command: command.name,
+                "a disk's requests are counted (`causeway top`), and what was agreed is in the store (`xenstore-watch`)")
+        case .handover:
+            throw .cannot(
+                device: name, command: command.name,
+                "grants and event channels are the backend's domain's and process's: `causeway upgrade` hands all devices on")
         case .announce: throw .cannot(device: name, command: command.name, "it is no interface")
         }
     }

@@ -38,6 +38,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func translate(_ table: TranslationTable)
     /// Calls `then` when nothing in work was given any of these IO addresses.
     func whenUnused(_ range: ClosedRange<UInt64>, _ then: @escaping @Sendable () -> Void)
+    /// Asks the disk to end what it has in work.
+    func cancel()
     /// Takes nothing more, ends what is in work, and calls `then` with where to go on.
     /// - Parameter isPausing: whether this side will start it again, where nothing may be lost.
     func stop(isPausing: Bool, _ then: @escaping @Sendable (UInt32) -> Void)
@@ -181,6 +183,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         if let logSignal { interrupt?.tell(logSignal) }
     }
     func replaceMemory(_ map: GuestMap) -> Bool { model.transport.replaceMemory(map) }
+    func cancel() { model.disk.cancelAll() }
     func resize(to byteCount: UInt64) { model.transport.rules.byteCount = byteCount }
 
     func stop(isPausing: Bool, _ then: @escaping @Sendable (UInt32) -> Void) {

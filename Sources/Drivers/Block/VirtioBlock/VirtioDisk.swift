@@ -25,6 +25,8 @@ public final class VirtioDisk: VhostDevice {
     /// What a session has brought.
     private struct State {
         var rings: [Int: RunningRing] = [:]
+        /// Those that wait for what they have in work.
+        var stopping: [Int: RunningRing] = [:]
         var memory = GuestMap()
         var channel: VhostBackendChannel?
         /// Translations that were given to the rings without waiting.
@@ -157,6 +159,19 @@ public final class VirtioDisk: VhostDevice {
         return disk.attributes + BlockModelStatistics.attributes(asked)
     }
 
+    /// Of every ring, and of those that wait for that to be stopped: a driver gets an error. Asked of a disk that is
+    /// away, or does not come back.
+    public func cancel() throws(VhostRefusal) {
+        let rings = state.withLock { Array($0.rings.values) + Array($0.stopping.values) }
+        for ring in rings {
+            let queue = ring.queue
+            ring.reactor.run { queue.cancel() }
+        }
+    }
+
+    /// Counts of them begin anew, too.
+    public func restoreSignals() { interrupts.restoreTrust() }
+
     /// By a queue of its own, beside those of the rings.
     public func flush() throws(VhostRefusal) {
         do throws(Errno) { try disk.flush(on: reactors[0]) } catch { throw VhostRefusal("\(disk.name): \(error)") }
@@ -237,11 +252,18 @@ public final class VirtioDisk: VhostDevice {
 
     /// Stops a ring and waits until what it had in work has ended; where to go on, nil if it does not run.
     private func stop(_ ring: Int, isPausing: Bool = false) -> UInt32? {
-        guard let running = state.withLock({ $0.rings.removeValue(forKey: ring) }) else { return nil }
+        let running = state.withLock { state in
+            state.stopping[ring] = state.rings.removeValue(forKey: ring)
+            return state.stopping[ring]
+        }
+        guard let running else { return nil }
         let ended = Handoff<UInt32>()
         let queue = running.queue
         running.reactor.run { queue.stop(isPausing: isPausing) { ended.deliver($0) } }
-        defer { interrupts.silence(ring) }
+        defer {
+            state.withLock { $0.stopping[ring] = nil }
+            interrupts.silence(ring)
+        }
         return ended.wait()
     }
 

@@ -55,6 +55,18 @@ struct ControlledVif: ControlledDevice {
         case .refresh:
             throw .cannot(
                 device: name, command: command.name, "an interface's size is its MTU, which is agreed when a frontend connects")
+        case .cancel: throw .cannot(device: name, command: command.name, "an interface has nothing in work between two turns")
+        case .reset:
+            throw .cannot(
+                device: name, command: command.name,
+                "a ring of Xen's begins anew with its frontend only: `causeway network-detach` and `network-attach`, or xl's")
+        case .trace:
+            throw .cannot(
+                device: name, command: command.name, "a trace lasts as long as its reader: `causeway trace` is one")
+        case .handover:
+            throw .cannot(
+                device: name, command: command.name,
+                "grants and event channels are the backend's domain's and process's: `causeway upgrade` hands all devices on")
         case .announce:
             throw .cannot(device: name, command: command.name, "a frontend of Xen's announces itself when its carrier comes")
         case .close:

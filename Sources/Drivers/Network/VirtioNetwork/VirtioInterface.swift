@@ -168,6 +168,10 @@ public final class VirtioInterface: VhostDevice {
             + counters.enumerated().map { DevicePropertyKey.counter($1.0, $1.1, place: $0) }
     }
 
+    /// A frame moves within one turn.
+    public func cancel() throws(VhostRefusal) { throw VhostRefusal("an interface has nothing in work between two turns") }
+    /// Counts of them begin anew, too.
+    public func restoreSignals() { interrupts.restoreTrust() }
     /// What a driver sent is on its way.
     public func flush() throws(VhostRefusal) { throw VhostRefusal("an interface keeps nothing that could be flushed") }
 

@@ -39,6 +39,10 @@ public final class ExclusiveVhostDevice: VhostDevice {
     /// The device's.
     public func resumed() { device.resumed() }
     /// The device's.
+    public func cancel() throws(VhostRefusal) { try device.cancel() }
+    /// The device's.
+    public func restoreSignals() { device.restoreSignals() }
+    /// The device's.
     public func flush() throws(VhostRefusal) { try device.flush() }
 
     /// The device's.

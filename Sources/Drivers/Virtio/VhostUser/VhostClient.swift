@@ -4,18 +4,8 @@
 import LinuxSystem
 import Synchronization
 
-/// Where a device and its front ends meet.
-public protocol VhostPlace: Sendable {
-    /// The socket.
-    var path: String { get }
-    /// Ends the front end's connection, waits until its rings have stopped, and serves no other.
-    func stop()
-}
-
-extension VhostServer: VhostPlace {}
-
 /// Serves one device to whoever listens at a socket, on a thread of its own.
-public final class VhostClient: VhostPlace {
+public final class VhostClient: Sendable {
     /// Where the front end listens.
     public let path: String
     private let device: any VhostDevice
@@ -24,8 +14,14 @@ public final class VhostClient: VhostPlace {
     private let wake: EventCounter
     private let state = Mutex(State())
 
+    /// Whether the thread serves nobody, for it is to wait.
+    private let isIdle = Monitor(false)
+
     private struct State {
         var isStopping = false
+        var isHolding = false
+        var isTracing = false
+        var held: VhostHandover?
         var connection: VhostConnection?
         var thread: WorkerThread?
     }
@@ -81,35 +77,89 @@ public final class VhostClient: VhostPlace {
         }
         wake.ring()
         thread?.join()
+        state.withLock { $0.held = nil }
     }
 
     private func lookAgainAndAgain() {
         // Why it is not there is said once, and anew when it has changed.
         var said: Errno?
         while !state.withLock({ $0.isStopping }) {
+            let isHolding = state.withLock { state in
+                isIdle.change { $0 = state.isHolding }
+                return state.isHolding
+            }
+            if isHolding {
+                waitForOrders(milliseconds: -1)
+                continue
+            }
             do throws(Errno) {
-                let socket = try StreamSocket.connect(path: path, waits: false)
+                let held = state.withLock { $0.held.take() }
+                let socket = if let held { held.socket } else { try StreamSocket.connect(path: path, waits: false) }
                 said = nil
-                log("\(path): met a front end")
-                try serve(socket)
+                log("\(path): \(held == nil ? "met a front end" : "its front end goes on")")
+                try serve(socket, resuming: held)
             } catch {
                 if error != said { log("\(path): \(error); it is looked for again") }
                 said = error
             }
-            _ = try? waitReadable(wake.descriptor.rawValue, milliseconds: Self.pauseMilliseconds)
+            waitForOrders(milliseconds: Self.pauseMilliseconds)
         }
     }
 
-    private func serve(_ socket: Descriptor) throws(Errno) {
+    private func waitForOrders(milliseconds: Int32) {
+        if (try? waitReadable(wake.descriptor.rawValue, milliseconds: milliseconds)) == true { wake.take() }
+    }
+
+    private func serve(_ socket: Descriptor, resuming handover: VhostHandover?) throws(Errno) {
         let connection = try VhostConnection(socket, device, trustsMemory: trustsMemory) { [self] reason in
             log("\(path): refused: \(reason)")
+        } traced: { [self] line in
+            log("\(path): \(line)")
         }
         state.withLock { state in
             state.connection = connection
+            connection.trace(state.isTracing)
             if state.isStopping { connection.close() }
+            if state.isHolding { connection.hold() }
         }
-        defer { state.withLock { $0.connection = nil } }
-        guard case .gone(let reason) = connection.run() else { return }
-        log("\(path): the front end is gone\(reason.map { ": \($0)" } ?? "")")
+        let end = connection.run(resuming: handover)
+        state.withLock { $0.connection = nil }
+        switch end {
+        case .held(let held): state.withLock { $0.held = held }
+        case .gone(let reason): log("\(path): the front end is gone\(reason.map { ": \($0)" } ?? "")")
+        }
+    }
+}
+
+extension VhostClient {
+    /// See `VhostPlace`.
+    public var connection: VhostConnection? { state.withLock { $0.connection } }
+    /// See `VhostPlace`.
+    public var isHeld: Bool { state.withLock { $0.isHolding } }
+    /// See `VhostPlace`.
+    public var held: VhostHandover? { state.withLock { $0.held } }
+
+    /// See `VhostPlace`.
+    public func hold(milliseconds: Int, _ time: any TimeSource) -> Bool {
+        state.withLock { state in
+            state.isHolding = true
+            state.connection?.hold()
+        }
+        wake.ring()
+        return isIdle.wait(milliseconds: milliseconds, time) { $0 ? true : nil } != nil
+    }
+
+    /// See `VhostPlace`.
+    public func resume() throws(Errno) {
+        state.withLock { $0.isHolding = false }
+        wake.ring()
+    }
+
+    /// See `VhostPlace`.
+    public func trace(_ isOn: Bool) {
+        state.withLock { state in
+            state.isTracing = isOn
+            state.connection?.trace(isOn)
+        }
     }
 }

@@ -32,6 +32,11 @@ public protocol VhostDevice: AnyObject, Sendable {
     func disconnected()
     /// What describes it, whoever uses it: identity, geometry, counters. From any thread.
     var attributes: [DeviceState.Attribute] { get }
+    /// Ends what is in work with an error, where that can be, be it that a ring waits for it to stop. From any thread
+    /// but those of its rings.
+    func cancel() throws(VhostRefusal)
+    /// Signals the driver again by descriptors that were left alone, for it had made them block.
+    func restoreSignals()
     /// Makes durable what was written. From any thread but those of its rings.
     func flush() throws(VhostRefusal)
     /// The rings are about to be stopped one by one for a successor of this process, or to be gone on with here: the
@@ -48,6 +53,8 @@ public protocol VhostDevice: AnyObject, Sendable {
 extension VhostDevice {
     /// A ring that is stopped is all that there is.
     public func hold() {}
+    /// None are left alone.
+    public func restoreSignals() {}
     /// Nothing else is left.
     public func putBy() { disconnected() }
     /// There is nothing.
@@ -74,6 +81,8 @@ public final class VhostConnection: Sendable {
     private let trustsMemory: Bool
     private let keeper: (any VhostKeeper)?
     private let refused: @Sendable (String) -> Void
+    private let isTracing = Atomic<Bool>(false)
+    private let traced: @Sendable (String) -> Void
 
     /// A connection that nobody has read from, or that a predecessor has put by.
     /// - Parameters:
@@ -81,15 +90,17 @@ public final class VhostConnection: Sendable {
     ///   - keeper: keeps the session for the case that this process is killed.
     ///   - refused: gets the reason when a message is refused and the connection goes on; of a few messages only, for a
     ///     front end can send many.
+    ///   - traced: gets a line for each message while that is wanted.
     public init(
         _ socket: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false, keeper: (any VhostKeeper)? = nil,
-        refused: @escaping @Sendable (String) -> Void = { _ in }
+        refused: @escaping @Sendable (String) -> Void = { _ in }, traced: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(Errno) {
         self.socket = socket
         self.device = device
         self.trustsMemory = trustsMemory
         self.keeper = keeper
         self.refused = refused
+        self.traced = traced
         wake = try EventCounter()
     }
 
@@ -107,6 +118,9 @@ public final class VhostConnection: Sendable {
         isHeld.store(true, ordering: .releasing)
         wake.ring()
     }
+
+    /// Tells of each message from now on, or of none.
+    func trace(_ isOn: Bool) { isTracing.store(isOn, ordering: .relaxed) }
 
     /// Has something done between two messages, and waits for it. From any other thread.
     func ask(_ order: VhostOrder) throws(VhostRefusal) {
@@ -260,6 +274,7 @@ public final class VhostConnection: Sendable {
             case .perform(let task): (answer, trouble) = perform(task, envelope, &session, &refusal)
             }
         } catch { (answer, trouble) = refuse(envelope, &session, "\(error)", &refusal) }
+        if isTracing.load(ordering: .relaxed) { traced("\(envelope.request): \(refusal ?? "done")") }
         if let refusal, trouble == nil, refusals < Self.mostRefusals {
             refusals += 1
             refused(refusal)

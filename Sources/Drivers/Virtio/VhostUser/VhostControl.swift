@@ -6,20 +6,21 @@ import DeviceState
 import LinuxSystem
 import VirtioWire
 
-/// One device and its socket.
+/// One device and its socket, whoever listens there.
 public struct VhostControl: ControlledDevice {
     /// As `causeway device` calls it.
     public let name: String
-    private let server: VhostServer
+    private let place: any VhostPlace
     private let device: any VhostDevice
     private let address: MACAddress?
     private let time: any TimeSource
 
     /// - Parameter address: an interface's, which only its front end knows else.
-    public init(_ name: String, _ server: VhostServer, _ device: any VhostDevice, address: MACAddress? = nil, time: any TimeSource)
-    {
+    public init(
+        _ name: String, _ place: any VhostPlace, _ device: any VhostDevice, address: MACAddress? = nil, time: any TimeSource
+    ) {
         self.name = name
-        self.server = server
+        self.place = place
         self.device = device
         self.address = address
         self.time = time
@@ -31,15 +32,15 @@ public struct VhostControl: ControlledDevice {
     public var transport: DeviceState.Transport { .vhostUser }
     /// Paused: the session is put by, if there is one.
     public var phase: DevicePhase {
-        if server.isHeld { return .paused }
-        return server.connection == nil ? .waiting : .running
+        if place.isHeld { return .paused }
+        return place.connection == nil ? .waiting : .running
     }
 
     /// The device's own, and while it is paused the session's.
     public func attributes() throws(ControlError) -> [DeviceState.Attribute] {
         var own = device.attributes
         if let address { own.append(DevicePropertyKey.mac.attribute("\(address)")) }
-        return own + (server.held?.state.attributes ?? [])
+        return own + (place.held?.state.attributes ?? [])
     }
 
     /// What a message of the session says.
@@ -49,12 +50,23 @@ public struct VhostControl: ControlledDevice {
     public func perform(_ command: DeviceCommand) throws(ControlError) {
         switch command {
         case .pause(let milliseconds):
-            guard server.hold(milliseconds: milliseconds, time) else { throw .pauses(name, milliseconds: milliseconds) }
+            guard place.hold(milliseconds: milliseconds, time) else { throw .pauses(name, milliseconds: milliseconds) }
         case .resume:
-            guard server.isHeld else { throw .notPaused(name) }
-            do throws(Errno) { try server.resume() } catch { throw .failed(name, "\(error)") }
+            guard place.isHeld else { throw .notPaused(name) }
+            try resume()
+        case .reset(let milliseconds):
+            guard place.hold(milliseconds: milliseconds, time) else { throw .pauses(name, milliseconds: milliseconds) }
+            device.restoreSignals()
+            try resume()
+        case .cancel: try doing(command) { () throws(VhostRefusal) in try device.cancel() }
+        case .trace(let isOn): place.trace(isOn)
+        case .handover:
+            // Its image's lock, its taps and the keeper's copies are the process's.
+            throw .cannot(
+                device: name, command: command.name,
+                "what is behind a device goes along with its process only: `causeway upgrade` hands all of them on")
         case .close:
-            guard let connection = server.connection else { throw phase == .paused ? .isPaused(name) : .hasNoDriver(name) }
+            guard let connection = place.connection else { throw phase == .paused ? .isPaused(name) : .hasNoDriver(name) }
             connection.close()
         case .flush: try doing(command) { () throws(VhostRefusal) in try device.flush() }
         case .refresh: try ask(.refresh, command)
@@ -78,8 +90,12 @@ public struct VhostControl: ControlledDevice {
         )
     }
 
+    private func resume() throws(ControlError) {
+        do throws(Errno) { try place.resume() } catch { throw .failed(name, "\(error)") }
+    }
+
     private func ask(_ order: VhostOrder, _ command: DeviceCommand) throws(ControlError) {
-        guard let connection = server.connection else { throw phase == .paused ? .isPaused(name) : .hasNoDriver(name) }
+        guard let connection = place.connection else { throw phase == .paused ? .isPaused(name) : .hasNoDriver(name) }
         try doing(command) { () throws(VhostRefusal) in try connection.ask(order) }
     }
 

@@ -23,6 +23,7 @@ public final class VhostServer: Sendable {
     private struct State {
         var isStopping = false
         var isHolding = false
+        var isTracing = false
         var connection: VhostConnection?
         var held: VhostHandover?
         var thread: WorkerThread?
@@ -102,7 +103,7 @@ public final class VhostServer: Sendable {
     }
 
     /// As `hold`, but waits so long at most; false: something is still in work, and it is put by once that has ended.
-    func hold(milliseconds: Int, _ time: any TimeSource) -> Bool {
+    public func hold(milliseconds: Int, _ time: any TimeSource) -> Bool {
         askToHold()
         guard isIdle.wait(milliseconds: milliseconds, time, { $0 ? true : nil }) != nil else { return false }
         _ = hold()
@@ -110,11 +111,19 @@ public final class VhostServer: Sendable {
     }
 
     /// What was put by; nil: nothing, or it is asked for and not done.
-    var held: VhostHandover? { state.withLock { $0.held } }
+    public var held: VhostHandover? { state.withLock { $0.held } }
     /// Whether nothing is served until `resume`.
-    var isHeld: Bool { state.withLock { $0.isHolding } }
+    public var isHeld: Bool { state.withLock { $0.isHolding } }
     /// The front end's connection, while it is served.
-    var connection: VhostConnection? { state.withLock { $0.connection } }
+    public var connection: VhostConnection? { state.withLock { $0.connection } }
+
+    /// Tells of each message in the log from now on, of later front ends too, or no more.
+    public func trace(_ isOn: Bool) {
+        state.withLock { state in
+            state.isTracing = isOn
+            state.connection?.trace(isOn)
+        }
+    }
 
     /// Goes on here after all.
     public func resume() throws(Errno) {
@@ -170,9 +179,12 @@ public final class VhostServer: Sendable {
         do throws(Errno) {
             let connection = try VhostConnection(socket, device, trustsMemory: trustsMemory, keeper: keeper) { [self] reason in
                 log("\(path): refused: \(reason)")
+            } traced: { [self] line in
+                log("\(path): \(line)")
             }
             state.withLock { state in
                 state.connection = connection
+                connection.trace(state.isTracing)
                 if state.isStopping { connection.close() }
                 if state.isHolding { connection.hold() }
             }

@@ -97,6 +97,8 @@ public final class VhostFlatDevice: VhostDevice {
     /// Tells what could not be told.
     public func idle() { if state.withLock({ $0.isOwed }) { changed() } }
 
+    /// There is nothing.
+    public func cancel() throws(VhostRefusal) { throw VhostRefusal("a device without rings has nothing in work") }
     /// It may have changed while nobody served it.
     public func resumed() { changed() }
 

@@ -130,4 +130,32 @@ import VirtioWire
         // Whoever waits for it to be served is told that it is not.
         #expect(driver.service.began.all == ["false"])
     }
+
+    @Test("what is cancelled ends with an error; of a ring that waits to be stopped it is left for whoever goes on")
+    func cancelled() throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let scripted = ScriptedDisk()
+        let disk = rig.disk(scripted)
+        let driver = try VhostDriver(disk, features: RingKind.split.features)
+        defer { driver.leave() }
+        try driver.start()
+        let request = driver.request(.write, give: Array(repeating: 1, count: 512))
+        try driver.offer(request)
+        #expect(scripted.wait(for: 1))
+        try disk.cancel()
+        #expect(try driver.reap().written == 1)
+        #expect(driver.region.load(request.status) == UInt8(1))
+        // The front end stops the ring, and waits.
+        try driver.offer(driver.request(.write, give: Array(repeating: 2, count: 512)))
+        #expect(scripted.wait(for: 2))
+        let stopped = LineCollector()
+        let stopper = try WorkerThread(name: "stop") { if (try? disk.perform(.stop(ring: 0))) != nil { stopped.add("stopped") } }
+        sleepMilliseconds(50)
+        #expect(stopped.all.isEmpty)
+        try disk.cancel()
+        #expect(eventually(5000) { !stopped.all.isEmpty })
+        if stopped.all.isEmpty { scripted.end(1) }
+        stopper.join()
+    }
 }

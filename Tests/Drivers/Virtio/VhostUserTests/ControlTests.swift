@@ -33,6 +33,7 @@ private final class NotingDevice: VhostDevice {
             told.add("stop \(ring)")
             return 42
         case .kick(let ring): told.add("kick \(ring)")
+        case .enable: told.add("enable")
         case .announce(let address): told.add("announce \(address)")
         default: break
         }
@@ -43,6 +44,8 @@ private final class NotingDevice: VhostDevice {
     func idle() { told.add("look") }
     func resumed() {}
     func disconnected() { told.add("gone") }
+    func cancel() throws(VhostRefusal) { told.add("cancel") }
+    func restoreSignals() { told.add("signals") }
     func flush() throws(VhostRefusal) { throw VhostRefusal("no flush today") }
 }
 
@@ -69,6 +72,11 @@ private final class NotingDevice: VhostDevice {
 
     private func connect(_ path: String) throws -> (Descriptor, call: EventCounter) {
         let socket = try StreamSocket.connect(path: path)
+        return (socket, try begin(socket).call)
+    }
+
+    /// Begins a ring.
+    private func begin(_ socket: Descriptor) throws -> (call: EventCounter, kick: EventCounter) {
         let (call, kick) = (try EventCounter(), try EventCounter())
         func say(_ request: VhostRequest, _ payload: [UInt8] = [], _ descriptors: [Descriptor] = []) throws {
             try PacketSocket.send(socket, wire(request.rawValue, payload), descriptors)
@@ -82,7 +90,7 @@ private final class NotingDevice: VhostDevice {
         try say(.setRingAddresses, words(0, 0) + quads(0x7000_0000, 0x7000_2000, 0x7000_1000, 0))
         try say(.setRingCall, quads(0), [call.descriptor])
         try say(.setRingKick, quads(0), [kick.descriptor])
-        return (socket, call)
+        return (call, kick)
     }
 
     @Test("a device waits, runs, is paused and goes on where it was; its front end's connection stays")
@@ -147,6 +155,84 @@ private final class NotingDevice: VhostDevice {
         try control.perform(.resume)
         #expect(eventually(5000) { control.phase == .running })
         try control.perform(.close)
+        #expect(try StreamSocket.receive(socket.rawValue, capacity: 1, wait: true).isEmpty)
+        #expect(eventually(5000) { control.phase == .waiting })
+    }
+
+    @Test("a device is reset where it is, by its front end unnoticed: rings stop and start, descriptors are trusted again")
+    func reset() throws {
+        defer { server.stop() }
+        try control.perform(.reset(milliseconds: 5000))
+        let (socket, _) = try frontEnd()
+        try control.perform(.reset(milliseconds: 5000))
+        let isBack = eventually(5000) { control.phase == .running && device.told.all.last == "start 0 at 42" }
+        #expect(isBack && device.told.all.suffix(4) == ["stop 0", "gone", "signals", "start 0 at 42"], "\(device.told.all)")
+        #expect(try !waitReadable(socket.rawValue, milliseconds: 0))
+        // What is paused goes on by it.
+        try control.perform(.pause(milliseconds: 5000))
+        try control.perform(.reset(milliseconds: 5000))
+        #expect(eventually(5000) { control.phase == .running })
+    }
+
+    @Test("requests are cancelled though the device is about to be paused, and waits for them")
+    func cancels() throws {
+        defer { server.stop() }
+        _ = try withExtendedLifetime(try frontEnd()) { _ in
+            device.maystop.change { $0 = false }
+            #expect(throws: ControlError.pauses("x", milliseconds: 50)) { try control.perform(.pause(milliseconds: 50)) }
+            try control.perform(.cancel)
+            #expect(device.told.all.last == "cancel")
+            device.maystop.change { $0 = true }
+        }
+    }
+
+    @Test("messages are told in the log while that is wanted")
+    func traces() throws {
+        defer { server.stop() }
+        func lines() -> [String] { log.all.filter { $0.hasSuffix(": done") || $0.contains("which was not offered") } }
+        try control.perform(.trace(isOn: true))
+        let (socket, _) = try frontEnd()
+        #expect(eventually(5000) { lines().count == 8 }, "\(log.all)")
+        #expect(lines().first?.hasSuffix("x.sock: \(VhostRequest.setProtocolFeatures): done") == true, "\(lines())")
+        try control.perform(.trace(isOn: false))
+        try PacketSocket.send(socket, wire(VhostRequest.setRingEnabled.rawValue, words(0, 1)), [])
+        #expect(eventually(5000) { device.told.all.last == "enable" })
+        #expect(lines().count == 8)
+    }
+
+    @Test("a device is not handed on without its process, and the reason is given")
+    func handover() throws {
+        defer { server.stop() }
+        do throws(ControlError) {
+            try control.perform(.handover(socket: "/s"))
+            Issue.record("handed on")
+        } catch { #expect("\(error)".hasPrefix("x: handover: ") && "\(error)".contains("causeway upgrade")) }
+    }
+
+    @Test("a device that goes to its front ends is looked after as one that they come to")
+    func client() throws {
+        server.stop()
+        let path = "\(scratch.path)/front.sock"
+        let listener = try StreamSocket.listen(path: path, backlog: 1, blocks: true)
+        let client = try VhostClient(path: path, device) { [log] in log.add($0) }
+        defer { client.stop() }
+        let control = VhostControl("x", client, device, time: SystemTime())
+        let socket = try #require(try StreamSocket.accept(listener))
+        let (call, kick) = try begin(socket)
+        #expect(eventually(5000) { device.told.all.contains("start 0 at 7") }, "\(device.told.all) \(log.all)")
+        #expect(control.phase == .running)
+        try withExtendedLifetime((call, kick)) {
+            for round in 1...3 {
+                try control.perform(.pause(milliseconds: 5000))
+                #expect(control.phase == .paused && device.told.all.suffix(2) == ["stop 0", "gone"])
+                #expect(try control.described().contains { $0.name == "queue.0.next-available" && $0.value == "42" })
+                #expect(throws: ControlError.isPaused("x")) { try control.perform(.kick(queue: 0)) }
+                if round == 2 { try control.perform(.reset(milliseconds: 5000)) } else { try control.perform(.resume) }
+                #expect(eventually(5000) { device.told.all.last == "start 0 at 42" }, "\(device.told.all) \(log.all)")
+            }
+            try control.perform(.kick(queue: 0))
+            try control.perform(.close)
+        }
         #expect(try StreamSocket.receive(socket.rawValue, capacity: 1, wait: true).isEmpty)
         #expect(eventually(5000) { control.phase == .waiting })
     }

@@ -34,6 +34,7 @@ private final class IdleDisk: VhostDevice {
     func idle() {}
     func resumed() {}
     func disconnected() {}
+    func cancel() throws(VhostRefusal) {}
     func flush() throws(VhostRefusal) {}
 }
 
