@@ -189,7 +189,7 @@ let package = Package(
         virtio.module("VirtioMemory", ["DMA", "FrameMaps", "SharedMemory", "VirtioRing"]),
         // Where virtio meets Xen: a driver's addresses as grants.
         virtio.module("VirtioGrants", ["Hypervisor", "SharedMemory", "VirtioRing", "VirtioWire", "XenTypes"]),
-        virtio.module("VirtioInterrupts", ["Interrupts", "LinuxSystem"]),
+        virtio.module("VirtioInterrupts", ["Interrupts", "LinuxSystem", "Reactor"]),
         virtio.module("VhostUser", ["DeviceControl", "DeviceState", "LinuxSystem", "SharedMemory", "VirtioRing", "VirtioWire"]),
         virtio.module(
             "VirtioBus",
@@ -487,7 +487,7 @@ let package = Package(
                 "VirtioNetwork", "VirtioRing", "VirtioWire",
             ]
         ),
-        virtio.tests("VirtioInterrupts", ["LinuxSystem", "VirtioInterrupts"]),
+        virtio.tests("VirtioInterrupts", ["LinuxSystem", "Reactor", "TestSupport", "VirtioInterrupts"]),
         virtio.tests("VirtioWire", ["CVirtio", "SharedMemory", "VirtioWire"]),
         virtio.tests(
             "VirtioGrants",

@@ -9,6 +9,7 @@ import LinuxSystem
 import Reactor
 import SharedMemory
 import VhostUser
+import VirtioInterrupts
 import VirtioMemory
 import VirtioRing
 
@@ -18,6 +19,8 @@ protocol RunningBlockQueue: AnyObject, Sendable {
     func setEnabled(_ isEnabled: Bool)
     /// Looks at the ring: somebody said that there is something.
     func kick()
+    /// The driver signals by this from now on; nil: by nothing.
+    func setKick(_ kick: Descriptor?)
     /// Answers are told by its interrupt from now on, wherever that leads, and by no message.
     func setCalled()
     /// Has the driver look at the ring. One that finds nothing there has lost nothing by that.
@@ -70,13 +73,12 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     private let bus = MemoryBus()
     private var model: BlockModel<VirtioBlockTransport<Ring>>
     private let owner: QueueOwner
-    private let kickDescriptor: Descriptor?
+    private var inbound: InboundRow
     private let interrupt: InterruptLine?
     private var error: Descriptor?
     private var logSignal: Descriptor?
     private let report: @Sendable (String) -> Void
     private let number: Int
-    private let isKickedByMessage: Bool
     private let leavesInflight: Bool
     private let keepsInflight: Bool
     private let translated: TranslatedMemory?
@@ -92,7 +94,6 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     private var owed: VhostBellMessages = []
     private var slot: ReactorSlot?
     private var isEnabled: Bool
-    private var isArmed = false
     private var isPaused = false
     private var hasReported = false
     /// Requests were left, for their disk is away: nothing is shown any more, so that whoever serves the ring next
@@ -103,16 +104,14 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     private var stopped: (@Sendable (UInt32) -> Void)?
 
     private enum Tag {
-        static var kick: UInt32 { 0 }
         static var pauseOver: UInt32 { 1 }
-        static var look: UInt32 { 2 }
         static var tellAgain: UInt32 { 3 }
         static var unpark: UInt32 { 4 }
     }
 
     /// A driver that sends nothing but nonsense is listened to once a millisecond.
     private static var nonsensePauseMicroseconds: UInt64 { 1000 }
-    /// How often a ring without a kick is looked at by a thread that sleeps.
+    /// How often one that lacks a translation is looked at.
     private static var lookMicroseconds: UInt64 { 1000 }
     /// How often a message is tried that a front end has no room for.
     private static var tellAgainMicroseconds: UInt64 { 1000 }
@@ -126,12 +125,11 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         number = setup.number
         channel = setup.channel
         messages = plan.messages
-        isKickedByMessage = plan.isKickedByMessage
         leavesInflight = plan.leavesInflight
         keepsInflight = plan.inflight != nil
         let time = setup.reactor.time
         translated = plan.translations.map { TranslatedMemory($0, in: setup.memory, now: { time.nanoseconds }) }
-        kickDescriptor = plan.kick
+        inbound = InboundRow(.init(plan.kick, isByMessages: plan.isKickedByMessage))
         interrupt = setup.interrupt
         error = plan.error
         isEnabled = plan.isEnabled
@@ -156,6 +154,8 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     func setEnabled(_ isEnabled: Bool) { self.isEnabled = isEnabled }
     /// Being called wakes the reactor, whose next turn looks at every ring.
     func kick() {}
+    /// The same.
+    func setKick(_ kick: Descriptor?) { inbound.route(from: .init(kick), reactor, slot) }
     func setCalled() { messages.remove(.call) }
     func setError(_ error: Descriptor?) {
         self.error = error
@@ -214,22 +214,13 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     func prepareToSleep() -> Bool {
         guard isEnabled, !isPaused, !isParked, model.isOpen, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
-        guard !isArmed, !isKickedByMessage else { return false }
-        isArmed = true
-        if let kickDescriptor {
-            reactor.whenReadable(kickDescriptor, slot, tag: Tag.kick)
-        } else {
-            reactor.after(microseconds: Self.lookMicroseconds, slot, tag: Tag.look)
-        }
+        inbound.arm(reactor, slot)
         return false
     }
 
     func completed(tag: UInt32, result: Int32) {
+        if inbound.completed(tag) { return }
         switch tag {
-        case Tag.kick:
-            isArmed = false
-            kickDescriptor?.takeCount()
-        case Tag.look: isArmed = false
         case Tag.tellAgain:
             let again = owed
             owed = []

@@ -100,6 +100,7 @@ public final class VirtioDisk: VhostDevice {
             each([ring]) { $0.setCalled() }
         case .error(let ring, let error): each([ring]) { $0.setError(error) }
         case .log(let rings): for (ring, logging) in rings { each([ring]) { $0.setLogging(logging) } }
+        case .kickBy(let ring, let kick): each([ring]) { $0.setKick(kick) }
         case .kick(let ring): each([ring]) { $0.kick() }
         case .backendSocket(let socket):
             let channel = VhostBackendChannel(socket)

@@ -122,6 +122,9 @@ public final class VirtioInterface: VhostDevice {
         case .call(let ring, let call):
             interrupts.route(ring, to: call)
             state.withLock { $0.rings[ring]?.plan.call = call }
+        case .kickBy(let ring, let kick):
+            state.withLock { $0.rings[ring]?.plan.kick = kick }
+            with(ring) { $0.setKick(kick) }
         case .error(let ring, let error): with(ring) { $0.bells.error = error }
         case .announce(let address): try announce(address)
         case .mtu(let mtu): try limit(mtu)

@@ -26,9 +26,9 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
     private var hasReported = false
 
     private enum Tag {
-        static var readable: UInt32 { RingBells.Tag.others }
-        static var expiry: UInt32 { RingBells.Tag.others + 1 }
-        static var unpark: UInt32 { RingBells.Tag.others + 2 }
+        static var readable: UInt32 { 0 }
+        static var expiry: UInt32 { 1 }
+        static var unpark: UInt32 { 2 }
     }
 
     /// Begins to serve a ring; it is not enabled.
@@ -81,6 +81,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
         return translations.replace(table, takenBack)
     }
 
+    func setKick(_ kick: Descriptor?) { bells.inbound.route(from: .init(kick), reactor, slot) }
     func setChannel(_ channel: VhostBackendChannel?) { translations.tell(by: channel) }
 
     func stop(leaving leaves: Bool) -> StoppedRing {
@@ -102,7 +103,7 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
     private func waitAnew() {
         if let slot { reactor.detach(slot) }
         slot = reactor.attach(self)
-        bells.forget()
+        bells.inbound.forget()
         translations.forget()
         (waitsReadable, waitsExpiry, starvedSince) = (false, false, nil)
     }
@@ -138,13 +139,13 @@ class VirtioReceiveQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningNe
             side.wake()
             return true
         }
-        bells.arm(reactor, slot)
+        bells.inbound.arm(reactor, slot)
         awaitExpiry(slot)
         return false
     }
 
     func completed(tag: UInt32, result: Int32) {
-        if bells.completed(tag) {
+        if bells.inbound.completed(tag) {
             side.ring.disarm()
             return side.wake()
         }

@@ -12,6 +12,8 @@ import VirtioRing
 protocol RunningNetworkRing: AnyObject, Sendable {
     /// Whom to tell of answers, and of a ring that makes no sense.
     var bells: RingBells { get set }
+    /// The driver signals by this from now on; nil: by nothing. The ring is looked at in the same turn.
+    func setKick(_ kick: Descriptor?)
     /// What it did so far.
     var counts: VirtioFrameCounts { get }
     /// Moves frames from now on, or discards what the driver sends and gives nothing.
@@ -67,9 +69,9 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
     private var hasReported = false
 
     private enum Tag {
-        static var writable: UInt32 { RingBells.Tag.others }
-        static var pauseOver: UInt32 { RingBells.Tag.others + 1 }
-        static var unpark: UInt32 { RingBells.Tag.others + 2 }
+        static var writable: UInt32 { 0 }
+        static var pauseOver: UInt32 { 1 }
+        static var unpark: UInt32 { 2 }
     }
 
     /// A driver that sends nothing but nonsense is listened to once a millisecond.
@@ -109,6 +111,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
 
     func replaceMemory(_ map: GuestMap) -> Bool { side.replaceMemory(map) }
     func translate(_ table: TranslationTable, _ takenBack: ClosedRange<UInt64>?) -> Bool { translations.replace(table, takenBack) }
+    func setKick(_ kick: Descriptor?) { bells.inbound.route(from: .init(kick), reactor, slot) }
     func setChannel(_ channel: VhostBackendChannel?) { translations.tell(by: channel) }
 
     func stop(leaving leaves: Bool) -> StoppedRing {
@@ -126,7 +129,7 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
     private func waitAnew() {
         if let slot { reactor.detach(slot) }
         slot = reactor.attach(self)
-        bells.forget()
+        bells.inbound.forget()
         translations.forget()
         (waitsWritable, isPaused) = (false, false)
     }
@@ -152,12 +155,12 @@ class VirtioTransmitQueue<Ring: DeviceRing & ~Copyable>: ReactorClient, RunningN
         awaitRoom()
         guard !isPaused, !translations.isParked, !side.isBlocked, let slot else { return false }
         if side.ring.armAndRecheck() { return true }
-        bells.arm(reactor, slot)
+        bells.inbound.arm(reactor, slot)
         return false
     }
 
     func completed(tag: UInt32, result: Int32) {
-        if bells.completed(tag) { return }
+        if bells.inbound.completed(tag) { return }
         switch tag {
         case Tag.writable:
             waitsWritable = false

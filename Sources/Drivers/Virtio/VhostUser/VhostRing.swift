@@ -20,7 +20,7 @@ public struct VhostRingPlan: Sendable {
     public let logging: VhostLogging?
     /// Readable when the driver has something; nil: it is to be looked at without being asked, or when a message says
     /// so.
-    public let kick: Descriptor?
+    public var kick: Descriptor?
     /// Whether messages say so (`VhostTask.kick`).
     public let isKickedByMessage: Bool
     /// Written when the device has something; nil: nobody wants to know.

@@ -27,6 +27,8 @@ public enum VhostTask {
     case memory(VhostMemory, stopping: [Int])
     /// A ring's call descriptor is another one; it runs.
     case call(ring: Int, Descriptor?)
+    /// A ring's kick descriptor is another one; it runs. What was said by the one before is looked for.
+    case kickBy(ring: Int, Descriptor?)
     /// A ring's error descriptor is another one; it runs.
     case error(ring: Int, Descriptor?)
     /// These rings, which run, note what they write from now on, or no more.
@@ -214,9 +216,11 @@ extension VhostSession {
         case .setRingBase(let ring, let base): rings[try idle(ring)].base = base
         case .setRingAddresses(let ring, let addresses): return try place(ring, addresses)
         case .setRingKick(let ring, let kick):
-            let index = try idle(ring)
+            let index = try ringIndex(ring)
             rings[index].kick = .some(kick)
-            return try start(index)
+            guard rings[index].isRunning else { return try start(index) }
+            rings[index].isKickedByMessage = false
+            return .kickBy(ring: index, kick)
         case .setRingCall, .setRingError, .ringKick: return try bell(message, request)
         case .setRingEnabled(let ring, let isEnabled):
             let index = try ringIndex(ring)

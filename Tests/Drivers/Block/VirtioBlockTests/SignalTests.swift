@@ -127,4 +127,35 @@ import VirtioRing
         #expect(rig.log.all.contains { $0.hasSuffix("are written no more") }, "\(rig.log.all)")
         for driver in [bad, good] { driver.leave() }
     }
+
+    @Test("a kick descriptor is replaced while its ring runs, and no kick is lost between the two", arguments: RingKind.allCases)
+    func kickReplaced(kind: RingKind) throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        let (device, _) = try rig.file()
+        let driver = try VhostDriver(rig.disk(device), features: kind.features)
+        defer { driver.leave() }
+        try driver.start()
+        var kick = driver.kicks[0]
+        for round in 0..<50 {
+            let other = try EventCounter()
+            // Kicked by the one, or by the other, in the midst of the change.
+            _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
+            if driver.queues[0]?.publish() == true, round % 2 == 0 { kick.ring() }
+            try driver.send(12, 0, descriptors: [other.descriptor])
+            if round % 2 == 1 { other.ring() }
+            #expect(try driver.reap().written == 513, "round \(round)")
+            // At rest, and only by the new one.
+            sleepMilliseconds(2)
+            _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
+            if driver.queues[0]?.publish() == true { other.ring() }
+            #expect(try driver.reap().written == 513, "round \(round)")
+            kick = other
+        }
+        // Bit 8: none, and the ring is looked at.
+        try driver.send(12, 1 << 8)
+        _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
+        _ = driver.queues[0]?.publish()
+        #expect(try driver.reap().written == 513)
+    }
 }

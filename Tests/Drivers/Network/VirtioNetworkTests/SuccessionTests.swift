@@ -171,4 +171,31 @@ import VirtioWire
         try driver.goOn(with: rig.interface(), kept ?? handover)
         #expect(try waitReadable(call.rawValue, milliseconds: 5000))
     }
+
+    @Test("kick descriptors are replaced while rings run, both ways", arguments: RingKind.allCases)
+    func kickReplaced(kind: RingKind) throws {
+        let rig = try InterfaceRig()
+        defer { rig.stop() }
+        let driver = try VhostDriver(rig.interface(), features: kind.features)
+        defer { driver.leave() }
+        for ring in 0...1 { try driver.start(ring) }
+        for round in 0..<10 {
+            sleepMilliseconds(2)
+            // What rang the one rings the other from now on, and the other way round.
+            let (one, two) = round % 2 == 0 ? (1, 0) : (0, 1)
+            for (ring, kick) in [(0, one), (1, two)] {
+                try driver.send(12, UInt64(ring), descriptors: [driver.kicks[kick].descriptor])
+            }
+            // The ring's own number is no longer its kick's.
+            let queue = try #require(driver.queues[1])
+            NetworkHeader().store(driver.region, at: driver.place(0))
+            driver.region.write(frame(60 + round), at: driver.place(0) + NetworkHeader.byteCount)
+            var chain = DescriptorChain()
+            chain.appendReadable(driver.run(driver.place(0), NetworkHeader.byteCount + 60 + round))
+            _ = queue.offer(chain)
+            if queue.publish() { driver.kicks[two].ring() }
+            #expect(try rig.arrived().bytes == frame(60 + round))
+            _ = try driver.reap(on: 1)
+        }
+    }
 }
