@@ -61,12 +61,16 @@ done
 "$causeway" device list
 ip netns exec "$CAUSEWAY_NETNS_0" ping -i 0.1 -w 15 198.18.1.2 >"$work/ping" &
 ping=$!
+waits() { sed -n 's/.*front ends have waited for //p' "$work/log"; }
 for kill in first second; do
     sleep 2
+    before=$(waits | wc -l)
     for socket in "$CAUSEWAY_RUN_DIR"/device-*.sock; do
         backend=${socket##*/device-}
         kill -9 "${backend%.sock}" 2>/dev/null && echo "== kill -9 of the backend, the $kill"
     done
+    for _ in $(seq 100); do [ "$(waits | wc -l)" -gt "$before" ] && break; sleep 0.1; done
+    echo "its front ends have waited for $(waits | tail -n 1), and have connected to nobody anew"
     sleep 2
 done
 echo "== the backend becomes the program that is installed now"
@@ -79,11 +83,12 @@ wait "$machine"
 trap - EXIT
 tr -d '\r' <"$work/console" | grep '^guest: ' | grep -v begun
 grep -q 'guest: reads what it wrote' "$work/console" || { cat "$work/console" "$work/qemu.log" >&2; exit 1; }
+echo "== QEMU has connected $(grep -c 'a front end connected' "$work/log") times, once for each device"
 sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/== pings to the guest, ten a second: \2 of \1 answered/p' "$work/ping"
 PAIR
 
 export causeway
 # What QEMU's front end and the killed backends say in between is in the way here.
-"$causeway" pair --quiet --journal --disk "$work/disk.img,raw,xvda,w,front=vhost-user" \
+"$causeway" pair --journal --disk "$work/disk.img,raw,xvda,w,front=vhost-user" \
     --vif mac=00:16:3e:01:02:0a,peer=00:16:3e:01:02:0b,front=vhost-user -- sh "$work/pair.sh" "$work" "$guest" 2>"$work/log" ||
     { cat "$work/log" >&2; exit 1; }
