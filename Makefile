@@ -8,7 +8,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen demo test test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen demo test test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -85,6 +85,9 @@ verify-vfio: setup ## VFIO on Debian's kernel; iommufd on the one that VFIO_KERN
 	@if [ -n "$$VFIO_KERNEL" ]; then VFIO_TESTS=$$($(SWIFT) build --show-bin-path)/causewayPackageTests.xctest tools/vfio/run --iommufd; \
 	else echo "vfio: iommufd was NOT tested: VFIO_KERNEL and VFIO_MODULES name no kernel that has it"; fi
 
+verify-nvme: setup ## NVMe disks by their bus addresses, on Debian's kernel in an emulated machine with an IOMMU (see tools/vfio/README.md)
+	@tools/vfio/nvme
+
 lab: ## A real Xen in emulation, our backend under Linux's own frontends; a few minutes (see tools/lab/README.md)
 	@tools/lab/run
 
@@ -116,7 +119,7 @@ lint: ## Style and sizes of the Swift sources, the reasons for unsafe blocks, th
 	@python3 tools/checks/sizes.py
 	@python3 tools/checks/sizes_trial.py
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8.in; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck tools/*.sh tools/demo/*.sh tools/network/*.sh tools/lab/run tools/vfio/run .ci/run; \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/network/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.

@@ -1,6 +1,8 @@
 // A disk as it is typed: refused before any process is started, so that the message is about what was typed.
 
 import BlockDevices
+import HostIommu
+import LinuxSystem
 import Toolstack
 
 /// Parses a disk, refuses what no backend here can serve, and makes a relative path absolute: the backend may run
@@ -30,6 +32,7 @@ package func parseDisk(
         throw Failure("\(disk.vdev): script: no scripts are run; give a path or an NBD URI")
     }
     if !disk.target.isEmpty { try checkTarget(disk.target) }
+    try checkController(disk)
     guard disk.isPath else { return disk }
     do throws(HostDiskError) { disk.target = try HostDisk(path: disk.target, isReadOnly: disk.isReadOnly).path } catch {
         throw Failure("blkback: \(error)\(hint(disk.target, error))")
@@ -44,6 +47,15 @@ package func parseDisk(
 
 private func checkTarget(_ target: String) throws(Failure) {
     do throws(DeviceError) { _ = try DeviceTarget(target) } catch { throw .usage("disk: \(error)") }
+}
+
+/// A controller that cannot be driven from here is refused with what gives it to us.
+private func checkController(_ disk: DiskSpecification) throws(Failure) {
+    guard case .nvme(let address, _)? = try? DeviceTarget(disk.target) else { return }
+    guard let device = PCIDevice(address) else {
+        throw Failure("\(disk.vdev): \(disk.target): there is no such PCI device (`causeway devices` lists NVMe controllers)")
+    }
+    if let obstacle = device.obstacle() { throw Failure("\(disk.vdev): \(disk.target): \(obstacle)") }
 }
 
 /// What else may have been meant by a target of which there is no file.

@@ -21,7 +21,7 @@ struct Causeway: ParsableCommand {
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
             DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Device.self, Status.self, Top.self, Metrics.self,
             Trace.self,
-            Translate.self, DMABackEndList.self, Bench.self,
+            Translate.self, DMABackEndList.self, ControllerList.self, Bench.self,
         ])
 }
 

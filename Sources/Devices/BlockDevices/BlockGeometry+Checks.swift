@@ -7,7 +7,7 @@ import LinuxSystem
 extension BlockGeometry {
     /// Why `operation` over `transfer` bytes of memory cannot be done here, or nil if it can.
     @inline(__always)
-    func refusal(of operation: DeviceOperation, byteCount transfer: UInt64) -> Errno? {
+    package func refusal(of operation: DeviceOperation, byteCount transfer: UInt64) -> Errno? {
         switch operation {
         case .read(let offset): return isInside(offset, transfer) ? nil : .invalidArgument
         case .write(let offset):

@@ -24,6 +24,8 @@ public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
     case nbd(uri: String, reason: String)
     /// The server is not there, and may be soon.
     case away(name: String, reason: String)
+    /// A controller that this process is to drive itself cannot be driven, or has no such namespace.
+    case controller(name: String, reason: String, Errno)
 
     /// `disk.img: cannot open: No such file or directory`.
     public var description: String {
@@ -41,13 +43,14 @@ public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
         case .badTarget(let target, let reason): "\(target): \(reason)"
         case .nbd(let uri, let reason): "\(uri): \(reason)"
         case .away(let name, let reason): "\(name): \(reason)"
+        case .controller(let name, let reason, _): "\(name): \(reason)"
         }
     }
 
     /// What went wrong, of a disk that has been named.
     var reason: String {
         switch self {
-        case .nbd(_, let reason), .away(_, let reason): reason
+        case .nbd(_, let reason), .away(_, let reason), .controller(_, let reason, _): reason
         case .partSector(_, let byteCount, let sector): "it holds \(byteCount) bytes, not whole sectors of \(sector)"
         case .empty(_, let byteCount): "it holds \(byteCount) bytes, less than one sector"
         default: description

@@ -35,7 +35,7 @@ public struct DeviceStatistics: Equatable, Sendable, CustomStringConvertible {
     }
 
     /// Counts an operation that ended.
-    mutating func count(_ operation: DeviceOperation, byteCount: UInt64, _ result: DeviceResult) {
+    package mutating func count(_ operation: DeviceOperation, byteCount: UInt64, _ result: DeviceResult) {
         if case .failed = result {
             errors &+= 1
             return

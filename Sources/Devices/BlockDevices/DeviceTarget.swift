@@ -1,5 +1,7 @@
 // What a user may write where a disk is wanted.
 
+import LinuxSystem
+
 /// A disk's place, parsed.
 public enum DeviceTarget: Equatable, Sendable {
     /// A regular file or a block device.
@@ -8,9 +10,11 @@ public enum DeviceTarget: Equatable, Sendable {
     case nbd(uri: String)
     /// A disk of so many bytes that does nothing.
     case null(byteCount: UInt64)
+    /// A namespace of an NVMe controller that this process drives itself; nil: its only one.
+    case nvme(PCIAddress, namespace: UInt32?)
 
-    /// Parses `/path`, `nbd+unix:///?socket=…`, `null:1G`. A path that looks like one of the others is written
-    /// `./null:1G`.
+    /// Parses `/path`, `nbd+unix:///?socket=…`, `null:1G`, `nvme:0000:00:04.0/1`. A path that looks like one of the
+    /// others is written `./null:1G`.
     public init(_ text: String) throws(DeviceError) {
         if text.isEmpty { throw .badTarget("\"\"", reason: "the disk's target is empty") }
         if text.hasPrefix("null:") {
@@ -18,6 +22,8 @@ public enum DeviceTarget: Equatable, Sendable {
                 throw .badTarget(text, reason: "a null device is null:SIZE, bytes (at least 512) or with K, M, G or T: null:1G")
             }
             self = .null(byteCount: byteCount)
+        } else if text.hasPrefix("nvme:") {
+            self = try Self.controller(text)
         } else if let (scheme, isURI) = Self.scheme(of: text) {
             let isOurs = isURI && Self.schemes.contains(scheme)
             if let mistake = isOurs ? Self.mistake(in: text, scheme: scheme) : Self.mistake(inWords: text, scheme: scheme) {
@@ -27,6 +33,22 @@ public enum DeviceTarget: Equatable, Sendable {
         } else {
             self = .path(text)
         }
+    }
+
+    /// `nvme:0000:00:04.0`, `nvme:0000:00:04.0/3`, `nvme:0000:00:04.0/ns3`, and QEMU's `nvme://0000:00:04.0/3`.
+    private static func controller(_ text: String) throws(DeviceError) -> DeviceTarget {
+        let rest = text.dropFirst("nvme:".count)
+        let parts = (rest.hasPrefix("//") ? rest.dropFirst(2) : rest).split(separator: "/", omittingEmptySubsequences: false)
+        guard let first = parts.first, let address = PCIAddress(first), parts.count <= 2 else {
+            throw .badTarget(
+                text,
+                reason: "an NVMe controller is nvme:ADDRESS or nvme:ADDRESS/NAMESPACE: nvme:0000:00:04.0/1 (`causeway devices`)")
+        }
+        guard parts.count == 2 else { return .nvme(address, namespace: nil) }
+        guard let number = UInt32(parts[1].hasPrefix("ns") ? parts[1].dropFirst(2) : parts[1]), number > 0, number < .max else {
+            throw .badTarget(text, reason: "\"\(parts[1])\" is no namespace's number: 1 or more")
+        }
+        return .nvme(address, namespace: number)
     }
 
     /// What stands before a colon, if it could be a URI's scheme, and whether two slashes follow.

@@ -8,6 +8,23 @@ public enum ImageFormat: String, Sendable, Equatable {
     case raw
 }
 
+/// A controller's namespace, as it was asked for.
+public struct ControllerTarget: Sendable {
+    /// As it was written.
+    public let name: String
+    /// Where the controller is.
+    public let address: PCIAddress
+    /// nil: the only one.
+    public let namespace: UInt32?
+
+    /// As given.
+    public init(name: String, address: PCIAddress, namespace: UInt32?) {
+        self.name = name
+        self.address = address
+        self.namespace = namespace
+    }
+}
+
 /// How a disk is opened.
 public struct BlockDeviceOptions: Sendable {
     /// How an image's bytes make up the disk.
@@ -22,7 +39,10 @@ public struct BlockDeviceOptions: Sendable {
     public var search = ProcessSearch.all
     /// How an NBD server that goes away is waited for.
     public var reconnect = NBDReconnect()
-    /// Gets a line when an NBD server is lost and when it is back; from any thread.
+    /// Opens what this process drives itself: a controller's namespace. nil: nothing here can. `NVMe` has one.
+    public var openController:
+        (@Sendable (ControllerTarget, BlockDeviceOptions, any TimeSource) throws(DeviceError) -> any BlockDevice)?
+    /// Gets a line when an NBD server is lost and when it is back, or a controller misbehaves; from any thread.
     public var log: @Sendable (String) -> Void = { _ in }
 
     /// A raw image for this process alone; what is otherwise is set.
@@ -32,19 +52,25 @@ public struct BlockDeviceOptions: Sendable {
     }
 }
 
-/// Opens the disk at `target`: a path, an NBD URI, or `null:SIZE`. May block while an NBD server is connected to.
+/// Opens the disk at `target`: a path, an NBD URI, `null:SIZE`, or a namespace of an NVMe controller. May block while
+/// an NBD server is connected to.
 ///
 /// - Parameter time: what an NBD server's time limit goes by.
 public func openBlockDevice(
     target: String, options: BlockDeviceOptions = BlockDeviceOptions(), time: some TimeSource
 ) throws(DeviceError) -> any BlockDevice {
     let readOnly = options.readOnly
-    return switch try DeviceTarget(target) {
+    switch try DeviceTarget(target) {
     case .path(let path):
-        try FileDisk(
+        return try FileDisk(
             path: path, readOnly: readOnly, direct: options.direct, sharing: options.sharing, search: options.search)
     case .nbd(let uri):
-        try NBDDisk(uri: uri, readOnly: readOnly, reconnect: options.reconnect, time: time, log: options.log)
-    case .null(let byteCount): NullDisk(byteCount: byteCount, isReadOnly: readOnly)
+        return try NBDDisk(uri: uri, readOnly: readOnly, reconnect: options.reconnect, time: time, log: options.log)
+    case .null(let byteCount): return NullDisk(byteCount: byteCount, isReadOnly: readOnly)
+    case .nvme(let address, let namespace):
+        guard let open = options.openController else {
+            throw .badTarget(target, reason: "this program drives no NVMe controllers")
+        }
+        return try open(ControllerTarget(name: target, address: address, namespace: namespace), options, time)
     }
 }

@@ -30,4 +30,13 @@ extension Descriptor {
         if let failure { throw failure }
         return bytes
     }
+
+    /// Writes bytes at a place, all in one call; the place of reading stays where it is. EIO if fewer were taken.
+    package func write(_ bytes: [UInt8], at offset: off_t) throws(Errno) {
+        // SAFETY: the kernel reads the array's bytes.
+        let count = try retryingInterrupts {
+            unsafe bytes.withUnsafeBytes { unsafe pwrite(rawValue, $0.baseAddress, $0.count, offset) }
+        }
+        if count != bytes.count { throw .ioError }
+    }
 }

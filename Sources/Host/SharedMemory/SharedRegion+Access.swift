@@ -171,3 +171,7 @@ extension SharedRegion {
 /// Orders every earlier access before every later one (Xen's `xen_mb`).
 @inlinable @inline(__always)
 public func fullFence() { atomicMemoryFence(ordering: .sequentiallyConsistent) }
+
+/// What was stored to memory before is there for a device that a register is stored to after it: a doorbell.
+@inline(__always)
+public func deviceWriteFence() { causeway_device_write_fence() }

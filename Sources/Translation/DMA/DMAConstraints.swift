@@ -12,6 +12,11 @@ public struct DMAConstraints: Hashable, Sendable {
     public var maximumSegmentSize: UInt32
     /// The most segments in a transfer.
     public var maximumSegments: Int
+    /// Where one segment ends and another begins, both are multiples of this plus one (all ones of so many bits; 0:
+    /// they may be anywhere). A page list's device has no way to say of a page in the middle that only a part of it is
+    /// meant. Heeded by the device's driver, which cuts a transfer there (`partByteCount`): mapping and bouncing do
+    /// not.
+    public var virtualBoundaryMask: UInt64
     /// Each segment starts at a multiple of this (a power of two), behind an IOMMU and where a run is cut, too.
     public var minimumAlignment: UInt32
     /// Whether pages must not be shared with it beyond the bytes that it is to see.
@@ -23,13 +28,14 @@ public struct DMAConstraints: Hashable, Sendable {
     /// No limits unless given.
     public init(
         mask: UInt64 = .max, boundaryMask: UInt64 = .max, maximumSegmentSize: UInt32 = .max,
-        maximumSegments: Int = .max,
+        maximumSegments: Int = .max, virtualBoundaryMask: UInt64 = 0,
         minimumAlignment: UInt32 = 1, isUntrusted: Bool = false, refusesForeign: Bool = false
     ) {
         self.mask = mask
         self.boundaryMask = boundaryMask
         self.maximumSegmentSize = max(1, maximumSegmentSize)
         self.maximumSegments = max(1, maximumSegments)
+        self.virtualBoundaryMask = virtualBoundaryMask
         self.minimumAlignment = max(1, minimumAlignment)
         self.isUntrusted = isUntrusted
         self.refusesForeign = refusesForeign
@@ -42,6 +48,9 @@ public struct DMAConstraints: Hashable, Sendable {
         if !isOnes(mask) { throw .badConstraints("a mask is all ones from below, which \(hex(mask)) is not") }
         if !isOnes(boundaryMask) {
             throw .badConstraints("a boundary mask is all ones from below, which \(hex(boundaryMask)) is not")
+        }
+        if virtualBoundaryMask != 0, !isOnes(virtualBoundaryMask) {
+            throw .badConstraints("a virtual boundary's mask is all ones from below, which \(hex(virtualBoundaryMask)) is not")
         }
         if minimumAlignment == 0 || minimumAlignment & (minimumAlignment - 1) != 0 {
             throw .badConstraints("an alignment is a power of two, which \(minimumAlignment) is not")

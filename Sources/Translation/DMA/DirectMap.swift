@@ -28,7 +28,7 @@ extension DMADevice {
         var run = DirectRun()
         for index in pieces.indices {
             let piece = pieces[index]
-            guard bus.holds(piece, direction) else { throw refusal(piece, first, &segments) }
+            guard bus.holds(piece, direction) || bus.holdsPlaced(piece, direction) else { throw refusal(piece, first, &segments) }
             run.append(piece, to: &segments)
         }
         run.finish(&segments)
@@ -54,7 +54,7 @@ extension DMADevice {
         var run = DirectRun()
         for index in 0..<count {
             guard let piece = piece(index) else { continue }
-            guard bus.holds(piece, direction) else { throw refusal(piece, first, &segments) }
+            guard bus.holds(piece, direction) || bus.holdsPlaced(piece, direction) else { throw refusal(piece, first, &segments) }
             run.append(piece, to: &segments)
         }
         run.finish(&segments)
@@ -74,7 +74,7 @@ extension DMADevice {
         guard piece.isWithinPage else {
             return hot.value.ledger.misuse(.badPiece(offset: Int(piece.offset), byteCount: Int(piece.byteCount)))
         }
-        return bus.holds(piece, .toDevice) ? .notWritable(piece.pfn) : .noSuchPage(piece.pfn)
+        return bus.holds(piece, .toDevice) || bus.holdsPlaced(piece, .toDevice) ? .notWritable(piece.pfn) : .noSuchPage(piece.pfn)
     }
 
     /// - Parameter list: lent, not copied: a reference count would cost more than a piece.

@@ -14,7 +14,8 @@ public struct Flight: Sendable {
 
 struct FlightLedger {
     private var active = (0, 0)
-    private var retired: ([SharedRegion], [SharedRegion]) = ([], [])
+    /// Regions, or what keeps them in their places.
+    private var retired: ([AnyObject], [AnyObject]) = ([], [])
     private var current = 0
 
     /// Operations in flight.
@@ -32,7 +33,7 @@ struct FlightLedger {
         settle()
     }
 
-    mutating func retire(_ region: SharedRegion) {
+    mutating func retire(_ region: AnyObject) {
         if active.0 + active.1 == 0 { return }
         if current == 0 { retired.0.append(region) } else { retired.1.append(region) }
         settle()

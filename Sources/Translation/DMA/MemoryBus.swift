@@ -55,6 +55,8 @@ public final class MemoryBus: CustomStringConvertible {
     /// How addresses outside every window are found; nil on the direct map.
     let frames: BusFrames?
     private let view: BusView?
+    /// Regions whose addresses a real device gets; nil: there is none.
+    var placed: PlacedWindows?
 
     /// An empty bus: the direct map.
     public convenience init() { self.init(frames: nil) }
@@ -80,7 +82,7 @@ public final class MemoryBus: CustomStringConvertible {
     }
 
     /// Number of regions attached.
-    public var windowCount: Int { slots.count }
+    public var windowCount: Int { slots.count + (placed?.count ?? 0) }
 
     /// As `resolve`, for the part of the segment that lies in one piece in this process: on a translated bus neighbours
     /// on the bus need not be neighbours here. nil if its first byte faults.
@@ -88,6 +90,10 @@ public final class MemoryBus: CustomStringConvertible {
         memory: UnsafeMutableRawPointer, byteCount: UInt32
     )? {
         if let memory = unsafe resolve(segment, direction) { return unsafe (memory, segment.byteCount) }
+        if let found = placed?.find(segment, direction) {
+            // SAFETY: all of the segment is in the region, which stays until it is detached and nothing is in flight.
+            return unsafe (found.region.unsafeBase + found.offset, segment.byteCount)
+        }
         guard let view, let frames else { return nil }
         return unsafe view.resolve(segment, direction, frames)
     }
@@ -101,6 +107,7 @@ public final class MemoryBus: CustomStringConvertible {
     /// The same where no window has all of the segment.
     @usableFromInline @inline(never)
     func isReachableInPieces(_ segment: BusSegment, _ direction: DMADirection) -> Bool {
+        if placed != nil { return isPlaced(segment, direction) }
         guard let view, let frames else { return false }
         var rest = segment
         // No window has it: that was seen before.
@@ -119,8 +126,10 @@ public final class MemoryBus: CustomStringConvertible {
     public var description: String { "bus with \(windowCount) windows" }
 
     /// Gives `region` a window; returns the address of its first byte. The same region attached again gets the same
-    /// window and is counted.
+    /// window and is counted. Where a real device gets the addresses, a region that has no place there is at one that
+    /// nothing is at.
     public func attach(_ region: SharedRegion) -> BusAddress {
+        if placed != nil { return attachPlaced(region) ?? Self.nowhere }
         if let slot = slots[ObjectIdentifier(region)] {
             unsafe windows[slot].attachments += 1
             return BusAddress(rawValue: unsafe windows[slot].key << Self.offsetBits)
@@ -141,12 +150,13 @@ public final class MemoryBus: CustomStringConvertible {
     /// Takes the window back when it has been detached as often as attached. From then on its addresses fault; the
     /// memory itself stays mapped until the operations that had begun before have ended.
     public func detach(_ region: SharedRegion) {
+        if placed != nil { return detachPlaced(region) }
         if close(region) { flights.retire(region) }
     }
 
     /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was
     /// mapped for one request must be unmapped before that request is answered, however many others are in flight.
-    public func detachIdle(_ region: SharedRegion) { _ = close(region) }
+    public func detachIdle(_ region: SharedRegion) { if placed?.detach(region) == nil { _ = close(region) } }
 
     /// Takes the window back; true if it was the last attachment.
     private func close(_ region: SharedRegion) -> Bool {

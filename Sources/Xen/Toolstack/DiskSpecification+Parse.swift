@@ -84,7 +84,7 @@ private struct DiskParser {
     private mutating func parsePrefix(_ word: String) throws(SpecificationError) -> Bool {
         let column = scanner.column
         switch word {
-        case "null": return false
+        case "null", "nvme": return false
         case "raw", "qcow", "qcow2", "vhd":
             try setFormat(scanner.take(word.count))
         case "iscsi", "nbd", "enbd", "drbd":

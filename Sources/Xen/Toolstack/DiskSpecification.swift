@@ -30,7 +30,8 @@ public struct DiskSpecification: Hashable, Sendable {
         public init() {}
     }
 
-    /// A path, an NBD URI, `null:SIZE`, or what `script` understands. Empty for a CD drive without a disc.
+    /// A path, an NBD URI, `null:SIZE`, `nvme:ADDRESS`, or what `script` understands. Empty for a CD drive without a
+    /// disc.
     public var target: String
     /// The format; `empty` for a CD drive without a disc.
     public var format: Format
@@ -92,7 +93,9 @@ public struct DiskSpecification: Hashable, Sendable {
     }
 
     /// Whether the target is a path in the file system.
-    public var isPath: Bool { !isNBD && !target.hasPrefix("null:") && !target.isEmpty && script == nil }
+    public var isPath: Bool {
+        !isNBD && !target.hasPrefix("null:") && !target.hasPrefix("nvme:") && !target.isEmpty && script == nil
+    }
 
     private static func parseSize(_ text: Substring) -> UInt64? {
         let shifts: [Character: UInt64] = ["K": 10, "M": 20, "G": 30, "T": 40]

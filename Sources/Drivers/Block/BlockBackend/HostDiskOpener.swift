@@ -3,8 +3,10 @@
 import BlockDevices
 import DriverRuntime
 import LinuxSystem
+import NVMe
 
-/// Opens disks for a `BlockBackendService`, whose `openDisk` is this type's `open`: paths, NBD URIs and `null:SIZE`.
+/// Opens disks for a `BlockBackendService`, whose `openDisk` is this type's `open`: paths, NBD URIs, `null:SIZE` and
+/// NVMe controllers.
 public struct HostDiskOpener: Sendable {
     private let direct: Bool
     private let reconnectDelayMilliseconds: UInt64
@@ -37,7 +39,7 @@ public struct HostDiskOpener: Sendable {
         while true {
             attempts -= 1
             do throws(DeviceError) { return try device(settings, namesHolder: attempts == 0) } catch {
-                guard case .busy(_, let holder, _) = error, holder.mayBeEnding, attempts > 0 else {
+                guard Self.mayPass(error), attempts > 0 else {
                     var failure = DeviceOpenFailure(Self.number(of: error), "\(error)")
                     if case .away = error { failure.mayPass = true }
                     throw failure
@@ -55,13 +57,23 @@ public struct HostDiskOpener: Sendable {
         options.search = namesHolder ? .names : []
         if !settings.isTakenOver { options.search.insert(.writers) }
         options.reconnect.delayMilliseconds = settings.reconnectDelayMilliseconds ?? reconnectDelayMilliseconds
+        options.openController = NVMeControllers.openDisk
         options.log = log
         return try openBlockDevice(target: settings.target, options: options, time: time)
     }
 
+    /// Whether it is a predecessor that still lets go.
+    private static func mayPass(_ error: DeviceError) -> Bool {
+        switch error {
+        case .busy(_, let holder, _): holder.mayBeEnding
+        case .controller(_, _, let number): number == .busy
+        default: false
+        }
+    }
+
     private static func number(of error: DeviceError) -> Errno {
         switch error {
-        case .system(_, _, let errno): errno
+        case .system(_, _, let errno), .controller(_, _, let errno): errno
         case .busy: .busy
         case .readOnly: .readOnlyFileSystem
         case .away: .noSuchAddressOrDevice

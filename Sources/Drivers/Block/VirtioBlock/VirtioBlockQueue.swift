@@ -119,7 +119,6 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     /// Begins to serve a ring.
     /// - Throws: what the disk says when another queue cannot be had, or that the memory cannot.
     init(_ plan: VhostRingPlan, ring: consuming Ring, _ setup: VirtioQueueSetup) throws(Errno) {
-        guard let windows = GuestWindows(setup.memory, on: bus) else { throw .noMemory }
         reactor = setup.reactor
         report = setup.report
         number = setup.number
@@ -135,7 +134,12 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         isEnabled = plan.isEnabled
         owner = QueueOwner()
         let entries = ring.size
+        // The queue first: a real device says where on the bus the memory is.
         let queue = try setup.disk.openQueue(on: setup.reactor, bus: bus, depth: entries, owner: owner)
+        guard let windows = GuestWindows(setup.memory, on: bus) else {
+            queue.close()
+            throw .noMemory
+        }
         model = BlockModel(
             VirtioBlockTransport(
                 ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus,

@@ -35,10 +35,8 @@ public final class VhostClient: Sendable {
         path: String, connected socket: Descriptor, _ device: any VhostDevice, trustsMemory: Bool = false,
         ended: @escaping @Sendable () -> Void, log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
-        try self.init(path, device, trustsMemory, log) { client in
-            do throws(Errno) { try client.serve(socket) } catch { log("\(path): \(error)") }
-            ended()
-        }
+        let first = Mutex<Descriptor?>(socket)
+        try self.init(path, device, trustsMemory, log, meet: { () throws(Errno) in first.withLock { $0.take() } }, ended: ended)
     }
 
     /// How long to wait before a socket is tried again at which nobody listens, or whose front end has gone.
@@ -51,19 +49,21 @@ public final class VhostClient: Sendable {
     public convenience init(
         path: String, _ device: any VhostDevice, trustsMemory: Bool = false, log: @escaping @Sendable (String) -> Void
     ) throws(Errno) {
-        try self.init(path, device, trustsMemory, log) { $0.lookAgainAndAgain() }
+        try self.init(
+            path, device, trustsMemory, log,
+            meet: { () throws(Errno) in try StreamSocket.connect(path: path, waits: false) }, ended: {})
     }
 
     private init(
         _ path: String, _ device: any VhostDevice, _ trustsMemory: Bool, _ log: @escaping @Sendable (String) -> Void,
-        _ run: @escaping @Sendable (VhostClient) -> Void
+        meet: @escaping @Sendable () throws(Errno) -> Descriptor?, ended: @escaping @Sendable () -> Void
     ) throws(Errno) {
         self.path = path
         self.device = device
         self.trustsMemory = trustsMemory
         self.log = log
         wake = try EventCounter()
-        let thread = try WorkerThread(name: "vhost-user") { [self] in run(self) }
+        let thread = try WorkerThread(name: "vhost-user") { [self] in run(meet, ended) }
         state.withLock { $0.thread = thread }
     }
 
@@ -80,7 +80,10 @@ public final class VhostClient: Sendable {
         state.withLock { $0.held = nil }
     }
 
-    private func lookAgainAndAgain() {
+    /// - Parameters:
+    ///   - meet: the next front end's socket; nil: there will be none any more.
+    ///   - ended: called then.
+    private func run(_ meet: () throws(Errno) -> Descriptor?, _ ended: () -> Void) {
         // Why it is not there is said once, and anew when it has changed.
         var said: Errno?
         while !state.withLock({ $0.isStopping }) {
@@ -94,7 +97,8 @@ public final class VhostClient: Sendable {
             }
             do throws(Errno) {
                 let held = state.withLock { $0.held.take() }
-                let socket = if let held { held.socket } else { try StreamSocket.connect(path: path, waits: false) }
+                let met = if let held { held.socket } else { try meet() }
+                guard let socket = met else { return ended() }
                 said = nil
                 log("\(path): \(held == nil ? "met a front end" : "its front end goes on")")
                 try serve(socket, resuming: held)

@@ -14,13 +14,13 @@ public struct GuestWindows: ~Copyable {
     /// Where on the bus each extent of the map begins.
     @usableFromInline let starts: [BusAddress]
 
-    /// Attaches every region; nil, and none is: a region is too large for a window, a TiB or more.
+    /// Attaches every region, or none; nil: an extent ends beyond its window, which no region of less than a TiB does,
+    /// or a real device has no place for it.
     public init?(_ map: GuestMap, on bus: MemoryBus) {
-        guard map.extents.allSatisfy({ $0.region.byteCount < 1 << 40 }) else { return nil }
         var starts: [BusAddress] = []
         for extent in map.extents {
-            guard let start = bus.attach(extent.region).advanced(by: UInt64(extent.offset)) else {
-                for attached in map.extents[...starts.count] { bus.detach(attached.region) }
+            guard let start = Self.start(of: extent, on: bus) else {
+                for done in map.extents.prefix(starts.count) { bus.detach(done.region) }
                 return nil
             }
             starts.append(start)
@@ -28,6 +28,13 @@ public struct GuestWindows: ~Copyable {
         self.map = map
         self.bus = bus
         self.starts = starts
+    }
+
+    private static func start(of extent: GuestMap.Extent, on bus: MemoryBus) -> BusAddress? {
+        guard extent.region.byteCount < 1 << 40 else { return nil }
+        let address = bus.attach(extent.region)
+        guard address != MemoryBus.nowhere else { return nil }
+        return address.advanced(by: UInt64(extent.offset))
     }
 
     /// Takes the regions off the bus; what is in flight keeps its memory.

@@ -81,6 +81,18 @@ static inline void causeway_pause(void) {
 #endif
 }
 
+// Earlier stores to memory are there for a device before a later one to its registers. On x86 stores are seen in order,
+// also where one of the two places is not cached; elsewhere a barrier that reaches beyond the processors is needed.
+static inline void causeway_device_write_fence(void) {
+#if defined(__aarch64__)
+    __asm__ volatile("dmb oshst" ::: "memory");
+#elif defined(__x86_64__) || defined(__i386__)
+    __asm__ volatile("" ::: "memory");
+#else
+    __sync_synchronize();
+#endif
+}
+
 // prctl is variadic and not imported: dies with the parent, refuses ptrace and /proc/PID/mem, gains no privileges.
 int causeway_die_with_parent(int signal);
 // environ, which Swift takes for a variable that threads race for: the list itself, ended by a null pointer.

@@ -1,0 +1,38 @@
+// The controllers that this process drives: one object for each, shared by its namespaces' disks, and gone with the
+// last of them.
+
+import BlockDevices
+import LinuxSystem
+import Synchronization
+
+/// Opens disks on NVMe controllers.
+public enum NVMeControllers {
+    private struct Weak {
+        weak var controller: NVMeController?
+    }
+    private static let open = Mutex<[PCIAddress: Weak]>([:])
+
+    /// A namespace's disk, for `BlockDeviceOptions.openController`. The controller must be bound to vfio-pci, and may
+    /// be opened by this user.
+    @Sendable public static func openDisk(
+        _ target: ControllerTarget, _ options: BlockDeviceOptions, _ time: any TimeSource
+    ) throws(DeviceError) -> any BlockDevice {
+        do throws(NVMeError) {
+            let controller = try controller(at: target.address, time: time, log: options.log)
+            return try NVMeDisk(controller, namespace: target.namespace, name: target.name, readOnly: options.readOnly)
+        } catch { throw .controller(name: target.name, reason: "\(error)", error.number) }
+    }
+
+    /// The controller at `address`; started if nobody has it yet.
+    private static func controller(
+        at address: PCIAddress, time: any TimeSource, log: @escaping @Sendable (String) -> Void
+    ) throws(NVMeError) -> NVMeController {
+        // Under the lock also while it starts: two that open it at once get one.
+        try open.withLock { (open: inout [PCIAddress: Weak]) throws(NVMeError) in
+            if let controller = open[address]?.controller, !controller.isLost { return controller }
+            let controller = try NVMeController(VFIOPort(address, log: log), time: time, log: log)
+            open[address] = Weak(controller: controller)
+            return controller
+        }
+    }
+}

@@ -1,0 +1,129 @@
+// A submission queue and its completion queue: a page each, and behind them a page for each command, for its page list
+// or its range. The memory is one region, which the controller reads and writes; what it writes is looked at once.
+
+import DMA
+import SharedMemory
+
+/// What the controller said of a command; nothing of it is believed yet.
+struct NVMeCompletion {
+    var identifier: UInt16
+    var status: NVMeStatus
+    /// Command dword 0.
+    var result: UInt32
+}
+
+/// Where a pair of queues is, for the controller.
+struct QueuePlace: Sendable {
+    let number: Int
+    let submissionEntries: Int
+    let completionEntries: Int
+    let submissionAddress: UInt64
+    let completionAddress: UInt64
+}
+
+/// One pair of queues, as its one thread sees them.
+struct QueueRings: ~Copyable {
+    static let page = SharedRegion.pageSize
+    /// As many as a page has room for, and one of them stays free so that full is not empty.
+    static let mostCommands = page / 64 - 1
+
+    /// Which pair.
+    let number: Int
+    /// Entries of either queue.
+    let submissionEntries: Int
+    let completionEntries: Int
+    let region: SharedRegion
+    /// Where the controller finds the region.
+    let start: UInt64
+    private let submissionDoorbell: Int
+    private let completionDoorbell: Int
+    private var tail = 0
+    private var toldTail = 0
+    private var head = 0
+    private var toldHead = 0
+    private var phase: UInt32 = 1
+
+    /// - Parameter lists: pages for commands' lists.
+    static func byteCount(lists: Int) -> Int { (2 + lists) * page }
+
+    /// - Parameters:
+    ///   - region: `byteCount(lists:)` bytes, zeroed.
+    ///   - start: its first byte on the bus; a page's start.
+    init(_ number: Int, _ capabilities: NVMeCapabilities, _ region: SharedRegion, at start: BusAddress) {
+        self.number = number
+        self.region = region
+        self.start = start.rawValue
+        submissionEntries = min(Self.page / 64, capabilities.queueEntries)
+        // At least as deep as the other: it never overflows.
+        completionEntries = min(Self.page / 16, capabilities.queueEntries)
+        submissionDoorbell = capabilities.submissionDoorbell(number)
+        completionDoorbell = capabilities.completionDoorbell(number)
+    }
+
+    /// The most commands at once.
+    var depth: Int { submissionEntries - 1 }
+    var submissionAddress: UInt64 { start }
+    var completionAddress: UInt64 { start + UInt64(Self.page) }
+    /// What the controller is told of the pair.
+    var place: QueuePlace {
+        QueuePlace(
+            number: number, submissionEntries: submissionEntries, completionEntries: completionEntries,
+            submissionAddress: submissionAddress, completionAddress: completionAddress)
+    }
+    /// Where a command's page is in the region, and on the bus.
+    @inline(__always)
+    func listOffset(_ command: Int) -> Int { (2 + command) * Self.page }
+    @inline(__always)
+    func listAddress(_ command: Int) -> UInt64 { start + UInt64(listOffset(command)) }
+
+    /// As new: the controller has forgotten the pair.
+    mutating func clear() {
+        region.fill(0, count: 2 * Self.page)
+        (tail, toldTail, head, toldHead, phase) = (0, 0, 0, 0, 1)
+    }
+
+    /// Writes a command; the controller hears of it with `ring`. There is room for `depth` of them.
+    @inline(__always)
+    mutating func push(_ command: NVMeCommand) {
+        region.copyOut(command, byteCount: 64, at: tail * 64)
+        tail += 1
+        if tail == submissionEntries { tail = 0 }
+    }
+
+    /// Tells the controller of what was pushed: once for all of it, and not at all if there is nothing, for a doorbell
+    /// that is rung with its old value is an error.
+    @inline(__always)
+    mutating func ring(_ port: any NVMePort) {
+        if tail == toldTail { return }
+        // The commands before the doorbell.
+        deviceWriteFence()
+        port.store(UInt32(tail), at: submissionDoorbell)
+        toldTail = tail
+    }
+
+    /// The next completion; nil: there is none yet.
+    @inline(__always)
+    mutating func next() -> NVMeCompletion? {
+        let place = Self.page + head * 16
+        // The word with the phase first, and what the controller wrote before it after.
+        let word = region.loadAcquiring(place + 12)
+        guard word >> 16 & 1 == phase else { return nil }
+        let result = region.loadRelaxed(place)
+        head += 1
+        if head == completionEntries {
+            head = 0
+            phase ^= 1
+        }
+        return NVMeCompletion(
+            identifier: UInt16(truncatingIfNeeded: word), status: NVMeStatus(rawValue: UInt16(truncatingIfNeeded: word >> 17)),
+            result: result)
+    }
+
+    /// Tells the controller which completions have been taken, once for all of them.
+    @inline(__always)
+    mutating func acknowledge(_ port: any NVMePort) {
+        if head == toldHead { return }
+        port.store(UInt32(head), at: completionDoorbell)
+        toldHead = head
+    }
+}

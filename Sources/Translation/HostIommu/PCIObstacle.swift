@@ -1,0 +1,67 @@
+// What keeps a PCI device from being driven by this process, and the commands that mend it. Found by looking; nothing
+// is unbound or opened up here, for what is in use is not taken away.
+
+import Glibc
+import LinuxSystem
+
+/// Why a device cannot be driven from here.
+public struct PCIObstacle: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What is in the way.
+    public let what: String
+    /// Commands that mend it, for root's shell; none: nothing that can be said in advance.
+    public let remedy: [String]
+    /// The number for it.
+    public let number: Errno
+
+    /// As given.
+    public init(_ what: String, _ remedy: [String] = [], _ number: Errno = .noSuchDevice) {
+        self.what = what
+        self.remedy = remedy
+        self.number = number
+    }
+
+    /// In one line, the commands behind it.
+    public var description: String { remedy.isEmpty ? what : "\(what); as root: \(remedy.joined(separator: "; "))" }
+}
+
+extension PCIDevice {
+    /// What keeps it from being driven through VFIO, as far as can be seen without opening it; nil: nothing.
+    public func obstacle(_ kernel: any DeviceControl = RunningKernel()) -> PCIObstacle? {
+        guard let group else {
+            return PCIObstacle(
+                "no IOMMU stands before it (switch it on in the firmware, and intel_iommu=on on the kernel's command line)")
+        }
+        guard driver == "vfio-pci" else { return notBound }
+        if let other = groupMembers.first(where: { !$0.isHarmless }) {
+            return PCIObstacle(
+                "its IOMMU group \(group) is shared with \(other.address), which \(other.driver ?? "no driver") drives",
+                other.handOver)
+        }
+        let node = "/dev/vfio/\(group)"
+        do throws(Errno) { try FileSystem.checkAccess(node, writing: true) } catch {
+            return Self.noRights(node, error)
+        }
+        return nil
+    }
+
+    private var notBound: PCIObstacle {
+        let state = driver.map { "is driven by \($0)" } ?? "has no driver"
+        return PCIObstacle("\(state), and vfio-pci is to have it", handOver)
+    }
+
+    /// The commands that give it to vfio-pci.
+    private var handOver: [String] {
+        let module = FileSystem.exists("/sys/bus/pci/drivers/vfio-pci") ? [] : ["modprobe vfio-pci"]
+        let unbind = driver.map { ["echo \(address) > drivers/\($0)/unbind"] } ?? []
+        return module + ["cd /sys/bus/pci", "echo vfio-pci > devices/\(address)/driver_override"] + unbind
+            + ["echo \(address) > drivers_probe"]
+    }
+
+    /// Whether a group that it is in can be used: bridges' own driver and none at all do no DMA.
+    private var isHarmless: Bool { [nil, "vfio-pci", "pci-stub", "pcieport"].contains(driver) }
+
+    static func noRights(_ node: String, _ error: Errno) -> PCIObstacle {
+        guard error == .permissionDenied else { return PCIObstacle("\(node): \(error)", [], error) }
+        return PCIObstacle("\(node): \(error)", ["chown \(geteuid()) \(node)"], error)
+    }
+}
