@@ -29,6 +29,7 @@ final class GrantRig {
     private let front: LoopbackHypervisor
     private let daemon: SocketEcho
     private var echoes: [EchoThread] = []
+    private var vectors: InterruptVectors?
 
     private static let page = SharedRegion.pageSize
 
@@ -153,10 +154,11 @@ final class GrantRig {
         let attached = try InterruptTable(capacity: 1).attach(device: "bench", vectors: 1)
         try attached.vectors.route(0, to: .eventDescriptor(there.descriptor))
         let line = try attached.source.line(0)
+        // They are detached when nobody has them any more.
+        vectors = attached.vectors
         return Job(
             name: "interrupt into an eventfd", unit: "ns", share: 1,
-            // The vectors are detached when nobody has them any more.
-            ours: { withExtendedLifetime(attached.vectors) { _ = line.raise() } },
+            ours: { line.raise() },
             reference: { bare.ring() })
     }
 

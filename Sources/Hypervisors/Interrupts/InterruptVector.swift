@@ -49,8 +49,19 @@ final class InterruptVector: Sendable {
         let isOpen = gate.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue & Self.shut == 0
         let outcome = isOpen ? Descriptor.tell(1, by: counter.load(ordering: .relaxed)) : .full
         gate.wrappingSubtract(1, ordering: .releasing)
-        if outcome == .blocked { trust.wasBlocked() }
-        return outcome == .told
+        return isTold(outcome)
+    }
+
+    /// Whether it is told; who holds those that write is not forgotten. A switch: another module's `==` is a call by
+    /// way of a table.
+    private func isTold(_ outcome: BellOutcome) -> Bool {
+        switch outcome {
+        case .told: return true
+        case .full: return false
+        case .blocked:
+            trust.wasBlocked()
+            return false
+        }
     }
 
     /// So many more in the word; false if the device has gone.
@@ -65,7 +76,7 @@ final class InterruptVector: Sendable {
     }
 
     /// Writes an eventfd that is no vector's.
-    func tell(_ descriptor: Descriptor) { if !trust.isLost, descriptor.tell() == .blocked { trust.wasBlocked() } }
+    func tell(_ descriptor: Descriptor) { if !trust.isLost { _ = isTold(descriptor.tell()) } }
 
     /// So many that another vector had counted.
     func add(_ pending: UInt64) { if pending > 0 { _ = count(min(pending, Self.mostAtOnce)) } }
@@ -138,19 +149,13 @@ extension InterruptVector {
         let count = old & Self.countMask
         if trust.isLost {
             keep(count)
-        } else if count == 0 || tell(count, by: descriptor) {
+        } else if count == 0 || isTold(descriptor.tell(count)) {
             if old & Self.stuck != 0 { word.bitwiseAnd(~Self.stuck, ordering: .relaxed) }
             // Whoever masks or closes after the look at the flags waits for the lock, and shuts it again.
             gate.bitwiseAnd(~Self.shut, ordering: .releasing)
         } else {
             keep(count)
         }
-    }
-
-    private func tell(_ count: UInt64, by descriptor: Descriptor) -> Bool {
-        let outcome = descriptor.tell(count)
-        if outcome == .blocked { trust.wasBlocked() }
-        return outcome == .told
     }
 
     /// The kernel's counter is full, or nobody is there: the count stays here, and the next interrupt tries again.
