@@ -199,6 +199,9 @@ extension EndToEnd {
             #expect(upgrade.status == 0, "\(upgrade)")
             #expect(eventually(20_000) { export.workers.count == 2 && export.workers.last != third.last })
             #expect(export.worker == third.first)
+            // What the one that was replaced had said is not taken for the one that serves.
+            try export.kill()
+            #expect(!export.keeper.errors.contains("before it served"), "\(export.keeper.errors)")
             kill(export.keeper.pid, SIGTERM)
             #expect(export.keeper.wait(seconds: 20)?.status == 0)
             #expect(third.allSatisfy { kill($0, 0) != 0 })

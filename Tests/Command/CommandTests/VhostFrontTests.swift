@@ -91,6 +91,53 @@ extension EndToEnd {
             }
         }
 
+        @Test("a writable disk behind NBD goes with an upgrade and not beyond a kill, which is said; its front end comes anew")
+        func writableNBD() throws {
+            let scratch = try Scratch()
+            let server = try RunningProcess(["nbdkit", "-f", "-U", "\(scratch.path)/nbd", "memory", "1M"], in: scratch)
+            defer { kill(server.pid, SIGTERM) }
+            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: "\(scratch.path)/nbd") })
+            let disk = "vdev=xvda,access=rw,front=vhost-user,target=nbd+unix:///?socket=\(scratch.path)/nbd"
+            let pair = try PairUnderTest(disks: [disk], options: ["--journal"], in: scratch)
+            let frontend = try RunningProcess(
+                [
+                    "python3", "-c",
+                    """
+                    import os, socket, struct, time
+                    def connect():
+                        end = time.time() + 20
+                        while True:
+                            s = socket.socket(socket.AF_UNIX); s.settimeout(20)
+                            try: s.connect("\(pair.runDirectory)/1-51712.sock"); return s
+                            except OSError:
+                                if time.time() > end: raise
+                                time.sleep(0.05)
+                    def ask(s):
+                        s.sendall(struct.pack("<III", 1, 1, 0))
+                        print("answered" if len(s.recv(20)) == 20 else "ended", flush=True)
+                    s = connect(); ask(s)
+                    while not os.path.exists("\(scratch.path)/upgraded"): time.sleep(0.01)
+                    ask(s)
+                    print("ended" if s.recv(20) == b"" else "answered", flush=True)
+                    while not os.path.exists("\(scratch.path)/killed"): time.sleep(0.01)
+                    ask(connect())
+                    """,
+                ], in: scratch)
+            #expect(eventually(20_000) { frontend.output == "answered\n" }, "\(frontend.output)\(frontend.errors)")
+            let upgrade = try pair.run([Tools.causeway, "upgrade"])
+            #expect(upgrade.status == 0, "\(upgrade)")
+            _ = try scratch.makeFile("upgraded")
+            #expect(eventually(20_000) { frontend.output == "answered\nanswered\n" }, "\(frontend.output)\(frontend.errors)")
+            let said = "vbd 1/51712: its front end would not outlive this process: an NBD server may still be at a write"
+            #expect(pair.running.errors.components(separatedBy: said).count - 1 == 2, "\(pair.running.errors)")
+            kill(try #require(pair.processes(role: "backend").first), SIGKILL)
+            #expect(eventually(20_000) { Self.pauses(pair.running).count == 1 }, "\(pair.running.errors)")
+            _ = try scratch.makeFile("killed")
+            let outcome = try #require(frontend.wait(seconds: 25))
+            #expect(outcome.output == "answered\nanswered\nended\nanswered\n", "\(outcome) \(pair.running.errors)")
+            #expect(pair.stop()?.status == 0)
+        }
+
         /// How long front ends have waited for a backend each time, in milliseconds.
         private static func pauses(_ pair: RunningProcess) -> [Double] {
             pair.errors.components(separatedBy: "front ends have waited for ").dropFirst().compactMap { rest in

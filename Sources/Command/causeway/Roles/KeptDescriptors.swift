@@ -10,16 +10,23 @@ import Synchronization
 struct KeptWorker: Sendable {
     let process: ChildProcess
     fileprivate let reader: WorkerThread
+    fileprivate let turn: Monitor<Turn>
+
     /// Whether it may have what is kept.
-    fileprivate let turn: Monitor<Bool>
+    fileprivate enum Turn {
+        case isToCome
+        case isNow
+        /// It has ended.
+        case isOver
+    }
 
     /// It is its turn.
-    func begin() { turn.change { $0 = true } }
+    func begin() { turn.change { $0 = .isNow } }
 
     /// It has ended: waits until all that it has said has been read. It may have been killed right after.
     func finish() {
-        // Nobody is there any more who could begin.
-        begin()
+        // What one has said that has never had its turn is nobody's business.
+        turn.change { turn in if turn == .isToCome { turn = .isOver } }
         reader.join()
     }
 }
@@ -60,7 +67,7 @@ final class KeptDescriptors: Sendable {
     func start(
         isSpare: Bool = false, _ start: (Descriptor) throws(Failure) -> ChildProcess
     ) throws(Failure) -> KeptWorker {
-        let turn = Monitor(!isSpare)
+        let turn = Monitor(isSpare ? KeptWorker.Turn.isToCome : .isNow)
         let ends: (own: Descriptor, theirs: Descriptor)
         let reader: WorkerThread
         do throws(Errno) {
@@ -117,13 +124,13 @@ final class KeptDescriptors: Sendable {
     // MARK: What the process says
 
     /// Does what the process at `socket` says, until it is gone.
-    private func serve(_ socket: Descriptor, _ turn: Monitor<Bool>) {
+    private func serve(_ socket: Descriptor, _ turn: Monitor<KeptWorker.Turn>) {
         do throws(Errno) {
             while true {
                 let (bytes, descriptors) = try PacketSocket.receive(socket, descriptors: 1)
                 if bytes.isEmpty { return }
                 // All that it says before is that it has begun.
-                _ = turn.wait { $0 ? true : nil }
+                guard turn.wait({ $0 == .isToCome ? nil : $0 }) == .isNow else { return }
                 try handle(KeeperMessage(bytes), descriptors.first, socket)
             }
         } catch {}

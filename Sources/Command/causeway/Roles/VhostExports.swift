@@ -156,7 +156,10 @@ final class VhostExports: Sendable {
         let report = predecessor.withLock(\.report)
         report.expectOneMore()
         do throws(Failure) {
-            let (server, hasFrontend) = try places.resume(device, left, kept, isShared: true) { report.began() }
+            let (server, hasFrontend) = try places.resume(device, left, kept, isShared: true) { [self] in
+                report.began()
+                settleKeeper()
+            }
             if !hasFrontend { use.release(by: .exported) }
             return server
         } catch {

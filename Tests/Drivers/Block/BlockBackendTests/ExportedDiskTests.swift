@@ -15,7 +15,11 @@ import XenBus
 private final class NotingExporter: DeviceExporter {
     let seen = LineCollector()
     let use = DeviceUse()
+    let isLeft: Bool
 
+    init(isLeft: Bool = false) { self.isLeft = isLeft }
+
+    func isLeft(_ id: DeviceID) -> Bool { isLeft }
     func changed(_ id: DeviceID, _ device: (any BlockDevice)?) { seen.add(device == nil ? "\(id) gone" : "\(id) open") }
     func use(of id: DeviceID) -> DeviceUse { use }
 }
@@ -47,6 +51,18 @@ struct ExportedDiskTests {
         #expect(eventually(5000) { exporter.use.take(for: .exported) })
         pair.backend.stop()
         #expect(exporter.seen.all == ["1/51712 open", "1/51712 gone"])
+    }
+
+    @Test("a disk whose driver waits for it is not looked for among other programs' files", arguments: [true, false])
+    func left(isLeft: Bool) throws {
+        let opened = LineCollector()
+        let pair = try BlockPair(
+            opener: { settings throws(DeviceOpenFailure) in
+                opened.add("\(settings.isTakenOver)")
+                return try openFile(settings)
+            }, exporter: NotingExporter(isLeft: isLeft))
+        defer { pair.backend.stop() }
+        #expect(eventually(5000) { opened.all == ["\(isLeft)"] }, "\(opened.all)")
     }
 
     @Test("a use is one user's, and only he gives it back")

@@ -52,6 +52,8 @@ import VirtioWire
         var before = try session().session
         before.held(0, at: 4711)
         let handover = before.handover(.block, try bell())
+        #expect(handover.hasRings)
+        #expect(!ScriptedFrontend(protocolFeatures: Self.all).session.handover(.block, try bell()).hasRings)
         // Everything that was said, by the messages' numbers.
         #expect(Set(handover.state.attributes.map(\.number)) == [2, 6, 7, 8, 9, 10, 12, 13, 14, 16, 18, 21, 32, 37, 39])
         // As bytes and back, which is how it goes.
