@@ -30,6 +30,8 @@ public final class NVMeDisk: BlockDevice {
     let limits: NVMeLimits
     private let isReadOnly: Bool
     private let current: Mutex<BlockGeometry>
+    /// Counts the geometry's changes, so that queues keep a copy and take no lock for each operation.
+    let version = Atomic<Int>(0)
 
     /// Takes a namespace of `controller` for itself.
     /// - Parameter number: nil: the only one that is active.
@@ -72,6 +74,7 @@ public final class NVMeDisk: BlockDevice {
             guard now.blockShift == namespace.blockShift else { throw .blockSize(now.number, shift: now.blockShift) }
             let geometry = now.geometry(controller.identity, readOnly: isReadOnly)
             current.withLock { $0 = geometry }
+            version.wrappingAdd(1, ordering: .releasing)
             return geometry
         } catch { throw error.number }
     }

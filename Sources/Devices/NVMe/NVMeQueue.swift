@@ -34,6 +34,8 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
     /// What is being done about a command that takes too long.
     var rescue: Rescue?
     var statistics = DeviceStatistics()
+    private var geometry: BlockGeometry
+    private var geometryVersion: Int
 
     init(disk: NVMeDisk, reactor: Reactor, bus: MemoryBus, owner: any BlockQueueOwner) throws(NVMeError) {
         let controller = disk.controller
@@ -54,6 +56,8 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
             throw error
         }
         self.disk = disk
+        geometryVersion = disk.version.load(ordering: .acquiring)
+        geometry = disk.geometry
         self.controller = controller
         port = controller.port
         self.reactor = reactor
@@ -83,7 +87,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
             total &+= UInt64(segments[index].byteCount)
             addresses |= segments[index].address.rawValue
         }
-        let geometry = disk.geometry
+        followGeometry()
         if let refusal = geometry.refusal(of: operation, byteCount: total) { return refuse(refusal) }
         if addresses & 3 != 0 || !isWholeBlocks(operation, total) { return refuse(.invalidArgument) }
         if operation == .flush && !geometry.canFlush {
@@ -95,6 +99,13 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         issue()
         startTicking()
         return nil
+    }
+
+    private func followGeometry() {
+        let version = disk.version.load(ordering: .acquiring)
+        if version == geometryVersion { return }
+        geometryVersion = version
+        geometry = disk.geometry
     }
 
     private func isWholeBlocks(_ operation: DeviceOperation, _ total: UInt64) -> Bool {

@@ -7,7 +7,8 @@ public struct PCIDevice: Sendable {
     public let address: PCIAddress
     /// Its directory in sysfs.
     public let path: String
-    private let root: String
+    /// Where sysfs is mounted.
+    public let root: String
 
     /// nil: there is none.
     /// - Parameter root: where sysfs is mounted.

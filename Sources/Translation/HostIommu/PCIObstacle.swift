@@ -26,7 +26,7 @@ public struct PCIObstacle: Error, Hashable, Sendable, CustomStringConvertible {
 
 extension PCIDevice {
     /// What keeps it from being driven through VFIO, as far as can be seen without opening it; nil: nothing.
-    public func obstacle(_ kernel: any DeviceControl = RunningKernel()) -> PCIObstacle? {
+    public func obstacle() -> PCIObstacle? {
         guard let group else {
             return PCIObstacle(
                 "no IOMMU stands before it (switch it on in the firmware, and intel_iommu=on on the kernel's command line)")
@@ -51,7 +51,7 @@ extension PCIDevice {
 
     /// The commands that give it to vfio-pci.
     private var handOver: [String] {
-        let module = FileSystem.exists("/sys/bus/pci/drivers/vfio-pci") ? [] : ["modprobe vfio-pci"]
+        let module = FileSystem.exists("\(root)/bus/pci/drivers/vfio-pci") ? [] : ["modprobe vfio-pci"]
         let unbind = driver.map { ["echo \(address) > drivers/\($0)/unbind"] } ?? []
         return module + ["cd /sys/bus/pci", "echo vfio-pci > devices/\(address)/driver_override"] + unbind
             + ["echo \(address) > drivers_probe"]

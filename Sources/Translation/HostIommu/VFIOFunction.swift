@@ -32,7 +32,7 @@ public final class VFIOFunction: Sendable {
         guard let device = PCIDevice(address, root: root) else {
             throw PCIObstacle("there is no such PCI device (lspci -D lists those there are)")
         }
-        if let obstacle = device.obstacle(kernel) { throw obstacle }
+        if let obstacle = device.obstacle() { throw obstacle }
         let group = device.group ?? ""
         do throws(DMABackEndError) {
             let container = try VFIOContainer(group: "/dev/vfio/\(group)", account: account, kernel: kernel)

@@ -53,7 +53,7 @@ import TestSupport
     enum Lie: CaseIterable, Sendable { case outOfRange, idle, twice, phases }
 
     /// A completion of no command: the controller is stopped and kept from memory, and its disk's requests fail.
-    @Test(arguments: Lie.allCases) func lies(_ lie: Lie) throws {
+    @Test(arguments: Lie.allCases) func PM23_liesCostTheControllersOwnDisk(_ lie: Lie) throws {
         let harness = try NVMeHarness()
         harness.model.whenCommand { $0.isIO ? .hold : .perform }
         let tag = harness.begin(.read(offset: 0), [harness.segment(0, 4096)])
@@ -93,7 +93,7 @@ import TestSupport
     }
 
     /// A command that is not answered: given up, then the controller reset, and all that was in flight asked again.
-    @Test func reset() throws {
+    @Test func PM24_noAnswerIsAReset() throws {
         let harness = try NVMeHarness(limits: NVMeLimits(commandSeconds: 1, abortSeconds: 1))
         harness.region.fill(0, count: 8192, with: 9)
         harness.model.whenCommand { $0.isIO ? .hold : .perform }
@@ -114,7 +114,7 @@ import TestSupport
         #expect(harness.model.memoryModel.count == 1)
     }
 
-    /// CSTS.CFS: reset. All ones: gone, and all that is in flight fails.
+    /// CSTS.CFS: reset. All ones: gone, and all that is in flight fails (attacks.md PM24).
     @Test func failsAndGoes() throws {
         let harness = try NVMeHarness()
         harness.model.whenCommand { $0.isIO ? .hold : .perform }

@@ -32,6 +32,8 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
     private(set) var isTracking = false
     private var files: [Int32: String] = [:]
     private(set) var errorEvent: Int32?
+    /// What the first MSI-X vectors count in.
+    private(set) var vectorEvents: [Int32] = []
 
     // iommufd; see FakeKernel+Iommufd.swift.
     var spaces: [UInt32: Space] = [:]
@@ -112,8 +114,20 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
             isJoined = true
             return 0
         case CAUSEWAY_VFIO_DEVICE_SET_IRQS:
+            if bytes.load(fromByteOffset: 8, as: UInt32.self) == 2 {
+                let count = Int(bytes.load(fromByteOffset: 16, as: UInt32.self))
+                guard size == 20 + 4 * count, bytes.load(fromByteOffset: 4, as: UInt32.self) == 0x24 else { return -Int(EINVAL) }
+                vectorEvents = (0..<count).map { bytes.load(fromByteOffset: 20 + 4 * $0, as: Int32.self) }
+                return 0
+            }
             guard size == 24, bytes.load(fromByteOffset: 8, as: UInt32.self) == 3 else { return -Int(EINVAL) }
             errorEvent = bytes.load(fromByteOffset: 20, as: Int32.self)
+            return 0
+        case CAUSEWAY_VFIO_DEVICE_GET_REGION_INFO: return size != 32 ? -Int(EINVAL) : 0
+        case CAUSEWAY_VFIO_DEVICE_GET_IRQ_INFO:
+            guard size == 16, bytes.load(fromByteOffset: 8, as: UInt32.self) == 2 else { return -Int(EINVAL) }
+            bytes.storeBytes(of: 9, toByteOffset: 4, as: UInt32.self)
+            bytes.storeBytes(of: 65, toByteOffset: 12, as: UInt32.self)
             return 0
         case CAUSEWAY_VFIO_IOMMU_GET_INFO: return size < 16 ? -Int(EINVAL) : type1Info(bytes, Int(size))
         case CAUSEWAY_VFIO_IOMMU_MAP_DMA: return size < 32 ? -Int(EINVAL) : type1Map(bytes)

@@ -11,7 +11,7 @@ struct Pair: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Connects disks and network interfaces through a frontend and a backend process, and runs COMMAND with them.",
         discussion: """
-            SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI or null:SIZE.
+            SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI, null:SIZE or nvme:ADDRESS.
             A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0. Its backend's side is a tap here, its frontend's a tap in a network
             namespace of its own: CAUSEWAY_TAP_BACK_<n>, CAUSEWAY_TAP_FRONT_<n>, CAUSEWAY_NETNS_<n>.
             mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with these addresses and a cable between them through the

@@ -1,0 +1,126 @@
+// PCI devices as sysfs shows them, what keeps one from being driven, and the regions that a device reaches.
+
+import CLinux
+import DMA
+import Foundation
+@testable import HostIommu
+import LinuxSystem
+import SharedMemory
+import Testing
+import TestSupport
+
+@Suite struct PCITests {
+    /// A machine's sysfs, with devices in groups.
+    private func machine(_ devices: [(address: String, driver: String?, group: String?)]) throws -> (TemporaryDirectory, String) {
+        let directory = try TemporaryDirectory()
+        let root = "\(directory.path)/sys"
+        func make(_ path: String) throws {
+            try FileManager.default.createDirectory(atPath: "\(root)/\(path)", withIntermediateDirectories: true)
+        }
+        func link(_ path: String, to target: String) throws {
+            try make(target)
+            try FileManager.default.createSymbolicLink(atPath: "\(root)/\(path)", withDestinationPath: "\(root)/\(target)")
+        }
+        for device in devices {
+            try make("devices/\(device.address)")
+            try make("bus/pci/devices")
+            try link("bus/pci/devices/\(device.address)", to: "devices/\(device.address)")
+            for (name, text) in [("class", "0x010802\n"), ("vendor", "0x1b36\n"), ("device", "0x0010\n")] {
+                try text.write(toFile: "\(root)/devices/\(device.address)/\(name)", atomically: false, encoding: .utf8)
+            }
+            if let driver = device.driver { try link("devices/\(device.address)/driver", to: "bus/pci/drivers/\(driver)") }
+            guard let group = device.group else { continue }
+            try link("devices/\(device.address)/iommu_group", to: "kernel/iommu_groups/\(group)")
+            try make("kernel/iommu_groups/\(group)/devices")
+            try link("kernel/iommu_groups/\(group)/devices/\(device.address)", to: "devices/\(device.address)")
+        }
+        return (directory, root)
+    }
+
+    @Test func addresses() throws {
+        #expect(PCIAddress("00:04.0")?.description == "0000:00:04.0")
+        #expect(PCIAddress("10000:e1:1f.7")?.description == "10000:e1:1f.7")
+        for wrong in [
+            "", "00:04", "0:04.0", "00:20.0", "00:04.8", "000:00:04.0", "0000:00:04.0.0", "0000:00:+4.0", "0000:00:04.00",
+            "zz:04.0",
+        ] {
+            #expect(PCIAddress(wrong) == nil, "\(wrong)")
+        }
+    }
+
+    @Test func obstacles() throws {
+        let (directory, root) = try machine([
+            ("0000:00:04.0", "nvme", "7"), ("0000:00:05.0", nil, "8"), ("0000:00:06.0", "vfio-pci", "9"),
+            ("0000:00:07.0", "ahci", "9"),
+            ("0000:00:08.0", "nvme", nil), ("0000:00:09.0", "vfio-pci", "999999999"), ("0000:00:0a.0", "pcieport", "999999999"),
+        ])
+        defer { withExtendedLifetime(directory) {} }
+        let devices = PCIDevice.all(root: root)
+        #expect(devices.map(\.address.description).count == 7)
+        #expect(devices[0].classCode == 0x010802 && devices[0].identity == "1b36:0010")
+        let obstacles = devices.map { $0.obstacle() }
+        #expect(
+            obstacles[0]?.description
+                == "is driven by nvme, and vfio-pci is to have it; as root: cd /sys/bus/pci; "
+                + "echo vfio-pci > devices/0000:00:04.0/driver_override; echo 0000:00:04.0 > drivers/nvme/unbind; echo 0000:00:04.0 > drivers_probe"
+        )
+        #expect(obstacles[1]?.what == "has no driver, and vfio-pci is to have it")
+        #expect(obstacles[1]?.remedy.contains { $0.contains("unbind") } == false)
+        #expect(obstacles[2]?.what == "its IOMMU group 9 is shared with 0000:00:07.0, which ahci drives")
+        #expect(obstacles[2]?.remedy.contains("echo 0000:00:07.0 > drivers/ahci/unbind") == true)
+        #expect(obstacles[4]?.what.contains("no IOMMU stands before it") == true)
+        // Bridges are no obstacle; its node in /dev is not there.
+        #expect(obstacles[5]?.what == "/dev/vfio/999999999: No such file or directory")
+        #expect(PCIDevice(try #require(PCIAddress("0000:00:0b.0")), root: root) == nil)
+    }
+
+    /// Mapped once for all who have it, at one address, and unmapped behind the last of them.
+    @Test func regions() throws {
+        let kernel = FakeKernel()
+        let lines = LineCollector()
+        let container = try VFIOContainer(group: "/dev/vfio/7", account: LockedMemoryAccount(limit: 16384), kernel: kernel)
+        let mappings = RegionMappings(container, name: "nvme") { lines.add($0) }
+        let (first, second) = (try SharedRegion(anonymous: 8192), try SharedRegion(anonymous: 16384))
+        let address = try #require(mappings.place(first))
+        #expect(mappings.place(first) == address)
+        #expect(kernel.container.count == 1)
+        // Too much for the limit: told once, with what to do.
+        #expect(mappings.place(second) == nil)
+        #expect(mappings.place(second) == nil)
+        #expect(lines.all.count == 1)
+        #expect(lines.all[0].contains("16384 bytes would have to be locked in memory, and 8192 of 16384 bytes are left"))
+        #expect(lines.all[0].hasSuffix("raise it (ulimit -l, LimitMEMLOCK= of systemd)"))
+        mappings.remove(first)
+        #expect(kernel.container.count == 1)
+        mappings.remove(first)
+        #expect(kernel.container.isEmpty && mappings.count == 0)
+        #expect(mappings.place(second) != nil)
+    }
+
+    /// What cannot be written here is not written by the device.
+    @Test func readOnlyRegions() throws {
+        let kernel = FakeKernel()
+        let container = try VFIOContainer(group: "/dev/vfio/7", account: LockedMemoryAccount(limit: nil), kernel: kernel)
+        let mappings = RegionMappings(container, name: "nvme") { _ in }
+        let memory = try SealedMemory("regions", byteCount: 4096, final: true)
+        let region = try SharedRegion(mapping: memory.descriptor, byteCount: 4096, writable: false)
+        #expect(mappings.place(region) != nil)
+        #expect(kernel.container.map(\.flags) == [1])
+    }
+
+    /// All vectors at once, in one call of the form that the kernel has for it.
+    @Test func vectors() throws {
+        let kernel = FakeKernel()
+        let descriptor = try kernel.open("/dev/vfio/7")
+        let address = try #require(PCIAddress("0000:00:04.0"))
+        let function = try VFIOFunction(address, descriptor, kernel)
+        let events = try (0..<3).map { _ in try EventCounter().descriptor }
+        #expect(try function.vectorCount() == 65)
+        try function.setVectors(events)
+        #expect(kernel.vectorEvents == events.map(\.rawValue))
+        kernel.failures[Int(CAUSEWAY_VFIO_DEVICE_SET_IRQS)] = [EINVAL]
+        #expect(throws: DMABackEndError.kernel("VFIO_DEVICE_SET_IRQS of 3 vectors", .invalidArgument)) {
+            try function.setVectors(events)
+        }
+    }
+}
