@@ -70,7 +70,7 @@ extension EndToEnd {
                 ping -c 2 -i 0.3 10.0.0.2 | grep received
                 (until iperf3 -c 10.0.0.2 -t 1 >/o 2>&1; do sleep 0.2; done)
                 echo begun
-                iperf3 -c 10.0.0.2 -t 9 --bidir >/o 2>&1 && echo ended || echo failed
+                iperf3 -c 10.0.0.2 -t 18 --bidir >/o 2>&1 && echo ended || echo failed
                 grep 'receiver' /o
                 ping -c 2 -i 0.3 10.0.0.2 | grep received
                 dmesg | grep -c 'is not a head' | sed 's/^/errors /'
