@@ -24,6 +24,8 @@ struct SnapshotBuilder {
     private var aliases: [UInt64: UInt64] = [:]
     private var used: UInt64 = 0
     private var others: [Run] = []
+    /// One past the domain's last own page.
+    private var ownEnd: UInt64 = 0
 
     /// Entries whose pfns and frames both go up by one.
     private struct Run {
@@ -126,6 +128,7 @@ struct SnapshotBuilder {
             return others.count > Self.mostOthers ? .tooManyOthers : nil
         }
         guard let range = FrameRange(Pfn(rawValue: run.pfn), count: run.count) else { return nil }
+        ownEnd = max(ownEnd, run.pfn + run.count)
         do throws(FrameMapError) {
             if !hasAlias(run) {
                 try map.map(range, to: BusFrame(rawValue: run.frame))
@@ -176,6 +179,8 @@ struct SnapshotBuilder {
         } catch .tableMemory {
             return .tableMemory
         } catch {
+            // Linux fills what is left of its last leaf with identity, whatever is there in the machine.
+            if run.kind == .identity, run.pfn == run.frame, run.pfn >= ownEnd, run.count == 1 { return nil }
             if run.count == 1 {
                 let pfn = Pfn(rawValue: run.pfn)
                 let holder = map.pfn(of: BusFrame(rawValue: run.frame))?.pfn

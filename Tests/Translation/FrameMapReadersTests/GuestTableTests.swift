@@ -179,6 +179,22 @@ struct GuestTableTests {
         #expect(snapshot.findings.count == 2, "\(words)")
         #expect(snapshot.translate(pfn(6))?.frame.rawValue == 12)
     }
+
+    @Test("identity behind the last own page claims nothing: Linux fills its last leaf with it")
+    func filler() throws {
+        func read(_ list: [UInt64]) throws -> TableSnapshot {
+            var writer = GuestWriter(list, width: 8, form: .tree, unused: Array(1000...1100))
+            return try GuestTable(SharedInfo(writer.write(), width: 8), in: FrameMemory(frames: writer.frames)).snapshot(
+                frameLimit: 100)
+        }
+        // As in dom0, whose frames lie anywhere: 4 is its own, 5 is not.
+        let filled = try read([4, 11, 12, 13, 4 | Self.identity, 5 | Self.identity])
+        #expect(filled.findings.count == 0, "\(filled.findings.records.map(\.description))")
+        #expect(filled.translate(pfn(4)) == nil && filled.translate(pfn(0))?.frame.rawValue == 4)
+        #expect(filled.translate(pfn(5))?.frame.rawValue == 5 && filled.check().count == 0)
+        // Before that one it is a contradiction.
+        #expect(try read([2, 11, 2 | Self.identity, 13]).findings.count == 1)
+    }
 }
 
 extension [UInt8] {
