@@ -23,7 +23,9 @@ machine_kernel() {
     local tree=$out/kernel work package
     if [ ! -d "$tree" ]; then
       work=$(mktemp -d "$out/unpack.XXXXXX")
-      trap 'rm -rf "$work"' EXIT
+      # Filled in now: when the script ends this function's variables are gone.
+      # shellcheck disable=SC2064
+      trap "rm -rf '$work'" EXIT
       package=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p' | head -1)
       echo "vfio: unpacking $package"
       (cd "$work" && apt-get download -qq "$package" 2>/dev/null && dpkg -x ./linux-*.deb tree) || fail "cannot fetch $package from Debian's archive"
