@@ -58,15 +58,12 @@ import VirtioWire
         defer { driver.leave() }
         try driver.start()
         try driver.send(35, words: 0, 0)
-        var filled = 0
-        while let count = try? StreamSocket.send(speaks.rawValue, Array(repeating: 7, count: 1000)[...], wait: false) {
-            filled += count
-        }
+        let filler = FullSocket(speaks)
         _ = driver.queues[0]?.offer(driver.request(.read, room: 512).chain)
         _ = driver.queues[0]?.publish()
         try driver.send(35, words: 0, 0)
         #expect(try driver.reap().written == 513)
-        while filled > 0 { filled -= try StreamSocket.receive(hears.rawValue, capacity: filled, wait: true).count }
+        try filler.drain(hears)
         #expect(try next(hears) == message(4))
     }
 
