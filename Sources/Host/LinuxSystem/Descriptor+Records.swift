@@ -28,11 +28,7 @@ extension Descriptor {
 
     /// The same, by the eventfd's number, which somebody else keeps open.
     package static func tell(_ count: UInt64, by number: Int32) -> BellOutcome {
-        switch Int(causeway_ring_bell(number, count)) {
-        case causeway_bell_told: .told
-        case causeway_bell_blocked: .blocked
-        default: .full
-        }
+        BellOutcome(causeway_ring_bell(number, count))
     }
 
     /// Takes an eventfd's count; 0 if it is at rest. Does not block, whatever somebody else has made of the eventfd.
@@ -45,11 +41,19 @@ extension Descriptor {
 }
 
 /// What became of a count that was to be added to an eventfd.
-package enum BellOutcome: Sendable {
+public enum BellOutcome: Sendable {
     /// It is there.
     case told
     /// There is no room for it, or it is no eventfd any more.
     case full
     /// It had no room and had been made to block. It does not for now.
     case blocked
+
+    init(_ outcome: Int32) {
+        switch Int(outcome) {
+        case causeway_bell_told: self = .told
+        case causeway_bell_blocked: self = .blocked
+        default: self = .full
+        }
+    }
 }

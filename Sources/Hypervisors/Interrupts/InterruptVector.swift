@@ -7,11 +7,9 @@
 // target only, and is taken only to deliver.
 //
 // An eventfd counts by itself, so a vector that leads to one and has nothing pending needs no count of its own: its
-// gate is open, and whoever raises writes, past the word and the lock. Who is inside is counted at the gate. Whoever
-// changes anything holds the lock, shuts the gate and waits until nobody is inside, which takes as long as a write that
-// does not block.
+// gate is open, and whoever raises writes, past the word and the lock. Whoever changes anything holds the lock and
+// shuts the gate, which returns when nobody is inside: that takes as long as a write that does not block.
 
-import Glibc
 import LinuxSystem
 import Synchronization
 
@@ -25,13 +23,10 @@ final class InterruptVector: Sendable {
     private static let countMask: UInt64 = stuck - 1
     /// Of a saved count: far from where the flags begin.
     private static let mostAtOnce: UInt64 = 1 << 32
-    /// The gate's flag; below it, how many are inside.
-    private static let shut: UInt32 = 1 << 31
 
     private let word = Atomic<UInt64>(0)
-    private let gate = Atomic<UInt32>(shut)
-    /// The eventfd's number, for those inside the gate; `target` keeps it open.
-    private let counter = Atomic<Int32>(-1)
+    /// To the eventfd, which `target` keeps open.
+    private let gate = BellGate()
     private let target = ContendedLock<InterruptTarget>(.none)
     private let trust: InterruptTrust
 
@@ -39,17 +34,9 @@ final class InterruptVector: Sendable {
 
     /// One more; false if the device has gone.
     func raise() -> Bool {
-        if gate.load(ordering: .relaxed) & Self.shut == 0, raiseThroughGate() { return true }
+        // The gate releases what the device has done before it interrupts, as the kernel does when it writes.
+        if let outcome = gate.pass(), isTold(outcome) { return true }
         return count(1)
-    }
-
-    /// Writes to the eventfd; false if the gate was shut meanwhile or the eventfd is full: nothing is told then.
-    private func raiseThroughGate() -> Bool {
-        // Releases what the device has done before it interrupts; so does the kernel when it writes.
-        let isOpen = gate.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue & Self.shut == 0
-        let outcome = isOpen ? Descriptor.tell(1, by: counter.load(ordering: .relaxed)) : .full
-        gate.wrappingSubtract(1, ordering: .releasing)
-        return isTold(outcome)
     }
 
     /// Whether it is told; who holds those that write is not forgotten. A switch: another module's `==` is a call by
@@ -95,7 +82,7 @@ final class InterruptVector: Sendable {
     func mask() {
         word.bitwiseOr(Self.masked, ordering: .acquiringAndReleasing)
         // A delivery that had begun before has ended when the lock is had and nobody is inside the gate.
-        target.withLock { _ in shutGate() }
+        target.withLock { _ in gate.shut() }
     }
 
     /// What came meanwhile is delivered now.
@@ -107,9 +94,8 @@ final class InterruptVector: Sendable {
     /// What has not been taken yet goes to the new target.
     func route(to new: InterruptTarget) {
         target.withLock { target in
-            shutGate()
+            gate.shut()
             target = new
-            if case .eventDescriptor(let descriptor) = new { counter.store(descriptor.rawValue, ordering: .relaxed) }
             deliver(new)
         }
     }
@@ -118,7 +104,7 @@ final class InterruptVector: Sendable {
     func close() {
         word.bitwiseOr(Self.closed, ordering: .acquiringAndReleasing)
         target.withLock { target in
-            shutGate()
+            gate.shut()
             target = .none
         }
     }
@@ -152,7 +138,7 @@ extension InterruptVector {
         } else if count == 0 || isTold(descriptor.tell(count)) {
             if old & Self.stuck != 0 { word.bitwiseAnd(~Self.stuck, ordering: .relaxed) }
             // Whoever masks or closes after the look at the flags waits for the lock, and shuts it again.
-            gate.bitwiseAnd(~Self.shut, ordering: .releasing)
+            gate.open(to: descriptor)
         } else {
             keep(count)
         }
@@ -160,14 +146,8 @@ extension InterruptVector {
 
     /// The kernel's counter is full, or nobody is there: the count stays here, and the next interrupt tries again.
     private func keep(_ count: UInt64) {
-        gate.bitwiseOr(Self.shut, ordering: .relaxed)
+        gate.turnAway()
         word.bitwiseOr(Self.stuck, ordering: .relaxed)
         word.wrappingAdd(count, ordering: .acquiringAndReleasing)
-    }
-
-    /// From its return on nobody is inside.
-    private func shutGate() {
-        gate.bitwiseOr(Self.shut, ordering: .acquiringAndReleasing)
-        while gate.load(ordering: .acquiring) != Self.shut { sched_yield() }
     }
 }
