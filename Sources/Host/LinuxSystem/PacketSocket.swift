@@ -53,6 +53,9 @@ package enum PacketSocket {
         return (message, descriptors)
     }
 
+    /// Whether all that was sent has been received, or will never be.
+    package static func isReadOut(_ socket: Descriptor) -> Bool { causeway_unread_bytes(socket.rawValue) <= 0 }
+
     /// Whose the process at the other end was when it connected or began to listen.
     package static func peerUser(_ socket: Descriptor) throws(Errno) -> UInt32 { try peer(socket).user }
 

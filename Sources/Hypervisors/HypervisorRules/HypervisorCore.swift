@@ -142,11 +142,15 @@ public final class HypervisorCore {
         return usage
     }
 
-    /// The most descriptors that a daemon may be keeping open for the connection's domain.
-    public func descriptors(for id: ConnectionID) -> Int {
-        guard let domain = connections[id]?.domain else { return 0 }
+    /// The most descriptors that a daemon may be keeping open for a domain: two for a run, one for a port, two for a
+    /// connection.
+    public func descriptors(of id: DomainID) -> Int {
+        guard let domain = live[id] else { return 0 }
         return domain.runCount * 2 + domain.ports.count + domain.connections.count * 2
     }
+
+    /// The same for all, those that are being cleared away among them.
+    public var descriptors: Int { runs.count * 2 + ports.count + connections.count * 2 }
 
     /// Pages of the runs that a domain has made.
     public func pages(of id: DomainID) -> Int { live[id]?.pageCount ?? 0 }

@@ -19,6 +19,8 @@ public struct HypervisorLimits: Sendable, Hashable {
     /// What a daemon keeps open for a domain other than 0, in descriptors: two for a run, one for a port, two for a
     /// connection. One domain must not leave the others without.
     public var descriptors = 8192
+    /// Files that the daemon may have open, which its domains share; nil: as many as the kernel lets this process have.
+    public var openFiles: UInt64?
     /// Domains in all.
     public var domains = 4096
     /// Where machine frames are scattered to.

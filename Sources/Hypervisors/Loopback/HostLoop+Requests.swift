@@ -43,6 +43,7 @@ extension HostLoop {
             domain = own
         case (.greeting(let user), .domain(let asked)):
             guard isOwn(user) || claims[asked] == user else { throw Refused(.notAllowed) }
+            try haveRoom(2, for: asked)
             let connection = try allowed { () throws(CoreError) in try core.connect(asked) }
             peer.standing = .domain(connection, asked)
             byConnection[connection] = peer
@@ -59,6 +60,7 @@ extension HostLoop {
             return pair
         }
         peer.noticeSocket = mine
+        entriesAreStale = true
         return (.welcome(domain), [theirs])
     }
 
@@ -70,10 +72,8 @@ extension HostLoop {
         _ request: Request, _ connection: ConnectionID, _ domain: DomainID, _ peer: HostPeer
     ) throws(Refused) -> Reply {
         switch request {
-        case .makeRun, .allocatePort, .bindPort, .bindVirtual:
-            guard domain == .zero || core.descriptors(for: connection) < core.limits.descriptors else {
-                throw Refused(.limit("descriptors", UInt32(clamping: core.limits.descriptors)))
-            }
+        case .makeRun: try haveRoom(2, for: domain)
+        case .allocatePort, .bindPort, .bindVirtual: try haveRoom(1, for: domain)
         default: break
         }
         switch request {
@@ -108,6 +108,14 @@ extension HostLoop {
         case .usage(domain?): return (.usage(core.usage(of: domain) ?? HypervisorUsage()), [])
         case .hello, .createDomain, .openDomain, .destroyDomain, .listDomains, .usage, .storeUsage: throw Refused(.notAllowed)
         }
+    }
+
+    /// Whether the daemon may open so many more descriptors for a domain.
+    private func haveRoom(_ count: Int, for domain: DomainID) throws(Refused) {
+        let has = core.descriptors(of: domain)
+        guard domain == .zero || has + count <= core.limits.descriptors,
+            shares.allows(count, for: domain, has: has, inUse: core.descriptors)
+        else { throw Refused(.limit("descriptors", UInt32(clamping: has))) }
     }
 
     private func addTableFrame(_ connection: ConnectionID) throws(Refused) -> Reply {
@@ -156,6 +164,9 @@ extension HostLoop {
         return (.done, [])
     }
 
+    /// Grants that are mapped for one message.
+    private static let mostMapped = 256
+
     /// Maps one by one; `one` says how, and under what it is to be unmapped. Inlined, so that each way is code of its
     /// own: a call through a closure for each grant shows in a batch.
     @inline(__always)
@@ -168,8 +179,8 @@ extension HostLoop {
         var announcements: [RunAnnouncement] = []
         var descriptors: [Descriptor] = []
         for item in items {
-            // The rest is for the next message.
-            if descriptors.count == PacketSocket.mostDescriptors { break }
+            // The rest is for the next message; others want to be answered, too.
+            if descriptors.count == PacketSocket.mostDescriptors || results.count == Self.mostMapped { break }
             do throws(GrantStatus) {
                 let (mapping, reference, granter) = try one(item)
                 let given: Descriptor?
@@ -243,8 +254,9 @@ extension HostLoop {
 
     private func connectStore(_ domain: DomainID) throws(Refused) -> Reply {
         // A tool of domain 0 may be one of many; a guest needs few.
-        guard domain == .zero || store.usage(of: domain).connections < core.limits.connections else {
-            throw Refused(.limit("store connections", UInt32(clamping: core.limits.connections)))
+        let has = store.usage(of: domain).connections
+        guard domain == .zero || has < core.limits.connections, store.hasRoom(for: domain) else {
+            throw Refused(.limit("store connections", UInt32(clamping: has)))
         }
         let (mine, theirs) = try made { () throws(Errno) in try StreamSocket.pair() }
         do throws(Errno) { try mine.setNonBlocking(true) } catch { throw Refused(.system(error.description)) }
@@ -297,6 +309,7 @@ extension HostLoop {
             try pair.0.setNonBlocking(true)
             return pair
         }
+        try haveRoom(2, for: id)
         let connection = try allowed { () throws(CoreError) in try core.connect(id) }
         let peer = HostPeer(socket: mine, standing: .domain(connection, id))
         if ends { peer.endsDomain = id }

@@ -39,11 +39,19 @@ final class HostLoop {
     private let listener: Descriptor
     private let claim: FileClaim
     private let stop: Descriptor
+    let time: any TimeSource
+    let shares: DescriptorShares
+    var passed: PassedDescriptors
+    /// Who has sent something or can be sent something, in the order in which they are served.
+    private var lines = FairLines<ServedOwner, Int32>()
+    /// When it was last looked who has received what.
+    var lastSettled: UInt64 = 0
     /// Given up for a moment when descriptors run out, so that whoever knocks is told by a closed socket.
     private var reserve: Descriptor?
     private var entries: [pollfd] = []
-    private var entriesAreStale = true
+    var entriesAreStale = true
     private var isOver = false
+    private var hasGreeters = false
 
     init(
         runDirectory: String, limits: HypervisorLimits, store: StoreServer, stop: Descriptor, time: any TimeSource
@@ -51,6 +59,9 @@ final class HostLoop {
         self.runDirectory = runDirectory
         self.store = store
         self.stop = stop
+        self.time = time
+        shares = DescriptorShares(limits)
+        passed = PassedDescriptors(limits)
         core = HypervisorCore(limits: limits)
         FileSystem.makeDirectory(runDirectory, mode: 0o755)
         do throws(ClaimError) { claim = try FileClaim("\(runDirectory)/hypervisor.lock", time: time) } catch {
@@ -78,24 +89,30 @@ final class HostLoop {
     // MARK: The loop
 
     func run() {
-        while !isOver {
-            let more = core.reap(budget: 512)
-            applyEffects()
-            if entriesAreStale { collectEntries() }
-            let pause: Int32 = isShort ? Self.shortage : -1
-            let ready = (try? waitForEvents(&entries, milliseconds: more ? 0 : pause)) ?? 0
-            if isShort, ready == 0 { tryShortAgain() }
-            guard ready > 0 else { continue }
-            for entry in entries where entry.revents != 0 { serve(entry) }
-        }
+        while !isOver { turn() }
     }
 
-    /// Milliseconds until what the kernel had no room for is tried again.
+    /// Waits, and serves whoever has something, a little of each.
+    func turn() {
+        let more = core.reap(budget: 512)
+        applyEffects()
+        if entriesAreStale { collectEntries() }
+        let ready = (try? waitForEvents(&entries, milliseconds: more || !lines.isEmpty ? 0 : pause)) ?? 0
+        if isShort, ready == 0 { tryShortAgain() }
+        dropSilent()
+        if ready > 0 { for entry in entries where entry.revents != 0 { notice(entry) } }
+        serveLines()
+    }
+
+    /// Milliseconds until something is to be done that no socket tells of.
+    private var pause: Int32 { isShort ? Self.shortage : hasGreeters ? Self.mostGreeting / 4 : -1 }
+    /// Milliseconds until what there was no room for is tried again.
     private static let shortage: Int32 = 20
-    /// Whether the kernel has too many descriptors under way for somebody's message.
+    /// Whether too many descriptors are under way for somebody's message.
     private var isShort: Bool { peers.values.contains { $0.isShort } }
 
     private func tryShortAgain() {
+        settlePassed()
         for peer in Array(peers.values) where peer.isShort {
             peer.isShort = false
             entriesAreStale = true
@@ -106,6 +123,7 @@ final class HostLoop {
 
     private func collectEntries() {
         entriesAreStale = false
+        hasGreeters = peers.values.contains { $0.isGreeting }
         entries = [
             pollfd(fd: stop.rawValue, events: Int16(POLLIN), revents: 0),
             pollfd(fd: listener.rawValue, events: Int16(POLLIN), revents: 0),
@@ -120,26 +138,42 @@ final class HostLoop {
         }
     }
 
-    private func serve(_ entry: pollfd) {
+    private func notice(_ entry: pollfd) {
         if entry.fd == stop.rawValue {
             isOver = true
         } else if entry.fd == listener.rawValue {
             accept()
         } else if let peer = peers[entry.fd] {
-            if peer.unsent == nil { receive(from: peer) } else { answerAgain(peer) }
+            lines.join(entry.fd, of: peer.owner)
         } else {
             // A notice socket that takes more, or whose client is gone.
             for peer in peers.values where peer.noticeSocket?.rawValue == entry.fd { flush(peer) }
         }
     }
 
+    /// Each owner is served for its share of the turn, one request a client; who is left waits for the next.
+    private func serveLines() {
+        for owner in lines.owners where !isOver {
+            let end = time.nanoseconds &+ FairLines<ServedOwner, Int32>.share
+            while let client = lines.next(of: owner) {
+                if let peer = peers[client] { if peer.unsent == nil { receive(from: peer) } else { answerAgain(peer) } }
+                if time.nanoseconds >= end { break }
+            }
+        }
+    }
+
+    // MARK: Who comes
+
     private func accept() {
         do throws(Errno) {
             let socket = try PacketSocket.accept(listener)
             let user = try PacketSocket.peerUser(socket)
-            // Whoever connects and says nothing holds a descriptor of ours: a few may.
-            guard greeters(user) < Self.mostGreeters else { return }
-            add(HostPeer(socket: socket, standing: .greeting(user: user)))
+            let peer = HostPeer(socket: socket, standing: .greeting(user: user))
+            peer.since = time.nanoseconds
+            // Whoever connects and says nothing holds a descriptor of ours: a few may, and who came first goes first.
+            let silent = peers.values.filter { $0.isGreeting && $0.owner == peer.owner }
+            if silent.count >= Self.mostGreeters, let oldest = silent.min(by: { $0.since < $1.since }) { end(oldest) }
+            add(peer)
         } catch {
             // Without a descriptor for it, a connection would keep poll from ever sleeping again: it is taken and
             // turned away.
@@ -152,9 +186,15 @@ final class HostLoop {
 
     /// Connections of one user that have not said what they want.
     static let mostGreeters = 64
+    /// Milliseconds in which it must be said.
+    static let mostGreeting: Int32 = 10_000
 
-    private func greeters(_ user: UInt32) -> Int {
-        peers.values.count { if case .greeting(user) = $0.standing { true } else { false } }
+    private func dropSilent() {
+        guard hasGreeters else { return }
+        let now = time.nanoseconds
+        for peer in Array(peers.values) where peer.isGreeting && now &- peer.since > UInt64(Self.mostGreeting) * 1_000_000 {
+            end(peer)
+        }
     }
 
     func add(_ peer: HostPeer) {
@@ -177,29 +217,14 @@ final class HostLoop {
         }
     }
 
-    /// Sends an answer, or keeps it until the socket has room.
-    private func send(_ message: [UInt8], _ descriptors: [Descriptor], to peer: HostPeer) {
-        do throws(Errno) { try PacketSocket.send(peer.socket, message, descriptors) } catch {
-            if error == .tooManyReferences { peer.isShort = true }
-            guard error.passes || peer.isShort else { return end(peer) }
-            peer.unsent = (message, descriptors)
-            entriesAreStale = true
-        }
-    }
-
-    private func answerAgain(_ peer: HostPeer) {
-        guard let (message, descriptors) = peer.unsent else { return }
-        peer.unsent = nil
-        entriesAreStale = true
-        send(message, descriptors, to: peer)
-    }
-
     // MARK: Ends
 
     /// A client is gone or broke the protocol: it is forgotten at once, and what it held is released in slices.
     func end(_ peer: HostPeer) {
         guard peers.removeValue(forKey: peer.socket.rawValue) != nil else { return }
         entriesAreStale = true
+        lines.leave(peer.socket.rawValue)
+        forgetPassed(to: peer)
         if let connection = peer.connection {
             byConnection[connection] = nil
             for run in peer.given.keys { runs[run]?.givenTo.remove(connection) }
@@ -254,19 +279,5 @@ final class HostLoop {
         case .connectionReleased:
             break
         }
-    }
-
-    func notify(_ connection: ConnectionID, _ notice: Notice, _ descriptors: [Descriptor] = []) {
-        guard let peer = byConnection[connection] else { return }
-        let wasEmpty = peer.queue.isEmpty
-        peer.enqueue(notice, descriptors)
-        // While older ones wait for the socket, poll says when.
-        if wasEmpty { flush(peer) }
-    }
-
-    private func flush(_ peer: HostPeer) {
-        let wasWaiting = !peer.queue.isEmpty
-        if !peer.flush() { peer.noticeSocket = nil }
-        if wasWaiting || !peer.queue.isEmpty { entriesAreStale = true }
     }
 }

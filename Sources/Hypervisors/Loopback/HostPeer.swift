@@ -22,9 +22,13 @@ final class HostPeer {
     /// The runs whose descriptor was passed, and in which direction: bit 0 for reading, bit 1 for writing.
     var given: [RunID: UInt8] = [:]
     private(set) var queue: [(notice: Notice, descriptors: [Descriptor])] = []
-    /// The kernel had too many descriptors under way (ETOOMANYREFS): that passes when others receive theirs, of which
-    /// no socket tells.
+    /// What it is sent has to wait for others to receive theirs, of which no socket tells: the kernel has too many
+    /// descriptors under way (ETOOMANYREFS), or its domain more than its share.
     var isShort = false
+    /// Descriptors that were sent to it and may not have been received yet: with answers, and with notices.
+    var passed = (answers: 0, notices: 0)
+    /// When it came, by the daemon's clock; for one that has not said who it is.
+    var since: UInt64 = 0
     /// An answer that the socket had no room for; nothing more is received until it is sent.
     var unsent: (message: [UInt8], descriptors: [Descriptor])?
 
@@ -33,9 +37,24 @@ final class HostPeer {
         self.standing = standing
     }
 
+    /// Whether it has not said what it wants.
+    var isGreeting: Bool { if case .greeting = standing { true } else { false } }
+
     var connection: ConnectionID? {
         if case .domain(let connection, _) = standing { connection } else { nil }
     }
+
+    /// Whose share it is served from.
+    var owner: ServedOwner {
+        switch standing {
+        case .greeting(let user): .stranger(user: user)
+        case .control: .domain(.zero)
+        case .domain(_, let domain): .domain(domain)
+        }
+    }
+
+    /// The domain that it acts for; the host's own if it has not said.
+    var domain: DomainID { if case .domain(_, let domain) = standing { domain } else { .zero } }
 
     /// Queues a notice. Of a port only the last word counts, so that a peer that binds and closes for ever does not
     /// fill the memory on behalf of a client that sleeps.
@@ -45,23 +64,18 @@ final class HostPeer {
         queue.append((notice, descriptors))
     }
 
-    /// Sends what the socket takes; false if the client is gone.
-    func flush() -> Bool {
-        guard let noticeSocket else { return true }
-        var sent = 0
-        defer { queue.removeFirst(sent) }
-        while sent < queue.count {
-            do throws(Errno) {
-                try PacketSocket.send(noticeSocket, queue[sent].notice.encode(), queue[sent].descriptors)
-                sent += 1
-            } catch {
-                // Like a full socket, it passes.
-                if error == .tooManyReferences { isShort = true }
-                return error.passes || isShort
-            }
-        }
-        return true
-    }
+    /// The next notice to send.
+    var firstNotice: (notice: Notice, descriptors: [Descriptor])? { queue.first }
+
+    /// It was sent.
+    func removeNotice() { queue.removeFirst() }
+}
+
+/// Who shares the daemon's time with whom.
+enum ServedOwner: Hashable, Sendable {
+    case domain(DomainID)
+    /// Whoever has not said what they want, by the kernel's word.
+    case stranger(user: UInt32)
 }
 
 extension Notice {

@@ -48,13 +48,20 @@ public final class LoopbackHost: Sendable {
     public init(
         runDirectory: String, limits: HypervisorLimits = HypervisorLimits(), store: StoreServer? = nil, time: some TimeSource
     ) throws(HypervisorError) {
-        let store = store ?? StoreServer(time: time)
+        let store = store ?? StoreServer(limits: Self.storeLimits(limits), time: time)
         self.store = store
         self.runDirectory = runDirectory
         let pipe = try describing("making a pipe") { () throws(Errno) in try WakePipe() }
         stopPipe = pipe
         serving = ServingLoop(
             try HostLoop(runDirectory: runDirectory, limits: limits, store: store, stop: pipe.reader, time: time))
+    }
+
+    /// A store's limits where a daemon serves it beside the hypervisor.
+    private static func storeLimits(_ limits: HypervisorLimits) -> StoreLimits {
+        var storeLimits = StoreLimits()
+        storeLimits.connections = DescriptorShares(limits).store
+        return storeLimits
     }
 
     deinit { stop() }

@@ -37,6 +37,9 @@ public struct StoreCore: ~Copyable {
         return id
     }
 
+    /// Whose a connection is; nil: there is none of the kind.
+    func domain(of id: StoreConnectionID) -> DomainID? { connections[id]?.domain }
+
     /// Forgets a peer with its watches and transactions. What it wrote stays; its domain lives on.
     public mutating func disconnect(_ id: StoreConnectionID) {
         guard connections[id] != nil else { return }
@@ -64,9 +67,9 @@ public struct StoreCore: ~Copyable {
     // MARK: Bytes
 
     /// Takes in bytes of a peer and serves what is complete, a few requests at most; `service` does the rest.
-    public mutating func feed(_ bytes: some Collection<UInt8>, from id: StoreConnectionID, now: UInt64) {
+    public mutating func feed(_ bytes: some Collection<UInt8>, from id: StoreConnectionID, now: UInt64, budget: Int = 16) {
         connections[id]?.parser.append(bytes)
-        _ = service(id, now: now)
+        _ = service(id, now: now, budget: budget)
     }
 
     /// Whether to read more from the peer: not while a whole request waits, so that a flood fills the peer's socket,

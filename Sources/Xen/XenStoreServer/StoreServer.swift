@@ -87,6 +87,9 @@ public final class StoreServer: Sendable {
         }
     }
 
+    /// Whether one more connection of a domain is within its share: as many as it leaves to the others.
+    public func hasRoom(for domain: DomainID) -> Bool { shared.inspect { $0.hasRoom(for: domain) } }
+
     /// A client of this server in the same process, over a socket pair.
     public func connectInProcess(domain: DomainID) throws(StoreError) -> StoreClient {
         let ends: (Descriptor, Descriptor)

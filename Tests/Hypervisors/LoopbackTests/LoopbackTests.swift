@@ -266,11 +266,11 @@ func isReadable(_ descriptor: Descriptor, milliseconds: Int32 = 0) throws -> Boo
         for _ in 0..<100 { silent.append(try connectSocket(host.directory)) }
         // The daemon closes those that are too many.
         #expect(try eventually(5000) { try silent.count { try isReadable($0) } == 100 - HostLoop.mostGreeters })
-        #expect(throws: HypervisorError.self) {
-            _ = try LoopbackHypervisor(runDirectory: host.directory, domain: .zero, time: .system)
-        }
+        // Whoever says at once what it wants is let in all the same, and costs the one that has been silent longest its
+        // place.
+        _ = try LoopbackHypervisor(runDirectory: host.directory, domain: .zero, time: .system)
         #expect(try host.control.domains() == [.zero])
+        #expect(try eventually(5000) { try silent.count { try isReadable($0) } == 101 - HostLoop.mostGreeters })
         silent = []
-        #expect(eventually(5000) { (try? LoopbackHypervisor(runDirectory: host.directory, domain: .zero, time: .system)) != nil })
     }
 }

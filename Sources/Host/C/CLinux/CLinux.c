@@ -8,6 +8,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -100,6 +101,11 @@ long causeway_receive_descriptors(int socket, void *bytes, size_t length, int *d
         return -1;
     }
     return received;
+}
+
+int causeway_unread_bytes(int socket) {
+    int count = 0;
+    return ioctl(socket, SIOCOUTQ, &count) < 0 ? -1 : count;
 }
 
 int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint32_t *group) {

@@ -35,6 +35,8 @@ long causeway_send_descriptors(int socket, const void *bytes, size_t length, con
 // Receives one message; stores at most `capacity` descriptors (close-on-exec) and their number in `*count`. A message whose
 // control data was truncated has all its descriptors closed and fails with EMSGSIZE.
 long causeway_receive_descriptors(int socket, void *bytes, size_t length, int *descriptors, int capacity, int *count);
+// Bytes of memory that hold what was sent and not received yet (SIOCOUTQ); negative with errno set.
+int causeway_unread_bytes(int socket);
 // SO_PEERCRED: struct ucred needs _GNU_SOURCE.
 int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint32_t *group);
 
