@@ -57,6 +57,7 @@ extension BlockQueue {
         properties = new.agreement.properties
         segmentLimit = new.agreement.segments
         checksGrants = !new.agreement.persistent
+        clearsPages = !new.agreement.isTrusted
         connection = new
         kick()
     }

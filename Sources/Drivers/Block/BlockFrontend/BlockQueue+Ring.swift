@@ -86,6 +86,7 @@ extension BlockQueue {
             let byteCount = chunk(from: start, left: operation.byteCount - operation.asked)
             let sector = operation.sector + UInt64(operation.asked / 512)
             let code: BlockOperationCode = operation.command == .read ? .read : .write
+            if clearsPages, operation.command == .read { buffer.fill(start, count: byteCount, with: 0) }
             let firstPage = start / SharedRegion.pageSize
             let pageCount = (start + byteCount - 1) / SharedRegion.pageSize - firstPage + 1
             var request: BlockRequest

@@ -54,6 +54,9 @@ public struct BlockQueue: ~Copyable {
     var ring: FrontRing<BlockRing>
     var segmentLimit = BlockLimits.maximumDirectSegments
     var checksGrants = false
+    /// Whether what a read is to fill is cleared first: a backend that is not trusted may say that it has read and
+    /// have written nothing, and the pages hold what another caller read or wrote (attacks.md C15).
+    var clearsPages = false
 
     var operations: [Operation]
     var freeOperations: [Int32]

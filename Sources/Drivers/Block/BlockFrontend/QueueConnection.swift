@@ -14,6 +14,8 @@ public struct BlockAgreement: Sendable {
     public var segments: Int
     /// Whether grants stay mapped: both sides said so.
     public var persistent: Bool
+    /// Whether the toolstack lets the backend be trusted to fill what it says that it has read (`trusted`).
+    public var isTrusted = true
 }
 
 /// One queue's part of a connection. Made by the control thread, given to the queue's owner.

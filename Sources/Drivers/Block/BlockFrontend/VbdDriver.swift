@@ -66,10 +66,12 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
     func goLive(_ client: StoreClient, _ backendPath: String) throws(XenbusError) {
         let properties = try BlockProperties.read(from: client, at: backendPath)
         let offered = try BlockOffer.read(from: client, at: backendPath)
+        // As in Linux: a toolstack that says nothing trusts it.
+        let isTrusted = try client.number(path.path + "/trusted", in: 0...1) != 0
         let segments = max(11, min(owner.options.segments, Int(offered.indirectSegments)))
         let agreement = BlockAgreement(
             properties: properties, segments: segments,
-            persistent: properties.persistent && owner.options.persistentGrants)
+            persistent: properties.persistent && owner.options.persistentGrants, isTrusted: isTrusted)
         let mailboxes = owner.status.withLock { status in
             status.properties = properties
             status.connections += 1
@@ -87,7 +89,7 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
         note(
             "\(name): connected: \(properties.sectors) sectors of 512 bytes, \(served) queues of "
                 + "\(links.first?.ring.references.count ?? 0) ring pages, \(segments) segments"
-                + (agreement.persistent ? ", persistent grants" : ""))
+                + (agreement.persistent ? ", persistent grants" : "") + (isTrusted ? "" : ", not trusted"))
     }
 
     func refresh(_ client: StoreClient, _ backendPath: String) throws(XenbusError) {

@@ -65,6 +65,21 @@ struct HostileBackendTests {
         }
     }
 
+    @Test(arguments: ["0", "1"]) func C15_aReadThatWasNotDoneShowsNobodyElsesBytes(_ trusted: String) throws {
+        try withMockBackend(nodes: ["trusted": trusted]) { backend, frontend in
+            var queue = try frontend.takeQueue(0)
+            // What another caller wrote, before, in and behind what is to be read.
+            queue.buffer.fill(0, count: 5 * 4096, with: 0x5A)
+            _ = try queue.submit(.read, sector: 0, bufferOffset: 512, byteCount: 4 * 4096, tag: 5)
+            queue.kick()
+            backend.answer([BlockResponse(id: 0, operation: .read, status: .okay)], produced: 1)
+            #expect(try queue.waitForAll(milliseconds: 3000).map(\.outcome) == [.okay])
+            let bytes = queue.buffer.bytes(at: 0, count: 5 * 4096)
+            #expect(bytes[512..<512 + 4 * 4096].allSatisfy { $0 == (trusted == "0" ? 0 : 0x5A) })
+            #expect((bytes[..<512] + bytes[(512 + 4 * 4096)...]).allSatisfy { $0 == 0x5A })
+        }
+    }
+
     @Test(arguments: [Int16(1), -1, -3, -32768, 32767]) func C14_strangeStatusesAreErrorsOfThatRequest(_ status: Int16) throws {
         try withOneRead { backend, queue in
             backend.answer([BlockResponse(id: 0, operation: .read, status: BlockStatus(rawValue: status))], produced: 1)

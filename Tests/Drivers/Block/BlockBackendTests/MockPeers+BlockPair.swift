@@ -28,9 +28,14 @@ extension MockBlockBackend {
 }
 
 /// A frontend connected to a backend of our own making, in a host of their own.
-func withMockBackend(_ body: (MockBlockBackend, BlockFrontend<TestHypervisor>) throws -> Void) throws {
+///
+/// - Parameter nodes: what a toolstack has in the frontend's directory beside the usual.
+func withMockBackend(
+    nodes: [String: String] = [:], _ body: (MockBlockBackend, BlockFrontend<TestHypervisor>) throws -> Void
+) throws {
     let host = TestHost(time: .system)
     let backend = try MockBlockBackend(host)
+    for (key, value) in nodes { try backend.store.write("\(backend.paths.frontendPath)/\(key)", value) }
     let frontend = try BlockFrontend(hypervisor: host.domain(1), device: 51712)
     let connecting = try WorkerThread(name: "connect") { try? frontend.connect(timeoutMilliseconds: 5000) }
     try backend.connect()
