@@ -89,4 +89,37 @@ struct TimeTests {
         }
         pair.backend.stop()
     }
+
+    /// The calendar goes to and fro by years, as when somebody sets it; what is measured and waited for goes on.
+    @Test func L12_theCalendarJumps() throws {
+        let clock = JumpingClock()
+        let pair = try BlockPair(host: TestHost(time: clock))
+        let began = monotonicMilliseconds()
+        for _ in 0..<3 {
+            let frontend = try pair.connect()
+            var queue = try frontend.takeQueue(0)
+            for tag in 0..<16 { _ = try queue.submit(.write, sector: UInt64(tag * 8), byteCount: 4096, tag: UInt64(tag)) }
+            queue.kick()
+            #expect(try queue.waitForAll(milliseconds: 5000).allSatisfy { $0.outcome == .okay })
+            frontend.close()
+        }
+        #expect(monotonicMilliseconds() - began < 10_000)
+        pair.backend.stop()
+        #expect(pair.backend.log.allSatisfy { !$0.contains("timed out") }, "\(pair.backend.log)")
+    }
+}
+
+/// The system's clock, whose calendar shows another decade with each look.
+private final class JumpingClock: TimeSource {
+    private let looks = Atomic<UInt64>(0)
+    private let system = SystemTime()
+
+    var nanoseconds: UInt64 { system.nanoseconds }
+    var calendarNanoseconds: UInt64 {
+        let decade: UInt64 = 315_360_000 * 1_000_000_000
+        let isBack = looks.wrappingAdd(1, ordering: .relaxed).newValue.isMultiple(of: 2)
+        return isBack ? system.calendarNanoseconds - decade : system.calendarNanoseconds + decade
+    }
+    func sleep(nanoseconds: UInt64) { system.sleep(nanoseconds: nanoseconds) }
+    func kernelDeadline(milliseconds: Int) -> UInt64 { system.kernelDeadline(milliseconds: milliseconds) }
 }
