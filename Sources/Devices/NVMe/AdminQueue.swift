@@ -24,9 +24,9 @@ struct AdminQueue: ~Copyable {
     }
 
     var entries: (submission: Int, completion: Int) { (rings.submissionEntries, rings.completionEntries) }
-    var addresses: (submission: UInt64, completion: UInt64) { (rings.submissionAddress, rings.completionAddress) }
+    var addresses: (submission: DeviceAddress, completion: DeviceAddress) { (rings.submissionAddress, rings.completionAddress) }
     /// Where a command puts what it answers.
-    var page: UInt64 { rings.listAddress(0) }
+    var page: DeviceAddress { rings.listAddress(0) }
 
     /// The controller has been reset.
     mutating func clear() { rings.clear() }

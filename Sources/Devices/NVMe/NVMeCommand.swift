@@ -1,5 +1,7 @@
 // A submission queue entry, as eight words of 64 bits (NVMe base specification, "Submission Queue Entry").
 
+import DMA
+
 /// One command, 64 bytes.
 struct NVMeCommand: BitwiseCopyable, Equatable {
     /// Opcode 7:0, command identifier 31:16; the namespace above.
@@ -7,8 +9,8 @@ struct NVMeCommand: BitwiseCopyable, Equatable {
     var reserved: UInt64 = 0
     var metadata: UInt64 = 0
     /// Where its data is: first page and second page, or list.
-    var prp1: UInt64 = 0
-    var prp2: UInt64 = 0
+    var prp1 = DeviceAddress.none
+    var prp2 = DeviceAddress.none
     /// Command dwords 10 and 11, 12 and 13, 14 and 15.
     var words10: UInt64 = 0
     var words12: UInt64 = 0
@@ -52,7 +54,7 @@ extension NVMeCommand {
     }
 
     /// Deallocates one range, which stands at `range`: 16 bytes.
-    static func deallocate(namespace: UInt32, range: UInt64) -> NVMeCommand {
+    static func deallocate(namespace: UInt32, range: DeviceAddress) -> NVMeCommand {
         var command = NVMeCommand(9, namespace: namespace)
         command.prp1 = range
         command.words10 = 4 << 32
@@ -69,7 +71,7 @@ extension NVMeCommand {
         case activeNamespaces = 2
     }
 
-    static func identify(_ what: Identify, namespace: UInt32 = 0, into page: UInt64) -> NVMeCommand {
+    static func identify(_ what: Identify, namespace: UInt32 = 0, into page: DeviceAddress) -> NVMeCommand {
         var command = NVMeCommand(6, namespace: namespace)
         command.prp1 = page
         command.words10 = what.rawValue
@@ -84,7 +86,7 @@ extension NVMeCommand {
         return command
     }
 
-    static func createCompletionQueue(_ queue: Int, entries: Int, vector: Int, at page: UInt64) -> NVMeCommand {
+    static func createCompletionQueue(_ queue: Int, entries: Int, vector: Int, at page: DeviceAddress) -> NVMeCommand {
         var command = NVMeCommand(5)
         command.prp1 = page
         // Contiguous, and with interrupts.
@@ -92,7 +94,7 @@ extension NVMeCommand {
         return command
     }
 
-    static func createSubmissionQueue(_ queue: Int, entries: Int, at page: UInt64) -> NVMeCommand {
+    static func createSubmissionQueue(_ queue: Int, entries: Int, at page: DeviceAddress) -> NVMeCommand {
         var command = NVMeCommand(1)
         command.prp1 = page
         command.words10 = UInt64(entries - 1) << 16 | UInt64(queue) | (UInt64(queue) << 16 | 1) << 32

@@ -38,6 +38,8 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     /// By vector. One for the admin queue, which is waited for without it, and one for each pair where there are so
     /// many.
     let events: [Descriptor]
+    /// What all pairs raise, where there are no vectors but one that is a line.
+    let line: InterruptLine?
 
     /// Starts the controller.
     /// - Parameters:
@@ -58,13 +60,14 @@ public final class NVMeController: Sendable, CustomStringConvertible {
         }
         // Before its memory is mapped: what the firmware had it do ends here.
         try Self.stop(port, capabilities, time)
-        let (region, address) = try Self.memory(of: port, lists: 1)
-        adminMemory = region
+        let memory = try Self.memory(of: port, lists: 1)
+        adminMemory = memory.region
         do throws(NVMeError) {
-            admin = Mutex(AdminQueue(QueueRings(0, capabilities, region, at: address), port, time))
+            admin = Mutex(AdminQueue(QueueRings(0, capabilities, memory), port, time))
             events = try port.openVectors(min(port.vectorCount, Self.mostQueues + 1))
+            line = port.isLine ? InterruptLine(port, events[0]) : nil
         } catch {
-            port.memory.remove(region)
+            port.memory.remove(memory.region)
             throw error
         }
         do throws(NVMeError) { try start() } catch {
@@ -81,15 +84,19 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     }
 
     /// Memory for queues, zeroed, and where the controller finds it.
-    static func memory(of port: any NVMePort, lists: Int) throws(NVMeError) -> (SharedRegion, BusAddress) {
+    static func memory(of port: any NVMePort, lists: Int) throws(NVMeError) -> QueueMemory {
         let region: SharedRegion
         do throws(Errno) { region = try SharedRegion(anonymous: QueueRings.byteCount(lists: lists)) } catch {
             throw .resources("memory for queues", reason: "\(error)", error)
         }
-        guard let address = port.memory.place(region) else {
+        guard let placement = port.memory.place(region) else {
             throw .resources("memory for queues", reason: "cannot be mapped for it", .noMemory)
         }
-        return (region, address)
+        guard let pages = placement.pageAddresses(region.pageCount) else {
+            port.memory.remove(region)
+            throw .resources("memory for queues", reason: "has no address for each of its pages", .noMemory)
+        }
+        return QueueMemory(region: region, pages: pages)
     }
 
     // MARK: Starting and stopping
@@ -124,13 +131,13 @@ public final class NVMeController: Sendable, CustomStringConvertible {
             admin.clear()
             let (entries, addresses) = (admin.entries, admin.addresses)
             port.store(UInt32(entries.completion - 1) << 16 | UInt32(entries.submission - 1), at: NVMeRegister.adminQueues)
-            port.store64(addresses.submission, at: NVMeRegister.adminSubmission)
-            port.store64(addresses.completion, at: NVMeRegister.adminCompletion)
+            port.store64(addresses.submission.rawValue, at: NVMeRegister.adminSubmission)
+            port.store64(addresses.completion.rawValue, at: NVMeRegister.adminCompletion)
             port.store(
                 NVMeRegister.Configuration.entrySizes | NVMeRegister.Configuration.enable, at: NVMeRegister.configuration)
             try Self.wait(port, time, ready: true, milliseconds: capabilities.readyMilliseconds, failsOnFatal: true)
             let identity = try NVMeControllerIdentity(try admin.page(.controller, 0, "Identify Controller"), page: PageList.page)
-            let wanted = min(Self.mostQueues, max(1, events.count - 1))
+            let wanted = line == nil ? min(Self.mostQueues, max(1, events.count - 1)) : Self.mostQueues
             // Asked once after each reset. What is granted may be more or less.
             let granted = try admin.perform(.setQueueCount(wanted), "Set Features (number of queues)")
             facts.withLock { facts in

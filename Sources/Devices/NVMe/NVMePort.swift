@@ -18,8 +18,17 @@ public protocol NVMePort: AnyObject, Sendable {
     var memory: any BusAddressSource { get }
     /// How many interrupt vectors it has; at least 1.
     var vectorCount: Int { get }
-    /// Makes vectors 0 ..< `count` count in eventfds, once.
+    /// Whether its one vector is a line (INTx) and no message: raised as long as a completion is there that has not
+    /// been acknowledged, told of once, and silent from then on until it is armed. All pairs of queues raise it.
+    var isLine: Bool { get }
+    /// Makes vectors 0 ..< `count` readable in descriptors, once. The controller has stopped, and may read and write
+    /// memory from then on.
     func openVectors(_ count: Int) throws(NVMeError) -> [Descriptor]
+    /// Takes what a vector's descriptor has to tell, so that it is readable again for what comes later.
+    func takeInterrupt(_ vector: Descriptor)
+    /// Arms a line: behind the acknowledgement of all completions that were seen, for what has none raises it at once.
+    /// Messages need no arming.
+    func armInterrupt()
     /// It reads and writes no more memory, whatever it does.
     func cutOff()
 }

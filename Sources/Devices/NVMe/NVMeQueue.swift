@@ -1,5 +1,5 @@
-// One thread's way to a namespace: operations in, commands out, completions back. The segments' bus addresses go into
-// the commands as they are; no byte of the data is looked at here.
+// One thread's way to a namespace: operations in, commands out, completions back. What the
+// bus tells of the segments goes into the commands as it is; no byte of the data is looked at here.
 
 import BlockDevices
 import DMA
@@ -14,6 +14,10 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         static let interrupt: UInt32 = 0
         static let tick: UInt32 = 1
         static let recreated: UInt32 = 2
+        /// Another pair was told of the line that all raise.
+        static let look: UInt32 = 3
+        /// This pair is the one that waits for it from now on.
+        static let wait: UInt32 = 4
     }
 
     let disk: NVMeDisk
@@ -44,10 +48,10 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         }
         generation = controller.generation.load(ordering: .acquiring)
         do throws(NVMeError) {
-            let (region, address) = try NVMeController.memory(of: controller.port, lists: QueueRings.mostCommands)
-            let rings = QueueRings(number, controller.capabilities, region, at: address)
+            let memory = try NVMeController.memory(of: controller.port, lists: QueueRings.mostCommands)
+            let rings = QueueRings(number, controller.capabilities, memory)
             do throws(NVMeError) { try controller.create(rings.place) } catch {
-                controller.port.memory.remove(region)
+                controller.port.memory.remove(memory.region)
                 throw error
             }
             hot = OwnedState(NVMeQueueState(rings, disk.namespace, mostBytes: controller.transferByteCount))
@@ -64,10 +68,14 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         self.bus = bus
         self.owner = owner
         event = controller.events[controller.vector(of: number)]
-        // What it counted before is nothing of ours.
-        event.takeCount()
         let slot = reactor.attach(self)
         self.slot = slot
+        if let line = controller.line {
+            guard line.join(number, InterruptLine.Member(reactor: reactor, slot: slot)) else { return }
+        } else {
+            // What it counted before is nothing of ours.
+            port.takeInterrupt(event)
+        }
         reactor.whenReadable(event, slot, tag: Tag.interrupt)
     }
 
@@ -94,7 +102,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
             statistics.flushes &+= 1
             return .done
         }
-        let index = hot.value.begin(operation, tag: tag, segments, byteCount: total, bus.beginFlight())
+        let index = hot.value.begin(operation, tag: tag, segments, on: bus, byteCount: total)
         hot.value.waiting.append(index)
         issue()
         startTicking()
@@ -166,15 +174,31 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         guard let slot else { return }
         switch tag {
         case Tag.interrupt:
-            event.takeCount()
+            interrupted()
+            // It may have ended all that there was, and this queue with it.
+            if self.slot != nil { reactor.whenReadable(event, slot, tag: Tag.interrupt) }
+        case Tag.look:
             _ = drain()
-            reactor.whenReadable(event, slot, tag: Tag.interrupt)
+            controller.line?.looked(hot.value.rings.number)
+        case Tag.wait: reactor.whenReadable(event, slot, tag: Tag.interrupt)
         case Tag.recreated: recreated(generation: Int(result))
         default:
             isTicking = false
             tick()
             startTicking()
         }
+    }
+
+    /// The vector was raised. A line is armed again when all who raise it have looked.
+    private func interrupted() {
+        guard let line = controller.line else {
+            port.takeInterrupt(event)
+            _ = drain()
+            return
+        }
+        line.raised(by: hot.value.rings.number)
+        _ = drain()
+        line.looked(hot.value.rings.number)
     }
 
     /// A second's beat, while there is something that may take too long.
@@ -226,6 +250,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
     private func leave() {
         guard let slot = slot.take() else { return }
         reactor.detach(slot)
+        controller.line?.leave(hot.value.rings.number)
         let (number, region) = (hot.value.rings.number, hot.value.rings.region)
         let isLost = controller.lost.load(ordering: .relaxed)
         if isCreated, !isLost, !controller.delete(number) {

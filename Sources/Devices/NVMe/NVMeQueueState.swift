@@ -9,7 +9,9 @@ import LinuxSystem
 struct NVMeRequest {
     var operation = DeviceOperation.flush
     var tag: UInt32 = 0
-    var segments: [BusSegment] = []
+    /// Its data, as the controller finds it: told when it begins, for the bus may have let go of it by the time that
+    /// the last command of it is made.
+    var segments: [DeviceSegment] = []
     /// Bytes of data.
     var byteCount: UInt64 = 0
     /// How far commands have been made of it.
@@ -76,7 +78,7 @@ struct NVMeQueueState: ~Copyable {
     var commands: Int { slots.count - freeSlots.count }
 
     mutating func begin(
-        _ operation: DeviceOperation, tag: UInt32, _ segments: Span<BusSegment>, byteCount: UInt64, _ flight: Flight
+        _ operation: DeviceOperation, tag: UInt32, _ segments: Span<BusSegment>, on bus: MemoryBus, byteCount: UInt64
     ) -> UInt32 {
         let index = freeRequests.popLast() ?? UInt32(requests.count)
         if index == requests.count { requests.append(NVMeRequest()) }
@@ -85,13 +87,13 @@ struct NVMeQueueState: ~Copyable {
         requests[place].operation = operation
         requests[place].tag = tag
         requests[place].segments.removeAll(keepingCapacity: true)
-        for segment in segments.indices { requests[place].segments.append(segments[segment]) }
+        for segment in segments.indices { bus.tell(segments[segment], to: &requests[place].segments) }
         requests[place].byteCount = byteCount
         requests[place].place = TransferPlace()
         requests[place].issued = 0
         requests[place].isIssued = false
         requests[place].error = nil
-        requests[place].flight = flight
+        requests[place].flight = bus.beginFlight()
         return index
     }
 

@@ -19,12 +19,12 @@ extension QueueRings {
     /// command and into its list.
     @inline(__always)
     func describe(
-        _ segments: Span<BusSegment>, from place: TransferPlace, byteCount: UInt64, of slot: Int, in command: inout NVMeCommand
+        _ segments: Span<DeviceSegment>, from place: TransferPlace, byteCount: UInt64, of slot: Int, in command: inout NVMeCommand
     ) {
         let list = listOffset(slot)
         var (index, offset) = (place.segment, UInt64(place.offset))
         var left = byteCount
-        var (entries, second) = (0, UInt64(0))
+        var (entries, second) = (0, DeviceAddress.none)
         while left > 0 {
             let segment = segments[index]
             var address = segment.address.rawValue &+ offset
@@ -34,9 +34,9 @@ extension QueueRings {
                 let toPage = PageList.page - address & (PageList.page - 1)
                 let isNewPage = entries == 0 || address & (PageList.page - 1) == 0
                 if entries == 0 {
-                    command.prp1 = address
+                    command.prp1 = DeviceAddress(rawValue: address)
                 } else if isNewPage {
-                    if entries == 1 { second = address }
+                    if entries == 1 { second = DeviceAddress(rawValue: address) }
                     region.store(address, at: list + (entries - 1) * 8)
                 }
                 if isNewPage { entries += 1 }
@@ -48,7 +48,7 @@ extension QueueRings {
             offset = 0
         }
         switch entries {
-        case ...1: command.prp2 = 0
+        case ...1: command.prp2 = .none
         case 2: command.prp2 = second
         default: command.prp2 = listAddress(slot)
         }

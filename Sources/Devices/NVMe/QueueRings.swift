@@ -12,13 +12,20 @@ struct NVMeCompletion {
     var result: UInt32
 }
 
+/// A pair of queues' memory.
+struct QueueMemory {
+    let region: SharedRegion
+    /// Where the controller finds each of its pages, which need not be neighbours.
+    let pages: [DeviceAddress]
+}
+
 /// Where a pair of queues is, for the controller.
 struct QueuePlace: Sendable {
     let number: Int
     let submissionEntries: Int
     let completionEntries: Int
-    let submissionAddress: UInt64
-    let completionAddress: UInt64
+    let submissionAddress: DeviceAddress
+    let completionAddress: DeviceAddress
 }
 
 /// One pair of queues, as its one thread sees them.
@@ -33,8 +40,8 @@ struct QueueRings: ~Copyable {
     let submissionEntries: Int
     let completionEntries: Int
     let region: SharedRegion
-    /// Where the controller finds the region.
-    let start: UInt64
+    /// Where the controller finds each of the region's pages.
+    private let pages: [DeviceAddress]
     private let submissionDoorbell: Int
     private let completionDoorbell: Int
     private var tail = 0
@@ -47,12 +54,11 @@ struct QueueRings: ~Copyable {
     static func byteCount(lists: Int) -> Int { (2 + lists) * page }
 
     /// - Parameters:
-    ///   - region: `byteCount(lists:)` bytes, zeroed.
-    ///   - start: its first byte on the bus; a page's start.
-    init(_ number: Int, _ capabilities: NVMeCapabilities, _ region: SharedRegion, at start: BusAddress) {
+    ///   - memory: `byteCount(lists:)` bytes, zeroed, and where the controller finds them.
+    init(_ number: Int, _ capabilities: NVMeCapabilities, _ memory: QueueMemory) {
         self.number = number
-        self.region = region
-        self.start = start.rawValue
+        region = memory.region
+        pages = memory.pages
         submissionEntries = min(Self.page / 64, capabilities.queueEntries)
         // At least as deep as the other: it never overflows.
         completionEntries = min(Self.page / 16, capabilities.queueEntries)
@@ -62,8 +68,8 @@ struct QueueRings: ~Copyable {
 
     /// The most commands at once.
     var depth: Int { submissionEntries - 1 }
-    var submissionAddress: UInt64 { start }
-    var completionAddress: UInt64 { start + UInt64(Self.page) }
+    var submissionAddress: DeviceAddress { pages[0] }
+    var completionAddress: DeviceAddress { pages[1] }
     /// What the controller is told of the pair.
     var place: QueuePlace {
         QueuePlace(
@@ -74,7 +80,7 @@ struct QueueRings: ~Copyable {
     @inline(__always)
     func listOffset(_ command: Int) -> Int { (2 + command) * Self.page }
     @inline(__always)
-    func listAddress(_ command: Int) -> UInt64 { start + UInt64(listOffset(command)) }
+    func listAddress(_ command: Int) -> DeviceAddress { pages[2 + command] }
 
     /// As new: the controller has forgotten the pair.
     mutating func clear() {

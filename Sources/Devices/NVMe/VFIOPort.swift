@@ -13,6 +13,8 @@ public final class VFIOPort: NVMePort {
     public let memory: any BusAddressSource
     /// MSI-X vectors.
     public let vectorCount: Int
+    /// They are messages.
+    public let isLine = false
     private let function: VFIOFunction
     private let registers: SharedRegion
 
@@ -66,6 +68,12 @@ public final class VFIOPort: NVMePort {
         }
         return events
     }
+
+    /// See `NVMePort`.
+    public func takeInterrupt(_ vector: Descriptor) { vector.takeCount() }
+
+    /// See `NVMePort`: messages need none.
+    public func armInterrupt() {}
 
     /// See `NVMePort`: bus master off.
     public func cutOff() { try? function.setBusMaster(false) }

@@ -50,6 +50,8 @@ extension Errno {
     @inlinable public static var tooManyOpenFilesInSystem: Errno { Errno(ENFILE) }
     /// EACCES: this user may not.
     @inlinable public static var permissionDenied: Errno { Errno(EACCES) }
+    /// EPERM: nobody without a capability may, or nobody at all.
+    @inlinable public static var notPermitted: Errno { Errno(EPERM) }
     /// ENOTDIR: something else is where a directory should be.
     @inlinable public static var notADirectory: Errno { Errno(ENOTDIR) }
     /// ENOENT: nothing of this name.

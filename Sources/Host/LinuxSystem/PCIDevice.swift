@@ -44,6 +44,22 @@ public struct PCIDevice: Sendable {
         }
     }
 
+    /// Its node for a driver in user space, as `uio0` in /dev, where `uio_pci_generic` has it.
+    public var uio: String? { FileSystem.names(in: "\(path)/uio").first { $0.hasPrefix("uio") } }
+    /// Whether it has an interrupt line (INTx) that somebody can wait for.
+    public var hasInterruptLine: Bool {
+        guard let text = FileSystem.text(of: "\(path)/irq"), let line = Int(text.filter(\.isNumber)) else { return false }
+        return line != 0
+    }
+    /// Bytes behind a base address register; 0: there is none.
+    public func resourceByteCount(_ index: Int) -> Int {
+        let lines = (FileSystem.text(of: "\(path)/resource") ?? "").split(separator: "\n")
+        guard lines.indices.contains(index) else { return 0 }
+        let numbers = lines[index].split(separator: " ").compactMap { UInt64($0.dropFirst(2), radix: 16) }
+        guard numbers.count >= 2, numbers[1] > numbers[0] else { return 0 }
+        return Int(exactly: numbers[1] - numbers[0] + 1) ?? 0
+    }
+
     /// What a file of its directory says as a number.
     private func number(_ name: String) -> UInt32? {
         guard let text = FileSystem.text(of: "\(path)/\(name)") else { return nil }

@@ -1,42 +1,72 @@
 // Where a region's bus addresses come from when a real device is to find them: the machine's IOMMU, or real frames.
 // What is given out goes to the device as it is.
 
+import FrameMaps
 import SharedMemory
 
 /// Makes regions reachable for one device, all of whose queues share it. Any thread; each call takes long.
 public protocol BusAddressSource: AnyObject, Sendable {
-    /// The address of the region's first byte, where the device finds all of it in one run; counted: a region that is
-    /// there already keeps its place. nil if it cannot be had, which has been told of by then. Never 0.
-    func place(_ region: SharedRegion) -> BusAddress?
+    /// Where the device finds the region; counted: a region that is there already keeps its place. nil if it cannot be
+    /// had, which has been told of by then.
+    /// - Parameter machine: the machine frame of each of its pages, where the hypervisor said so when it mapped them;
+    ///   nil: it did not, or they are this process's own. Asked only by who can use them: a hypervisor of this
+    ///   process's own makes them up.
+    func place(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusPlacement?
     /// The device reaches it no more, once it has been taken away as often as it was placed. Nothing of the device's is
     /// under way to it.
     func remove(_ region: SharedRegion)
 }
 
+extension BusAddressSource {
+    /// Places memory that is this process's own.
+    public func place(_ region: SharedRegion) -> BusPlacement? { place(region) { nil } }
+}
+
 /// A region in its place, for as long as this is kept.
-final class PlacedRegion: Sendable {
+///
+/// SAFETY: `pages` is memory of its own, `region.pageCount` addresses, all initialized and never changed after `init`;
+/// freed in `deinit`.
+@safe
+final class PlacedRegion: @unchecked Sendable {
     let region: SharedRegion
+    /// The first byte, where it is in one run; 0: each page has an address of its own.
     let start: UInt64
+    /// Where each page is; nil: all are in one run.
+    let pages: UnsafeMutablePointer<DeviceAddress>?
     private let source: any BusAddressSource
 
     /// nil: the source has no place for it.
-    init?(_ region: SharedRegion, _ source: any BusAddressSource) {
-        guard let address = source.place(region) else { return nil }
+    init?(_ region: SharedRegion, _ source: any BusAddressSource, _ machine: () -> [UInt64]?) {
+        guard let placement = source.place(region, machine: machine) else { return nil }
+        // What goes to a device as it is is looked at once more.
+        guard placement.isSound(region.pageCount) else {
+            source.remove(region)
+            return nil
+        }
         self.region = region
         self.source = source
-        start = address.rawValue
+        switch placement {
+        case .contiguous(let address):
+            start = address.rawValue
+            unsafe pages = nil
+        case .pages(let addresses):
+            start = 0
+            let memory = UnsafeMutablePointer<DeviceAddress>.allocate(capacity: addresses.count)
+            for index in addresses.indices { unsafe (memory + index).initialize(to: addresses[index]) }
+            unsafe pages = memory
+        }
     }
 
-    deinit { source.remove(region) }
-
-    /// The first address behind it, or the address space's last.
-    var end: UInt64 {
-        let (end, wraps) = start.addingReportingOverflow(UInt64(region.byteCount))
-        return wraps ? .max : end
+    deinit {
+        source.remove(region)
+        unsafe pages?.deallocate()
     }
+
+    /// Whether it is in one run.
+    var isContiguous: Bool { unsafe pages == nil }
 }
 
-/// Placed regions by their addresses: few, and looked for with each segment.
+/// Regions that are in one run each, by their addresses: few, and looked for with each segment.
 struct PlacedWindows {
     /// The addresses where they start, ascending, and in the same order all else.
     private var starts: [UInt64] = []
@@ -49,13 +79,15 @@ struct PlacedWindows {
 
     func index(of region: SharedRegion) -> Int? { placed.firstIndex { $0.window.region === region } }
 
-    /// The address of the region's first byte; nil if it has no place.
-    mutating func attach(_ region: SharedRegion) -> BusAddress? {
-        if let index = index(of: region) {
-            placed[index].attachments += 1
-            return BusAddress(rawValue: starts[index])
-        }
-        guard let window = PlacedRegion(region, source) else { return nil }
+    /// The address of the region's first byte, if it is there; counted once more.
+    mutating func attachAgain(_ region: SharedRegion) -> BusAddress? {
+        guard let index = index(of: region) else { return nil }
+        placed[index].attachments += 1
+        return BusAddress(rawValue: starts[index])
+    }
+
+    /// Puts a region that is in one run among the others.
+    mutating func add(_ window: PlacedRegion) -> BusAddress {
         let index = place(behind: window.start)
         starts.insert(window.start, at: index)
         placed.insert((window, 1), at: index)

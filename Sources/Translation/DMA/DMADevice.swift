@@ -204,7 +204,7 @@ public final class DMADevice: CustomStringConvertible {
     ///   - machine: the machine frame of each page, where the hypervisor says; asked for only when it is needed.
     public func attach(_ region: SharedRegion, machine: @autoclosure () -> [UInt64]? = nil) -> Pfn? {
         if let frames { return frames.attach(region, machine: machine()) }
-        if bus.isPlacing { return bus.attachPlaced(region).map { Pfn(rawValue: $0.rawValue >> frameShift) } }
+        if bus.isPlacing { return bus.attachPlaced(region, machine: machine).map { Pfn(rawValue: $0.rawValue >> frameShift) } }
         return bus.hasRoom(for: region) ? Pfn(rawValue: bus.attach(region).rawValue >> frameShift) : nil
     }
 

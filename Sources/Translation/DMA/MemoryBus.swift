@@ -17,8 +17,8 @@ import SharedMemory
 /// had begun has ended, or at once where the owner knows that (`detachIdle`).
 @safe
 public final class MemoryBus: CustomStringConvertible {
-    /// A region's place on the bus. `key` is the address's upper part, 0 when the window is free. SAFETY: `base` is the
-    /// region's, beside it.
+    /// A region's place on the bus. `key` is the address's upper part, 0 when the window is free. SAFETY: `base` and
+    /// `pages` are the holder's, beside them.
     @safe @usableFromInline
     struct Window {
         @usableFromInline var key: UInt64 = 0
@@ -26,8 +26,11 @@ public final class MemoryBus: CustomStringConvertible {
         @usableFromInline var byteCount: UInt64 = 0
         @usableFromInline var isWritable = false
         var attachments = 0
-        var region: SharedRegion?
+        /// The region, or what keeps it in its place for a device.
+        var holder: AnyObject?
         var generation: UInt64 = 0
+        /// Where a device finds each of its pages; nil: there is no such device.
+        var pages: UnsafeMutablePointer<DeviceAddress>?
     }
 
     @usableFromInline static let offsetBits: UInt64 = 40
@@ -129,11 +132,20 @@ public final class MemoryBus: CustomStringConvertible {
     /// window and is counted. Where a real device gets the addresses, a region that has no place there is at one that
     /// nothing is at.
     public func attach(_ region: SharedRegion) -> BusAddress {
-        if placed != nil { return attachPlaced(region) ?? Self.nowhere }
-        if let slot = slots[ObjectIdentifier(region)] {
-            unsafe windows[slot].attachments += 1
-            return BusAddress(rawValue: unsafe windows[slot].key << Self.offsetBits)
-        }
+        if placed != nil { return attachPlaced(region) { nil } ?? Self.nowhere }
+        return attachedAgain(region) ?? open(region, nil)
+    }
+
+    /// The address of a region that has a window, which is counted once more.
+    func attachedAgain(_ region: SharedRegion) -> BusAddress? {
+        guard let slot = slots[ObjectIdentifier(region)] else { return nil }
+        unsafe windows[slot].attachments += 1
+        return BusAddress(rawValue: unsafe windows[slot].key << Self.offsetBits)
+    }
+
+    /// Gives a region that has none a window.
+    /// - Parameter placed: where a device finds its pages.
+    func open(_ region: SharedRegion, _ placed: PlacedRegion?) -> BusAddress {
         precondition(UInt64(region.byteCount) < 1 << Self.offsetBits, "a region larger than a bus window")
         let slot = free.popLast() ?? newSlot()
         // The generation makes an address that was kept past its window's end a fault for the next 15 users of the
@@ -142,7 +154,7 @@ public final class MemoryBus: CustomStringConvertible {
         let key = generation << 20 | UInt64(slot)
         unsafe windows[slot] = Window(
             key: key, base: region.unsafeBase, byteCount: UInt64(region.byteCount), isWritable: region.isWritable,
-            attachments: 1, region: region, generation: generation)
+            attachments: 1, holder: placed ?? region, generation: generation, pages: placed?.pages)
         slots[ObjectIdentifier(region)] = slot
         return BusAddress(rawValue: key << Self.offsetBits)
     }
@@ -151,23 +163,24 @@ public final class MemoryBus: CustomStringConvertible {
     /// memory itself stays mapped until the operations that had begun before have ended.
     public func detach(_ region: SharedRegion) {
         if placed != nil { return detachPlaced(region) }
-        if close(region) { flights.retire(region) }
+        if let holder = close(region) { flights.retire(holder) }
     }
 
     /// As `detach`, for a region whose last operation has ended, as its owner knows: nothing is kept. A grant that was
     /// mapped for one request must be unmapped before that request is answered, however many others are in flight.
     public func detachIdle(_ region: SharedRegion) { if placed?.detach(region) == nil { _ = close(region) } }
 
-    /// Takes the window back; true if it was the last attachment.
-    private func close(_ region: SharedRegion) -> Bool {
-        guard let slot = slots[ObjectIdentifier(region)] else { return false }
+    /// Takes the window back; what kept its memory, if it was the last attachment.
+    func close(_ region: SharedRegion) -> AnyObject? {
+        guard let slot = slots[ObjectIdentifier(region)] else { return nil }
         unsafe windows[slot].attachments -= 1
-        if unsafe windows[slot].attachments > 0 { return false }
+        if unsafe windows[slot].attachments > 0 { return nil }
+        let holder = unsafe windows[slot].holder
         slots[ObjectIdentifier(region)] = nil
         let generation = unsafe windows[slot].generation
         unsafe windows[slot] = Window(generation: generation)
         free.append(slot)
-        return true
+        return holder
     }
 
     /// Where `segment` lies in this process, or nil if it faults: nothing there, past the window's end, empty, or not

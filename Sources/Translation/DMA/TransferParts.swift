@@ -14,7 +14,7 @@ public struct TransferPlace: Hashable, Sendable {
 
     /// Goes on by bytes that the segments have.
     @inlinable
-    public mutating func advance(_ byteCount: UInt64, in segments: Span<BusSegment>) {
+    public mutating func advance(_ byteCount: UInt64, in segments: Span<DeviceSegment>) {
         var left = byteCount
         while left > 0, segment < segments.count {
             let here = UInt64(segments[segment].byteCount - offset)
@@ -37,7 +37,7 @@ extension DMAConstraints {
     ///   - most: the most bytes of a part; at least `unit`.
     ///   - unit: every part but the last is a multiple of this: the device's block, a power of two.
     public func partByteCount(
-        of segments: Span<BusSegment>, from place: TransferPlace, most: UInt64, unit: UInt32
+        of segments: Span<DeviceSegment>, from place: TransferPlace, most: UInt64, unit: UInt32
     ) -> UInt64? {
         var (count, end) = (UInt64(0), UInt64(0))
         var (index, offset) = (place.segment, UInt64(place.offset))

@@ -58,21 +58,3 @@ public final class LockedMemoryAccount: Sendable, CustomStringConvertible {
     /// `12288 of 8388608 bytes locked`.
     public var description: String { "\(bytes) of \(limit.map { "\($0)" } ?? "any number of") bytes locked" }
 }
-
-/// What `/proc/self/status` says.
-private struct StatusFile {
-    var locked: UInt64 = 0
-    var mayLockAll = false
-
-    static func read() -> StatusFile {
-        var result = StatusFile()
-        for line in (FileSystem.text(of: "/proc/self/status") ?? "").split(separator: "\n") {
-            let words = line.split { $0 == " " || $0 == "\t" }
-            guard words.count > 1 else { continue }
-            // VmLck: is in KiB. Bit 14 is CAP_IPC_LOCK.
-            if words[0] == "VmLck:" { result.locked = (UInt64(words[1]) ?? 0) * 1024 }
-            if words[0] == "CapEff:" { result.mayLockAll = (UInt64(words[1], radix: 16) ?? 0) >> 14 & 1 == 1 }
-        }
-        return result
-    }
-}

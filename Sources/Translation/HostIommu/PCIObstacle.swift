@@ -25,17 +25,28 @@ public struct PCIObstacle: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension PCIDevice {
-    /// What keeps it from being driven through VFIO, as far as can be seen without opening it; nil: nothing.
-    public func obstacle() -> PCIObstacle? {
+    /// What keeps it from being driven from here, as far as can be seen without opening it; nil: nothing. By whom it is
+    /// driven says which way is meant: uio_pci_generic, or else VFIO.
+    public func obstacle() -> PCIObstacle? { isUIO ? uioObstacle() : vfioObstacle() }
+
+    /// Whether it is bound to uio_pci_generic.
+    public var isUIO: Bool { driver == Self.uioDriver }
+    static let vfioDriver = "vfio-pci"
+    static let uioDriver = "uio_pci_generic"
+
+    private func vfioObstacle() -> PCIObstacle? {
         guard let group else {
             return PCIObstacle(
-                "no IOMMU stands before it (switch it on in the firmware, and intel_iommu=on on the kernel's command line)")
+                "\(state), and no IOMMU stands before it (switch it on in the firmware, and intel_iommu=on on the kernel's command "
+                    + "line); without one \(Self.uioDriver) is to have it", handOver(to: Self.uioDriver))
         }
-        guard driver == "vfio-pci" else { return notBound }
+        guard driver == Self.vfioDriver else {
+            return PCIObstacle("\(state), and \(Self.vfioDriver) is to have it", handOver(to: Self.vfioDriver))
+        }
         if let other = groupMembers.first(where: { !$0.isHarmless }) {
             return PCIObstacle(
                 "its IOMMU group \(group) is shared with \(other.address), which \(other.driver ?? "no driver") drives",
-                other.handOver)
+                other.handOver(to: Self.vfioDriver))
         }
         let node = "/dev/vfio/\(group)"
         do throws(Errno) { try FileSystem.checkAccess(node, writing: true) } catch {
@@ -44,21 +55,18 @@ extension PCIDevice {
         return nil
     }
 
-    private var notBound: PCIObstacle {
-        let state = driver.map { "is driven by \($0)" } ?? "has no driver"
-        return PCIObstacle("\(state), and vfio-pci is to have it", handOver)
-    }
+    private var state: String { driver.map { "is driven by \($0)" } ?? "has no driver" }
 
-    /// The commands that give it to vfio-pci.
-    private var handOver: [String] {
-        let module = FileSystem.exists("\(root)/bus/pci/drivers/vfio-pci") ? [] : ["modprobe vfio-pci"]
+    /// The commands that give it to a driver.
+    private func handOver(to wanted: String) -> [String] {
+        let module = FileSystem.exists("\(root)/bus/pci/drivers/\(wanted)") ? [] : ["modprobe \(wanted)"]
         let unbind = driver.map { ["echo \(address) > drivers/\($0)/unbind"] } ?? []
-        return module + ["cd /sys/bus/pci", "echo vfio-pci > devices/\(address)/driver_override"] + unbind
+        return module + ["cd /sys/bus/pci", "echo \(wanted) > devices/\(address)/driver_override"] + unbind
             + ["echo \(address) > drivers_probe"]
     }
 
     /// Whether a group that it is in can be used: bridges' own driver and none at all do no DMA.
-    private var isHarmless: Bool { [nil, "vfio-pci", "pci-stub", "pcieport"].contains(driver) }
+    private var isHarmless: Bool { [nil, Self.vfioDriver, "pci-stub", "pcieport"].contains(driver) }
 
     static func noRights(_ node: String, _ error: Errno) -> PCIObstacle {
         guard error == .permissionDenied else { return PCIObstacle("\(node): \(error)", [], error) }

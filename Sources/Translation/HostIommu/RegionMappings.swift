@@ -33,24 +33,29 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
         self.log = log
     }
 
-    /// See `BusAddressSource`. What can only be read here the device can only read.
-    public func place(_ region: SharedRegion) -> BusAddress? {
+    /// See `BusAddressSource`: in one run, wherever its frames are. What can only be read here the device can only
+    /// read.
+    public func place(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusPlacement? {
         state.withLock { state in
             let key = ObjectIdentifier(region)
             if let entry = state.entries[key] {
                 state.entries[key]?.count += 1
-                return entry.mapping.address
+                return Self.run(entry.mapping)
             }
             guard let run = MemoryRun(region) else { return nil }
             do throws(DMABackEndError) {
                 let mapping = try state.backEnd.map(run, region.isWritable ? .bidirectional : .toDevice)
                 state.entries[key] = Entry(region: region, mapping: mapping)
-                return mapping.address
+                return Self.run(mapping)
             } catch {
                 complain(&state, "memory cannot be mapped for it: \(Self.words(error))")
                 return nil
             }
         }
+    }
+
+    private static func run(_ mapping: BackEndMapping) -> BusPlacement {
+        .contiguous(DeviceAddress(rawValue: mapping.address.rawValue))
     }
 
     /// See `BusAddressSource`. A mapping that cannot be ended keeps its memory.

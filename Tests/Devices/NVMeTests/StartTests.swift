@@ -141,7 +141,8 @@ import TestSupport
         #expect(NVMeCommand.transfer(write: false, namespace: 1, block: 0, count: 65536).words12 == 0xFFFF)
         #expect(NVMeCommand.setQueueCount(4).words10 == 7 | 0x0003_0003 << 32)
         #expect(
-            NVMeCommand.createCompletionQueue(2, entries: 256, vector: 3, at: 0x1000).words10 == 0x00FF_0002 | 0x0003_0003 << 32)
+            NVMeCommand.createCompletionQueue(2, entries: 256, vector: 3, at: DeviceAddress(rawValue: 0x1000)).words10
+                == 0x00FF_0002 | 0x0003_0003 << 32)
         #expect(MemoryLayout<NVMeCommand>.stride == 64)
     }
 }

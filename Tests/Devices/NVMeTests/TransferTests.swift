@@ -15,8 +15,10 @@ import TestSupport
         var doorbellShift = 0
         var queueEntries = 2048
         var vectors = 5
+        var isScattered = false
         var testDescription: String {
             "MDTS \(transferShift), 2^\(blockShift), DSTRD \(doorbellShift), \(queueEntries) entries, \(vectors) vectors"
+                + (isScattered ? ", scattered" : "")
         }
     }
     static let kinds = [
@@ -24,6 +26,9 @@ import TestSupport
         Kind(transferShift: 1, blockShift: 9, doorbellShift: 2),
         Kind(transferShift: 0, blockShift: 12, queueEntries: 8, vectors: 1),
         Kind(transferShift: 9, blockShift: 12, queueEntries: 2),
+        Kind(transferShift: 7, blockShift: 9, isScattered: true),
+        Kind(transferShift: 0, blockShift: 12, queueEntries: 8, isScattered: true),
+        Kind(transferShift: 1, blockShift: 9, queueEntries: 2, vectors: 1, isScattered: true),
     ]
 
     static func settings(_ kind: Kind) -> ModelSettings {
@@ -33,6 +38,7 @@ import TestSupport
         settings.doorbellShift = kind.doorbellShift
         settings.queueEntries = kind.queueEntries
         settings.vectors = kind.vectors
+        settings.isScattered = kind.isScattered
         return settings
     }
 

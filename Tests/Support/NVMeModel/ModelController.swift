@@ -28,6 +28,10 @@ public struct ModelSettings: Sendable {
     public var looksUntilReady = 2
     /// Whether a flush is needed.
     public var hasCache = true
+    /// Whether each page of what it reaches has a frame of its own.
+    public var isScattered = false
+    /// Whether its vector is a line: one, whatever `vectors` says.
+    public var isLine = false
 
     /// One namespace, left running.
     public init() {}
@@ -40,18 +44,21 @@ public final class ModelController: NVMePort {
     /// See `NVMePort`.
     public let registerByteCount = 0x4000
     /// What it reaches.
-    public let memoryModel = ModelMemory()
+    public let memoryModel: ModelMemory
     /// See `NVMePort`.
     public var memory: any BusAddressSource { memoryModel }
     /// As given.
     public let settings: ModelSettings
     /// See `NVMePort`.
-    public var vectorCount: Int { settings.vectors }
+    public var vectorCount: Int { settings.isLine ? 1 : settings.vectors }
+    /// See `NVMePort`.
+    public var isLine: Bool { settings.isLine }
     let state: Mutex<ModelState>
 
     /// As the firmware left it.
     public init(_ settings: ModelSettings = ModelSettings()) {
         self.settings = settings
+        memoryModel = ModelMemory(isScattered: settings.isScattered)
         state = Mutex(ModelState(settings))
     }
 
@@ -106,9 +113,27 @@ public final class ModelController: NVMePort {
     }
 
     /// See `NVMePort`.
+    public func takeInterrupt(_ vector: Descriptor) { vector.takeCount() }
+
+    /// See `NVMePort`.
+    public func armInterrupt() {
+        let events = state.withLock { state in
+            state.arm()
+            return state.takeRaised()
+        }
+        for event in events { event.addCount(1) }
+    }
+
+    /// See `NVMePort`.
     public func cutOff() { state.withLock { $0.isCutOff = true } }
 
     // MARK: What a test sees and does
+
+    /// Whether a line would be told of.
+    public var isLineArmed: Bool { state.withLock { !$0.isSilent } }
+    /// How often a line was told of, and how often it was armed while a completion stood there that nobody had
+    /// acknowledged.
+    public var lineCounts: (told: Int, early: Int) { state.withLock { ($0.told, $0.early) } }
 
     /// What the driver did that it must not do.
     public var violations: [String] { state.withLock { $0.violations } + memoryModel.faults }

@@ -1,42 +1,66 @@
 // The memory that a model controller reaches: regions at addresses that only this gives out, and every access outside
-// of them noted.
+// of them noted. As an IOMMU has them, each in one run; or each page at a frame of its own, as a machine without one.
 
 import DMA
 import SharedMemory
 import Synchronization
 
-/// Regions on a model's bus, as an IOMMU would have them.
+/// Regions on a model's bus.
 public final class ModelMemory: BusAddressSource {
     private struct Entry {
         let region: SharedRegion
-        let start: UInt64
+        let placement: BusPlacement
         var count = 1
     }
     private struct State {
         var entries: [Entry] = []
+        /// By frame: the page that it is, where each has its own.
+        var pages: [UInt64: (region: SharedRegion, offset: Int)] = [:]
+        var frames: UInt64 = 0
         // Apart, so that running off the end of a region lands in none; below 4 GiB, as type1 gives them.
         var next: UInt64 = 0x10_0000
         var faults: [String] = []
         var room = Int.max
     }
     private let state = Mutex(State())
+    private let isScattered: Bool
 
     /// Nothing in it.
-    public init() {}
+    /// - Parameter isScattered: whether each page has a frame of its own.
+    public init(isScattered: Bool = false) { self.isScattered = isScattered }
 
     /// See `BusAddressSource`.
-    public func place(_ region: SharedRegion) -> BusAddress? {
+    public func place(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusPlacement? {
         state.withLock { state in
             if let index = state.entries.firstIndex(where: { $0.region === region }) {
                 state.entries[index].count += 1
-                return BusAddress(rawValue: state.entries[index].start)
+                return state.entries[index].placement
             }
             guard state.entries.count < state.room else { return nil }
-            let start = state.next
-            state.next += UInt64(region.byteCount) + 0x10000
-            state.entries.append(Entry(region: region, start: start))
-            return BusAddress(rawValue: start)
+            let placement = isScattered ? Self.scatter(region, &state) : Self.run(region, &state)
+            state.entries.append(Entry(region: region, placement: placement))
+            return placement
         }
+    }
+
+    private static func run(_ region: SharedRegion, _ state: inout State) -> BusPlacement {
+        let start = state.next
+        state.next += UInt64(region.byteCount) + 0x10000
+        return .contiguous(DeviceAddress(rawValue: start))
+    }
+
+    /// Pairs of neighbours, in no order, beyond 4 GiB.
+    private static func scatter(_ region: SharedRegion, _ state: inout State) -> BusPlacement {
+        var addresses: [DeviceAddress] = []
+        for page in 0..<region.pageCount {
+            let pair = state.frames / 2 * 40503 % 65536
+            let frame = 0x14_0000 + pair * 4 + state.frames % 2
+            precondition(state.pages[frame] == nil, "more pages than a model's machine has")
+            state.pages[frame] = (region, page * SharedRegion.pageSize)
+            addresses.append(DeviceAddress(rawValue: frame << 12))
+            state.frames += 1
+        }
+        return .pages(addresses)
     }
 
     /// See `BusAddressSource`.
@@ -47,7 +71,10 @@ public final class ModelMemory: BusAddressSource {
                 return
             }
             state.entries[index].count -= 1
-            if state.entries[index].count == 0 { state.entries.remove(at: index) }
+            if state.entries[index].count > 0 { return }
+            if case .pages(let pages) = state.entries.remove(at: index).placement {
+                for page in pages { state.pages[page.rawValue >> 12] = nil }
+            }
         }
     }
 
@@ -63,9 +90,15 @@ public final class ModelMemory: BusAddressSource {
 
     private func find(_ address: UInt64, _ count: Int, writes: Bool) -> (SharedRegion, Int)? {
         state.withLock { state in
+            if let page = state.pages[address >> 12], Int(address & 0xFFF) + count <= SharedRegion.pageSize,
+                !writes || page.region.isWritable
+            {
+                return (page.region, page.offset + Int(address & 0xFFF))
+            }
             for entry in state.entries {
-                let offset = address &- entry.start
-                guard address >= entry.start, offset + UInt64(count) <= UInt64(entry.region.byteCount) else { continue }
+                guard case .contiguous(let start) = entry.placement else { continue }
+                let offset = address &- start.rawValue
+                guard address >= start.rawValue, offset + UInt64(count) <= UInt64(entry.region.byteCount) else { continue }
                 guard !writes || entry.region.isWritable else { break }
                 return (entry.region, Int(offset))
             }

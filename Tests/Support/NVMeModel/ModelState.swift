@@ -39,6 +39,10 @@ struct ModelState {
     var wasShutDown = false
     var starts = 0
     var hasSetQueueCount = false
+    /// A line is silent from being told of to being armed.
+    private(set) var isSilent = true
+    private(set) var told = 0
+    private(set) var early = 0
     private var isReady: Bool
     private var looks = 0
 
@@ -152,10 +156,26 @@ struct ModelState {
             place.phase.toggle()
         }
         completion[number] = place
-        if !quietly { raise(place.vector) }
+        if !quietly || settings.isLine { raise(place.vector) }
     }
 
-    mutating func raise(_ vector: Int) { raised.append(vector) }
+    mutating func raise(_ vector: Int) {
+        if settings.isLine {
+            if isSilent { return }
+            isSilent = true
+            told += 1
+        }
+        raised.append(vector)
+    }
+
+    /// A line that has cause to be raised is, at once.
+    mutating func arm() {
+        if !settings.isLine { violations.append("a message armed") }
+        isSilent = false
+        guard completion.values.contains(where: { $0.head != $0.tail }) else { return }
+        early += 1
+        raise(0)
+    }
 
     mutating func takeRaised() -> [Descriptor] {
         defer { raised = [] }

@@ -11,16 +11,16 @@ private final class CountingSource: BusAddressSource {
     private let state = Mutex<(next: UInt64, placed: [ObjectIdentifier: (start: UInt64, count: Int)], room: Int)>(
         (0x10000, [:], .max))
 
-    func place(_ region: SharedRegion) -> BusAddress? {
+    func place(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusPlacement? {
         state.withLock { state in
             if let place = state.placed[ObjectIdentifier(region)] {
                 state.placed[ObjectIdentifier(region)]?.count += 1
-                return BusAddress(rawValue: place.start)
+                return .contiguous(DeviceAddress(rawValue: place.start))
             }
             if state.placed.count == state.room { return nil }
             state.placed[ObjectIdentifier(region)] = (state.next, 1)
             defer { state.next += UInt64(region.byteCount) }
-            return BusAddress(rawValue: state.next)
+            return .contiguous(DeviceAddress(rawValue: state.next))
         }
     }
     func remove(_ region: SharedRegion) {
@@ -109,7 +109,7 @@ private final class CountingSource: BusAddressSource {
         -> [UInt64]?
     {
         let limits = DMAConstraints(virtualBoundaryMask: mask)
-        let list = segments.map { BusSegment(address: BusAddress(rawValue: $0.0), byteCount: $0.1) }
+        let list = segments.map { DeviceSegment(address: DeviceAddress(rawValue: $0.0), byteCount: $0.1) }
         var (place, parts) = (TransferPlace(), [UInt64]())
         while place.segment < list.count {
             guard let count = limits.partByteCount(of: list.span, from: place, most: most, unit: unit) else { return nil }
