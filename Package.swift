@@ -281,7 +281,8 @@ let package = Package(
             path: "Sources/Exports/LibxenCompat", swiftSettings: strict,
             linkerSettings: versionNodes),
         exports.module(
-            "TranslationLibrary", ["CCausewayTranslation", "DMA", "FrameMapReaders", "FrameMaps", "LinuxSystem", "SharedMemory"]),
+            "TranslationLibrary",
+            ["CCausewayTranslation", "DMA", "FrameMapReaders", "FrameMaps", "HostIommu", "LinuxSystem", "SharedMemory"]),
 
         // Command: what people type. What its subcommands and the benchmarks have in common is below both.
         command.module(

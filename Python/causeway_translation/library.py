@@ -1,10 +1,10 @@
 """The shared object, its functions' types, and errors. The one module that calls C."""
 import ctypes
 import os
-from ctypes import POINTER, Structure, c_char_p, c_int, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_int, c_size_t, c_uint16, c_uint32, c_uint64, c_uint8, c_void_p
 
 # The interface that this was written for: a library of the same major and no smaller minor version will do.
-WANTED = 0x00010002
+WANTED = 0x00010003
 
 
 class CTranslation(Structure):
@@ -47,6 +47,18 @@ class CStatistics(Structure):
                                               "pool_largest_request")]
 
 
+class CAddresses(Structure):
+    _fields_ = [("first", c_uint64), ("last", c_uint64)]
+
+
+class CSpaceInfo(Structure):
+    _fields_ = [("page_sizes", c_uint64), ("mappings", c_uint64), ("mappings_left", c_uint64)]
+
+
+class CAccount(Structure):
+    _fields_ = [(name, c_uint64) for name in ("limit", "used", "left", "refused_bytes", "refused_count")]
+
+
 class CDumpInfo(Structure):
     _fields_ = [("is_auto_translated", c_uint32), ("guest_width", c_uint32), ("processors", c_uint64), ("entries", c_uint64),
                 ("used", c_uint64), ("findings", c_uint64)]
@@ -86,6 +98,29 @@ CALLS = {
     "iommu_flush": [c_void_p],
     "iommu_stale_count": [c_void_p, POINTER(c_size_t)],
     "iommu_next_fault": [c_void_p, POINTER(CFault)],
+    "space_open": [c_char_p, c_uint64, OUT, c_char_p, c_size_t],
+    "space_message": [c_void_p, c_char_p, c_size_t],
+    "space_get_info": [c_void_p, POINTER(CSpaceInfo)],
+    "space_get_account": [c_void_p, POINTER(CAccount)],
+    "space_addresses": [c_void_p, c_uint32, POINTER(CAddresses), c_size_t, POINTER(c_size_t)],
+    "space_map": [c_void_p, c_void_p, c_uint64, c_uint32, c_uint64, POINTER(c_uint64)],
+    "space_map_descriptor": [c_void_p, c_int, c_uint64, c_uint64, c_uint32, c_uint64, POINTER(c_uint64), OUT],
+    "space_unmap": [c_void_p, c_uint64, c_uint64, POINTER(c_uint64)],
+    "space_unmap_all": [c_void_p, POINTER(c_uint64)],
+    "space_bus_address": [c_void_p, c_void_p, c_uint64, POINTER(c_uint64), POINTER(c_uint64)],
+    "space_pointer": [c_void_p, c_uint64, OUT],
+    "space_start_dirty": [c_void_p],
+    "space_stop_dirty": [c_void_p],
+    "space_take_dirty": [c_void_p, c_uint64, c_uint64, POINTER(c_uint8), c_size_t],
+    "space_access": [c_void_p, c_uint64, c_uint32, OUT],
+    "space_next_fault": [c_void_p, POINTER(CFault)],
+    "space_device": [c_void_p, c_char_p, POINTER(c_int)],
+    "vectors_available": [c_int, c_uint32, POINTER(c_uint32)],
+    "vectors_open": [c_int, c_uint32, c_uint32, OUT, c_char_p, c_size_t],
+    "vectors_descriptor": [c_void_p, c_uint32],
+    "vectors_take": [c_void_p, c_uint32, c_int, POINTER(c_uint64)],
+    "vectors_trigger": [c_void_p, c_uint32],
+    "vectors_unmask": [c_void_p],
     "dump_open": [c_char_p, OUT, c_char_p, c_size_t],
     "dump_open_descriptor": [c_int, OUT, c_char_p, c_size_t],
     "dump_open_memory": [c_void_p, c_size_t, OUT, c_char_p, c_size_t],
@@ -100,7 +135,7 @@ OTHERS = {
     "translation_version": ([], c_uint32), "map_destroy": ([c_void_p], None), "foreign_destroy": ([c_void_p], None),
     "map_generation": ([c_void_p], c_uint64), "map_page_limit": ([c_void_p], c_uint64), "map_is_current": ([c_void_p, c_uint64], c_int), "dma_destroy": ([c_void_p], None),
     "dma_fault_count": ([c_void_p], c_uint64), "iommu_destroy": ([c_void_p], None), "iommu_fault_count": ([c_void_p], c_uint64),
-    "dump_destroy": ([c_void_p], None),
+    "dump_destroy": ([c_void_p], None), "space_destroy": ([c_void_p], None), "vectors_destroy": ([c_void_p], None),
 }
 
 

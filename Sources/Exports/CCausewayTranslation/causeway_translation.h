@@ -1,17 +1,19 @@
 /* causeway_translation.h: where a Xen domain's pages are, and how a device reaches them.
  *
- * Four kinds of object, each behind an opaque handle:
- *   causeway_map    a domain's frame map: pseudo-physical to bus frames and back, under three memory models
- *   causeway_dma    one device queue's DMA: pages in, bus segments that the device can take out
- *   causeway_iommu  an IO address space with page tables, permissions and recorded faults
- *   causeway_dump   a file that `xl dump-core` wrote
+ * Kinds of object, each behind an opaque handle:
+ *   causeway_map      a domain's frame map: pseudo-physical to bus frames and back, under three memory models
+ *   causeway_dma      one device queue's DMA: pages in, bus segments that the device can take out
+ *   causeway_iommu    an IO address space with page tables, permissions and recorded faults
+ *   causeway_space    what a real device reaches, through VFIO type1 or iommufd, or a software one by the same rules
+ *   causeway_vectors  a device's interrupts, as counters
+ *   causeway_dump     a file that `xl dump-core` wrote
  *
  * Every function that can fail returns 0 or a negative errno (-EINVAL for an argument that makes no sense, NULL handles among them; the others
  * are named where they are declared); nothing has changed then, and outputs are not written unless it says so. What a function gives out
  * through a `**` belongs to the caller, who ends it with the `_destroy` of its kind, once. Frames and pages are 4096 bytes.
  *
- * Threads: look-ups in a map and everything with a dump from any thread at any time; changes of a map wait for each other. A causeway_dma and a
- * causeway_iommu belong to one thread at a time.
+ * Threads: look-ups in a map and everything with a dump, a space or vectors from any thread at any time; changes of a map or a space wait for each
+ * other. A causeway_dma and a causeway_iommu belong to one thread at a time.
  *
  * Link with `pkg-config --cflags --libs causeway-translation`.
  */
@@ -27,8 +29,9 @@ extern "C" {
 
 /* Major and minor version of this interface, 16 bits each. A program of the same major and a smaller or equal minor version works.
  * 1.1: causeway_dma_flush, _stale_count, _next_fault, _fault_count; attached memory does not overlap.
- * 1.2: causeway_map_page_limit; causeway_dump_open_descriptor, _open_memory. */
-#define CAUSEWAY_TRANSLATION_VERSION 0x00010002u
+ * 1.2: causeway_map_page_limit; causeway_dump_open_descriptor, _open_memory.
+ * 1.3: causeway_space_…, causeway_vectors_…. */
+#define CAUSEWAY_TRANSLATION_VERSION 0x00010003u
 uint32_t causeway_translation_version(void);
 
 /* ---- Frame maps ---- */
@@ -243,6 +246,111 @@ int causeway_iommu_stale_count(const causeway_iommu *iommu, size_t *count);
 int causeway_iommu_next_fault(causeway_iommu *iommu, struct causeway_fault *fault);
 /* Faults in all. */
 uint64_t causeway_iommu_fault_count(const causeway_iommu *iommu);
+
+/* ---- A real device's address space ---- */
+
+typedef struct causeway_space causeway_space;
+
+/* No address of one's own choice. */
+#define CAUSEWAY_ANYWHERE UINT64_MAX
+
+#define CAUSEWAY_ADDRESSES_ALLOWED 0u  /* may be given to a device, mapped or not */
+#define CAUSEWAY_ADDRESSES_RESERVED 1u /* never: interrupts, and what the IOMMU or the group lacks */
+#define CAUSEWAY_ADDRESSES_FREE 2u     /* allowed, and nothing is mapped there */
+
+struct causeway_addresses { /* both are among them */
+    uint64_t first, last;
+};
+
+struct causeway_space_info {
+    uint64_t page_sizes;    /* a bit for each; what is mapped starts and ends at multiples of the smallest */
+    uint64_t mappings;      /* now */
+    uint64_t mappings_left; /* UINT64_MAX: as many as there is memory for */
+};
+
+/* Bytes that the device's memory must stay where it is for: counted before the kernel is asked, and as it counts. */
+struct causeway_account {
+    uint64_t limit;          /* the budget that the space was opened with; UINT64_MAX: none */
+    uint64_t used;
+    uint64_t left;           /* of the budget and of RLIMIT_MEMLOCK, whichever is less; UINT64_MAX: no limit */
+    uint64_t refused_bytes;
+    uint64_t refused_count;
+};
+
+/* Opens one by its name:
+ *   vfio-type1:/dev/vfio/GROUP            a VFIO group, all of whose devices are bound to VFIO
+ *   iommufd[:/dev/vfio/devices/vfioN]     a device by its own node, attached; or none yet
+ *   pci:0000:00:05.0                      a device: by its node where the kernel has iommufd, else by its group
+ *   software[:BITS]                       no device: the same rules in this process, with addresses of 32 to 57 bits (48)
+ * budget: bytes that may be locked for it, 0 for no budget; RLIMIT_MEMLOCK, as it was when the first space was opened, binds all of the process's spaces
+ * together (unless the process has CAP_IPC_LOCK). On an error `message` (if not NULL) says what and what to do.
+ * -EINVAL: no such name. -ENODEV: it cannot be opened, or used. -EOPNOTSUPP: this kernel lacks it. */
+int causeway_space_open(const char *name, uint64_t budget, causeway_space **space, char *message, size_t size);
+/* Ends what is mapped first. */
+void causeway_space_destroy(causeway_space *space);
+/* Why the last call with this handle was refused, in words. -ENOENT: none was. */
+int causeway_space_message(causeway_space *space, char *message, size_t size);
+int causeway_space_get_info(causeway_space *space, struct causeway_space_info *info);
+int causeway_space_get_account(causeway_space *space, struct causeway_account *account);
+/* *count: how many there are, also when they do not fit: -ENOBUFS, and as many as fit are written. */
+int causeway_space_addresses(causeway_space *space, uint32_t which, struct causeway_addresses *ranges, size_t capacity, size_t *count);
+
+/* Makes memory of this process, whole pages, reachable: at `wanted`, or with CAUSEWAY_ANYWHERE at an address that is chosen. It stays the caller's and must
+ * be mapped until it is unmapped here; causeway_registry watches for those who forget. permissions: what the device may do.
+ * -EINVAL: not whole pages, or no permission. -ERANGE: no device may be given these addresses. -EEXIST: something is mapped there. -ENOSPC: no room, or as
+ * many mappings as there may be. -EDQUOT: over the budget or RLIMIT_MEMLOCK; the message has the numbers. Else the kernel's error. */
+int causeway_space_map(causeway_space *space, void *memory, uint64_t byte_count, uint32_t permissions, uint64_t wanted, uint64_t *iova);
+/* The same for a part of a file in memory (memfd, shm, hugetlbfs): whole pages from `offset` on, which the space maps into this process at *memory until
+ * they are unmapped; the descriptor may be closed. -EBADF. -ERANGE: also beyond the file's end. */
+int causeway_space_map_descriptor(causeway_space *space, int descriptor, uint64_t offset, uint64_t byte_count, uint32_t permissions,
+                                  uint64_t wanted, uint64_t *iova, void **memory);
+/* Ends every mapping in a range; *unmapped: bytes. When it returns no device reaches them. -EINVAL: one would be cut. -ENOENT: there is none. */
+int causeway_space_unmap(causeway_space *space, uint64_t iova, uint64_t byte_count, uint64_t *unmapped);
+/* Ends all; none is no error. */
+int causeway_space_unmap_all(causeway_space *space, uint64_t *unmapped);
+
+/* Where the device finds a byte of this process, and how many of `byte_count` bytes from there on lie in a row for it. No lock, no system call; a page that
+ * is mapped twice has one of its places. -ENOENT: it does not. */
+int causeway_space_bus_address(const causeway_space *space, const void *memory, uint64_t byte_count, uint64_t *iova, uint64_t *in_row);
+/* The byte of this process that the device finds at an address. -ENOENT. */
+int causeway_space_pointer(const causeway_space *space, uint64_t iova, void **memory);
+
+/* From here on it is recorded which pages devices write. -EOPNOTSUPP: not by this kernel, or not for iommufd. */
+int causeway_space_start_dirty(causeway_space *space);
+int causeway_space_stop_dirty(causeway_space *space);
+/* A bit for each page of 4096 bytes, the lowest first: written since this was last asked, or may have been. The range begins and ends where mappings do and
+ * has no hole. capacity: bytes at `bitmap`. -ENOBUFS: too few; nothing is forgotten then. */
+int causeway_space_take_dirty(causeway_space *space, uint64_t iova, uint64_t byte_count, uint8_t *bitmap, size_t capacity);
+
+/* Of a software space: a device's access to a byte. -EFAULT: refused, and recorded. -EOPNOTSUPP: a real device does so itself. */
+int causeway_space_access(causeway_space *space, uint64_t iova, uint32_t permission, void **memory);
+/* The oldest refused access that was not told yet. A VFIO device's uncorrected errors are told without an address (0). -ENOENT: none. */
+int causeway_space_next_fault(causeway_space *space, struct causeway_fault *fault);
+
+/* A descriptor of a device, the caller's to close, for VFIO's own requests (registers, reset). address: a PCI device of the group; NULL: the one that the
+ * space was opened with. -ENOENT: there is none such. */
+int causeway_space_device(causeway_space *space, const char *address, int *descriptor);
+
+typedef struct causeway_vectors causeway_vectors;
+
+#define CAUSEWAY_VECTORS_LINE 0u /* masked when it rings, until causeway_vectors_unmask */
+#define CAUSEWAY_VECTORS_MSI 1u
+#define CAUSEWAY_VECTORS_MSIX 2u
+
+/* How many a VFIO device has; 0: none of the kind. */
+int causeway_vectors_available(int device, uint32_t kind, uint32_t *count);
+/* Switches vectors 0 to count - 1 on, each a counter of its own: all that will be used at once. -ENXIO: there are not so many. Else the kernel's error. */
+int causeway_vectors_open(int device, uint32_t kind, uint32_t count, causeway_vectors **vectors, char *message, size_t size);
+/* Switches them off. */
+void causeway_vectors_destroy(causeway_vectors *vectors);
+/* The counter of a vector, an eventfd for poll and epoll that stays the library's; or a negative errno. -ENXIO. */
+int causeway_vectors_descriptor(const causeway_vectors *vectors, uint32_t index);
+/* Takes what a vector has counted; 0: nothing. Waits for it, at most `milliseconds`; negative: for ever. -ENXIO. */
+int causeway_vectors_take(causeway_vectors *vectors, uint32_t index, int milliseconds, uint64_t *count);
+/* Has the kernel ring a vector, as if the device had. -ENXIO. */
+int causeway_vectors_trigger(causeway_vectors *vectors, uint32_t index);
+/* Lets a line ring again; nothing for the other kinds. */
+int causeway_vectors_unmask(causeway_vectors *vectors);
 
 /* ---- Dumps ---- */
 

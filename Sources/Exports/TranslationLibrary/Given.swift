@@ -63,6 +63,17 @@ struct Place<Value> {
     func put<Object: AnyObject>(handleOf object: Object) where Value == OpaquePointer? { unsafe pointer.pointee = handle(object) }
 }
 
+/// SAFETY: an address for the caller, of memory that the header says is there; nothing is looked at.
+extension Place where Value == UnsafeMutableRawPointer? {
+    @safe func put(address: UInt64) { unsafe pointer.pointee = UnsafeMutableRawPointer(bitPattern: UInt(address)) }
+}
+
+/// The text that an argument points to; nil for NULL.
+///
+/// SAFETY: as for `text`.
+@safe
+func optionalText(_ pointer: UnsafePointer<CChar>?) -> String? { unsafe pointer == nil ? nil : try? text(pointer) }
+
 /// Places for a number of answers.
 ///
 /// SAFETY: room for `capacity` values of the caller's own, as it says beside the pointer; each index is compared with

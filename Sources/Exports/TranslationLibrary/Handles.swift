@@ -6,6 +6,8 @@ import DMA
 import FrameMapReaders
 import FrameMaps
 import Glibc
+import HostIommu
+import LinuxSystem
 
 /// A handle that owns `object` until `giveBack`.
 ///
@@ -48,6 +50,16 @@ struct ErrorNumber: Error, CustomStringConvertible {
     init(_ number: Int32) { self.number = number }
 }
 
+/// A number of errno with words for the caller who asks.
+struct Refusal: Error, CustomStringConvertible {
+    let number: Int32
+    let description: String
+    init(_ number: Int32, _ description: String) {
+        self.number = number
+        self.description = description
+    }
+}
+
 /// Runs a call's body: 0, or the negative number of what it threw.
 func answering(_ body: () throws -> Void) -> Int32 {
     do {
@@ -61,6 +73,12 @@ func answering(_ body: () throws -> Void) -> Int32 {
         return -number(error)
     } catch let error as DumpError {
         return -number(error)
+    } catch let error as DMABackEndError {
+        return -number(error)
+    } catch let error as Refusal {
+        return -error.number
+    } catch let error as Errno {
+        return -error.rawValue
     } catch {
         return -EIO
     }
@@ -91,6 +109,24 @@ private func number(_ error: DMAError) -> Int32 {
     }
 }
 
+func number(_ error: DMABackEndError) -> Int32 {
+    switch error {
+    case .unknown, .needsArgument, .misaligned, .cutsMapping: EINVAL
+    case .unavailable: ENODEV
+    case .outsideAddresses, .outsideMapping: ERANGE
+    case .overlaps: EEXIST
+    case .noAddresses, .tooManyMappings: ENOSPC
+    case .lockedMemory: EDQUOT
+    case .notMapped: ENOENT
+    case .unmappedOther: EIO
+    case .unsupported: EOPNOTSUPP
+    case .noVectors: ENXIO
+    case .kernel(_, let error): error.rawValue
+    case .dma(let error): number(error)
+    case .noFrames: ENOMEM
+    }
+}
+
 func number(_ error: DumpError) -> Int32 {
     switch error.cause {
     case .malformed: EBADMSG
@@ -102,4 +138,4 @@ func number(_ error: DumpError) -> Int32 {
 
 /// See causeway_translation.h.
 @c @implementation
-public func causeway_translation_version() -> UInt32 { 0x0001_0002 }
+public func causeway_translation_version() -> UInt32 { 0x0001_0003 }

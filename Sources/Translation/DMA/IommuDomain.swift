@@ -57,23 +57,28 @@ public final class IommuDomain: CustomStringConvertible {
     /// - Parameters:
     ///   - device: what the device is called in faults.
     ///   - mode: when what was unmapped is out of the device's reach.
-    ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
+    ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 << `addressBits`).
     ///   - batchLimit: in deferred mode, unmapped ranges that wait at most.
     ///   - tableLimit: tables of 4 KiB.
+    ///   - addressBits: what the page tables have room for, 21 to 57: 40 are 1 TiB. 8 bytes of address space for each
+    ///     GiB, of memory only where something is linked.
     public init(
-        device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20
+        device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20,
+        addressBits: Int = 40
     ) throws(DMAError) {
         self.device = device
         self.mode = mode
         self.batchLimit = max(1, batchLimit)
-        state = OwnedState(try IommuState(device: device, mode: mode, mask: mask, batchLimit: batchLimit, tableLimit: tableLimit))
+        state = OwnedState(
+            try IommuState(
+                device: device, mode: mode, mask: mask, batchLimit: batchLimit, tableLimit: tableLimit, addressBits: addressBits))
         tables = state.value.view
     }
 
     // MARK: The driver's side
 
     // Errors of ranges, in all of these: `badCount` for none or fewer, `misaligned`, `outsideSpace` for pages beyond
-    // the mask or 1 TiB. Nothing has changed then.
+    // the mask or the tables' bits (1 TiB unless said otherwise). Nothing has changed then.
 
     /// Reserves `pages` consecutive IO pages, aligned to the next power of two of their number; never pages that
     /// something is linked at. Throws `badCount`, `noIova`. Reservations lie within the first 256 GiB.

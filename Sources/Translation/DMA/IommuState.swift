@@ -57,13 +57,18 @@ struct IommuState: ~Copyable {
     static let dirtyBit: UInt64 = 1 << 5
 
     /// - Parameters:
-    ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 TiB).
+    ///   - mask: the largest address the device can send; IO addresses stay below it (and below 1 << addressBits).
     ///   - tableLimit: tables of 4 KiB.
-    /// Throws `noTables`, or `badConstraints` for a mask that leaves no address.
+    ///   - addressBits: what the page tables have room for, 57 at most.
+    /// Throws `noTables`, or `badConstraints` for a mask that leaves no address, or such a number of bits.
     init(
-        device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20
+        device: String, mode: IommuMode, mask: UInt64 = .max, batchLimit: Int = 256, tableLimit: Int = 1 << 20,
+        addressBits: Int = 40
     ) throws(DMAError) {
-        let pages = min(mask >> frameShift, (1 << 28) - 1) + 1
+        guard (21...57).contains(addressBits) else {
+            throw .badConstraints("\(device): an IO address has 21 to 57 bits, not \(addressBits)")
+        }
+        let pages = min(mask >> frameShift, (1 << UInt64(addressBits - 12)) - 1) + 1
         guard pages > Self.firstPage else {
             throw .badConstraints("\(device): a mask of 0x\(String(mask, radix: 16)) leaves no IO address; the first is 0x100000")
         }

@@ -47,8 +47,8 @@ public final class FrameMap: Sendable, CustomStringConvertible {
     /// - Parameters:
     ///   - owner: the domain's number.
     ///   - model: how it knows its memory.
-    ///   - pfnLimit: one past the largest pfn; 2^28 for a domain of 1 TiB. At most 2^40. Holes cost nothing.
-    ///   - frameLimit: one past the largest bus frame, at most 2^40.
+    ///   - pfnLimit: one past the largest pfn; 2^28 for a domain of 1 TiB. At most 2^45. Holes cost nothing.
+    ///   - frameLimit: one past the largest bus frame, at most 2^45.
     ///   - ownFrames: the domain's own memory under `identity` and `vp`, from pfn 0 on; at most both limits. Nothing
     ///     under `p2m`.
     ///   - tableLimit: tables of 4 KiB that each direction may have.

@@ -90,8 +90,8 @@ package struct RadixTable: ~Copyable, @unchecked Sendable {
     static let idleBit: UInt64 = 1 << 3
     /// In an empty table's word: a change has been prepared that counts on it.
     static let pinnedBit: UInt64 = 1 << 4
-    /// The widest structure: 2^40 frames, 4 PiB.
-    package static let widest: UInt64 = 1 << 40
+    /// The widest structure: 2^45 frames, addresses of 57 bits.
+    package static let widest: UInt64 = 1 << 45
 
     /// The widest window: 2^30 frames, 8 GiB of addresses.
     package static let widestWindow: UInt64 = 1 << 30

@@ -38,6 +38,10 @@ public enum DMABackEndError: Error, Hashable, Sendable, CustomStringConvertible 
     case dma(DMAError)
     /// Numbers or table memory for another region have run out.
     case noFrames(pages: Int)
+    /// The range would end a mapping in part: the range, and the mapping.
+    case cutsMapping(Iova, byteCount: UInt64, mapped: Iova, of: UInt64)
+    /// The device has no such vectors: how many were asked for, and there are.
+    case noVectors(DeviceVectors.Kind, wanted: Int, there: Int)
 
     /// In one line.
     public var description: String {
@@ -60,6 +64,9 @@ public enum DMABackEndError: Error, Hashable, Sendable, CustomStringConvertible 
         case .kernel(let call, let errno): "\(call): \(errno)"
         case .dma(let error): "\(error)"
         case .noFrames(let pages): "no frame numbers or table memory for \(pages) pages"
+        case .cutsMapping(let iova, let count, let mapped, let of):
+            "\(count) bytes at \(iova) would cut the mapping of \(of) bytes at \(mapped), which ends as a whole"
+        case .noVectors(let kind, let wanted, let there): "\(wanted) \(kind) vectors, and there are \(there)"
         }
     }
 }

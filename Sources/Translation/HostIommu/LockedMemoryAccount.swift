@@ -9,13 +9,26 @@ public final class LockedMemoryAccount: Sendable, CustomStringConvertible {
     /// Bytes; nil: no limit.
     public let limit: UInt64?
     private let counted: ContendedLock<UInt64>
+    /// What this one is a part of, and charges, too.
+    private let whole: LockedMemoryAccount?
+    private let refusals = ContendedLock(Refusals())
+
+    /// What was refused.
+    public struct Refusals: Hashable, Sendable {
+        /// How often.
+        public var count: UInt64 = 0
+        /// Bytes in all.
+        public var bytes: UInt64 = 0
+    }
 
     /// An account of its own.
     /// - Parameters:
     ///   - limit: bytes; nil: none.
     ///   - already: bytes locked otherwise (`mlock(2)`), which the same limit binds.
-    public init(limit: UInt64?, already: UInt64 = 0) {
+    ///   - whole: another account, whose limit binds as well: this one is a budget within it.
+    public init(limit: UInt64?, already: UInt64 = 0, within whole: LockedMemoryAccount? = nil) {
         self.limit = limit
+        self.whole = whole
         counted = ContendedLock(already)
     }
 
@@ -30,14 +43,34 @@ public final class LockedMemoryAccount: Sendable, CustomStringConvertible {
     public var bytes: UInt64 { counted.withLock { $0 } }
     /// Bytes that can still be locked; nil: no limit.
     public var bytesLeft: UInt64? {
-        limit.map { limit in
+        let own = limit.map { limit in
             let bytes = bytes
             return bytes < limit ? limit - bytes : 0
         }
+        guard let others = whole?.bytesLeft else { return own }
+        return min(own ?? .max, others)
     }
+    /// What was refused here, or by what this is a part of.
+    public var refused: Refusals { refusals.withLock { $0 } }
 
     /// Counts `byteCount` bytes more, or throws `lockedMemory`.
     func charge(_ byteCount: UInt64) throws(DMABackEndError) {
+        do throws(DMABackEndError) {
+            try chargeOwn(byteCount)
+            do throws(DMABackEndError) { try whole?.charge(byteCount) } catch {
+                releaseOwn(byteCount)
+                throw error
+            }
+        } catch {
+            refusals.withLock { refusals in
+                refusals.count &+= 1
+                refusals.bytes &+= byteCount
+            }
+            throw error
+        }
+    }
+
+    private func chargeOwn(_ byteCount: UInt64) throws(DMABackEndError) {
         try counted.withLock { (counted: inout UInt64) throws(DMABackEndError) in
             let most = limit ?? .max
             let left = counted < most ? most - counted : 0
@@ -49,6 +82,11 @@ public final class LockedMemoryAccount: Sendable, CustomStringConvertible {
 
     /// Takes `byteCount` bytes off that were counted before.
     func release(_ byteCount: UInt64) {
+        releaseOwn(byteCount)
+        whole?.release(byteCount)
+    }
+
+    private func releaseOwn(_ byteCount: UInt64) {
         counted.withLock { counted in
             precondition(byteCount <= counted, "more memory unlocked than was locked")
             counted -= byteCount

@@ -73,6 +73,14 @@ public struct BackEndMapping: Hashable, Sendable, CustomStringConvertible {
 extension DMADirection {
     /// Whether the device writes memory.
     var writesMemory: Bool { self != .toDevice }
+    /// What the device may do.
+    var permissions: FramePermissions {
+        switch self {
+        case .toDevice: .read
+        case .fromDevice: .write
+        case .bidirectional: .readWrite
+        }
+    }
     /// Whether the device reads memory.
     var readsMemory: Bool { self != .fromDevice }
 }

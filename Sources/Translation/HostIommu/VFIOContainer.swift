@@ -79,7 +79,9 @@ public final class VFIOContainer: DMABackEnd {
     }
 
     /// A device of the group, such as `0000:06:0d.0`, for the driver: its registers, its interrupts.
-    public func device(_ address: String) throws(DMABackEndError) -> Descriptor {
+    public func device(_ address: String) throws(DMABackEndError) -> Descriptor { try Self.device(address, of: group, kernel) }
+
+    static func device(_ address: String, of group: Descriptor, _ kernel: any IommuKernel) throws(DMABackEndError) -> Descriptor {
         do throws(Errno) {
             return Descriptor(owning: Int32(try kernel.call(group, Int(CAUSEWAY_VFIO_GROUP_GET_DEVICE_FD), text: address)))
         } catch { throw .kernel("VFIO_GROUP_GET_DEVICE_FD of \(address)", error) }

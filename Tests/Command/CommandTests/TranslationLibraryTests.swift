@@ -103,6 +103,12 @@ extension EndToEnd {
             #expect(lost.status == 1 && lost.errors.contains("ImportError: /nowhere.so"), "\(lost)")
         }
 
+        @Test("a device's space: fixed addresses, budget, files, dirty pages, 57 bits") func space() throws {
+            let program = try compile("Tests/Exports/TranslationLibrary/space.c")
+            let outcome = try RunningProcess.run([program, "software"], in: scratch)
+            #expect(outcome.status == 0 && outcome.output.isEmpty, "\(outcome)")
+        }
+
         @Test("every misuse is answered, and nothing ends the process") func misuse() throws {
             let program = try compile("Tests/Exports/TranslationLibrary/misuse.c")
             let broken = "\(scratch.path)/broken.core"

@@ -6,7 +6,8 @@ import os
 import re
 import sys
 
-from causeway_translation import Dma, Dump, DumpError, Entry, Iommu, Map, Model, Permission, interface_version, library
+from causeway_translation import (Addresses, Dma, Dump, DumpError, Entry, Iommu, Map, Model, Permission, Space, SpaceError, VectorKind, Vectors,
+                                  interface_version, library)
 from causeway_translation.dma import Direction
 from causeway_translation.iommu import Cause, IommuMode
 
@@ -95,6 +96,47 @@ assert space.stale_count == 1 and space.access(iova, Permission.READ)
 space.flush()
 assert space.stale_count == 0
 fails(errno.EFAULT, space.access, iova, Permission.READ)
+
+# A device's space, and what it says when it refuses.
+with Space("software:57", budget=8 * 4096) as own:
+    memory = mmap.mmap(-1, 4 * 4096)
+    assert own.info() == (1 << 12 | 1 << 21 | 1 << 30, 0, None)
+    assert own.map(memory, at=1 << 50) == 1 << 50 and own.map(memory, Permission.READ) != 1 << 50
+    error = fails(errno.EDQUOT, own.map, memory)
+    assert isinstance(error, SpaceError)
+    words = error.strerror
+    del error  # and with it the frames that have the buffer
+    assert "and 0 of 32768 bytes are left" in words, words
+    assert own.account()[:2] == (8 * 4096, 8 * 4096) and own.account().refused_bytes == 4 * 4096
+    assert "cannot be given" in fails(errno.ERANGE, own.map, memory, at=0xFEE00000).strerror
+    address = own.pointer((1 << 50) + 4097)
+    assert own.bus_address(address, 100) == ((1 << 50) + 4097, 100) and own.bus_address(0) is None and own.pointer(0) is None
+    assert own.addresses() == [(4096, 0xFEDFFFFF), (0xFEF00000, (1 << 57) - 1)], own.addresses()
+    assert own.addresses(Addresses.RESERVED)[-1] == (1 << 57, (1 << 64) - 1) and len(own.addresses(Addresses.FREE)) == 4
+    own.start_dirty()
+    assert own.access((1 << 50) + 8192, Permission.WRITE) == address - 1 + 4096
+    assert own.take_dirty(1 << 50, 4 * 4096) == [False, False, True, False]
+    own.stop_dirty()
+    fails(errno.EFAULT, own.access, 0x1234, Permission.READ)
+    assert own.next_fault() == (0x1234, Cause.NOT_MAPPED) and own.next_fault() is None
+    gc.collect()
+    try:
+        memory.close()
+        raise AssertionError("memory went under the device")
+    except BufferError:
+        pass
+    assert own.unmap(1 << 50, 1 << 20) == 4 * 4096 and own.unmap_all() == 4 * 4096
+    gc.collect()
+    memory.close()
+    file = os.memfd_create("region")
+    os.truncate(file, 8192)
+    iova, place = own.map_descriptor(file, 4096, 4096)
+    library.ctypes.memmove(place, b"there", 5)
+    assert os.pread(file, 5, 4096) == b"there" and own.bus_address(place).iova == iova
+    fails(errno.ENOENT, own.device)
+fails(errno.ENODEV, Space, "software:99")
+assert "descriptor 999" in fails(errno.EBADF, Vectors, 999, VectorKind.MSIX, 1).strerror
+fails(errno.ENOTTY, Vectors.available, file, VectorKind.MSI)
 
 # Dumps, by three ways; what is read is the same.
 data = open(path, "rb").read()
