@@ -11,7 +11,7 @@ extension MemoryBus {
     /// Where nothing is: the address space's last page.
     public static let nowhere = BusAddress(rawValue: ~(frameByteCount - 1))
     /// Windows are at this address and above (their generation is never 0), real devices' own addresses below.
-    static let firstWindow: UInt64 = 1 << 60
+    @usableFromInline static let firstWindow: UInt64 = 1 << 60
 
     /// From now on regions are where `source` has them for its device. False, and nothing changes, on a bus that
     /// something is attached to, or whose addresses are a memory model's.
@@ -53,7 +53,7 @@ extension MemoryBus {
     }
 
     /// Appends a segment that `isPlaced` as the device is told of it: in as many runs as it finds it in.
-    @inline(__always)
+    @inlinable @inline(__always)
     public func tell(_ segment: BusSegment, to segments: inout [DeviceSegment]) {
         if segment.address.rawValue < Self.firstWindow {
             segments.append(
@@ -64,8 +64,8 @@ extension MemoryBus {
     }
 
     /// The same of a window's.
-    @inline(never)
-    private func tellPages(of segment: BusSegment, to segments: inout [DeviceSegment]) {
+    @usableFromInline @inline(never)
+    func tellPages(of segment: BusSegment, to segments: inout [DeviceSegment]) {
         // SAFETY: a window that has all of the segment, whose pages are those of its region's.
         precondition(unsafe resolve(segment, .toDevice) != nil, "a segment that is not there")
         let slot = Int(truncatingIfNeeded: segment.address.rawValue >> Self.offsetBits & Self.slotMask)
