@@ -5,6 +5,7 @@
     Iommu   an IO address space with page tables, permissions and recorded faults
     Space   what a real device reaches, through VFIO or iommufd, or a software one by the same rules
     Vectors a device's interrupts, as counters
+    Registry  memory that a process has for its devices, registered once
     Dump    a file that `xl dump-core` wrote
 
 Addresses and lengths are bytes, pfns and frames are pages of 4096. What is refused is an OSError with the errno that causeway_translation.h names
@@ -15,7 +16,9 @@ from .dumps import Dump, DumpError
 from .iommu import Fault, Iommu
 from .library import interface_version, library_path
 from .maps import Entry, Foreign, Map, Model, Permission, Reverse, Run, Translation
+from .registries import Event, Registry, Withdrawal, WithdrawalCause
 from .spaces import Account, Addresses, Placed, Space, SpaceError, VectorKind, Vectors
 
-__all__ = ["Account", "Addresses", "Dma", "Dump", "DumpError", "Entry", "Fault", "Foreign", "Iommu", "Map", "Mapping", "Model", "Permission", "Placed", "Reverse", "Run", "Segment",
-           "Space", "SpaceError", "Translation", "VectorKind", "Vectors", "interface_version", "library_path"]
+__all__ = ["Account", "Addresses", "Dma", "Dump", "DumpError", "Entry", "Event", "Fault", "Foreign", "Iommu", "Map", "Mapping", "Model", "Permission", "Placed", "Registry", "Reverse", "Run", "Segment",
+           "Space", "SpaceError", "Translation", "VectorKind", "Vectors", "Withdrawal",
+           "WithdrawalCause", "interface_version", "library_path"]

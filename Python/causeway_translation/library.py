@@ -59,6 +59,14 @@ class CAccount(Structure):
     _fields_ = [(name, c_uint64) for name in ("limit", "used", "left", "refused_bytes", "refused_count")]
 
 
+class CWithdrawal(Structure):
+    _fields_ = [("address", c_uint64), ("byte_count", c_uint64), ("start", c_uint64), ("length", c_uint64), ("cause", c_uint32),
+                ("reserved", c_uint32)]
+
+
+CListener = ctypes.CFUNCTYPE(c_int, c_void_p, c_uint32, c_void_p, c_uint64)
+
+
 class CDumpInfo(Structure):
     _fields_ = [("is_auto_translated", c_uint32), ("guest_width", c_uint32), ("processors", c_uint64), ("entries", c_uint64),
                 ("used", c_uint64), ("findings", c_uint64)]
@@ -121,6 +129,16 @@ CALLS = {
     "vectors_take": [c_void_p, c_uint32, c_int, POINTER(c_uint64)],
     "vectors_trigger": [c_void_p, c_uint32],
     "vectors_unmask": [c_void_p],
+    "registry_create": [c_uint32, OUT, c_char_p, c_size_t],
+    "registry_message": [c_void_p, c_char_p, c_size_t],
+    "registry_register": [c_void_p, c_void_p, c_uint64, c_uint32],
+    "registry_unregister": [c_void_p, c_void_p, c_uint64],
+    "registry_join": [c_void_p, c_void_p],
+    "registry_leave": [c_void_p, c_void_p],
+    "registry_listen": [c_void_p, CListener, c_void_p, POINTER(c_uint64)],
+    "registry_end_listening": [c_void_p, c_uint64],
+    "registry_get_size": [c_void_p, POINTER(c_uint64), POINTER(c_uint64)],
+    "registry_next_withdrawal": [c_void_p, POINTER(CWithdrawal)],
     "dump_open": [c_char_p, OUT, c_char_p, c_size_t],
     "dump_open_descriptor": [c_int, OUT, c_char_p, c_size_t],
     "dump_open_memory": [c_void_p, c_size_t, OUT, c_char_p, c_size_t],
@@ -136,6 +154,7 @@ OTHERS = {
     "map_generation": ([c_void_p], c_uint64), "map_page_limit": ([c_void_p], c_uint64), "map_is_current": ([c_void_p, c_uint64], c_int), "dma_destroy": ([c_void_p], None),
     "dma_fault_count": ([c_void_p], c_uint64), "iommu_destroy": ([c_void_p], None), "iommu_fault_count": ([c_void_p], c_uint64),
     "dump_destroy": ([c_void_p], None), "space_destroy": ([c_void_p], None), "vectors_destroy": ([c_void_p], None),
+    "registry_destroy": ([c_void_p], None), "registry_withdrawal_count": ([c_void_p], c_uint64),
 }
 
 

@@ -6,14 +6,15 @@
  *   causeway_iommu    an IO address space with page tables, permissions and recorded faults
  *   causeway_space    what a real device reaches, through VFIO type1 or iommufd, or a software one by the same rules
  *   causeway_vectors  a device's interrupts, as counters
+ *   causeway_registry memory that a process has for its devices, registered once
  *   causeway_dump     a file that `xl dump-core` wrote
  *
  * Every function that can fail returns 0 or a negative errno (-EINVAL for an argument that makes no sense, NULL handles among them; the others
  * are named where they are declared); nothing has changed then, and outputs are not written unless it says so. What a function gives out
  * through a `**` belongs to the caller, who ends it with the `_destroy` of its kind, once. Frames and pages are 4096 bytes.
  *
- * Threads: look-ups in a map and everything with a dump, a space or vectors from any thread at any time; changes of a map or a space wait for each
- * other. A causeway_dma and a causeway_iommu belong to one thread at a time.
+ * Threads: look-ups in a map and everything with a dump, a space, vectors or a registry from any thread at any time; changes of a map, a space or a registry
+ * wait for each other. A causeway_dma and a causeway_iommu belong to one thread at a time.
  *
  * Link with `pkg-config --cflags --libs causeway-translation`.
  */
@@ -30,7 +31,7 @@ extern "C" {
 /* Major and minor version of this interface, 16 bits each. A program of the same major and a smaller or equal minor version works.
  * 1.1: causeway_dma_flush, _stale_count, _next_fault, _fault_count; attached memory does not overlap.
  * 1.2: causeway_map_page_limit; causeway_dump_open_descriptor, _open_memory.
- * 1.3: causeway_space_…, causeway_vectors_…. */
+ * 1.3: causeway_space_…, causeway_vectors_…, causeway_registry_…. */
 #define CAUSEWAY_TRANSLATION_VERSION 0x00010003u
 uint32_t causeway_translation_version(void);
 
@@ -351,6 +352,63 @@ int causeway_vectors_take(causeway_vectors *vectors, uint32_t index, int millise
 int causeway_vectors_trigger(causeway_vectors *vectors, uint32_t index);
 /* Lets a line ring again; nothing for the other kinds. */
 int causeway_vectors_unmask(causeway_vectors *vectors);
+
+/* ---- Memory for devices, registered once ---- */
+
+/* What is registered here every space that has joined maps, and every listener is told of. Any thread. */
+typedef struct causeway_registry causeway_registry;
+
+#define CAUSEWAY_REGISTERED 0u   /* from now on; a listener that returns a negative errno refuses it for everybody */
+#define CAUSEWAY_UNREGISTERED 1u /* its owner takes it back: no more once the listener has returned */
+#define CAUSEWAY_WITHDRAWN 2u    /* it is being unmapped, moved or discarded; see CAUSEWAY_REGISTRY_WATCHED */
+
+/* Called by the thread that changes something, or by the registry's own, and not by two at once. It must not call the registry (-EDEADLK), nor unmap, move or
+ * discard watched memory, nor wait for a thread that does. Returns 0; for what is no registration the answer is not looked at. */
+typedef int (*causeway_listener)(void *context, uint32_t event, void *memory, uint64_t byte_count);
+
+/* Memory that its owner unmaps (munmap, mmap over it), moves (mremap) or discards (madvise) while it is registered is withdrawn: every space unmaps it, every
+ * listener is told, and only then does that call go on. All of the registration goes, whatever part of it is touched; it can be registered anew. For writable
+ * private memory, memfds, shm and hugetlbfs; one descriptor for each registration, no rights. What is not seen: a file that is cut or punched by its
+ * descriptor (the device keeps the pages that it has); memory that another process shares and unmaps is none of ours. Memory of malloc is to be registered only
+ * where it has pages of its own (aligned_alloc of some MiB). */
+#define CAUSEWAY_REGISTRY_WATCHED 1u
+
+/* -EPERM, -ENOSYS and the like: memory cannot be watched here; the message says so. */
+int causeway_registry_create(uint32_t flags, causeway_registry **registry, char *message, size_t size);
+/* What is registered is taken back first, and nothing is watched any more when it returns. Not from a listener. The spaces and listeners are to stay until then. */
+void causeway_registry_destroy(causeway_registry *registry);
+/* Why the last call with this handle was refused, in words. -ENOENT: none was. */
+int causeway_registry_message(causeway_registry *registry, char *message, size_t size);
+/* Whole pages. permissions: CAUSEWAY_READ, or both. All spaces and listeners take it, or nothing is changed. -EEXIST: some of it is registered. -EBUSY: another
+ * userfaultfd watches it. What a space refuses as for causeway_space_map; what a listener refuses as it says. */
+int causeway_registry_register(causeway_registry *registry, void *memory, uint64_t byte_count, uint32_t permissions);
+/* Whole registrations, one or several side by side. -ENOENT: not all of it is registered, or withdrawn already. -ERANGE: one would be cut. */
+int causeway_registry_unregister(causeway_registry *registry, void *memory, uint64_t byte_count);
+/* The space maps all that is registered, now and later, at addresses of its choice (causeway_space_bus_address finds them). -EEXIST: it has joined. */
+int causeway_registry_join(causeway_registry *registry, causeway_space *space);
+/* Ends that: it is unmapped there. -ENOENT: it has not joined. */
+int causeway_registry_leave(causeway_registry *registry, causeway_space *space);
+/* The listener is told of what is registered at once, by ascending addresses. *number: for the call that ends it. */
+int causeway_registry_listen(causeway_registry *registry, causeway_listener listener, void *context, uint64_t *number);
+/* It is told of what is registered as if that went, and not called again. -ENOENT. */
+int causeway_registry_end_listening(causeway_registry *registry, uint64_t number);
+int causeway_registry_get_size(causeway_registry *registry, uint64_t *count, uint64_t *byte_count);
+
+#define CAUSEWAY_WITHDRAWN_UNMAPPED 0u
+#define CAUSEWAY_WITHDRAWN_MOVED 1u
+#define CAUSEWAY_WITHDRAWN_DISCARDED 2u
+
+struct causeway_withdrawal {
+    uint64_t address, byte_count; /* the registration */
+    uint64_t start, length;       /* what of it was unmapped, moved or discarded */
+    uint32_t cause;               /* CAUSEWAY_WITHDRAWN_… */
+    uint32_t reserved;
+};
+
+/* The oldest withdrawal that was not told yet; 64 are kept. It is there a moment after the listeners have been told. -ENOENT: none. */
+int causeway_registry_next_withdrawal(causeway_registry *registry, struct causeway_withdrawal *withdrawal);
+/* Withdrawals in all. */
+uint64_t causeway_registry_withdrawal_count(const causeway_registry *registry);
 
 /* ---- Dumps ---- */
 

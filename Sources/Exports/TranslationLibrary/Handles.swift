@@ -75,6 +75,8 @@ func answering(_ body: () throws -> Void) -> Int32 {
         return -number(error)
     } catch let error as DMABackEndError {
         return -number(error)
+    } catch let error as RegistryError {
+        return -number(error)
     } catch let error as Refusal {
         return -error.number
     } catch let error as Errno {
@@ -124,6 +126,17 @@ func number(_ error: DMABackEndError) -> Int32 {
     case .kernel(_, let error): error.rawValue
     case .dma(let error): number(error)
     case .noFrames: ENOMEM
+    }
+}
+
+private func number(_ error: RegistryError) -> Int32 {
+    switch error {
+    case .overlaps, .joined: EEXIST
+    case .cuts: ERANGE
+    case .notRegistered, .notJoined: ENOENT
+    case .space(let error): number(error)
+    case .refused(_, let error), .unwatched(_, let error): error.rawValue
+    case .busyHere: EDEADLK
     }
 }
 

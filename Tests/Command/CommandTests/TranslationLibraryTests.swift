@@ -29,7 +29,7 @@ extension EndToEnd {
                 [
                     "cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-o", program, "\(root)/\(source)",
                     "-I\(root)/Sources/Exports/CCausewayTranslation",
-                    "-L\(Tools.buildDirectory)", "-lcauseway-translation", "-Wl,-rpath,\(Tools.buildDirectory)",
+                    "-L\(Tools.buildDirectory)", "-lcauseway-translation", "-pthread", "-Wl,-rpath,\(Tools.buildDirectory)",
                 ], in: scratch)
             guard outcome.status == 0 else { throw TestFailure("cc: \(outcome.errors)") }
             return program
@@ -103,9 +103,36 @@ extension EndToEnd {
             #expect(lost.status == 1 && lost.errors.contains("ImportError: /nowhere.so"), "\(lost)")
         }
 
+        @Test("the example of a device's memory") func deviceExample() throws {
+            let program = try compile("Examples/translation/device.c")
+            let outcome = try RunningProcess.run([program], in: scratch)
+            #expect(
+                outcome.status == 0
+                    && outcome.output == """
+                        driver: 1048576 bytes registered
+                        a buffer of 8192 bytes: 8192 in a row
+                        refused: 4096 bytes would have to be locked in memory, and 0 of 1048576 bytes are left (ulimit -l)
+                        driver: 1048576 bytes withdrawn
+                        found afterwards: no
+
+                        """, "\(outcome)")
+            let lost = try RunningProcess.run([program, "vfio-type1:/dev/vfio/none"], in: scratch)
+            #expect(lost.status == 1 && lost.errors.contains("No such file or directory"), "\(lost)")
+        }
+
         @Test("a device's space: fixed addresses, budget, files, dirty pages, 57 bits") func space() throws {
             let program = try compile("Tests/Exports/TranslationLibrary/space.c")
             let outcome = try RunningProcess.run([program, "software"], in: scratch)
+            #expect(outcome.status == 0 && outcome.output.isEmpty, "\(outcome)")
+        }
+
+        @Test(
+            "memory that its owner unmaps, moves or discards is withdrawn from the devices first, without rights too",
+            arguments: [[], ["uid"]])
+        func registry(as user: [String]) throws {
+            // Another user runs it: the directory is nobody's but ours.
+            let program = try compile("Tests/Exports/TranslationLibrary/registry.c")
+            let outcome = try RunningProcess.run([program] + (geteuid() == 0 ? user : []), in: scratch)
             #expect(outcome.status == 0 && outcome.output.isEmpty, "\(outcome)")
         }
 

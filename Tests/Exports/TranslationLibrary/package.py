@@ -6,10 +6,11 @@ import os
 import re
 import sys
 
-from causeway_translation import (Addresses, Dma, Dump, DumpError, Entry, Iommu, Map, Model, Permission, Space, SpaceError, VectorKind, Vectors,
+from causeway_translation import (Addresses, Dma, Dump, DumpError, Entry, Iommu, Map, Model, Permission, Registry, Space, SpaceError, VectorKind, Vectors,
                                   interface_version, library)
 from causeway_translation.dma import Direction
 from causeway_translation.iommu import Cause, IommuMode
+from causeway_translation.registries import Event, WithdrawalCause
 
 header, path, broken = sys.argv[1:]
 text = open(header).read()
@@ -137,6 +138,40 @@ with Space("software:57", budget=8 * 4096) as own:
 fails(errno.ENODEV, Space, "software:99")
 assert "descriptor 999" in fails(errno.EBADF, Vectors, 999, VectorKind.MSIX, 1).strerror
 fails(errno.ENOTTY, Vectors.available, file, VectorKind.MSI)
+
+# Memory registered once, and taken away without a word.
+told = []
+
+
+def listener(event, address, byte_count):
+    told.append((event, byte_count))
+    if byte_count == 3 * 4096:
+        raise PermissionError(errno.EACCES, "not this")
+
+
+with Registry(watched=True) as registry, Space("software") as own:
+    libc = library.ctypes.CDLL(None)
+    libc.mmap.restype, libc.mmap.argtypes = library.c_void_p, [library.c_void_p, library.c_size_t] + [library.c_int] * 4
+    libc.munmap.argtypes = [library.c_void_p, library.c_size_t]
+    address = libc.mmap(None, 8 * 4096, 3, 0x22, -1, 0)
+    number = registry.listen(listener)
+    registry.join(own)
+    registry.register(address, 2 * 4096)
+    assert own.bus_address(address + 5, 10).in_row == 10 and registry.size() == (1, 2 * 4096)
+    fails(errno.EEXIST, registry.register, address, 4096)
+    fails(errno.EACCES, registry.register, address + 8192, 3 * 4096)
+    libc.munmap(address, 4096)
+    assert own.bus_address(address + 4096) is None and registry.size() == (0, 0)
+    assert told == [(Event.REGISTERED, 2 * 4096), (Event.REGISTERED, 3 * 4096), (Event.WITHDRAWN, 2 * 4096)], told
+    while registry.withdrawal_count == 0:
+        pass
+    while (was := registry.next_withdrawal()) is None:
+        pass
+    assert was == (address, 2 * 4096, address, 4096, WithdrawalCause.UNMAPPED), was
+    fails(errno.ENOENT, registry.unregister, address, 2 * 4096)
+    registry.end_listening(number)
+    registry.leave(own)
+    assert fails(errno.ENOENT, registry.leave, own).strerror == "no such space or listener in this registry"
 
 # Dumps, by three ways; what is read is the same.
 data = open(path, "rb").read()

@@ -116,6 +116,10 @@ final class FakeKernel: IommuKernel, @unchecked Sendable {
         case CAUSEWAY_VFIO_DEVICE_SET_IRQS:
             if bytes.load(fromByteOffset: 8, as: UInt32.self) == 2 {
                 let count = Int(bytes.load(fromByteOffset: 16, as: UInt32.self))
+                if count == 0, size == 20, bytes.load(fromByteOffset: 4, as: UInt32.self) == 0x21 {
+                    vectorEvents = []
+                    return 0
+                }
                 guard size == 20 + 4 * count, bytes.load(fromByteOffset: 4, as: UInt32.self) == 0x24 else { return -Int(EINVAL) }
                 vectorEvents = (0..<count).map { bytes.load(fromByteOffset: 20 + 4 * $0, as: Int32.self) }
                 return 0
