@@ -5,7 +5,7 @@ import errno
 from ctypes import byref, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import NamedTuple
 
-from .iommu import Faulting, IommuMode
+from .iommu import Faulting, Iommu, IommuMode
 from .library import COptions, CPiece, CSegment, CStatistics, call
 from .maps import Model, Permission
 
@@ -14,6 +14,7 @@ class Direction(enum.IntEnum):
     """Who reads and who writes."""
     TO_DEVICE = 0
     FROM_DEVICE = 1
+    BIDIRECTIONAL = 3
 
 
 class Segment(NamedTuple):
@@ -45,6 +46,23 @@ class Mapping:
 
     def __exit__(self, *_):
         self.unmap()
+
+
+class Coherent:
+    """Memory that this process and a device use at the same time; freed once, by free() or the end of a `with`."""
+
+    def __init__(self, dma, memory, address, byte_count, handle):
+        self._dma, self.memory, self.address, self.byte_count, self._handle = dma, memory, address, byte_count, handle
+
+    def free(self):
+        """Neither side reaches it any more."""
+        call("dma_free_coherent", self._dma.handle, self._handle)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.free()
 
 
 class Dma(Faulting):
@@ -99,6 +117,18 @@ class Dma(Faulting):
                 room = count.value
                 continue
             return Mapping(self, handle.value, direction, [Segment(s.address, s.byte_count) for s in segments[:count.value]])
+
+    def allocate_coherent(self, byte_count):
+        """Memory that both sides use at the same time, as a Coherent."""
+        memory, address, handle = c_void_p(), c_uint64(), c_uint64()
+        call("dma_allocate_coherent", self.handle, byte_count, byref(memory), byref(address), byref(handle))
+        return Coherent(self, memory.value, address.value, -(-byte_count // 4096) * 4096, handle.value)
+
+    def iommu(self):
+        """The Iommu that stands before the device, with a handle of its own. OSError with ENODEV: none does."""
+        value = c_void_p()
+        call("dma_iommu", self.handle, byref(value))
+        return Iommu.of(value)
 
     def resolve(self, address, byte_count, direction):
         """The device's side: the memory behind a bus address, and how many of the bytes lie in one piece. EFAULT: refused."""

@@ -3,7 +3,7 @@ import enum
 from ctypes import byref, c_size_t, c_uint64, c_void_p
 from typing import NamedTuple
 
-from .library import CFault, Handle, ask, call
+from .library import CFault, CLeaves, CMiss, Handle, ask, call
 
 
 class IommuMode(enum.IntEnum):
@@ -66,6 +66,46 @@ class Iommu(Faulting):
         value = c_void_p()
         call("iommu_create", name.encode(), mode, mask, byref(value))
         super().__init__(value)
+        self._miss = None
+
+    @classmethod
+    def wide(cls, name, address_bits, mode=IommuMode.STRICT):
+        """One with addresses of 21 to 57 bits."""
+        value = c_void_p()
+        call("iommu_create_wide", name.encode(), mode, address_bits, byref(value))
+        return cls.of(value)
+
+    @classmethod
+    def of(cls, value):
+        """For a handle that C gave."""
+        made = cls.__new__(cls)
+        Handle.__init__(made, value)
+        made._miss = None
+        return made
+
+    def map_at(self, iova, frame, page_count, permissions):
+        """Maps frames in a row at an address of one's own choice."""
+        call("iommu_map_at", self.handle, iova, frame, page_count, permissions)
+
+    def unmap_at(self, iova, page_count):
+        """Ends what lies there of such mappings, also a part of one."""
+        call("iommu_unmap_at", self.handle, iova, page_count)
+
+    def leaves(self):
+        """(pages of 4 KiB, of 2 MiB, of 1 GiB, bytes of tables)."""
+        counted = CLeaves()
+        call("iommu_get_leaves", self.handle, byref(counted))
+        return counted.small, counted.large, counted.huge, counted.table_bytes
+
+    def on_miss(self, handler):
+        """Calls handler(iova, permission) for an access to what is not mapped, which may map it; None: nobody is asked."""
+        def asked(_, __, iova, permission):
+            handler(iova, permission)
+            return 0
+
+        function = CMiss(asked) if handler else CMiss()
+        call("iommu_on_miss", self.handle, function, None)
+        self._miss = function
 
     def map(self, frame, page_count, permissions):
         """Maps frames in a row at an IO address that is chosen, which it returns."""

@@ -67,6 +67,13 @@ class CWithdrawal(Structure):
 CListener = ctypes.CFUNCTYPE(c_int, c_void_p, c_uint32, c_void_p, c_uint64)
 
 
+class CLeaves(Structure):
+    _fields_ = [(name, c_uint64) for name in ("small", "large", "huge", "table_bytes")]
+
+
+CMiss = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_uint64, c_uint32)
+
+
 class CDumpInfo(Structure):
     _fields_ = [("is_auto_translated", c_uint32), ("guest_width", c_uint32), ("processors", c_uint64), ("entries", c_uint64),
                 ("used", c_uint64), ("findings", c_uint64)]
@@ -99,6 +106,14 @@ CALLS = {
     "dma_flush": [c_void_p],
     "dma_stale_count": [c_void_p, POINTER(c_size_t)],
     "dma_next_fault": [c_void_p, POINTER(CFault)],
+    "dma_allocate_coherent": [c_void_p, c_uint64, OUT, POINTER(c_uint64), POINTER(c_uint64)],
+    "dma_free_coherent": [c_void_p, c_uint64],
+    "dma_iommu": [c_void_p, OUT],
+    "iommu_create_wide": [c_char_p, c_uint32, c_uint32, OUT],
+    "iommu_map_at": [c_void_p, c_uint64, c_uint64, c_uint64, c_uint32],
+    "iommu_unmap_at": [c_void_p, c_uint64, c_uint64],
+    "iommu_get_leaves": [c_void_p, POINTER(CLeaves)],
+    "iommu_on_miss": [c_void_p, CMiss, c_void_p],
     "iommu_create": [c_char_p, c_uint32, c_uint64, OUT],
     "iommu_map": [c_void_p, c_uint64, c_uint64, c_uint32, POINTER(c_uint64)],
     "iommu_unmap": [c_void_p, c_uint64, c_uint64],

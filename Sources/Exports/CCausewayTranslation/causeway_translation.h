@@ -145,6 +145,7 @@ struct causeway_fault {
 
 #define CAUSEWAY_TO_DEVICE 0u
 #define CAUSEWAY_FROM_DEVICE 1u
+#define CAUSEWAY_BIDIRECTIONAL 3u /* 1.3 */
 
 #define CAUSEWAY_IOMMU_OFF 0u
 #define CAUSEWAY_IOMMU_STRICT 1u   /* the IOTLB forgets at once what is unmapped */
@@ -226,9 +227,36 @@ int causeway_dma_next_fault(causeway_dma *dma, struct causeway_fault *fault);
 /* Faults in all. */
 uint64_t causeway_dma_fault_count(const causeway_dma *dma);
 
+/* Memory that this process and the device use at the same time: rings, descriptors, status words. Cleared, never bounced, one segment below the device's mask
+ * that starts aligned as the device needs. byte_count is rounded up to pages. -ENOMEM. -EOPNOTSUPP: no segment may be so long, or not without crossing a boundary. */
+int causeway_dma_allocate_coherent(causeway_dma *dma, uint64_t byte_count, void **memory, uint64_t *address, uint64_t *handle);
+/* The device reaches it no more, and neither does this process. -ENOENT: never made, or freed already. */
+int causeway_dma_free_coherent(causeway_dma *dma, uint64_t handle);
+
 /* ---- A software IOMMU ---- */
 
 typedef struct causeway_iommu causeway_iommu;
+
+/* The IOMMU that stands before a device, to map in it oneself and to see what it does; its own handle, to be destroyed, which may outlive the device's. It belongs
+ * to the device's thread. -ENODEV: there is none. */
+int causeway_dma_iommu(causeway_dma *dma, causeway_iommu **iommu);
+/* One with room for addresses of 21 to 57 bits; causeway_iommu_create has 40 (1 TiB) at most. Reservations (causeway_iommu_map) lie within the first 256 GiB. */
+int causeway_iommu_create_wide(const char *name, uint32_t mode, uint32_t address_bits, causeway_iommu **iommu);
+/* Maps frames in a row at an address of one's own choice, with large pages where both are aligned. -EEXIST: something is mapped there. -ERANGE: beyond the bits. */
+int causeway_iommu_map_at(causeway_iommu *iommu, uint64_t iova, uint64_t frame, uint64_t page_count, uint32_t permissions);
+/* Ends what lies there of such mappings, also a part of one, and forgets it at once. -EBUSY: a mapping of causeway_iommu_map is among it. */
+int causeway_iommu_unmap_at(causeway_iommu *iommu, uint64_t iova, uint64_t page_count);
+/* Leaves of the page tables: pages of 4 KiB, 2 MiB and 1 GiB. */
+struct causeway_leaves {
+    uint64_t small, large, huge;
+    uint64_t table_bytes;
+};
+int causeway_iommu_get_leaves(const causeway_iommu *iommu, struct causeway_leaves *leaves);
+/* Called for an access (CAUSEWAY_READ or CAUSEWAY_WRITE) to a page that neither the IOTLB nor the tables know, on the thread of the access: it may map the page
+ * with causeway_iommu_map_at and return 0, and the access finds it; else it is a fault. */
+typedef int (*causeway_miss)(void *context, causeway_iommu *iommu, uint64_t iova, uint32_t permission);
+/* NULL: nobody is asked any more. */
+int causeway_iommu_on_miss(causeway_iommu *iommu, causeway_miss handler, void *context);
 
 /* mode: strict or deferred. mask: the largest address that the device can send. -ENOMEM: no memory for the tables. */
 int causeway_iommu_create(const char *name, uint32_t mode, uint64_t mask, causeway_iommu **iommu);

@@ -12,6 +12,8 @@ final class DMAObject {
     /// Attached memory, by ascending addresses; no two overlap.
     private var regions: [SharedRegion] = []
     var faults = UntoldFaults()
+    /// By their handles.
+    var coherent: [UInt64: CoherentMemory] = [:]
     init(_ device: DMADevice) { self.device = device }
 
     deinit { for region in regions { device.detach(region) } }
@@ -55,6 +57,7 @@ private func direction(_ number: UInt32) throws(ErrorNumber) -> DMADirection {
     switch number {
     case CAUSEWAY_TO_DEVICE: .toDevice
     case CAUSEWAY_FROM_DEVICE: .fromDevice
+    case CAUSEWAY_BIDIRECTIONAL: .bidirectional
     default: throw ErrorNumber(EINVAL)
     }
 }
@@ -227,6 +230,7 @@ public func causeway_dma_resolve(
         let here = try object(dma, DMAObject.self)
         let (memory, available) = (try Place(memory), try Place(available))
         let segment = BusSegment(address: BusAddress(rawValue: address), byteCount: byte_count)
+        here.device.iommu?.offerMiss(Iova(rawValue: address), writes: way != CAUSEWAY_TO_DEVICE)
         // SAFETY: an address and a length, for the caller: of memory that it attached, until it detaches that, or of
         // the pool's, until it unmaps.
         guard let run = unsafe here.device.bus.resolveRun(segment, try direction(way)) else { throw ErrorNumber(EFAULT) }

@@ -11,7 +11,10 @@ final class IommuObject {
     let domain: IommuDomain
     var mapped: [UInt64: Int] = [:]
     var faults = UntoldFaults()
+    /// Whether this handle's function is asked for misses: not longer than the handle is there.
+    var answersMisses = false
     init(_ domain: IommuDomain) { self.domain = domain }
+    deinit { if answersMisses { domain.missHandler = nil } }
 }
 
 /// Faults taken from an IOMMU and not told yet, the oldest first.

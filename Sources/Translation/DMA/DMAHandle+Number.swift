@@ -11,3 +11,8 @@ extension DMAHandle {
             device: UInt32(truncatingIfNeeded: number >> 48))
     }
 }
+
+extension CoherentMemory {
+    /// Its handle's number.
+    package var number: UInt64 { handle.number }
+}

@@ -53,6 +53,11 @@ public final class IommuDomain: CustomStringConvertible {
         set { state.value.tracksDirty = newValue }
     }
 
+    /// Asked for an access to a page that neither the IOTLB nor the tables know, with whether it writes: it may link
+    /// the page, and the access then finds it, or leave it, and the access is a fault. Called from within the access,
+    /// on the device's thread.
+    package var missHandler: ((Iova, Bool) -> Void)?
+
     /// A device's IO address space, empty. Throws `noTables`, or `badConstraints` for a mask that leaves no address.
     /// - Parameters:
     ///   - device: what the device is called in faults.
@@ -158,6 +163,8 @@ public final class IommuDomain: CustomStringConvertible {
         }
     }
 
+    /// Its leaves by size, counted.
+    public var leaves: IommuLeaves { state.value.leaves() }
     /// Memory of the page tables, bytes.
     public var tableByteCount: Int { state.value.tableByteCount }
     /// IO pages that could be reserved, those that wait for an invalidation not among them.
@@ -169,7 +176,16 @@ public final class IommuDomain: CustomStringConvertible {
     func translate(_ iova: Iova, writes: Bool) -> BusFrame? { state.value.translate(iova, writes: writes) }
 
     /// A device's access to a byte: `translate` for those who have no device.
-    package func access(_ iova: Iova, writes: Bool) -> BusFrame? { translate(iova, writes: writes) }
+    package func access(_ iova: Iova, writes: Bool) -> BusFrame? {
+        offerMiss(iova, writes: writes)
+        return translate(iova, writes: writes)
+    }
+
+    /// Before an access: what nothing is known of is asked for.
+    package func offerMiss(_ iova: Iova, writes: Bool) {
+        guard let missHandler, !state.value.knows(iova) else { return }
+        missHandler(iova, writes)
+    }
 
     /// `IOMMU of vbd-51712, strict: 12 faults`.
     public var description: String { "IOMMU of \(device), \(mode.rawValue): \(faults.count) faults" }

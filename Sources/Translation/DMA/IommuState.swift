@@ -282,6 +282,9 @@ struct IommuState: ~Copyable {
         }
     }
 
+    /// Whether the IOTLB has a page.
+    func remembers(_ page: UInt64) -> Bool { tlb.find(page) != nil }
+
     /// Ranges that are unmapped and that the device may still reach.
     var staleMappings: [(iova: Iova, pages: Int)] {
         (0..<staleCount).map { index in

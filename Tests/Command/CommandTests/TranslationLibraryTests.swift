@@ -115,7 +115,8 @@ extension EndToEnd {
                         driver: 1048576 bytes withdrawn
                         found afterwards: no
 
-                        """, "\(outcome)")
+                        """,
+                "\(outcome)")
             let lost = try RunningProcess.run([program, "vfio-type1:/dev/vfio/none"], in: scratch)
             #expect(lost.status == 1 && lost.errors.contains("No such file or directory"), "\(lost)")
         }

@@ -98,6 +98,43 @@ space.flush()
 assert space.stale_count == 0
 fails(errno.EFAULT, space.access, iova, Permission.READ)
 
+# A device's own IOMMU, addresses of 57 bits, and what is asked for when it is missed.
+wide = Iommu.wide("wide", 57)
+wide.map_at(1 << 56, 0x40000, 512 * 3 + 5, Permission.READ)
+assert wide.leaves()[:3] == (5, 3, 0) and wide.access((1 << 56) + 512 * 4096 + 3, Permission.READ) == 0x40200003
+wide.unmap_at((1 << 56) + 4096, 1)
+assert wide.leaves()[:3] == (5 + 511, 2, 0)
+fails(errno.EEXIST, wide.map_at, 1 << 56, 1, 1, Permission.READ)
+fails(errno.ERANGE, wide.map_at, 1 << 57, 1, 1, Permission.READ)
+asked = []
+wide.on_miss(lambda iova, permission: (asked.append((iova, permission)), wide.map_at(0x5000, 7, 1, Permission.READ) if iova == 0x5000 else None))
+assert wide.access(0x5000, Permission.READ) == 0x7000 and wide.access(0x5001, Permission.READ) == 0x7001
+fails(errno.EFAULT, wide.access, 0x6000, Permission.WRITE)
+assert asked == [(0x5000, 1), (0x6000, 2)] and wide.next_fault() == (0x6000, Cause.NOT_MAPPED)
+wide.on_miss(None)
+fails(errno.EFAULT, wide.access, 0x6000, Permission.WRITE)
+assert len(asked) == 2
+device = Dma("joined", model=Model.P2M, iommu=IommuMode.STRICT, mask=(1 << 32) - 1)
+joined = device.iommu()
+memory = mmap.mmap(-1, 4096)
+pfn = device.attach(memory)
+with device.map_single(pfn, 0, 4096, Direction.BIDIRECTIONAL) as both, device.allocate_coherent(5000) as ring:
+    at = both.segments[0].address
+    for way in (Direction.TO_DEVICE, Direction.FROM_DEVICE):
+        library.ctypes.memset(device.resolve(at, 1, way)[0], 0x33, 1)
+    assert memory[0] == 0x33 and joined.leaves()[0] == 3
+    assert device.resolve(ring.address + 4999, 1, Direction.FROM_DEVICE)[0] == ring.memory + 4999 and ring.byte_count == 8192
+    joined.map_at(0x7000000, joined.access(at, Permission.READ) >> 12, 1, Permission.READ)
+    assert device.resolve(0x7000000, 1, Direction.TO_DEVICE)[0] == device.resolve(at, 1, Direction.TO_DEVICE)[0]
+    fails(errno.EFAULT, device.resolve, 0x7000000, 1, Direction.FROM_DEVICE)
+    joined.unmap_at(0x7000000, 1)
+fails(errno.ENOENT, ring.free)
+fails(errno.EFAULT, device.resolve, ring.address, 1, Direction.TO_DEVICE)
+fails(errno.ENODEV, Dma("alone").iommu)
+joined.close()
+device.detach(pfn)
+del both, ring
+
 # A device's space, and what it says when it refuses.
 with Space("software:57", budget=8 * 4096) as own:
     memory = mmap.mmap(-1, 4 * 4096)
