@@ -35,6 +35,8 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
     private let release: @Sendable (UnsafeMutableRawPointer, Int) -> Void
     /// By what a fault in it is asked for; -1: a fault is the process's.
     private let watch: Int32
+    /// Which file's bytes these are; nil: of no file, or of several.
+    public let identity: MemoryIdentity?
 
     private static let live = Atomic<Int>(0)
     /// How many regions this process has mapped; tests hold it against a baseline.
@@ -64,6 +66,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
             throw reason
         }
         self.watch = watch
+        identity = MemoryIdentity(descriptor, offset: offset)
         unsafe self.base = address
         self.byteCount = byteCount
         self.isWritable = writable
@@ -85,6 +88,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
         unsafe self.base = address
         self.byteCount = byteCount
         watch = -1
+        identity = nil
         self.isWritable = true
         unsafe self.release = { address, count in _ = unsafe munmap(address, count) }
         Self.live.wrappingAdd(1, ordering: .relaxed)
@@ -114,6 +118,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
         unsafe self.base = address
         self.byteCount = total
         watch = -1
+        identity = nil
         self.isWritable = writable
         unsafe self.release = { address, count in _ = unsafe munmap(address, count) }
         Self.live.wrappingAdd(1, ordering: .relaxed)
@@ -130,6 +135,7 @@ public final class SharedRegion: @unchecked Sendable, CustomStringConvertible {
         unsafe self.base = base
         self.byteCount = byteCount
         watch = -1
+        identity = nil
         self.isWritable = writable
         unsafe self.release = release
         Self.live.wrappingAdd(1, ordering: .relaxed)

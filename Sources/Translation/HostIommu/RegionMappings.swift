@@ -15,6 +15,8 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
     }
     private struct State {
         let backEnd: any DMABackEnd
+        /// Where it is noted what is where, for a successor; nil: nowhere.
+        let book: RegionBook?
         var entries: [ObjectIdentifier: Entry] = [:]
         /// What has been told of, so that it is told once.
         var lastComplaint = ""
@@ -25,10 +27,13 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
 
     /// - Parameters:
     ///   - backEnd: nobody else uses it from now on.
+    ///   - book: where it is noted what is where, for a successor; nil: nowhere.
     ///   - name: the device, for the log.
     ///   - log: is told, once, what could not be mapped, or not unmapped.
-    public init(_ backEnd: sending any DMABackEnd, name: String, log: @escaping @Sendable (String) -> Void) {
-        state = Mutex(State(backEnd: backEnd))
+    public init(
+        _ backEnd: sending any DMABackEnd, book: RegionBook? = nil, name: String, log: @escaping @Sendable (String) -> Void
+    ) {
+        state = Mutex(State(backEnd: backEnd, book: book))
         self.name = name
         self.log = log
     }
@@ -44,7 +49,7 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
             }
             guard let run = MemoryRun(region) else { return nil }
             do throws(DMABackEndError) {
-                let mapping = try state.backEnd.map(run, region.isWritable ? .bidirectional : .toDevice)
+                let mapping = try Self.map(run, region, &state)
                 state.entries[key] = Entry(region: region, mapping: mapping)
                 return Self.run(mapping)
             } catch {
@@ -58,6 +63,31 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
         .contiguous(DeviceAddress(rawValue: mapping.address.rawValue))
     }
 
+    /// At the address that it had in a predecessor's life, if it had one.
+    private static func map(
+        _ run: MemoryRun, _ region: SharedRegion, _ state: inout State
+    ) throws(DMABackEndError) -> BackEndMapping {
+        let direction: DMADirection = region.isWritable ? .bidirectional : .toDevice
+        guard let book = state.book, let identity = region.identity else { return try state.backEnd.map(run, direction) }
+        var made: BackEndMapping?
+        if let container = state.backEnd as? VFIOContainer, let wanted = book.address(of: identity, byteCount: run.byteCount) {
+            made = try? container.map(run, direction, at: Iova(rawValue: wanted))
+        }
+        let mapping = if let made { made } else { try state.backEnd.map(run, direction) }
+        book.note(identity, byteCount: run.byteCount, at: mapping.address.rawValue)
+        return mapping
+    }
+
+    /// Ends what a predecessor had mapped, to which nothing is under way, and keeps its addresses for the same memory.
+    public func forgetPredecessor() throws(DMABackEndError) {
+        try state.withLock { (state: inout State) throws(DMABackEndError) in
+            guard let container = state.backEnd as? VFIOContainer else { return }
+            try container.forgetPredecessor()
+            state.book?.age()
+            for place in state.book?.places ?? [] { container.reserve(place.address, place.byteCount) }
+        }
+    }
+
     /// See `BusAddressSource`. A mapping that cannot be ended keeps its memory.
     public func remove(_ region: SharedRegion) {
         state.withLock { state in
@@ -69,6 +99,7 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
             }
             do throws(DMABackEndError) {
                 try state.backEnd.unmap(entry.mapping)
+                if let identity = region.identity { state.book?.erase(identity, at: entry.mapping.address.rawValue) }
                 state.entries[key] = nil
             } catch { complain(&state, "memory cannot be taken from it: \(error)") }
         }

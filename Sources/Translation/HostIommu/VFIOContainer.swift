@@ -22,6 +22,8 @@ public final class VFIOContainer: DMABackEnd {
     let info: VFIOInfo
     private let account: LockedMemoryAccount
     private var space: IovaSpace
+    /// Addresses that are kept free for one mapping each: first byte and count.
+    private var reserved: [UInt64: UInt64] = [:]
     var mappings = MappingTable<Void>()
     private var errors: (device: String, event: Descriptor)?
 
@@ -40,6 +42,46 @@ public final class VFIOContainer: DMABackEnd {
         try Self.join(group, path, container, kernel)
         info = try VFIOInfo(container, kernel)
         space = IovaSpace(addresses: info.addresses, granule: info.granule)
+    }
+
+    /// Goes on with a container that a predecessor of this process made, and its group. What that one had mapped stays
+    /// mapped until `forgetPredecessor`.
+    public init(
+        adopting container: Descriptor, group: Descriptor, groupPath: String, account: LockedMemoryAccount = .ofThisProcess,
+        kernel: any IommuKernel = RunningKernel()
+    ) throws(DMABackEndError) {
+        (self.container, self.group, self.groupPath) = (container, group, groupPath)
+        (self.account, self.kernel) = (account, kernel)
+        info = try VFIOInfo(container, kernel)
+        space = IovaSpace(addresses: info.addresses, granule: info.granule)
+    }
+
+    /// What a successor goes on with.
+    public var descriptors: (container: Descriptor, group: Descriptor) { (container, group) }
+
+    /// Unmaps everything, which is all a predecessor's: nothing was mapped by this process yet, and nothing is under
+    /// way to what the other had mapped.
+    public func forgetPredecessor() throws(DMABackEndError) {
+        precondition(mappings.count == 0, "a container whose mappings are this process's")
+        for range in info.addresses {
+            var start = range.lowerBound
+            // Whole mappings only are ended, and none crosses a border between usable ranges; 2^64 bytes are no number.
+            let end = range.upperBound == .max ? UInt64.max - info.granule : range.upperBound
+            start &= ~(info.granule - 1)
+            var request = causeway_vfio_dma_unmap()
+            request.argsz = UInt32(MemoryLayout<causeway_vfio_dma_unmap>.size)
+            request.iova = start
+            request.size = (end - start + 1) & ~(info.granule - 1)
+            if request.size == 0 { continue }
+            do throws(Errno) { _ = try kernel.call(container, Int(CAUSEWAY_VFIO_IOMMU_UNMAP_DMA), &request) } catch {
+                throw .kernel("VFIO_IOMMU_UNMAP_DMA of everything", error)
+            }
+        }
+    }
+
+    /// Keeps addresses free for a mapping that asks for just these; nothing if they are not.
+    public func reserve(_ start: UInt64, _ byteCount: UInt64) {
+        if byteCount > 0, space.mayHold(start, byteCount), space.take(at: start, byteCount) { reserved[start] = byteCount }
     }
 
     deinit {
@@ -124,6 +166,10 @@ public final class VFIOContainer: DMABackEnd {
 
     private func place(_ memory: MemoryRun, _ wanted: Iova?) throws(DMABackEndError) -> UInt64 {
         let count = memory.byteCount
+        if let wanted, reserved[wanted.rawValue] == count {
+            reserved[wanted.rawValue] = nil
+            return wanted.rawValue
+        }
         if let wanted {
             guard space.mayHold(wanted.rawValue, count) else { throw .outsideAddresses(wanted, byteCount: count) }
             guard space.take(at: wanted.rawValue, count) else { throw .overlaps(wanted, byteCount: count) }

@@ -12,7 +12,8 @@ public final class VFIOFunction: Sendable {
     /// Where it is.
     public let address: PCIAddress
     private let kernel: any IommuKernel
-    private let descriptor: Descriptor
+    /// What a successor goes on with.
+    public let descriptor: Descriptor
     /// Where its configuration is in the descriptor's file.
     private let configuration: UInt64
 
@@ -39,6 +40,17 @@ public final class VFIOFunction: Sendable {
             return Opened(
                 function: try VFIOFunction(address, try container.device("\(address)"), kernel), container: container)
         } catch { throw obstacle(error, group) }
+    }
+
+    /// Goes on with a device that a predecessor of this process opened, with its container and its group.
+    public static func adopt(
+        _ address: PCIAddress, _ device: Descriptor, container: Descriptor, group: Descriptor,
+        account: LockedMemoryAccount = .ofThisProcess, kernel: any IommuKernel = RunningKernel()
+    ) throws(DMABackEndError) -> Opened {
+        Opened(
+            function: try VFIOFunction(address, device, kernel),
+            container: try VFIOContainer(
+                adopting: container, group: group, groupPath: "/dev/vfio/…", account: account, kernel: kernel))
     }
 
     private static func obstacle(_ error: DMABackEndError, _ group: String) -> PCIObstacle {

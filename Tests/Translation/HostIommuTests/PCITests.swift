@@ -97,6 +97,45 @@ import TestSupport
         #expect(mappings.place(second) != nil)
     }
 
+    /// A successor ends what was mapped, and gives the same memory the same addresses, which nothing else gets
+    /// meanwhile.
+    @Test func succession() throws {
+        let kernel = FakeKernel()
+        let notes = try SharedRegion(anonymous: 4096)
+        let book = RegionBook(notes, at: 0, entries: 4)
+        let memories = try (0..<3).map { _ in try SealedMemory("regions", byteCount: 8192, final: true) }
+        func region(_ index: Int) throws -> SharedRegion {
+            try SharedRegion(mapping: memories[index].descriptor, byteCount: 8192, writable: true)
+        }
+        let first = try VFIOContainer(group: "/dev/vfio/7", account: LockedMemoryAccount(limit: nil), kernel: kernel)
+        let descriptors = first.descriptors
+        // It is killed: nothing of it ends by itself.
+        let killed = RegionMappings(first, book: book, name: "nvme") { _ in }
+        let places = try (0..<3).map { try killed.place(region($0)) }
+        #expect(kernel.container.count == 3)
+        let lines = LineCollector()
+        for life in 0..<2 {
+            let next = try VFIOContainer(
+                adopting: descriptors.container, group: descriptors.group, groupPath: "/dev/vfio/7",
+                account: LockedMemoryAccount(limit: nil), kernel: kernel)
+            let mappings = RegionMappings(next, book: book, name: "nvme") { lines.add($0) }
+            try mappings.forgetPredecessor()
+            #expect(kernel.container.isEmpty)
+            let other = try SharedRegion(anonymous: 8192)
+            let (last, another, again) = (try region(2), try region(0), try region(0))
+            #expect(mappings.place(last) == places[2])
+            // What nobody asked for in a whole life is forgotten with the next.
+            #expect(life == 0 ? !places.contains(mappings.place(other)) : mappings.place(other) == places[1])
+            #expect(mappings.place(another) == places[0])
+            // The same memory for a second time is elsewhere.
+            #expect(!places.contains(mappings.place(again)))
+            #expect(kernel.container.count == 4)
+            withExtendedLifetime(mappings) {}
+        }
+        #expect(lines.all.isEmpty)
+        withExtendedLifetime(killed) {}
+    }
+
     /// What cannot be written here is not written by the device.
     @Test func readOnlyRegions() throws {
         let kernel = FakeKernel()
