@@ -89,6 +89,9 @@ public protocol BlockDeviceQueue: AnyObject {
     /// length; a short transfer is continued inside. An address that does not resolve fails with EFAULT and touches
     /// nothing.
     func submit(_ operation: DeviceOperation, tag: UInt32, segments: Span<BusSegment>) -> DeviceResult?
+    /// The next `count` operations are a predecessor's, who was killed and has not answered them: what the device has
+    /// done of them need not be done again. Said before the first of them.
+    func expectRepeats(_ count: Int)
     /// Operations begun and not completed.
     var inFlight: Int { get }
     /// Asks the operations in flight to end early. Each still completes, with ECANCELED where that worked; new ones are
@@ -105,6 +108,8 @@ public protocol BlockDeviceQueue: AnyObject {
 }
 
 extension BlockDeviceQueue {
+    /// They are done again.
+    public func expectRepeats(_ count: Int) {}
     /// Nothing can be cancelled.
     public func cancelAll() {}
     /// Nothing waits.

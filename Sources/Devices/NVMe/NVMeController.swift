@@ -18,6 +18,10 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     let log: @Sendable (String) -> Void
     let capabilities: NVMeCapabilities
     private let adminMemory: SharedRegion
+    /// What a successor goes by; nil: there can be none.
+    let ledger: ControllerLedger?
+    /// What became of a predecessor's commands; nil: there was none.
+    let inherited: InheritedCommands?
     let admin: Mutex<AdminQueue>
     /// Counts the resets: a queue that sees another number than its own is not the controller's any more.
     let generation = Atomic<Int>(0)
@@ -41,7 +45,7 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     /// What all pairs raise, where there are no vectors but one that is a line.
     let line: InterruptLine?
 
-    /// Starts the controller.
+    /// Starts the controller, or goes on with it where a predecessor was killed.
     /// - Parameters:
     ///   - port: the way to it; its alone from now on.
     ///   - time: what time limits go by.
@@ -58,19 +62,26 @@ public final class NVMeController: Sendable, CustomStringConvertible {
         guard capabilities.completionDoorbell(Self.mostQueues) + 4 <= port.registerByteCount else {
             throw .unsupported("doorbells within its registers")
         }
-        // Before its memory is mapped: what the firmware had it do ends here.
-        try Self.stop(port, capabilities, time)
-        let memory = try Self.memory(of: port, lists: 1)
-        adminMemory = memory.region
+        ledger = port.keeping.map { ControllerLedger($0) }
+        let beginning: Beginning
+        do throws(NVMeError) { beginning = try Self.begin(port, ledger, capabilities, time, log) } catch {
+            port.keeping?.releaseAll()
+            throw error
+        }
+        adminMemory = beginning.memory.region
+        inherited = beginning.adopted?.inherited
         do throws(NVMeError) {
-            admin = Mutex(AdminQueue(QueueRings(0, capabilities, memory), port, time))
+            let rings = QueueRings(
+                0, capabilities, beginning.memory, ledger: ledger?.queue(0), isResumed: beginning.adopted != nil)
+            admin = Mutex(AdminQueue(rings, port, time))
             events = try port.openVectors(min(port.vectorCount, Self.mostQueues + 1))
             line = port.isLine ? InterruptLine(port, events[0]) : nil
         } catch {
-            port.memory.remove(memory.region)
+            port.memory.remove(beginning.memory.region)
+            port.keeping?.releaseAll()
             throw error
         }
-        do throws(NVMeError) { try start() } catch {
+        do throws(NVMeError) { try startOrGoOn(beginning.adopted) } catch {
             // `deinit` does the rest: everything is there that it needs.
             try? Self.stop(port, capabilities, time)
             throw error
@@ -78,15 +89,24 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     }
 
     deinit {
+        if port.keeping?.isLeaving == true { return }
         if !lost.load(ordering: .relaxed) { shutDown() }
         port.cutOff()
         port.memory.remove(adminMemory)
+        port.keeping?.releaseAll()
     }
 
     /// Memory for queues, zeroed, and where the controller finds it.
-    static func memory(of port: any NVMePort, lists: Int) throws(NVMeError) -> QueueMemory {
+    /// - Parameter name: what it is kept as.
+    static func memory(of port: any NVMePort, lists: Int, _ name: String) throws(NVMeError) -> QueueMemory {
         let region: SharedRegion
-        do throws(Errno) { region = try SharedRegion(anonymous: QueueRings.byteCount(lists: lists)) } catch {
+        do throws(Errno) {
+            let count = QueueRings.byteCount(lists: lists)
+            region =
+                if let keeping = port.keeping {
+                    try keeping.memory(name, byteCount: count)
+                } else { try SharedRegion(anonymous: count) }
+        } catch {
             throw .resources("memory for queues", reason: "\(error)", error)
         }
         guard let placement = port.memory.place(region) else {
@@ -126,8 +146,8 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     }
 
     /// Enables it and asks what it is. Its queues are to be made anew.
-    private func start() throws(NVMeError) {
-        try admin.withLock { (admin: inout AdminQueue) throws(NVMeError) in
+    func start() throws(NVMeError) {
+        let queueLimit = try admin.withLock { (admin: inout AdminQueue) throws(NVMeError) in
             admin.clear()
             let (entries, addresses) = (admin.entries, admin.addresses)
             port.store(UInt32(entries.completion - 1) << 16 | UInt32(entries.submission - 1), at: NVMeRegister.adminQueues)
@@ -136,15 +156,25 @@ public final class NVMeController: Sendable, CustomStringConvertible {
             port.store(
                 NVMeRegister.Configuration.entrySizes | NVMeRegister.Configuration.enable, at: NVMeRegister.configuration)
             try Self.wait(port, time, ready: true, milliseconds: capabilities.readyMilliseconds, failsOnFatal: true)
-            let identity = try NVMeControllerIdentity(try admin.page(.controller, 0, "Identify Controller"), page: PageList.page)
             let wanted = line == nil ? min(Self.mostQueues, max(1, events.count - 1)) : Self.mostQueues
             // Asked once after each reset. What is granted may be more or less.
             let granted = try admin.perform(.setQueueCount(wanted), "Set Features (number of queues)")
-            facts.withLock { facts in
-                facts.identity = identity
-                facts.queueLimit = min(wanted, Int(granted & 0xFFFF) + 1, Int(granted >> 16) + 1)
-            }
+            return min(wanted, Int(granted & 0xFFFF) + 1, Int(granted >> 16) + 1)
         }
+        try takeIdentity(queueLimit: queueLimit)
+        ledger?.begin(
+            ControllerLedger.SetUp(
+                capabilities: capabilities.rawValue, adminAddress: admin.withLock { $0.addresses.submission.rawValue },
+                queueLimit: queueLimit, vectors: events.count))
+    }
+
+    /// Asks what it is.
+    func takeIdentity(queueLimit: Int) throws(NVMeError) {
+        let page = try admin.withLock { (admin: inout AdminQueue) throws(NVMeError) in
+            try admin.page(.controller, 0, "Identify Controller")
+        }
+        let identity = try NVMeControllerIdentity(page, page: PageList.page)
+        facts.withLock { ($0.identity, $0.queueLimit) = (identity, queueLimit) }
     }
 
     private func shutDown() {
@@ -217,6 +247,9 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     /// Makes a pair of queues, which stand there zeroed: the completions' first, which the other names.
     func create(_ place: QueuePlace) throws(NVMeError) {
         let number = place.number
+        let queue = ledger?.queue(number)
+        queue?.submissions = place.submissionAddress.rawValue
+        queue?.state = .changing
         let completions = NVMeCommand.createCompletionQueue(
             number, entries: place.completionEntries, vector: vector(of: number), at: place.completionAddress)
         let submissions = NVMeCommand.createSubmissionQueue(number, entries: place.submissionEntries, at: place.submissionAddress)
@@ -227,15 +260,19 @@ public final class NVMeController: Sendable, CustomStringConvertible {
                 throw error
             }
         }
+        queue?.state = .made
     }
 
     /// Ends a pair; false: the controller may know it still. A reactor's thread waits for it.
     func delete(_ number: Int) -> Bool {
-        admin.withLock { admin in
+        let queue = ledger?.queue(number)
+        queue?.state = .changing
+        return admin.withLock { admin in
             do throws(NVMeError) {
                 let limit = 5000
                 try admin.perform(.deleteQueue(number, isSubmission: true), "Delete I/O Submission Queue", milliseconds: limit)
                 try admin.perform(.deleteQueue(number, isSubmission: false), "Delete I/O Completion Queue", milliseconds: limit)
+                queue?.state = .none
                 return true
             } catch { return false }
         }
@@ -276,6 +313,7 @@ public final class NVMeController: Sendable, CustomStringConvertible {
             resets.store(count, ordering: .relaxed)
             if count > Self.mostResets { return giveUp("\(reason); \(Self.mostResets) resets have not helped") }
             log("\(port.name): \(reason): it is reset")
+            ledger?.end()
             do throws(NVMeError) {
                 try Self.stop(port, capabilities, time)
                 try start()
@@ -288,6 +326,7 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     func giveUp(_ reason: String) {
         if lost.exchange(true, ordering: .acquiringAndReleasing) { return }
         log("\(port.name): \(reason): the controller is given up, and all requests fail")
+        ledger?.end()
         try? Self.stop(port, capabilities, time)
         // Should it not stop by itself.
         port.cutOff()

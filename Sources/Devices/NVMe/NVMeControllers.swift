@@ -14,23 +14,29 @@ public enum NVMeControllers {
 
     /// A namespace's disk, for `BlockDeviceOptions.openController`. The controller must be bound to vfio-pci, and may
     /// be opened by this user.
-    @Sendable public static func openDisk(
-        _ target: ControllerTarget, _ options: BlockDeviceOptions, _ time: any TimeSource
+    /// - Parameter keeper: by whom a successor of this process can go on with the controller; nil: it is reset then.
+    public static func openDisk(
+        _ target: ControllerTarget, _ options: BlockDeviceOptions, _ time: any TimeSource, keeper: (any DescriptorKeeper)?
     ) throws(DeviceError) -> any BlockDevice {
         do throws(NVMeError) {
-            let controller = try controller(at: target.address, time: time, log: options.log)
+            let controller = try controller(at: target.address, time: time, keeper: keeper, log: options.log)
             return try NVMeDisk(controller, namespace: target.namespace, name: target.name, readOnly: options.readOnly)
         } catch { throw .controller(name: target.name, reason: "\(error)", error.number) }
     }
 
+    /// This process is about to end, and another goes on with what is kept: no controller is shut down that is.
+    public static func leave() {
+        for controller in open.withLock({ $0.values.map(\.controller) }) { controller?.port.keeping?.leave() }
+    }
+
     /// The controller at `address`; started if nobody has it yet.
     private static func controller(
-        at address: PCIAddress, time: any TimeSource, log: @escaping @Sendable (String) -> Void
+        at address: PCIAddress, time: any TimeSource, keeper: (any DescriptorKeeper)?, log: @escaping @Sendable (String) -> Void
     ) throws(NVMeError) -> NVMeController {
         // Under the lock also while it starts: two that open it at once get one.
         try open.withLock { (open: inout [PCIAddress: Weak]) throws(NVMeError) in
             if let controller = open[address]?.controller, !controller.isLost { return controller }
-            let controller = try NVMeController(VFIOPort(address, log: log), time: time, log: log)
+            let controller = try NVMeController(VFIOPort(address, keeper: keeper, log: log), time: time, log: log)
             open[address] = Weak(controller: controller)
             return controller
         }

@@ -31,4 +31,6 @@ public protocol NVMePort: AnyObject, Sendable {
     func armInterrupt()
     /// It reads and writes no more memory, whatever it does.
     func cutOff()
+    /// What outlives this process; nil: nothing does.
+    var keeping: (any NVMeKeeping)? { get }
 }

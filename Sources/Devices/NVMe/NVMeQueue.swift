@@ -40,6 +40,9 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
     var statistics = DeviceStatistics()
     private var geometry: BlockGeometry
     private var geometryVersion: Int
+    /// What became of a predecessor's commands, and how many more operations may be repetitions of its; nil: none.
+    private var inherited: InheritedCommands?
+    private var repeats = 0
 
     init(disk: NVMeDisk, reactor: Reactor, bus: MemoryBus, owner: any BlockQueueOwner) throws(NVMeError) {
         let controller = disk.controller
@@ -48,10 +51,12 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         }
         generation = controller.generation.load(ordering: .acquiring)
         do throws(NVMeError) {
-            let memory = try NVMeController.memory(of: controller.port, lists: QueueRings.mostCommands)
-            let rings = QueueRings(number, controller.capabilities, memory)
+            let memory = try controller.memory(ofQueue: number)
+            let ledger = controller.ledger?.queue(number)
+            ledger?.blockShift = UInt32(disk.namespace.blockShift)
+            let rings = QueueRings(number, controller.capabilities, memory, ledger: ledger)
             do throws(NVMeError) { try controller.create(rings.place) } catch {
-                controller.port.memory.remove(memory.region)
+                controller.giveBack(memory.region, ofQueue: number)
                 throw error
             }
             hot = OwnedState(NVMeQueueState(rings, disk.namespace, mostBytes: controller.transferByteCount))
@@ -103,6 +108,10 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
             return .done
         }
         let index = hot.value.begin(operation, tag: tag, segments, on: bus, byteCount: total)
+        if repeats > 0 {
+            repeats -= 1
+            hot.value.requests[Int(index)].isRepeat = true
+        }
         hot.value.waiting.append(index)
         issue()
         startTicking()
@@ -136,12 +145,17 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         while let index = hot.value.waiting.first {
             if !hot.value.isMade(index) {
                 guard hot.value.hasRoom else { return }
-                hot.value.issueNext(index)
+                hot.value.issueNext(index, inherited)
                 continue
             }
             hot.value.waiting.removeFirst()
             if hot.value.isOver(index) { hot.value.over.append(index) }
         }
+    }
+
+    func expectRepeats(_ count: Int) {
+        repeats = count
+        inherited = controller.inherited
     }
 
     /// What is not begun ends; what the device has, it does.
@@ -257,7 +271,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
             // Its memory must not be anybody's while the controller knows it.
             controller.giveUp("queue \(number) cannot be deleted")
         }
-        port.memory.remove(region)
+        controller.giveBack(region, ofQueue: number)
         controller.giveBackQueue(number)
     }
 }

@@ -19,6 +19,8 @@ struct NVMeRequest {
     /// Bytes of the disk that commands have been made for.
     var issued: UInt64 = 0
     var isIssued = false
+    /// Whether a predecessor was asked the same and has not answered it.
+    var isRepeat = false
     /// Commands under way.
     var commands = 0
     var error: Errno?
@@ -92,6 +94,7 @@ struct NVMeQueueState: ~Copyable {
         requests[place].place = TransferPlace()
         requests[place].issued = 0
         requests[place].isIssued = false
+        requests[place].isRepeat = false
         requests[place].error = nil
         requests[place].flight = bus.beginFlight()
         return index
@@ -101,7 +104,8 @@ struct NVMeQueueState: ~Copyable {
     func isMade(_ index: UInt32) -> Bool { requests[Int(index)].isIssued || requests[Int(index)].error != nil }
 
     /// Makes the next command of a request, for which there is room.
-    mutating func issueNext(_ index: UInt32) {
+    /// - Parameter inherited: what became of a predecessor's commands.
+    mutating func issueNext(_ index: UInt32, _ inherited: InheritedCommands? = nil) {
         let place = Int(index)
         guard let slot = freeSlots.last else { return }
         guard var command = nextCommand(place, Int(slot)) else {
@@ -109,11 +113,20 @@ struct NVMeQueueState: ~Copyable {
             requests[place].error = .invalidArgument
             return
         }
+        if requests[place].isRepeat, let inherited, let status = inherited.take(identity(of: command, Int(slot))) {
+            if !status.isSuccess { requests[place].error = status.errno }
+            return
+        }
         freeSlots.removeLast()
         command.identifier = slot
         slots[Int(slot)] = NVMeCommandSlot(request: Int32(index), given: tick, command: command)
         requests[place].commands += 1
-        rings.push(command)
+        rings.push(command, of: Int(slot))
+    }
+
+    private func identity(of command: NVMeCommand, _ slot: Int) -> CommandIdentity {
+        CommandIdentity(
+            command, blockShift: blockShift, list: rings.listOffset(slot), at: rings.listAddress(slot), in: rings.region)
     }
 
     private mutating func nextCommand(_ place: Int, _ slot: Int) -> NVMeCommand? {
@@ -193,8 +206,9 @@ struct NVMeQueueState: ~Copyable {
         slots[slot].given = tick
         if status.retryDelay > 0 {
             slots[slot].isParked = true
+            rings.ledger?.forget(slot)
         } else {
-            rings.push(slots[slot].command)
+            rings.push(slots[slot].command, of: slot)
         }
     }
 
@@ -203,11 +217,12 @@ struct NVMeQueueState: ~Copyable {
         for slot in slots.indices where slots[slot].isParked {
             slots[slot].isParked = false
             slots[slot].given = tick
-            rings.push(slots[slot].command)
+            rings.push(slots[slot].command, of: slot)
         }
     }
 
     private mutating func free(_ slot: Int) {
+        rings.ledger?.forget(slot)
         requests[Int(slots[slot].request)].commands -= 1
         slots[slot].request = -1
         slots[slot].isParked = false
@@ -252,7 +267,7 @@ struct NVMeQueueState: ~Copyable {
         for slot in slots.indices where slots[slot].request >= 0 {
             slots[slot].isParked = false
             slots[slot].given = tick
-            rings.push(slots[slot].command)
+            rings.push(slots[slot].command, of: slot)
         }
     }
 

@@ -17,25 +17,28 @@ public final class VFIOPort: NVMePort {
     public let isLine = false
     private let function: VFIOFunction
     private let registers: SharedRegion
+    private let kept: KeptController?
+    /// See `NVMePort`.
+    public var keeping: (any NVMeKeeping)? { kept }
 
-    /// Opens the controller at `address`, resets it and lets it read and write memory.
+    /// Opens the controller at `address`, resets it and lets it read and write memory; one that a predecessor has left
+    /// with `keeper` is not reset.
     /// - Parameters:
+    ///   - keeper: by whom a successor can go on with it; nil: none can.
     ///   - account: what may be locked in memory.
     ///   - kernel: whom to ask.
     ///   - log: is told what memory cannot be mapped.
     public init(
-        _ address: PCIAddress, account: LockedMemoryAccount = .ofThisProcess, kernel: any IommuKernel = RunningKernel(),
+        _ address: PCIAddress, keeper: (any DescriptorKeeper)? = nil, account: LockedMemoryAccount = .ofThisProcess,
+        kernel: any IommuKernel = RunningKernel(),
         log: @escaping @Sendable (String) -> Void
     ) throws(NVMeError) {
         name = "\(address)"
-        do throws(PCIObstacle) {
-            let opened = try VFIOFunction.open(address, account: account, kernel: kernel)
-            function = opened.function
-            memory = RegionMappings(opened.container, name: "\(address)", log: log)
-        } catch { throw .obstacle("\(error)", error.number) }
+        let opened = try KeptController.open(address, keeper, account, kernel, log)
+        (function, kept, memory) = (opened.function, opened.kept, opened.mappings)
         do throws(DMABackEndError) {
             // Not every function can be reset alone; the controller's own reset follows in any case.
-            try? function.reset()
+            if kept?.isLeft != true { try? function.reset() }
             registers = try function.registers(0)
             vectorCount = try function.vectorCount()
             try function.setBusMaster(true)
@@ -44,7 +47,7 @@ public final class VFIOPort: NVMePort {
         guard registers.byteCount >= NVMeRegister.doorbells + 8 else { throw .unsupported("registers of more than 4 KiB") }
     }
 
-    deinit { cutOff() }
+    deinit { if kept?.isLeaving != true { cutOff() } }
 
     /// Bytes behind the first base address register.
     public var registerByteCount: Int { registers.byteCount }
@@ -59,6 +62,7 @@ public final class VFIOPort: NVMePort {
 
     /// See `NVMePort`.
     public func openVectors(_ count: Int) throws(NVMeError) -> [Descriptor] {
+        if let left = kept?.vectors, left.count == count { return left }
         var events: [Descriptor] = []
         do throws(Errno) { for _ in 0..<count { events.append(try EventCounter().descriptor) } } catch {
             throw .resources("\(count) interrupt vectors", reason: "\(error)", error)
@@ -66,6 +70,7 @@ public final class VFIOPort: NVMePort {
         do throws(DMABackEndError) { try function.setVectors(events) } catch {
             throw .resources("\(count) interrupt vectors", reason: "\(error)", .ioError)
         }
+        try kept?.keep(vectors: events)
         return events
     }
 

@@ -31,13 +31,19 @@ final class NVMeHarness: BlockQueueOwner, @unchecked Sendable {
         try self.init(ModelController(settings), namespace: namespace, limits: limits, pages: pages)
     }
 
-    init(_ model: ModelController, namespace: UInt32? = nil, limits: NVMeLimits = NVMeLimits(), pages: Int = 1100) throws {
+    /// - Parameters:
+    ///   - port: the way to the model, where it is not the model itself.
+    ///   - region: memory that there is already.
+    init(
+        _ model: ModelController, port: (any NVMePort)? = nil, time: any TimeSource = .system, region known: SharedRegion? = nil,
+        namespace: UInt32? = nil, limits: NVMeLimits = NVMeLimits(), pages: Int = 1100
+    ) throws {
         self.model = model
         let lines = LineCollector()
-        let controller = try NVMeController(model, time: .system) { lines.add($0) }
+        let controller = try NVMeController(port ?? model, time: time) { lines.add($0) }
         disk = try NVMeDisk(controller, namespace: namespace, name: "nvme:model", limits: limits)
         reactor = try Reactor(name: "test", time: .system)
-        region = try SharedRegion(anonymous: pages * 4096)
+        region = try known ?? SharedRegion(anonymous: pages * 4096)
         self.lines = lines
         try reactor.start()
         let failure: Errno? = reactor.run {
@@ -65,6 +71,8 @@ final class NVMeHarness: BlockQueueOwner, @unchecked Sendable {
     }
 
     func deviceCompleted(tag: UInt32, result: DeviceResult) {
+        // A dead process answers nobody.
+        if (disk.controller.port as? ModelLife)?.isDead == true { return }
         condition.withLock {
             precondition(results[tag] == nil, "tag \(tag) completed twice")
             results[tag] = result
@@ -94,6 +102,18 @@ final class NVMeHarness: BlockQueueOwner, @unchecked Sendable {
             if !condition.wait(until: limit) { throw TimedOut("no result") }
         }
     }
+
+    /// The result, if it is there and its process had not been killed by then.
+    func answered(_ tag: UInt32) -> DeviceResult? { condition.withLock { results.removeValue(forKey: tag) } }
+
+    /// The process was killed: nothing of it is waited for.
+    func abandon() {
+        reactor.run { self.disk.controller.giveUp("killed") }
+        close()
+    }
+
+    /// The next requests are a predecessor's.
+    func expectRepeats(_ count: Int) { reactor.run { self.queue.expectRepeats(count) } }
 
     func hasResult(_ tag: UInt32) -> Bool { condition.withLock { results[tag] != nil } }
 

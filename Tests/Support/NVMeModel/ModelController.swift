@@ -28,6 +28,8 @@ public struct ModelSettings: Sendable {
     public var looksUntilReady = 2
     /// Whether a flush is needed.
     public var hasCache = true
+    /// Whether a doorbell may be rung with its old value: by a successor, who does not know whether it was.
+    public var mayRepeatDoorbells = false
     /// Whether each page of what it reaches has a frame of its own.
     public var isScattered = false
     /// Whether its vector is a line: one, whatever `vectors` says.
@@ -78,6 +80,8 @@ public final class ModelController: NVMePort {
             case 0x14: return state.configuration
             case 0x1C: return state.status()
             case 0x24: return state.adminQueues
+            case 0x28: return UInt32(truncatingIfNeeded: state.adminSubmission)
+            case 0x2C: return UInt32(truncatingIfNeeded: state.adminSubmission >> 32)
             default: return 0
             }
         }
@@ -187,6 +191,9 @@ public final class ModelController: NVMePort {
             state.raise(place.vector)
         }
     }
+
+    /// Nothing happens in it meanwhile.
+    func whileStill<R: Sendable>(_ body: @Sendable (ModelMemory) -> R) -> R { state.withLock { _ in body(memoryModel) } }
 
     private func raising(_ body: (inout ModelState) -> Void) {
         let events = state.withLock { state in

@@ -14,6 +14,8 @@ public final class ModelMemory: BusAddressSource {
     }
     private struct State {
         var entries: [Entry] = []
+        /// Where regions were that were taken away all at once.
+        var remembered: [(region: SharedRegion, placement: BusPlacement)] = []
         /// By frame: the page that it is, where each has its own.
         var pages: [UInt64: (region: SharedRegion, offset: Int)] = [:]
         var frames: UInt64 = 0
@@ -37,6 +39,10 @@ public final class ModelMemory: BusAddressSource {
                 return state.entries[index].placement
             }
             guard state.entries.count < state.room else { return nil }
+            if let known = state.remembered.first(where: { $0.region === region }) {
+                state.entries.append(Entry(region: region, placement: known.placement))
+                return known.placement
+            }
             let placement = isScattered ? Self.scatter(region, &state) : Self.run(region, &state)
             state.entries.append(Entry(region: region, placement: placement))
             return placement
@@ -74,6 +80,29 @@ public final class ModelMemory: BusAddressSource {
             if state.entries[index].count > 0 { return }
             if case .pages(let pages) = state.entries.remove(at: index).placement {
                 for page in pages { state.pages[page.rawValue >> 12] = nil }
+            }
+        }
+    }
+
+    /// Takes everything away, and keeps its places for the same regions.
+    public func forget() {
+        state.withLock { state in
+            for entry in state.entries where !state.remembered.contains(where: { $0.region === entry.region }) {
+                state.remembered.append((entry.region, entry.placement))
+            }
+            state.entries = []
+        }
+    }
+
+    /// Another region stands in a region's place, wherever that is.
+    func replace(_ region: SharedRegion, by other: SharedRegion) {
+        state.withLock { state in
+            for index in state.entries.indices where state.entries[index].region === region {
+                let entry = state.entries[index]
+                state.entries[index] = Entry(region: other, placement: entry.placement, count: entry.count)
+            }
+            for index in state.remembered.indices where state.remembered[index].region === region {
+                state.remembered[index].region = other
             }
         }
     }

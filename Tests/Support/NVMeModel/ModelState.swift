@@ -105,6 +105,7 @@ struct ModelState {
             guard let place = completion[queue] else { return }
             let used = (place.tail - place.head + place.size) % place.size
             let moved = (Int(value) - place.head + place.size) % place.size
+            if moved == 0, settings.mayRepeatDoorbells { return }
             if Int(value) >= place.size || moved == 0 || moved > used {
                 violations.append("CQ \(queue) head \(value) at \(place.head), tail \(place.tail)")
             }
@@ -112,6 +113,7 @@ struct ModelState {
             return
         }
         guard let place = submission[queue] else { return }
+        if Int(value) == place.tail, settings.mayRepeatDoorbells { return }
         if Int(value) >= place.size || Int(value) == place.tail { violations.append("SQ \(queue) tail \(value) at \(place.tail)") }
         submission[queue]?.tail = Int(value)
         take(queue, memory)

@@ -90,6 +90,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         self.report = report
         let ring: JournaledRing
         let isResumed: Bool
+        var repeats = 0
         switch plan.start {
         case .fresh(let memory):
             ring = JournaledRing(attaching: rings.region, plan.abi, journal: memory)
@@ -99,10 +100,12 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
                 ring = try JournaledRing(resuming: rings.region, plan.abi, journal: memory, recovery)
             } catch { throw Errno(EPROTO) }
             isResumed = true
+            repeats = recovery.unanswered.count
         }
         let slots = Int(ring.geometry.slotCount)
         let proxy = OwnerProxy()
         let disk = try plan.device.openQueue(on: reactor, bus: plan.dma.bus, depth: slots, owner: proxy)
+        if repeats > 0 { disk.expectRepeats(repeats) }
         let transport = XenBlockTransport(
             XenBlockPlan(
                 ring: ring, validator: plan.validator, persistentGrants: plan.persistentGrants, frontend: plan.frontend,

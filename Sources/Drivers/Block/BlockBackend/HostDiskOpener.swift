@@ -10,6 +10,7 @@ import NVMe
 public struct HostDiskOpener: Sendable {
     private let direct: Bool
     private let reconnectDelayMilliseconds: UInt64
+    private let keeper: (any DescriptorKeeper)?
     private let time: any TimeSource
     private let log: @Sendable (String) -> Void
 
@@ -17,14 +18,17 @@ public struct HostDiskOpener: Sendable {
     ///   - direct: bypasses the page cache whatever a disk's configuration says.
     ///   - reconnectDelayMilliseconds: how long requests wait for an NBD server that went away, where a disk's
     ///     configuration does not say.
+    ///   - keeper: by whom a successor of this process can go on with NVMe controllers; nil: they are reset then.
     ///   - time: what waits and time limits go by.
     ///   - log: gets a line when an NBD server is lost and when it is back; from any thread.
     public init(
-        direct: Bool = false, reconnectDelayMilliseconds: UInt64 = NBDReconnect().delayMilliseconds, time: some TimeSource,
+        direct: Bool = false, reconnectDelayMilliseconds: UInt64 = NBDReconnect().delayMilliseconds,
+        keeper: (any DescriptorKeeper)? = nil, time: some TimeSource,
         log: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.direct = direct
         self.reconnectDelayMilliseconds = reconnectDelayMilliseconds
+        self.keeper = keeper
         self.time = time
         self.log = log
     }
@@ -57,7 +61,10 @@ public struct HostDiskOpener: Sendable {
         options.search = namesHolder ? .names : []
         if !settings.isTakenOver { options.search.insert(.writers) }
         options.reconnect.delayMilliseconds = settings.reconnectDelayMilliseconds ?? reconnectDelayMilliseconds
-        options.openController = NVMeControllers.openDisk
+        let keeper = keeper
+        options.openController = { target, options, time throws(DeviceError) in
+            try NVMeControllers.openDisk(target, options, time, keeper: keeper)
+        }
         options.log = log
         return try openBlockDevice(target: settings.target, options: options, time: time)
     }

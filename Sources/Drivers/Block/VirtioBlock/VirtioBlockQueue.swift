@@ -117,8 +117,9 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     private static var tellAgainMicroseconds: UInt64 { 1000 }
 
     /// Begins to serve a ring.
+    /// - Parameter repeats: how many requests a predecessor has taken and not answered.
     /// - Throws: what the disk says when another queue cannot be had, or that the memory cannot.
-    init(_ plan: VhostRingPlan, ring: consuming Ring, _ setup: VirtioQueueSetup) throws(Errno) {
+    init(_ plan: VhostRingPlan, ring: consuming Ring, _ setup: VirtioQueueSetup, repeats: Int = 0) throws(Errno) {
         reactor = setup.reactor
         report = setup.report
         number = setup.number
@@ -136,6 +137,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
         let entries = ring.size
         // The queue first: a real device says where on the bus the memory is.
         let queue = try setup.disk.openQueue(on: setup.reactor, bus: bus, depth: entries, owner: owner)
+        if repeats > 0 { queue.expectRepeats(repeats) }
         guard let windows = GuestWindows(setup.memory, on: bus) else {
             queue.close()
             throw .noMemory

@@ -227,9 +227,10 @@ public final class VirtioDisk: VhostDevice {
                     let recovery = try PackedInflightRecovery(
                         area, ring: plan.areas.descriptors, size: plan.areas.size, startingAt: start)
                     if !recovery.left.isEmpty { setup.report("\(recovery.left.count) requests are done again") }
+                    let repeats = recovery.left.count
                     let ring = try PackedDeviceRing(
                         resuming: plan.areas, features: plan.features, recovery, ledger: PackedInflightLedger(recovery))
-                    return .success(try VirtioBlockQueue(plan, ring: ring, setup))
+                    return .success(try VirtioBlockQueue(plan, ring: ring, setup, repeats: repeats))
                 }
                 let ring = try PackedDeviceRing(attaching: plan.areas, features: plan.features, startingAt: plan.base)
                 return .success(try VirtioBlockQueue(plan, ring: ring, setup))
@@ -240,10 +241,11 @@ public final class VirtioDisk: VhostDevice {
                 let used = plan.beginsInflight ? UInt16(truncatingIfNeeded: plan.base) : UInt16(littleEndian: shown)
                 let recovery = try InflightRecovery(area, size: plan.areas.size, used: used)
                 if !recovery.heads.isEmpty { setup.report("\(recovery.heads.count) requests are done again") }
+                let repeats = recovery.heads.count
                 let ring = try SplitDeviceRing(
                     resuming: plan.areas, features: plan.features, unanswered: recovery.heads, used: recovery.used,
                     ledger: InflightLedger(recovery))
-                return .success(try VirtioBlockQueue(plan, ring: ring, setup))
+                return .success(try VirtioBlockQueue(plan, ring: ring, setup, repeats: repeats))
             }
             let base = UInt16(truncatingIfNeeded: plan.base)
             let ring = try SplitDeviceRing(attaching: plan.areas, features: plan.features, startingAt: base)
