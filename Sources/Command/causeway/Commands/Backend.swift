@@ -70,7 +70,6 @@ struct Backend: ParsableCommand {
 
     func run() throws {
         if saysFormat { return printLine("\(BackendUpgrade.format)") }
-        guard !kept || vhostUser != nil else { throw Failure.usage("--kept: for what --vhost-user serves") }
         try host.followParent()
         // A spare one waits here for its turn, and has touched nothing.
         let keeper = try kept ? KeeperLink(for: "backend") : nil

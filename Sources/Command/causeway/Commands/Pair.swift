@@ -2,6 +2,7 @@
 // them.
 
 import ArgumentParser
+import BlockDevices
 import CommandSupport
 import Glibc
 import LinuxSystem
@@ -77,10 +78,15 @@ struct Pair: ParsableCommand {
         // Before anything else: whatever is started inherits it, and a signal from now on is taken where it can be
         // answered.
         Signals.block(Signals.termination + [SIGCHLD])
+        let servesVhostUser =
+            specifications.contains { $0.front == .vhostUser } || interfaces.contains { $0.front == .vhostUser }
+        let drivesControllers = specifications.contains { disk in
+            if case .nvme? = try? DeviceTarget(disk.target) { true } else { false }
+        }
         let plan = PairPlan(
             features: features, vifFeatures: vifFeatures, threads: threads, connectTimeout: timeout * 1000, loudness: loudness,
             machineSeed: machineSeed, keepsJournals: journal, backendCommand: backendCommand,
-            servesVhostUser: specifications.contains { $0.front == .vhostUser } || interfaces.contains { $0.front == .vhostUser })
+            servesVhostUser: servesVhostUser, keepsDescriptors: servesVhostUser || drivesControllers && backendCommand == nil)
         let ending = try EndRequests()
         let directory = try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) })
         let session = PairSession(directory: directory, plan: plan, ending: ending)

@@ -22,6 +22,8 @@ struct PairPlan {
     let backendCommand: String?
     /// Whether devices are served over vhost-user, too.
     let servesVhostUser: Bool
+    /// Whether what a backend has open must outlive it: for front ends of vhost-user, and for NVMe controllers.
+    let keepsDescriptors: Bool
 }
 
 struct PairSession: ~Copyable {
@@ -31,7 +33,7 @@ struct PairSession: ~Copyable {
 
     var host: ChildProcess?
     var backend: ChildProcess?
-    /// What front ends of vhost-user need, and who reads what the backend says of it.
+    /// What front ends of vhost-user and controllers need, and who reads what the backend says of it.
     let kept = KeptDescriptors()
     var keptBackend: KeptWorker?
     private var spare = SpareWorker()
@@ -105,7 +107,7 @@ struct PairSession: ~Copyable {
         let isFirst = disks.isEmpty && vifs.isEmpty
         let arguments = (isFirst ? ["--attach-errors-in-store"] : []) + backendArguments
         let run = directory.run
-        guard plan.servesVhostUser else { return backend = try ChildProcess.startRole(["backend"] + arguments, in: run) }
+        guard plan.keepsDescriptors else { return backend = try ChildProcess.startRole(["backend"] + arguments, in: run) }
         let program = kept.program
         if let next = spare.take(kept) {
             keptBackend = next
@@ -126,7 +128,7 @@ struct PairSession: ~Copyable {
 
     /// Has the next backend wait for its turn, where front ends would wait for its start.
     mutating func lookAfterSpare() {
-        guard plan.servesVhostUser else { return }
+        guard plan.keepsDescriptors else { return }
         let (run, arguments, program) = (directory.run, backendArguments, kept.program)
         spare.lookAfter(kept) { (end) throws(Failure) in
             try ChildProcess.startRole(["backend", "--kept"] + arguments, in: run, passing: end, program: program)

@@ -7,6 +7,7 @@ import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkBackend
+import NVMe
 import NetworkTrace
 import VifTaps
 import XenBus
@@ -33,7 +34,8 @@ struct BackendServices<H: Hypervisor> {
         let readiness = Readiness((work.servesDisks ? 1 : 0) + (work.servesInterfaces ? 1 : 0))
         self.readiness = readiness
         let openDisk = HostDiskOpener(
-            direct: work.disks.direct, reconnectDelayMilliseconds: work.disks.reconnectDelayMilliseconds, time: .system
+            direct: work.disks.direct, reconnectDelayMilliseconds: work.disks.reconnectDelayMilliseconds,
+            keeper: work.controllers, time: .system
         ) { complain("blkback: \($0)") }
         disks = BlockBackendService(
             hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open, exporter: exports.map(VhostExports.Disks.init)
@@ -83,10 +85,16 @@ struct BackendServices<H: Hypervisor> {
         defer { watching.close() }
         let tracing = work.servesInterfaces ? serveTraces() : nil
         defer { tracing?.stop() }
-        let (disks, interfaces, exports) = (disks, interfaces, exports)
+        let (disks, interfaces, exports, work) = (disks, interfaces, exports, work)
         readiness.then {
             let living = disks.status.map { VhostExports.Key(kind: .block, device: $0.device) }
             exports?.settle(but: Set(living + interfaces.status.map { .init(kind: .network, device: $0.device) }))
+            if exports == nil, let keeper = work.keeper {
+                report.whenAllBegan {
+                    keeper.settle()
+                    keeper.ready([:])
+                }
+            }
             report.began()
         }
         let stop: @Sendable () -> Void = {
@@ -95,6 +103,7 @@ struct BackendServices<H: Hypervisor> {
         }
         ending.serving(stop)
         let upgrade = BackendUpgrade(in: runDirectory, keepsJournals: work.disks.journalDirectory != nil) {
+            if work.keeper != nil { NVMeControllers.leave() }
             // All at once: the pause is not to be the sum.
             exports?.askToHold()
             stop()

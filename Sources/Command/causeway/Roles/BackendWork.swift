@@ -19,7 +19,9 @@ struct BackendWork: Sendable {
     var left: String?
 
     /// Who keeps what front ends of vhost-user need, should this process be killed; nil: nobody.
-    var keeper: KeeperLink?
+    var keeper: KeeperLink? { didSet { controllers = keeper.map { KeptControllers($0) } } }
+    /// The part of it that NVMe controllers have.
+    private(set) var controllers: KeptControllers?
 
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {

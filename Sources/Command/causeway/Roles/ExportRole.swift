@@ -49,6 +49,8 @@ struct ExportSession: ~Copyable {
     let isClient: Bool
     /// Who keeps what outlives this process; nil: nobody.
     let keeper: KeeperLink?
+    /// The part of it that NVMe controllers have.
+    private let controllers: KeptControllers?
 
     /// With so many threads that serve the disks; they run.
     /// - Parameter trustsMemory: see `VhostSession`.
@@ -71,6 +73,7 @@ struct ExportSession: ~Copyable {
         self.directory = directory
         places = FrontendPlaces(user: "export", trustsMemory: trustsMemory, isQuiet: isQuiet)
         self.keeper = keeper
+        controllers = keeper.map { KeptControllers($0) }
         self.isClient = isClient
     }
 
@@ -128,7 +131,7 @@ struct ExportSession: ~Copyable {
         settings.isTakenOver = isTakenOver
         let disk: any BlockDevice
         do throws(DeviceOpenFailure) {
-            disk = try HostDiskOpener(time: .system, log: { complain("export: \($0)") }).open(settings)
+            disk = try HostDiskOpener(keeper: controllers, time: .system, log: { complain("export: \($0)") }).open(settings)
         } catch { throw Failure("export: \(specification.vdev): \(error)") }
         return VirtioDisk(
             disk, on: reactors, queues: queues, identity: "\(specification.vdev)", offersDiscard: specification.offersDiscard

@@ -22,6 +22,8 @@ final class KeeperLink: Sendable {
     let devices: [String: KeptPage]
     /// The signal that ended the process before this one; 0: it has not ended.
     let signal: Int32
+    /// Of the process before this one: what its controllers have, by name.
+    let controllers: [String: Descriptor]
 
     private struct State {
         var next: Int32
@@ -48,6 +50,7 @@ final class KeeperLink: Sendable {
             _ = try ChildProcess.followParent(try PacketSocket.peerProcess(socket))
             try PacketSocket.send(socket, KeeperMessage.hello.bytes)
             var (devices, ended): ([String: KeptPage], Int32) = ([:], 0)
+            var controllers: [String: Descriptor] = [:]
             var state = State(next: 0)
             while true {
                 let (bytes, descriptors) = try PacketSocket.receive(socket, descriptors: 1)
@@ -64,12 +67,14 @@ final class KeeperLink: Sendable {
                     devices[String(name.dropFirst(KeeperMessage.Name.page.count))] = try KeptPage(descriptor)
                 } else if name.hasPrefix(KeeperMessage.Name.asker) {
                     state.asker = (descriptor, UInt64(name.dropFirst(KeeperMessage.Name.asker.count)) ?? 0)
+                } else if name.hasPrefix(KeeperMessage.Name.controller) {
+                    controllers[name] = descriptor
                 } else if name == KeeperMessage.Name.lock {
                     state.lock = descriptor
                     state.held[number]?.users = 1
                 }
             }
-            (self.devices, signal) = (devices, ended)
+            (self.devices, self.controllers, signal) = (devices, controllers, ended)
             self.state = Mutex(state)
         } catch {
             // A spare one is let go without a word when its keeper has ended.

@@ -58,6 +58,8 @@ enum KeeperMessage: Equatable {
         static let lock = "lock"
         /// A device's page; its name follows.
         static let page = "page "
+        /// A controller's; its address and what it is follow.
+        static let controller = "nvme "
         /// The connection of whoever asked for an upgrade; when that began follows.
         static let asker = "asker "
     }
