@@ -2,6 +2,7 @@
 // last of them.
 
 import BlockDevices
+import HostIommu
 import LinuxSystem
 import Synchronization
 
@@ -12,9 +13,10 @@ public enum NVMeControllers {
     }
     private static let open = Mutex<[PCIAddress: Weak]>([:])
 
-    /// A namespace's disk, for `BlockDeviceOptions.openController`. The controller must be bound to vfio-pci, and may
-    /// be opened by this user.
-    /// - Parameter keeper: by whom a successor of this process can go on with the controller; nil: it is reset then.
+    /// A namespace's disk, for `BlockDeviceOptions.openController`. The controller must be bound to vfio-pci or
+    /// uio_pci_generic, and this user may open it.
+    /// - Parameter keeper: by whom a successor of this process can go on with a controller behind an IOMMU; nil: it is
+    ///   reset then.
     public static func openDisk(
         _ target: ControllerTarget, _ options: BlockDeviceOptions, _ time: any TimeSource, keeper: (any DescriptorKeeper)?
     ) throws(DeviceError) -> any BlockDevice {
@@ -36,9 +38,27 @@ public enum NVMeControllers {
         // Under the lock also while it starts: two that open it at once get one.
         try open.withLock { (open: inout [PCIAddress: Weak]) throws(NVMeError) in
             if let controller = open[address]?.controller, !controller.isLost { return controller }
-            let controller = try NVMeController(VFIOPort(address, keeper: keeper, log: log), time: time, log: log)
+            let controller = try NVMeController(port(to: address, keeper: keeper, log: log), time: time, log: log)
             open[address] = Weak(controller: controller)
             return controller
         }
+    }
+
+    /// The way to the controller, by what it is bound to; said in one line.
+    private static func port(
+        to address: PCIAddress, keeper: (any DescriptorKeeper)?, log: @escaping @Sendable (String) -> Void
+    ) throws(NVMeError) -> any NVMePort {
+        guard PCIDevice(address)?.isUIO == true else {
+            let port = try VFIOPort(address, keeper: keeper, log: log)
+            log("\(address): driven through VFIO, behind the machine's IOMMU")
+            return port
+        }
+        let function: UIOFunction
+        do throws(PCIObstacle) { function = try UIOFunction(address) } catch { throw .obstacle("\(error)", error.number) }
+        let port = try UIOPort(function, memory: PinnedFrameSource(name: "\(address)", log: log))
+        log(
+            "\(address): driven through uio_pci_generic by pinned pages' own addresses: no IOMMU stands before it, and it is "
+                + "not safe against kill -9 without a keeper")
+        return port
     }
 }

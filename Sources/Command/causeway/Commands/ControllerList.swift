@@ -21,7 +21,8 @@ struct ControllerList: ParsableCommand {
         let rows = zip(controllers, obstacles).map { device, obstacle in
             [
                 "nvme:\(device.address)", device.identity, device.driver ?? "-", device.group ?? "-",
-                obstacle.map { "no: \($0.what)" } ?? "yes",
+                obstacle.map { "no: \($0.what)" }
+                    ?? (device.isUIO ? "yes, by uio; not safe against kill -9 without a keeper" : "yes"),
             ]
         }
         for line in Table.lines([["TARGET", "IDENTITY", "DRIVER", "GROUP", "HERE"]] + rows) { printLine(line) }

@@ -11,6 +11,7 @@
 #include "Iommu.h"
 #include "Locks.h"
 #include "Network.h"
+#include "Pin.h"
 #include "UserFault.h"
 
 // memfd_create and its seals: Glibc's module has neither the function nor the F_SEAL_* values.
