@@ -412,7 +412,7 @@ let package = Package(
                 "loopback-probe",
             ], resources: [.copy("evil.py")]
         ),
-        hypervisors.tests("Libxen", ["Hypervisor", "Libxen", "SharedMemory", "XenTypes"]),
+        hypervisors.tests("Libxen", ["CXen", "Hypervisor", "Libxen", "LinuxSystem", "SharedMemory", "TestSupport", "XenTypes"]),
         hypervisors.tests(
             "Interrupts",
             ["CLinux", "Hypervisor", "InProcess", "Interrupts", "LinuxSystem", "TestSupport", "XenTypes"]

@@ -5,10 +5,13 @@ import Glibc
 import LinuxSystem
 import Loopback
 import SharedMemory
+import Synchronization
 
 /// An open `xencall_handle`.
 final class CallHandle: OpenHandle, @unchecked Sendable {
     private let event: Descriptor
+    /// What was mapped for devices by this handle; what is left when it is closed is given back with the process.
+    let pins = Mutex<[UInt32: LinkedPage]>([:])
 
     init(opening parts: Parts) throws(LinkFailure) {
         event = try idleDescriptor()
@@ -27,6 +30,7 @@ private func call(_ handle: OpaquePointer?, _ operation: UInt32, _ arguments: UI
         let handle = try usable(handle, CallHandle.self)
         if handle.restrictedTo != nil { throw LinkFailure(Errno(ENOTTY), "the handle was restricted") }
         let given = arguments + Array(repeating: 0, count: 5 - arguments.count)
+        if operation == UInt32(__HYPERVISOR_grant_table_op) { return try DeviceGrantCall(handle: handle).make(given) }
         return try Hypercall(link: handle.link).make(operation, given)
     }
 }

@@ -11,6 +11,13 @@ public struct PCIAddress: Hashable, Sendable, CustomStringConvertible {
     /// 0 to 7.
     public let function: UInt8
 
+    /// As given; the device is below 32, the function below 8.
+    public init(domain: UInt32, bus: UInt8, device: UInt8, function: UInt8) {
+        precondition(device < 32 && function < 8, "no address on the PCI bus")
+        (self.domain, self.bus) = (domain, bus)
+        (self.device, self.function) = (device, function)
+    }
+
     /// Parses `0000:00:04.0`, or `00:04.0` in domain 0; nil for anything else.
     public init?(_ text: some StringProtocol) {
         let halves = text.split(separator: ".", omittingEmptySubsequences: false)

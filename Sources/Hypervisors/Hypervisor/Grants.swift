@@ -17,6 +17,36 @@ public protocol OfferedPages: AnyObject, Sendable {
     @discardableResult func withdraw() -> Bool
 }
 
+/// Who is to reach a page that is mapped.
+public enum GrantReach: Hashable, Sendable {
+    /// This process.
+    case memory
+    /// A device, by the page's machine frame, and this process.
+    case memoryAndDevice
+    /// A device alone: its data only passes through, and no processor has to see it.
+    case device
+
+    /// Whether a device is told where the page is.
+    public var hasDevice: Bool { self != .memory }
+    /// Whether this process can look at the page.
+    public var hasMemory: Bool { self != .device }
+}
+
+/// Memory of this domain's own for a device that goes by machine frames. The device reaches it until the last reference
+/// to the region goes.
+public struct DeviceMemory: Sendable {
+    /// The pages, zeroed.
+    public let region: SharedRegion
+    /// Each page's machine frame.
+    public let frames: [UInt64]
+
+    /// As the hypervisor made it.
+    public init(region: SharedRegion, frames: [UInt64]) {
+        self.region = region
+        self.frames = frames
+    }
+}
+
 /// One page of a peer, mapped here under one maptrack handle.
 public struct MappedGrant: Sendable {
     /// The hypervisor's handle for the mapping.
@@ -30,7 +60,8 @@ public struct MappedGrant: Sendable {
     /// Whose page it is.
     public let granter: DomainID
     /// Where the region's pages are in the machine: gives the machine frames of its first pages, as many as asked for.
-    /// nil where a domain does not learn them (libxen: the kernel below translates once more).
+    /// nil where a domain does not learn them: under libxen unless it was mapped for a device, too, for the kernel
+    /// below translates once more.
     public let machine: (@Sendable (Int) -> [UInt64])?
 
     /// A mapping as the hypervisor made it.

@@ -32,7 +32,22 @@ public protocol Hypervisor: AnyObject, Sendable {
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> [MappedGrant]
 
-    /// Unmaps; afterwards the pages must not be touched.
+    /// The same, for whoever `reach` says. What a device is to reach has its machine frame in `MappedGrant.machine`,
+    /// and is nobody's else until it is unmapped, however this process ends. Of a page for a device alone this process
+    /// has no byte: a touch of its region ends the process.
+    func mapGrants(
+        _ references: [GrantReference], of granter: DomainID, access: GrantAccess, reach: GrantReach
+    ) throws(HypervisorError) -> [MappedGrant]
+
+    /// Whether a device can be given machine frames here: then `mapGrants` knows every reach, and `deviceMemory` works.
+    var reachesDevices: Bool { get }
+
+    /// Makes `count` pages of this domain's own that a device reaches by their machine frames.
+    /// - Parameter device: whose; noted, so that a successor of this process knows what to stop before the memory is
+    ///   anybody's.
+    func deviceMemory(_ count: Int, for device: PCIAddress) throws(HypervisorError) -> DeviceMemory
+
+    /// Unmaps, in one batch; afterwards the pages must not be touched, by a device neither.
     func unmapGrants(_ grants: [MappedGrant])
 
     /// Maps grants side by side in one region, in the order given: a ring.
@@ -68,6 +83,22 @@ extension Hypervisor {
 }
 
 extension Hypervisor {
+    /// A hypervisor below which there are no devices.
+    public var reachesDevices: Bool { false }
+
+    /// See the requirement: for this process, whose frames may be made up.
+    public func mapGrants(
+        _ references: [GrantReference], of granter: DomainID, access: GrantAccess, reach: GrantReach
+    ) throws(HypervisorError) -> [MappedGrant] {
+        guard reach == .memory else { throw .system("this hypervisor knows no real machine frames", doing: "mapping for a device") }
+        return try mapGrants(references, of: granter, access: access)
+    }
+
+    /// See the requirement: there is none.
+    public func deviceMemory(_ count: Int, for device: PCIAddress) throws(HypervisorError) -> DeviceMemory {
+        throw .system("this hypervisor knows no real machine frames", doing: "making memory for \(device)")
+    }
+
     /// A hypervisor that does not say.
     public func grantRoom() -> GrantRoom? { nil }
 }

@@ -44,7 +44,8 @@ import XenTypes
     var mappedPages: Int { mapped.load(ordering: .relaxed) }
 
     /// A number for a mapping; libxengnttab knows mappings by address and hides Xen's own handles.
-    func nextNumber() -> UInt32 { lastNumber.wrappingAdd(1, ordering: .relaxed).newValue }
+    /// Never one of those that `DeviceGrants` gives.
+    func nextNumber() -> UInt32 { lastNumber.wrappingAdd(1, ordering: .relaxed).newValue & ~DeviceGrants.mark }
 
     /// Maps grants side by side; all or nothing. Unmapped when the region goes, so that a disk operation in flight
     /// keeps its memory.
@@ -52,9 +53,10 @@ import XenTypes
     /// A page that Xen has paged out (`GNTST_eagain`) is retried by the kernel, in growing steps for half a minute at
     /// most, and then fails as a bad page (drivers/xen/grant-table.c, `gnttab_retry_eagain_gop`); so no endless retry
     /// is left to us.
-    func map(_ references: [GrantReference], of granter: DomainID, access: GrantAccess) throws(HypervisorError)
-        -> SharedRegion
-    {
+    /// - Parameter ending: called right before the pages are unmapped.
+    func map(
+        _ references: [GrantReference], of granter: DomainID, access: GrantAccess, ending: (@Sendable () -> Void)? = nil
+    ) throws(HypervisorError) -> SharedRegion {
         var numbers = references.map(\.rawValue)
         let count = UInt32(numbers.count)
         let protection = access == .readWrite ? PROT_READ | PROT_WRITE : PROT_READ
@@ -70,6 +72,7 @@ import XenTypes
             adopting: base, byteCount: references.count * SharedRegion.pageSize, writable: access == .readWrite
         ) { address, bytes in
             let pages = bytes / SharedRegion.pageSize
+            ending?()
             _ = unsafe xengnttab_unmap(self.handle, address, UInt32(pages))
             self.mapped.wrappingSubtract(pages, ordering: .relaxed)
         }

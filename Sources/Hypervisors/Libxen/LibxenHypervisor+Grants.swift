@@ -32,8 +32,12 @@ extension LibxenHypervisor {
     }
 
     /// A mapping ends with the last reference to its region, which the caller now gives up: a disk operation that was
-    /// begun keeps the memory that it moves data through, whatever else goes wrong.
-    public func unmapGrants(_ grants: [MappedGrant]) {}
+    /// begun keeps the memory that it moves data through, whatever else goes wrong. What a device reached ends here,
+    /// all of it in one hypercall, and before the pages' mappings: the caller knows that the device is done.
+    public func unmapGrants(_ grants: [MappedGrant]) {
+        let places = grants.compactMap { DeviceGrants.place(of: $0.handle) }
+        if !places.isEmpty { devices.opened?.unmap(places) }
+    }
 
     /// Maps grants in a row, all or none (libxengnttab).
     public func mapContiguous(

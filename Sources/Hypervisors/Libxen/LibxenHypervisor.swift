@@ -19,11 +19,16 @@ public final class LibxenHypervisor: Hypervisor {
     let grants: GrantDevice
     /// Made when pages are first offered: a backend needs no gntalloc, which many kernels load only on demand.
     let offers = OfferDevice.Lazy()
+    /// Pages that a device reaches by their machine frames.
+    let devices: DeviceGrants.Lazy
 
     /// Opens the devices and asks the store which domain this is.
+    /// - Parameter deviceJournal: the file that notes which pages a device reaches, in memory (tmpfs); nil: none does
+    ///   from here.
     /// - Throws: one message that names what is missing.
-    public init(time: some TimeSource) throws(HypervisorError) {
+    public init(time: some TimeSource, deviceJournal: String? = nil) throws(HypervisorError) {
         self.time = time
+        devices = DeviceGrants.Lazy(deviceJournal, time)
         // The libraries first: those of a loopback host (`causeway xen-run`) need no devices. What they say of devices
         // that are missing is less than we can say.
         do throws(HypervisorError) {

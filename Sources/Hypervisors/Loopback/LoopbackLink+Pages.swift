@@ -73,9 +73,15 @@ extension LoopbackLink {
         let byteCount = Int(run.pages) * SharedRegion.pageSize
         guard run.pages > 0, run.pages <= 1 << 20, SealedMemory.isSealed(descriptor, byteCount: byteCount) else { return false }
         state.withLock {
-            $0.runs[RunView(run: run.run, access: access)] = LinkedRun(descriptor: descriptor, byteCount: byteCount)
+            $0.runs[RunView(run: run.run, access: access)] = LinkedRun(
+                descriptor: descriptor, byteCount: byteCount, machine: run.machine)
         }
         return true
+    }
+
+    /// A page's machine frame, as the daemon makes it up.
+    package func machineFrame(of page: LinkedPage) -> UInt64? {
+        state.withLock { $0.runs[page.view]?.machine.frame(page.offset / SharedRegion.pageSize) }
     }
 
     /// The whole run that a page lies in. Mapped at the first call and kept, its descriptor closed: a process with

@@ -49,6 +49,8 @@ package final class LoopbackLink: Sendable {
     struct LinkedRun {
         var descriptor: Descriptor?
         let byteCount: Int
+        /// Where its pages are in the host's machine.
+        let machine: MachineRun
         var region: SharedRegion?
     }
 

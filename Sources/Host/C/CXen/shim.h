@@ -28,6 +28,7 @@
 #include <xentoollog.h>
 #include <xengnttab.h>
 #include <xenevtchn.h>
+#include <xencall.h>
 
 // A logger for the libraries that passes on nothing but the worst; NULL without memory. To be given to xtl_logger_destroy.
 static inline struct xentoollog_logger *causeway_quiet_logger(void) {
