@@ -1,5 +1,6 @@
 // From what a user wrote to a disk.
 
+import DMA
 import LinuxSystem
 
 /// How an image's bytes make up a disk. Only what the caller says counts; the image is never asked (attacks.md A32).
@@ -42,6 +43,10 @@ public struct BlockDeviceOptions: Sendable {
     /// Opens what this process drives itself: a controller's namespace. nil: nothing here can. `NVMe` has one.
     public var openController:
         (@Sendable (ControllerTarget, BlockDeviceOptions, any TimeSource) throws(DeviceError) -> any BlockDevice)?
+    /// Where a controller that no IOMMU stands before finds memory, in a domain whose own frames are not the machine's:
+    /// by its address, with somebody to tell of what goes wrong. nil: this is no such domain, or nobody says machine
+    /// frames here.
+    public var machineMemory: (@Sendable (PCIAddress, @escaping @Sendable (String) -> Void) -> any BusAddressSource)?
     /// Gets a line when an NBD server is lost and when it is back, or a controller misbehaves; from any thread.
     public var log: @Sendable (String) -> Void = { _ in }
 

@@ -105,7 +105,7 @@ public final class NVMeController: Sendable, CustomStringConvertible {
             region =
                 if let keeping = port.keeping {
                     try keeping.memory(name, byteCount: count)
-                } else { try SharedRegion(anonymous: count) }
+                } else { try port.memory.makeMemory(count) }
         } catch {
             throw .resources("memory for queues", reason: "\(error)", error)
         }

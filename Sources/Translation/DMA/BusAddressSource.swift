@@ -2,6 +2,7 @@
 // What is given out goes to the device as it is.
 
 import FrameMaps
+import LinuxSystem
 import SharedMemory
 
 /// Makes regions reachable for one device, all of whose queues share it. Any thread; each call takes long.
@@ -15,9 +16,17 @@ public protocol BusAddressSource: AnyObject, Sendable {
     /// The device reaches it no more, once it has been taken away as often as it was placed. Nothing of the device's is
     /// under way to it.
     func remove(_ region: SharedRegion)
+    /// Whether a peer's pages are to be mapped for the device by the hypervisor: then no page has a place that was not.
+    var takesMachineFrames: Bool { get }
+    /// Makes memory of this process's own that has a place: whole pages, zeroed.
+    func makeMemory(_ byteCount: Int) throws(Errno) -> SharedRegion
 }
 
 extension BusAddressSource {
+    /// Peers' pages are this process's memory like any other.
+    public var takesMachineFrames: Bool { false }
+    /// Any memory will do.
+    public func makeMemory(_ byteCount: Int) throws(Errno) -> SharedRegion { try SharedRegion(anonymous: byteCount) }
     /// Places memory that is this process's own.
     public func place(_ region: SharedRegion) -> BusPlacement? { place(region) { nil } }
 }

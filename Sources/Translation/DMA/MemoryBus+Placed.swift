@@ -23,6 +23,8 @@ extension MemoryBus {
 
     /// Whether a real device gets the addresses.
     public var isPlacing: Bool { placed != nil }
+    /// Whether that device goes by machine frames, for which the hypervisor has to map a peer's pages.
+    public var takesMachineFrames: Bool { placed?.source.takesMachineFrames ?? false }
 
     func attachPlaced(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusAddress? {
         if let address = attachedAgain(region) ?? placed?.attachAgain(region) { return address }

@@ -29,8 +29,11 @@ public final class UIOFunction: Sendable {
 
     /// Opens a device; throws what is in the way, with what mends it. Its registers answer from then on; it reads and
     /// writes no memory yet that it did not before.
-    public convenience init(_ address: PCIAddress) throws(PCIObstacle) {
-        try self.init(address, root: "/sys", nodes: "/dev", mayAdminister: StatusFile.read().mayAdminister)
+    /// - Parameter needsFrames: whether the kernel is to say where memory is, which it tells only who has
+    ///   `CAP_SYS_ADMIN`; false where a hypervisor says it.
+    public convenience init(_ address: PCIAddress, needsFrames: Bool = true) throws(PCIObstacle) {
+        try self.init(
+            address, root: "/sys", nodes: "/dev", mayAdminister: !needsFrames || StatusFile.read().mayAdminister)
     }
 
     /// The same for a test's machine.
@@ -44,6 +47,10 @@ public final class UIOFunction: Sendable {
         let node = "\(nodes)/\(device.uio ?? "")"
         do throws(Errno) { interrupt = try Descriptor.open(node, O_RDWR | O_NONBLOCK) } catch {
             throw PCIDevice.noRights(node, error)
+        }
+        // The kernel lets anybody open it twice, and two drivers of one device are none.
+        do throws(Errno) { try interrupt.lock(shared: false) } catch {
+            throw PCIObstacle("\(node) is in use by another process", [], .busy)
         }
         let file = "\(device.path)/config"
         do throws(Errno) {

@@ -74,6 +74,17 @@ import TestSupport
         #expect(throws: PCIObstacle("it has no registers 1", [], .notSupported)) { _ = try function.registers(1) }
     }
 
+    /// Two drivers of one device are none: the second is told, and may have it once the first has gone.
+    @Test func claimed() throws {
+        let machine = try Machine()
+        var first: UIOFunction? = try machine.open()
+        #expect(machine.refusal() == "\(machine.nodes)/uio3 is in use by another process")
+        #expect(machine.command == 0x0403)
+        withExtendedLifetime(first) {}
+        first = nil
+        #expect(machine.refusal() == "")
+    }
+
     /// Each thing that is in the way is said once, with what to do.
     @Test func obstacles() throws {
         let machine = try Machine()

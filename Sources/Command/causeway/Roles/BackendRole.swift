@@ -35,7 +35,11 @@ enum BackendRole {
         do { try Privileges.keepOnly([.overrideFilePermissions, .lockMemory] + forInterfaces) } catch {
             throw Failure("backend: cannot give up capabilities: \(error)")
         }
-        let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in try LibxenHypervisor(time: .system) }
+        // On a Xen host nobody else makes it: there is no host's daemon.
+        FileSystem.makeDirectory(runDirectory, mode: 0o700)
+        let hypervisor = try refusing("backend: --xen") { () throws(HypervisorError) in
+            try LibxenHypervisor(time: .system, deviceJournal: "\(runDirectory)/device-grants")
+        }
         var work = given
         let waits = scripts ?? (hypervisor.domain == .zero)
         work.waitForScripts(waits)
@@ -45,6 +49,7 @@ enum BackendRole {
             complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
             complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
         }
+        DeviceSuccession.end(hypervisor)
         try serve(hypervisor, work, runDirectory: runDirectory)
     }
 

@@ -35,7 +35,7 @@ struct BackendServices<H: Hypervisor> {
         self.readiness = readiness
         let openDisk = HostDiskOpener(
             direct: work.disks.direct, reconnectDelayMilliseconds: work.disks.reconnectDelayMilliseconds,
-            keeper: work.controllers, time: .system
+            keeper: work.controllers, hypervisor: hypervisor, time: .system
         ) { complain("blkback: \($0)") }
         disks = BlockBackendService(
             hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open, exporter: exports.map(VhostExports.Disks.init)

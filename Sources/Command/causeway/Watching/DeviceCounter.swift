@@ -43,6 +43,7 @@ extension DeviceCounter where Queue == BackendQueueStatistics {
             .total("doorbells-sent", "Event channel notifications sent to the frontend.") { $0.notificationsSent },
             .total("doorbells-taken", "Event channel notifications taken from the frontend.") { $0.notificationsTaken },
             .now("persistent-grants", "Grants that are kept mapped.") { UInt64($0.persistentGrants) },
+            .total("grants-for-disk", "Grants that the disk alone reaches, by machine frames.") { $0.grantsForDisk },
         ]
     }
 }

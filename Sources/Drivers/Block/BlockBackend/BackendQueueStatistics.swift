@@ -32,6 +32,8 @@ public struct BackendQueueStatistics: Sendable, Equatable {
     public var spurious: UInt64 = 0
     /// Grants mapped, batch or not.
     public var grantsMapped: UInt64 = 0
+    /// Of these, those that were mapped for the disk alone.
+    public var grantsForDisk: UInt64 = 0
     /// Grants kept mapped now.
     public var persistentGrants = 0
     /// Grants given up to keep within the limit.
@@ -56,6 +58,7 @@ extension BackendQueueStatistics {
         notificationsTaken = doorbell.rings
         spurious = doorbell.spurious
         grantsMapped = transport.grants.mappedCount
+        grantsForDisk = transport.grants.passedCount
         persistentGrants = transport.grants.persistent.count
         evictions = transport.grants.persistent.evictions
         memory = DMACounters(transport.dma, unmappable: transport.unmappable, unmapFailures: transport.unmapFailures)

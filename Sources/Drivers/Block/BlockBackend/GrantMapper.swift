@@ -28,6 +28,8 @@ struct GrantMapper {
     private(set) var shortage: String?
     /// Grants mapped so far, in batches or not.
     private(set) var mappedCount: UInt64 = 0
+    /// Of these, those that are mapped for the disk alone.
+    private(set) var passedCount: UInt64 = 0
 
     /// - Parameter persistentLimit: the most that stay mapped; nil: none does.
     init(hypervisor: any Hypervisor, frontend: DomainID, dma: DMADevice, persistentLimit: Int?) {
@@ -58,15 +60,27 @@ struct GrantMapper {
 
     /// Maps pages, all or none; each is to be held next. Persistent grants are mapped writable whatever `access` says:
     /// the next request may do the other (protocol-rules.md 16).
-    mutating func map(_ references: [GrantReference], _ access: GrantAccess) -> [MappedGrant]? {
+    /// - Parameter isLookedAt: whether they are read here, as descriptors are, and not by the disk.
+    mutating func map(_ references: [GrantReference], _ access: GrantAccess, isLookedAt: Bool = false) -> [MappedGrant]? {
         do throws(HypervisorError) {
-            let mapped = try hypervisor.mapGrants(references, of: frontend, access: isPersistent ? .readWrite : access)
+            let reach = reach(isLookedAt)
+            let mapped = try hypervisor.mapGrants(
+                references, of: frontend, access: isPersistent ? .readWrite : access, reach: reach)
             mappedCount &+= UInt64(mapped.count)
+            if !reach.hasMemory { passedCount &+= UInt64(mapped.count) }
             return mapped
         } catch {
             note(error)
             return nil
         }
+    }
+
+    /// Who is to reach pages. What the disk reaches by machine frames only passes through, and this process need not
+    /// see it; a page that is kept may hold descriptors the next time.
+    private func reach(_ isLookedAt: Bool) -> GrantReach {
+        if !dma.bus.takesMachineFrames { return .memory }
+        if isPersistent { return .memoryAndDevice }
+        return isLookedAt ? .memory : .device
     }
 
     /// Takes a mapped page into use: its place in our frame map, and its slot among the persistent grants, negative if
@@ -106,7 +120,9 @@ struct GrantMapper {
     mutating func releaseEverything() {
         ended.append(contentsOf: persistent.removeAll())
         for grant in ended { dma.detach(grant.region) }
-        if !ended.isEmpty { hypervisor.unmapGrants(ended) }
+        // Of a disk that was given up something may still be under way: then what it reaches ends with its regions.
+        let mayBeReached = dma.bus.takesMachineFrames && dma.bus.flightCount > 0
+        if !ended.isEmpty && !mayBeReached { hypervisor.unmapGrants(ended) }
         ended.removeAll()
     }
 

@@ -1,9 +1,12 @@
 // What the backend drives, from what the toolstack wrote.
 
 import BlockDevices
+import DMA
 import DriverRuntime
+import Hypervisor
 import LinuxSystem
 import NVMe
+import SharedMemory
 
 /// Opens disks for a `BlockBackendService`, whose `openDisk` is this type's `open`: paths, NBD URIs, `null:SIZE` and
 /// NVMe controllers.
@@ -11,6 +14,7 @@ public struct HostDiskOpener: Sendable {
     private let direct: Bool
     private let reconnectDelayMilliseconds: UInt64
     private let keeper: (any DescriptorKeeper)?
+    private let hypervisor: (any Hypervisor)?
     private let time: any TimeSource
     private let log: @Sendable (String) -> Void
 
@@ -19,16 +23,18 @@ public struct HostDiskOpener: Sendable {
     ///   - reconnectDelayMilliseconds: how long requests wait for an NBD server that went away, where a disk's
     ///     configuration does not say.
     ///   - keeper: by whom a successor of this process can go on with NVMe controllers; nil: they are reset then.
+    ///   - hypervisor: who says machine frames, for controllers that go by them; nil: nobody.
     ///   - time: what waits and time limits go by.
     ///   - log: gets a line when an NBD server is lost and when it is back; from any thread.
     public init(
         direct: Bool = false, reconnectDelayMilliseconds: UInt64 = NBDReconnect().delayMilliseconds,
-        keeper: (any DescriptorKeeper)? = nil, time: some TimeSource,
+        keeper: (any DescriptorKeeper)? = nil, hypervisor: (any Hypervisor)? = nil, time: some TimeSource,
         log: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.direct = direct
         self.reconnectDelayMilliseconds = reconnectDelayMilliseconds
         self.keeper = keeper
+        self.hypervisor = hypervisor
         self.time = time
         self.log = log
     }
@@ -65,8 +71,28 @@ public struct HostDiskOpener: Sendable {
         options.openController = { target, options, time throws(DeviceError) in
             try NVMeControllers.openDisk(target, options, time, keeper: keeper)
         }
+        if let hypervisor, hypervisor.reachesDevices {
+            options.machineMemory = { Self.memory(of: hypervisor, for: $0, $1) }
+        }
         options.log = log
         return try openBlockDevice(target: settings.target, options: options, time: time)
+    }
+
+    /// Memory by the machine frames that a hypervisor says.
+    private static func memory(
+        of hypervisor: any Hypervisor, for device: PCIAddress, _ log: @escaping @Sendable (String) -> Void
+    ) -> any BusAddressSource {
+        MachineFrameSource(
+            name: "\(device)",
+            make: { byteCount throws(Errno) in
+                do throws(HypervisorError) {
+                    let memory = try hypervisor.deviceMemory(byteCount / SharedRegion.pageSize, for: device)
+                    return (memory.region, memory.frames)
+                } catch {
+                    log("\(device): \(error)")
+                    throw .noMemory
+                }
+            }, log: log)
     }
 
     /// Whether it is a predecessor that still lets go.

@@ -107,7 +107,7 @@ extension XenBlockTransport {
                 // The copy is ours now; the page may serve the next request.
                 grants.release(holder)
             } else {
-                let mapped = grants.map([reference], .readOnly) ?? (grants.makeRoom() ? grants.map([reference], .readOnly) : nil)
+                let mapped = mapDescriptors(reference) ?? (grants.makeRoom() ? mapDescriptors(reference) : nil)
                 guard let mapped else {
                     if grants.mayLackRoom, willFree(inFlight) { throw .noRoom }
                     grants.reportShortage()
@@ -115,12 +115,17 @@ extension XenBlockTransport {
                 }
                 for grant in mapped {
                     load(grant, count)
-                    let (_, holder) = grants.hold(grant)
+                    // One that is not kept is nothing that the disk could reach.
+                    let holder = grants.isPersistent ? grants.hold(grant).holder : -1
                     if holder < 0 { grants.end(grant) } else { grants.release(holder) }
                 }
             }
         }
         return try validator.validate(indirect, segments: indirectSegments, into: &ranges)
+    }
+
+    private mutating func mapDescriptors(_ reference: GrantReference) -> [MappedGrant]? {
+        grants.map([reference], .readOnly, isLookedAt: true)
     }
 
     private mutating func load(_ grant: MappedGrant, _ count: Int) {
