@@ -84,6 +84,33 @@ io_goes_on() {
   within 60 more $1
 }
 
+# ---- an NVMe controller, at $nvme
+nvme=0000:00:05.0
+# nvme_to DRIVER: gives it to a driver of the kernel's
+nvme_to() {
+  local device=/sys/bus/pci/devices/$nvme
+  modprobe $1
+  echo $1 >$device/driver_override
+  [ ! -e $device/driver ] || echo $nvme >$device/driver/unbind
+  echo $nvme >/sys/bus/pci/drivers_probe
+  same $1 "$(basename "$(readlink $device/driver)")" "driver of $nvme"
+}
+# The checksum of what the kernel's own driver finds on it.
+nvme_sum() {
+  nvme_to nvme
+  within 20 test -b /dev/nvme0n1
+  md5sum /dev/nvme0n1 | cut -d' ' -f1
+}
+# Pages that devices reach, by Xen's own word: pins of the upper kinds in its list of grants.
+device_pins() {
+  xl dmesg -c >/dev/null
+  xl debug-keys g
+  # The last line of the list.
+  within 20 sh -c 'xl dmesg | grep -q "gnttab_usage_print_all ] done"'
+  xl dmesg | grep -E '\[0x[0-9a-f]+\] +[0-9]+ +0x[0-9a-f]+ +0x[0-9a-f]{8}' | count -vE '\] +[0-9]+ +0x[0-9a-f]+ +0x0000'
+}
+no_pins() { [ "$(device_pins)" = 0 ]; }
+
 # ---- guests
 # guest_create NAME DISK…: `type`, `memory`, `vcpus`, `image`, `modules`, `extra`, `more` may be set. A DISK is xl's, without format and script.
 guest_create() {
