@@ -1,5 +1,6 @@
 // A device's memory: opened by name, registered once, found by pointer, withdrawn when its owner forgets it.
 // device [NAME]: NAME as for causeway_space_open, "software" unless given.
+#define _DEFAULT_SOURCE
 #include <causeway_translation.h>
 
 #include <stdio.h>
