@@ -30,7 +30,9 @@ int causeway_userfault_open(void) {
 
 int causeway_userfault_watch(int descriptor, uint64_t start, uint64_t length) {
     struct uffdio_register range = {.range = {.start = start, .len = length}, .mode = UFFDIO_REGISTER_MODE_WP};
-    return ioctl(descriptor, UFFDIO_REGISTER, &range) == 0 ? 0 : -errno;
+    if (ioctl(descriptor, UFFDIO_REGISTER, &range) == 0) return 0;
+    // Of a kind that cannot be watched, whichever of the two the kernel says: a file system's, or tmpfs' that may not be written.
+    return errno == EPERM ? -EINVAL : -errno;
 }
 
 struct causeway_userfault_event causeway_userfault_next(int descriptor) {
