@@ -64,12 +64,7 @@ package func printLine(_ text: String) {
 }
 
 /// One message on stderr, `causeway: blkback: disk.img: what and why`.
-package func complain(_ message: String) { writeLine("causeway: \(message)", to: 2) }
-
-/// One line, for who wants it.
-package func writeLine(_ text: String, to descriptor: Int32) {
-    try? Descriptor.writeAll(Array((text + "\n").utf8), to: descriptor)
-}
+package func complain(_ message: String) { StandardError.write("causeway: \(message)") }
 
 /// Nanoseconds in words for people: `12.4 ms`.
 package func inMilliseconds(_ nanoseconds: UInt64) -> String {

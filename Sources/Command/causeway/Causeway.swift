@@ -52,7 +52,7 @@ struct Causeway: ParsableCommand {
                 let usage = text.firstRange(of: "\nUsage:").map { String(text[$0.lowerBound...]) } ?? ""
                 if !text.contains("Unknown option") { text = "Error: Unknown option '\(option)'\(usage)" }
             }
-            writeLine(text.hasPrefix("Error: ") ? "causeway: \(text.dropFirst("Error: ".count))" : text, to: 2)
+            StandardError.write(text.hasPrefix("Error: ") ? "causeway: \(text.dropFirst("Error: ".count))" : text)
             Glibc.exit(2)
         }
     }

@@ -50,7 +50,7 @@ public func causeway_nbd_status() -> Int32 { DiskExport.isLost ? 1 : 0 }
 
 /// A line about the connection: on stderr, as the command's own lines are.
 private func note(_ text: String) {
-    try? Descriptor.writeAll(Array("causeway: frontend: \(text)\n".utf8), to: STDERR_FILENO)
+    StandardError.write("causeway: frontend: \(text)")
 }
 
 // MARK: What a client is told of the disk
