@@ -43,7 +43,7 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     /// many.
     let events: [Descriptor]
     /// What all pairs raise, where there are no vectors but one that is a line.
-    let line: InterruptLine?
+    let line: SharedInterrupt?
 
     /// Starts the controller, or goes on with it where a predecessor was killed.
     /// - Parameters:
@@ -75,7 +75,7 @@ public final class NVMeController: Sendable, CustomStringConvertible {
                 0, capabilities, beginning.memory, ledger: ledger?.queue(0), isResumed: beginning.adopted != nil)
             admin = Mutex(AdminQueue(rings, port, time))
             events = try port.openVectors(min(port.vectorCount, Self.mostQueues + 1))
-            line = port.isLine ? InterruptLine(port, events[0]) : nil
+            line = port.isLine ? SharedInterrupt(port, events[0]) : nil
         } catch {
             port.memory.remove(beginning.memory.region)
             port.keeping?.releaseAll()

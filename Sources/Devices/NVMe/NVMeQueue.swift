@@ -76,7 +76,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         let slot = reactor.attach(self)
         self.slot = slot
         if let line = controller.line {
-            guard line.join(number, InterruptLine.Member(reactor: reactor, slot: slot)) else { return }
+            guard line.join(number, SharedInterrupt.Member(reactor: reactor, slot: slot)) else { return }
         } else {
             // What it counted before is nothing of ours.
             port.takeInterrupt(event)

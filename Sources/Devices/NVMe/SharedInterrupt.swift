@@ -7,7 +7,7 @@ import Reactor
 import Synchronization
 
 /// Who is told of a line's interrupt. Any thread.
-final class InterruptLine: Sendable {
+final class SharedInterrupt: Sendable {
     /// A pair of queues, and where it lives.
     struct Member {
         let reactor: Reactor
