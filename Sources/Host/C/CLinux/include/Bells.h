@@ -24,12 +24,15 @@ struct causeway_bell_writer {
     struct causeway_bell_writer *next;
 };
 
+// No library of ours shows any of it.
+#define CAUSEWAY_BELLS_OWN __attribute__((visibility("hidden")))
+
 // This thread; NULL: it has not written yet.
-extern __thread struct causeway_bell_writer *causeway_bell_own;
+CAUSEWAY_BELLS_OWN extern __thread struct causeway_bell_writer *causeway_bell_own;
 // 1: the watching thread sleeps until somebody writes.
-extern _Atomic uint32_t causeway_bells_asleep;
+CAUSEWAY_BELLS_OWN extern _Atomic uint32_t causeway_bells_asleep;
 // 1: the kernel cannot put a fence into all threads, so each has one of its own.
-extern _Atomic uint32_t causeway_bells_fenced;
+CAUSEWAY_BELLS_OWN extern _Atomic uint32_t causeway_bells_fenced;
 
 // This thread's place among those that are watched; NULL: there is none.
 struct causeway_bell_writer *causeway_bells_join(void);
