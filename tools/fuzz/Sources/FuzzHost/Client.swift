@@ -56,7 +56,7 @@ final class Client {
 
     private func drain() {
         guard let notices else { return }
-        _ = peer.flush()
+        loop.flush(peer)
         var message = [UInt8](repeating: 0, count: 256)
         while true {
             // What comes with it is closed again.
