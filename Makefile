@@ -55,9 +55,8 @@ demo: build ## Shows the main job on real devices (as root), with figures at the
 test: setup ## Runs all tests; as root none is skipped
 	# An import that Package.swift does not declare is an error.
 	$(SWIFT) build --build-tests --explicit-target-dependency-import-check error
-	# One after another: tests here block threads, start processes and measure time, and two processors have none to spare.
-	$(SWIFT) test --skip-build --no-parallel $(TEST_OPTIONS)
-	@tools/test-libxen.sh
+	# In two lanes, and one after another in each: tests here block threads, start processes and measure time.
+	@python3 tools/test.py $(TEST_OPTIONS)
 
 test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
 	@tools/network/run.sh $(BUILD)/causeway
