@@ -46,7 +46,7 @@ public enum BellOutcome: Sendable {
     case told
     /// There is no room for it, or it is no eventfd any more.
     case full
-    /// It had no room and had been made to block. It does not for now.
+    /// It had no room, and somebody had made it block; it has been made non-blocking again.
     case blocked
 
     init(_ outcome: Int32) {

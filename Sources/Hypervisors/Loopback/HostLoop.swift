@@ -100,7 +100,7 @@ final class HostLoop {
         let ready = (try? waitForEvents(&entries, milliseconds: more || !lines.isEmpty ? 0 : pause)) ?? 0
         if isShort, ready == 0 { tryShortAgain() }
         dropSilent()
-        if ready > 0 { for entry in entries where entry.revents != 0 { notice(entry) } }
+        if ready > 0 { for entry in entries where entry.revents != 0 { lineUp(entry) } }
         serveLines()
     }
 
@@ -138,7 +138,8 @@ final class HostLoop {
         }
     }
 
-    private func notice(_ entry: pollfd) {
+    /// Takes in what a descriptor shows; whoever has asked for something waits in its owner's line.
+    private func lineUp(_ entry: pollfd) {
         if entry.fd == stop.rawValue {
             isOver = true
         } else if entry.fd == listener.rawValue {

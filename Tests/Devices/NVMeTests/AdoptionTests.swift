@@ -42,12 +42,7 @@ import TestSupport
             if wasKilled {
                 deaths += 1
                 try harness.succeed(time: WorkingClock(harness.model))
-                #expect(
-                    eventually(20_000) {
-                        harness.collect()
-                        harness.model.finish()
-                        return harness.isDone
-                    }, "step \(step)")
+                #expect(harness.finishes(20_000) { harness.model.finish() }, "step \(step)")
             }
             #expect(harness.results.allSatisfy { $0 == .done }, "step \(step)")
             // No reset, and nothing that the specification forbids.
@@ -77,11 +72,7 @@ import TestSupport
         // They end while the successor waits for them.
         harness.model.whenCommand { _ in .perform }
         try harness.succeed(time: WorkingClock(harness.model))
-        #expect(
-            eventually {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes())
         #expect(harness.repeats == 8)
         #expect(harness.model.commands.count == 8)
         #expect(harness.harness.statistics.submitted == 8)
@@ -89,11 +80,7 @@ import TestSupport
         expectSame(harness.model.contents(1)[0..<65536], harness.region.bytes(at: 0, count: 65536)[...])
         // The same asked anew is another request.
         harness.ask(.write(offset: 0), [(0, 8192)])
-        #expect(
-            eventually {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes())
         #expect(harness.model.commands.count == 9)
         #expect(harness.model.violations == [])
         harness.close()
@@ -110,11 +97,7 @@ import TestSupport
         harness.life.kill()
         harness.model.whenCommand { _ in .perform }
         try harness.succeed()
-        #expect(
-            eventually {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes())
         #expect(harness.results[1] == .done)
         harness.close()
     }
@@ -130,11 +113,7 @@ import TestSupport
         harness.model.finish(reversed: true)
         harness.model.whenCommand { _ in .perform }
         try harness.succeed()
-        #expect(
-            eventually {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes())
         #expect(harness.model.commands.count == before + 20)
         #expect(harness.model.starts == 1, "\(harness.harness.lines.all)")
         #expect(harness.model.violations == [])
@@ -153,11 +132,7 @@ import TestSupport
         harness.life.kill()
         harness.model.whenCommand { _ in .perform }
         try harness.succeed(time: WorkingClock(harness.model))
-        #expect(
-            eventually {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes())
         #expect(harness.model.commands.count == 5)
         #expect(harness.model.starts == 1)
         #expect(harness.model.violations == [])
@@ -214,11 +189,7 @@ import TestSupport
         harness.model.whenCommand { _ in .perform }
         let clock = ManualClock()
         try harness.succeed(time: clock, before: { life in Self.spoil(wrong, life, harness) })
-        #expect(
-            eventually {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes())
         #expect(harness.results.allSatisfy { $0 == .done })
         #expect(harness.model.starts == 2)
         let expected = Self.wrongs.first { $0.0 == wrong }?.1 ?? ""
@@ -328,11 +299,7 @@ import TestSupport
                 life.ledger.storeRelaxed(word, at: place)
             }
         }
-        #expect(
-            eventually(10_000) {
-                harness.collect()
-                return harness.isDone
-            })
+        #expect(harness.finishes(10_000))
         harness.close()
     }
 }

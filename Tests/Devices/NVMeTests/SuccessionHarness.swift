@@ -67,7 +67,18 @@ final class SuccessionHarness: @unchecked Sendable {
         }
     }
 
+    /// Whether every request has been answered, by whichever process.
     var isDone: Bool { results.allSatisfy { $0 != nil } }
+
+    /// Whether every request is answered in the end, by the process that lives.
+    /// - Parameter between: is done before each look, such as what holds commands finishes them.
+    func finishes(_ milliseconds: Int64 = 3000, between: () -> Void = {}) -> Bool {
+        eventually(milliseconds) {
+            collect()
+            between()
+            return isDone
+        }
+    }
 
     /// The killed process's successor is asked what is left.
     /// - Parameters:

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include <causeway_translation.h>
 
+#include "expect.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,32 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
-static int failures;
 static const char *name = "software";
 static causeway_registry *registry;
 static causeway_space *space, *other;
 enum { page = 4096 };
 
-static void check(int line, long found, long wanted)
-{
-    if (found == wanted)
-        return;
-    char words[400] = "";
-    causeway_registry_message(registry, words, sizeof words);
-    printf("line %d: %ld, not %ld (%s)\n", line, found, wanted, words);
-    failures++;
-}
-#define IS(wanted, call) check(__LINE__, (long)(call), (wanted))
-
-static void says(int line, const char *part)
-{
-    char words[400] = "";
-    if (causeway_registry_message(registry, words, sizeof words) != 0 || !strstr(words, part)) {
-        printf("line %d: \"%s\" says nothing of \"%s\"\n", line, words, part);
-        failures++;
-    }
-}
-#define SAYS(part) says(__LINE__, part)
+static int message(char *words, size_t size) { return causeway_registry_message(registry, words, size); }
 
 static char *pages(size_t count)
 {

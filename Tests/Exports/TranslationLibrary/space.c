@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include <causeway_translation.h>
 
+#include "expect.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,29 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static int failures;
 static causeway_space *space;
 
-static void check(int line, long found, long wanted)
-{
-    if (found == wanted)
-        return;
-    char words[300] = "";
-    causeway_space_message(space, words, sizeof words);
-    printf("line %d: %ld, not %ld (%s)\n", line, found, wanted, words);
-    failures++;
-}
-#define IS(wanted, call) check(__LINE__, (long)(call), (wanted))
-
-static void says(int line, const char *part)
-{
-    char words[300] = "";
-    if (causeway_space_message(space, words, sizeof words) != 0 || !strstr(words, part)) {
-        printf("line %d: \"%s\" says nothing of \"%s\"\n", line, words, part);
-        failures++;
-    }
-}
-#define SAYS(part) says(__LINE__, part)
+static int message(char *words, size_t size) { return causeway_space_message(space, words, size); }
 
 enum { page = 4096 };
 
