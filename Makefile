@@ -94,6 +94,11 @@ FUZZ_SECONDS ?= 60
 fuzz: setup ## Runs each fuzz target for FUZZ_SECONDS
 	@sh tools/fuzz/run.sh $(FUZZ_SECONDS)
 
+SEEDS ?= 10000
+simulate: setup ## Runs SEEDS simulated pairs, with faults (see Docs/simulation.md)
+	$(SWIFT) build -c release --product causeway-sim
+	$(BUILD)/causeway-sim --seeds $(SEEDS)
+
 docs: ## Checks links and blocks within README.md and Docs/, and that attacks, rules and tests name each other
 	@sh tools/docs.sh
 

@@ -151,6 +151,9 @@ let package = Package(
             ["Hypervisor", "HypervisorRules", "LinuxSystem", "SharedMemory", "XenStore", "XenStoreServer", "XenTypes"]
         ),
         hypervisors.module(
+            "Simulation", ["HypervisorRules", "InProcess", "LinuxSystem", "XenStore", "XenTypes"]
+        ),
+        hypervisors.module(
             "Loopback",
             ["CLinux", "Hypervisor", "HypervisorRules", "LinuxSystem", "SharedMemory", "XenStore", "XenStoreServer", "XenTypes"]
         ),
@@ -298,6 +301,18 @@ let package = Package(
                 "BlockFrontend", "CommandSupport", "Hypervisor", "Interrupts", "LinuxSystem", "Loopback", "NetworkDevices",
                 "NetworkFrontend", "Reactor", "SharedMemory", "Toolstack", "XenStore", "XenTypes",
             ]
+        ),
+        command.module(
+            "SimulatedWorlds",
+            [
+                "BlockBackend", "BlockDevices", "BlockFrontend", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps",
+                "HypervisorRules", "InProcess", "LinuxSystem", "Reactor", "SharedMemory", "Simulation", "Toolstack", "XenBus",
+                "XenTypes",
+            ]
+        ),
+        program(
+            "causeway-sim", at: "Sources/Command/causeway-sim",
+            [.product(name: "ArgumentParser", package: "swift-argument-parser"), "LinuxSystem", "SimulatedWorlds", "Simulation"]
         ),
         program(
             "causeway", at: "Sources/Command/causeway",
@@ -510,6 +525,7 @@ let package = Package(
             ]),
         virtio.tests("VirtioRing", ["CVirtio", "SharedMemory", "TestSupport", "VirtioModel", "VirtioRing", "VirtioWire"]),
         command.tests("CommandSupport", ["CommandSupport", "LinuxSystem", "Loopback", "TestSupport"]),
+        command.tests("SimulatedWorlds", ["LinuxSystem", "SimulatedWorlds", "Simulation", "TestSupport"]),
         command.tests("Command", ["DumpWriter", "TestSupport"]),
     ]
 )

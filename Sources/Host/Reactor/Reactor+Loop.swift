@@ -22,6 +22,18 @@ extension Reactor {
         return turn(mayWait: mayWait)
     }
 
+    /// One turn on the calling thread and, if there was nothing to do, all that comes before sleeping but the sleep;
+    /// true if there was work. For whoever has a clock of its own, which goes on by what it is told.
+    package func step() throws(ReactorError) -> Bool {
+        try enter()
+        if turn(mayWait: false) || prepareClients() { return true }
+        submit()
+        return dispatch()
+    }
+
+    /// When the next timer is due, by the reactor's clock; nil: there is none. On its thread.
+    package var nextDeadline: UInt64? { timers.nearest }
+
     /// The body of the reactor's own thread. Tells `outcome` first how it began.
     func loop(_ outcome: Handoff<ReactorError?>) {
         do throws(ReactorError) { try enter() } catch {
@@ -135,14 +147,19 @@ extension Reactor {
         if spins & 127 == 0 { sched_yield() } else { causeway_pause() }
     }
 
-    private func sleep() {
+    /// Asks every client whether it can sleep; true if one found work.
+    private func prepareClients() -> Bool {
         var index = 0
         var worked = false
         while index < seats.count {
             if let client = seats[index].client, client.prepareToSleep() { worked = true }
             index += 1
         }
-        if worked { return }
+        return worked
+    }
+
+    private func sleep() {
+        if prepareClients() { return }
         drainOverflow()
         var limit: UInt64?
         if let nearest = timers.nearest {

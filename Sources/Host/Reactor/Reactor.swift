@@ -179,6 +179,19 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
         for job in last { job() }
     }
 
+    /// What a kill leaves of it, for simulations: clients and what was posted are forgotten, and nothing is done any
+    /// more.
+    package func abandon() {
+        inbox.withLock { inbox in
+            inbox.isClosed = true
+            inbox.jobs = []
+        }
+        seats = []
+        occupied = 0
+        timers = TimerHeap()
+        waits = [:]
+    }
+
     private func signal() {
         var one: UInt64 = 1
         // SAFETY: the kernel reads the eight bytes of the number.

@@ -15,16 +15,24 @@ public final class InProcessHost: Sendable {
     /// The store that the host's domains share.
     public let store: StoreServer
     let time: any TimeSource
+    /// Whether the store has a thread of its own; else each request is served on its caller's.
+    let hasThread: Bool
 
     /// Makes a host with domain 0 in it.
     /// - Parameters:
     ///   - store: one of the caller's; nil: a new one.
     ///   - time: the clock of all its domains.
-    public init(limits: HypervisorLimits = HypervisorLimits(), store: StoreServer? = nil, time: some TimeSource) {
+    ///   - hasThread: whether the store gets a thread of its own; without one nothing happens but what is called.
+    public init(
+        limits: HypervisorLimits = HypervisorLimits(), store: StoreServer? = nil, time: some TimeSource, hasThread: Bool = true
+    ) {
         let store = store ?? StoreServer(time: time)
         self.store = store
         self.time = time
-        do { try store.start() } catch { preconditionFailure("a test's store does not start: \(error)") }
+        self.hasThread = hasThread
+        if hasThread {
+            do { try store.start() } catch { preconditionFailure("a test's store does not start: \(error)") }
+        }
         state = Mutex(HostState(limits: limits))
         domain(0).disconnect()
     }
@@ -72,6 +80,23 @@ public final class InProcessHost: Sendable {
     /// Loses every `n`-th notification; nil ends that.
     public func dropNotifications(every n: Int?) { state.withLock { $0.faults.dropEvery = n } }
 
+    /// Asks somebody what becomes of each notification; nil: they arrive, but for what else was asked for.
+    public func decideNotifications(_ fate: (@Sendable () -> NotificationFate)?) { state.withLock { $0.faults.fate = fate } }
+
+    /// Rings what `NotificationFate.late` has kept; returns how many there were.
+    @discardableResult
+    public func ringLate() -> Int {
+        run { state in
+            let late = state.faults.late
+            state.faults.late = []
+            for (port, connection) in late { try? state.core.notify(port, by: connection) }
+            return late.count
+        }
+    }
+
+    /// Asks somebody whether the next map fails, and with what; nil: it does not, but for what else was asked for.
+    public func decideMaps(_ fate: (@Sendable () -> GrantStatus?)?) { state.withLock { $0.faults.mapFate = fate } }
+
     /// Rings twice for every notification, masked or not.
     public func duplicateNotifications(_ on: Bool) { state.withLock { $0.faults.duplicates = on } }
 
@@ -89,6 +114,18 @@ public final class InProcessHost: Sendable {
     }
 }
 
+/// What becomes of a notification.
+public enum NotificationFate: Sendable, Equatable, CaseIterable {
+    /// What should.
+    case arrives
+    /// Nobody hears of it.
+    case lost
+    /// The bell rings once more, masked or not.
+    case doubled
+    /// It arrives when `InProcessHost.ringLate` is called.
+    case late
+}
+
 /// What the host's lock guards.
 struct HostState {
     struct Faults {
@@ -98,6 +135,9 @@ struct HostState {
         var notifications = 0
         var dropEvery: Int?
         var duplicates = false
+        var fate: (@Sendable () -> NotificationFate)?
+        var late: [(EventPort, ConnectionID)] = []
+        var mapFate: (@Sendable () -> GrantStatus?)?
     }
 
     let core: HypervisorCore
@@ -139,14 +179,15 @@ struct HostState {
     /// Counts one map and says whether a fault was asked for it.
     mutating func faultOfNextMap() -> GrantStatus? {
         faults.mapsSeen += 1
-        return faults.failingMaps.removeValue(forKey: faults.mapsSeen) ?? faults.failEveryMap
+        return faults.failingMaps.removeValue(forKey: faults.mapsSeen) ?? faults.failEveryMap ?? faults.mapFate?()
     }
 
-    /// Counts one notification; false if it is to be lost.
-    mutating func passesNotification() -> Bool {
+    /// Counts one notification and says what becomes of it.
+    mutating func fateOfNextNotification() -> NotificationFate {
         faults.notifications += 1
-        guard let every = faults.dropEvery, every > 0 else { return true }
-        return faults.notifications % every != 0
+        if let every = faults.dropEvery, every > 0, faults.notifications % every == 0 { return .lost }
+        if faults.duplicates { return .doubled }
+        return faults.fate?() ?? .arrives
     }
 }
 

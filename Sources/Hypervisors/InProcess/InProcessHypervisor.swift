@@ -29,7 +29,10 @@ public final class InProcessHypervisor: Hypervisor {
 
     /// See `Hypervisor.connectStore`.
     public func connectStore() throws(HypervisorError) -> StoreClient {
-        do throws(StoreError) { return try host.store.connectInProcess(domain: domain) } catch {
+        do throws(StoreError) {
+            return try host.hasThread
+                ? host.store.connectInProcess(domain: domain) : host.store.connectOnCallersThread(domain: domain)
+        } catch {
             throw .disconnected("the store: \(error)")
         }
     }

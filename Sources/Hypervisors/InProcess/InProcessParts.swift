@@ -97,9 +97,14 @@ final class InProcessChannel: EventChannel {
 
     func notify() {
         change(otherwise: ()) { state, connection throws(CoreError) in
-            guard state.passesNotification() else { return }
-            try state.core.notify(port, by: connection)
-            if state.faults.duplicates { state.ringTwice(port, by: connection) }
+            switch state.fateOfNextNotification() {
+            case .lost: break
+            case .late: state.faults.late.append((port, connection))
+            case .arrives: try state.core.notify(port, by: connection)
+            case .doubled:
+                try state.core.notify(port, by: connection)
+                state.ringTwice(port, by: connection)
+            }
         }
     }
 

@@ -25,7 +25,13 @@ public final class StoreClient: StoreAccess, Sendable {
     /// Talks over a descriptor already connected (a socket handed over, /dev/xen/xenbus).
     public init(descriptor: Descriptor, time: some TimeSource) throws(StoreError) {
         self.time = time
-        link = try StoreLink(descriptor, time)
+        link = try StoreLink(StoreSocketLine(descriptor, time), time)
+    }
+
+    /// Talks over a line of the caller's.
+    package init(line: some StoreLine, time: some TimeSource) throws(StoreError) {
+        self.time = time
+        link = try StoreLink(line, time)
     }
 
     deinit { link.close() }
@@ -101,7 +107,7 @@ public final class StoreClient: StoreAccess, Sendable {
     /// The next event, at most one pending for each (path, token); nil after `milliseconds` (negative: for ever) or a
     /// `wake()`. Throws when the connection is gone.
     public func nextEvent(milliseconds: Int32) throws(StoreError) -> WatchEvent? {
-        try link.nextEvent(until: milliseconds < 0 ? nil : time.kernelDeadline(milliseconds: Int(milliseconds)))
+        try link.nextEvent(milliseconds: milliseconds)
     }
 
     /// Makes a `nextEvent` in another thread return nil now.

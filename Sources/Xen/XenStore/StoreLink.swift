@@ -1,7 +1,6 @@
-// A client's end of the wire: one thread reads, any thread asks. A server that breaks the protocol loses the
-// connection; it cannot make the client trap, grow or answer the wrong question (attacks.md D13, XS35).
+// A client's end of the wire: whoever has an answer delivers it, any thread asks. A server that breaks the protocol
+// loses the connection; it cannot make the client trap, grow or answer the wrong question (attacks.md D13, XS35).
 
-import Glibc
 import LinuxSystem
 import Synchronization
 
@@ -17,40 +16,23 @@ final class StoreLink: Sendable {
         var failure: String?
     }
 
-    private let descriptor: Descriptor
-    private let isSocket: Bool
+    private let line: any StoreLine
     private let time: any TimeSource
-    private let stop: WakePipe
     private let state = Monitor(State())
     /// One message at a time on the wire.
     private let sending = Mutex(())
-    private let thread = Mutex<WorkerThread?>(nil)
 
-    init(_ descriptor: Descriptor, _ time: any TimeSource) throws(StoreError) {
-        self.descriptor = descriptor
+    init(_ line: some StoreLine, _ time: any TimeSource) throws(StoreError) {
+        self.line = line
         self.time = time
-        isSocket = descriptor.isSocket
-        do { stop = try WakePipe() } catch { throw .disconnected("no pipe: \(error)") }
-        do {
-            // The thread must not keep this object alive, and need not: it is joined before the object goes.
-            let reader = StoreLinkReader(descriptor: descriptor.rawValue, stop: stop.reader.rawValue, time: time)
-            let started = try WorkerThread(name: "xenstore", blocksSignals: true) { [unowned self] in
-                reader.run(deliver: { self.deliver($0) }, end: { self.end($0) })
-            }
-            thread.withLock { $0 = started }
-        } catch {
-            throw .disconnected("no thread: \(error)")
-        }
+        // The line must not keep this object alive, and need not: it is closed before the object goes.
+        try line.open(deliver: { [unowned self] in deliver($0) }, end: { [unowned self] in end($0) })
     }
 
-    /// Ends the connection and the thread. Called by the owner's deinit at the latest.
+    /// Ends the connection. Called by the owner's deinit at the latest.
     func close() {
         end("closed")
-        signalPipe(stop.writer)
-        // Also ends a send that waits for a server that does not read.
-        if isSocket { descriptor.shutDown() }
-        let running = thread.withLock { $0.take() }
-        running?.join()
+        line.close()
     }
 
     // MARK: Asking
@@ -76,7 +58,7 @@ final class StoreLink: Sendable {
             return state.lastRequest
         }
         send(StoreMessage(type, request: number, transaction: transaction, payload: payload).bytes)
-        let reply = try state.wait { state throws(StoreError) -> StoreMessage? in
+        let reply = try wait(milliseconds: -1) { state throws(StoreError) -> StoreMessage? in
             if let reply = state.open[number]?.reply {
                 state.open[number] = nil
                 return reply
@@ -94,18 +76,30 @@ final class StoreLink: Sendable {
 
     private func send(_ bytes: [UInt8]) {
         sending.withLock { _ in
-            var rest = bytes[...]
-            do {
-                while !rest.isEmpty {
-                    let part = rest
-                    rest = rest.dropFirst(
-                        try outlastingShortage(time) { () throws(Errno) in
-                            try StreamSocket.send(descriptor.rawValue, part, isSocket: isSocket, wait: true)
-                        })
-                }
-            } catch {
-                end("cannot send: \(error)")
-            }
+            do throws(Errno) { try line.send(bytes) } catch { end("cannot send: \(error)") }
+        }
+    }
+
+    /// Waits until `body` has something, at most `milliseconds` (negative: for ever).
+    private func wait<R: Sendable>(
+        milliseconds: Int32, _ body: (inout State) throws(StoreError) -> R?
+    ) throws(StoreError) -> R? {
+        if !line.comesByItself { return try fetch(milliseconds: milliseconds, body) }
+        return try state.wait(
+            until: milliseconds < 0 ? nil : time.kernelDeadline(milliseconds: Int(milliseconds)), body)
+    }
+
+    /// Where nothing comes by itself: what is there is looked at, and time passes in between.
+    private func fetch<R: Sendable>(
+        milliseconds: Int32, _ body: (inout State) throws(StoreError) -> R?
+    ) throws(StoreError) -> R? {
+        let end = milliseconds < 0 ? UInt64.max : time.deadline(milliseconds: Int(milliseconds))
+        while true {
+            line.fetch()
+            if let found = try state.change(body) { return found }
+            let now = time.nanoseconds
+            if now >= end { return nil }
+            time.sleep(nanoseconds: min(1_000_000, end - now))
         }
     }
 
@@ -136,7 +130,7 @@ final class StoreLink: Sendable {
         if bytes.contains(0) { throw .invalid("a NUL inside", path: path) }
     }
 
-    // MARK: Receiving, on the reader's thread
+    // MARK: Receiving
 
     private func deliver(_ message: StoreMessage) -> Bool {
         state.change { state in
@@ -181,10 +175,10 @@ final class StoreLink: Sendable {
     func forgetAllEvents() { state.change { $0.events = StoreEventQueue() } }
     func wake() { state.change { $0.isWoken = true } }
 
-    /// - Parameter deadline: as `Monitor.wait` has it.
-    func nextEvent(until deadline: UInt64?) throws(StoreError) -> WatchEvent? {
+    /// The next event; nil after so many milliseconds (negative: never) or a `wake`.
+    func nextEvent(milliseconds: Int32) throws(StoreError) -> WatchEvent? {
         enum Outcome { case event(WatchEvent), woken }
-        let outcome = try state.wait(until: deadline) { state throws(StoreError) -> Outcome? in
+        let outcome = try wait(milliseconds: milliseconds) { state throws(StoreError) -> Outcome? in
             if let event = state.events.take() { return .event(event) }
             if let failure = state.failure { throw .disconnected(failure) }
             guard state.isWoken else { return nil }
@@ -193,38 +187,5 @@ final class StoreLink: Sendable {
         }
         guard case .event(let event)? = outcome else { return nil }
         return event
-    }
-}
-
-/// The reading side: cuts what arrives into messages until told to stop.
-struct StoreLinkReader: Sendable {
-    let descriptor: Int32
-    let stop: Int32
-    let time: any TimeSource
-
-    func run(deliver: (StoreMessage) -> Bool, end: (String) -> Void) {
-        var parser = StoreMessageParser()
-        while true {
-            do {
-                var entries = [
-                    pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: stop, events: Int16(POLLIN), revents: 0),
-                ]
-                _ = try outlastingShortage(time) { () throws(Errno) in try waitForEvents(&entries, milliseconds: -1) }
-                if entries[1].revents != 0 { return }
-                guard entries[0].revents != 0 else { continue }
-                let bytes = try outlastingShortage(time) { () throws(Errno) in
-                    try StreamSocket.receive(descriptor, capacity: 65536, wait: true)
-                }
-                if bytes.isEmpty { return end("the server closed the connection") }
-                parser.append(bytes)
-                while let message = try parser.next() {
-                    guard deliver(message) else { return }
-                }
-            } catch let error as StoreProtocolViolation {
-                return end("the server sent a message of \(error.length) bytes")
-            } catch {
-                return end("cannot receive: \(error)")
-            }
-        }
     }
 }

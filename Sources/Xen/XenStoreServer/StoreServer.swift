@@ -98,6 +98,12 @@ public final class StoreServer: Sendable {
         return try StoreClient(descriptor: ends.1, time: time)
     }
 
+    /// A client of a server that was not started: whoever asks serves the request, too, and events come with the next
+    /// call.
+    package func connectOnCallersThread(domain: DomainID) throws(StoreError) -> StoreClient {
+        try StoreClient(line: StoreCallerLine(shared, domain: domain, time: time), time: time)
+    }
+
     /// Notes that a domain is ready and fires `@introduceDomain`.
     public func introduceDomain(_ domain: DomainID) { shared.mutate { $0.core.introduceDomain(domain) } }
 

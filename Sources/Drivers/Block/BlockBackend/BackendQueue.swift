@@ -130,6 +130,12 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         closeIfIdle()
     }
 
+    /// What a kill leaves, for simulations: nothing more is done, answered or given back.
+    func forsake() {
+        isForsaken = true
+        owner.queue = nil
+    }
+
     /// Takes nothing from the frontend, or goes on.
     func hold(_ isHeld: Bool) {
         self.isHeld = isHeld

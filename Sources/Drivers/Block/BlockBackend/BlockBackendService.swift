@@ -26,13 +26,15 @@ public struct BackendDeviceStatus: Sendable {
 
 /// The block backend of one domain.
 public final class BlockBackendService<H: Hypervisor>: Sendable {
-    private let hypervisor: H
-    private let options: BlockBackendOptions
+    let hypervisor: H
+    let options: BlockBackendOptions
     private let openDisk: DiskOpener
     private let log: @Sendable (String) -> Void
     private let ready: @Sendable () -> Void
     private let exporter: (any DeviceExporter<any BlockDevice>)?
-    private let server = DeviceServer<DiskDriver>()
+    let server = DeviceServer<DiskDriver>()
+    /// Whether the devices that were there have been looked at.
+    private let isReady = Atomic<Bool>(false)
     private let devices = Mutex<[ServedDisk]>([])
 
     /// A backend in the hypervisor's domain. Its disks can be reached through `exporter`, too. `log` gets one line for
@@ -77,36 +79,48 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
 
     /// Serves until `stop` or until the store is gone.
     public func run() throws(BackendError) {
-        let runtime = try BackendRuntime(
-            hypervisor, name: "blkback", kind: options.kind, reactors: options.reactors, polling: options.polling,
-            journalDirectory: options.journalDirectory)
+        let runtime = try makeRuntime(hasThreads: true)
         // Queues that nobody serves keep no rings mapped.
         defer {
             runtime.stop()
-            devices.withLock { $0 = [] }
+            publish([], runtime)
         }
         var turn = 0
-        var isReady = false
         do throws(XenbusError) {
             try server.run(
                 runtime.store, domain: hypervisor.domain, kind: options.kind, period: options.resizePollMilliseconds
-            ) { path in
-                // Each device begins at the next reactor, so that one-queue devices spread, too.
-                defer { turn += 1 }
-                return follower(path, runtime.reactors, from: turn, runtime.journals)
-            } publish: { followers in
-                let list = followers.map {
-                    ServedDisk(
-                        id: $0.path.device, name: $0.driver.disk?.name ?? "", disk: $0.driver.disk, queues: $0.driver.queues)
-                }
-                devices.withLock { $0 = list }
-                if !isReady {
-                    runtime.removeStaleJournals(but: Set(list.map(\.id)), log: options.isQuiet ? { _ in } : log)
-                    ready()
-                }
-                isReady = true
+            ) {
+                follower($0, runtime, &turn)
+            } publish: {
+                publish($0, runtime)
             }
         } catch { throw .store(error) }
+    }
+
+    /// In the place of `run`, for whoever has no threads for it: all their work, turn by turn.
+    package func begin() throws(BackendError) -> SteppedBlockBackend<H> { try SteppedBlockBackend(self) }
+
+    func makeRuntime(hasThreads: Bool) throws(BackendError) -> BackendRuntime {
+        try BackendRuntime(
+            hypervisor, name: "blkback", kind: options.kind, reactors: options.reactors, polling: options.polling,
+            journalDirectory: options.journalDirectory, hasThreads: hasThreads)
+    }
+
+    /// Lets others see the devices there are.
+    func publish(_ followers: [BackendFollower<DiskDriver>], _ runtime: BackendRuntime) {
+        let list = followers.map {
+            ServedDisk(id: $0.path.device, name: $0.driver.disk?.name ?? "", disk: $0.driver.disk, queues: $0.driver.queues)
+        }
+        devices.withLock { $0 = list }
+        if isReady.exchange(true, ordering: .relaxed) { return }
+        runtime.removeStaleJournals(but: Set(list.map(\.id)), log: options.isQuiet ? { _ in } : log)
+        ready()
+    }
+
+    /// Each device begins at the next reactor, so that one-queue devices spread, too.
+    func follower(_ path: BackendPath, _ runtime: BackendRuntime, _ turn: inout Int) -> BackendFollower<DiskDriver> {
+        defer { turn += 1 }
+        return follower(path, runtime.reactors, from: turn, runtime.journals)
     }
 
     private func follower(

@@ -281,6 +281,9 @@ final class DiskDriver: BackendDriver {
         disk = nil
     }
 
+    /// What a kill leaves, for simulations.
+    func forsake() { for queue in queues.map(\.queue) + ending { queue.forsake() } }
+
     // MARK: News
 
     func handle(_ news: QueueReport, _ store: StoreClient) throws(DriverFailure) -> Int {

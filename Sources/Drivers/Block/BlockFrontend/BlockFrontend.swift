@@ -90,6 +90,9 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         }
     }
 
+    /// In the place of `connect`, for whoever has no thread for it: the control thread's work, turn by turn.
+    package func begin() -> SteppedBlockFrontend<H> { SteppedBlockFrontend(self) }
+
     /// Hands out queue `index`; each once. Call after `connect`.
     public func takeQueue(_ index: Int) throws(BlockFrontendError) -> sending BlockQueue {
         let found = status.withLock { status -> (QueueBlueprint, BlockProperties)? in

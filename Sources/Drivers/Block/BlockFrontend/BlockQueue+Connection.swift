@@ -105,7 +105,7 @@ extension BlockQueue {
 
     /// Looks for what a lost ring announced: true if there is something to reap. A backend that was not heard from
     /// because it did not hear is rung once more.
-    mutating func recheck() -> Bool {
+    package mutating func recheck() -> Bool {
         if mailbox.hasNews || !ended.isEmpty { return true }
         guard let connection else { return false }
         if ring.hasResponses() { return true }

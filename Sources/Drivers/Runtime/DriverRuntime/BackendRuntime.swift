@@ -27,7 +27,7 @@ public enum BackendError: Error, Sendable, CustomStringConvertible {
 public struct BackendRuntime {
     /// The service's own connection; the control loop closes it.
     public let store: StoreClient
-    /// Running from now on, until `stop`.
+    /// Running from now on, until `stop`, or the caller's to step.
     public let reactors: [Reactor]
     /// Where this process leaves what a successor needs; nil: nowhere.
     public let journals: JournalDirectory?
@@ -37,9 +37,10 @@ public struct BackendRuntime {
     /// - Parameters:
     ///   - name: what the reactors' threads begin with.
     ///   - kind: the backend directory that is served: two processes must not serve one.
+    ///   - hasThreads: whether the reactors get theirs; else the caller steps them.
     public init(
         _ hypervisor: any Hypervisor, name: String, kind: DeviceKind, reactors count: Int, polling: PollingPolicy,
-        journalDirectory: String?
+        journalDirectory: String?, hasThreads: Bool = true
     ) throws(BackendError) {
         self.kind = kind
         do { store = try hypervisor.connectStore() } catch { throw .store(.store(.disconnected("\(error)"))) }
@@ -50,7 +51,7 @@ public struct BackendRuntime {
             store.close()
             throw error
         }
-        do throws(ReactorError) { for reactor in reactors { try reactor.start() } } catch {
+        do throws(ReactorError) { for reactor in reactors where hasThreads { try reactor.start() } } catch {
             stop()
             store.close()
             throw .system("\(error)")
