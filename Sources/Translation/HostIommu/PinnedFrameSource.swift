@@ -29,22 +29,14 @@ public struct RunningPins: PinningKernel {
 
 /// Pinned memory and its frames, for one device; any thread.
 public final class PinnedFrameSource: BusAddressSource, CustomStringConvertible {
-    private struct Entry {
-        let region: SharedRegion
+    private struct Pinned {
         let placement: BusPlacement
         let pin: any Sendable
-        var count = 1
     }
-    private struct State {
-        var entries: [ObjectIdentifier: Entry] = [:]
-        /// What has been told of, so that it is told once.
-        var lastComplaint = ""
-    }
-    private let state = Mutex(State())
+    private let regions: Mutex<CountedRegions<Pinned>>
     private let name: String
     private let account: LockedMemoryAccount
     private let kernel: any PinningKernel
-    private let log: @Sendable (String) -> Void
 
     /// - Parameters:
     ///   - name: the device, for the log.
@@ -58,32 +50,19 @@ public final class PinnedFrameSource: BusAddressSource, CustomStringConvertible 
         self.name = name
         self.account = account
         self.kernel = kernel
-        self.log = log
+        regions = Mutex(CountedRegions(name: name, log: log))
     }
 
     /// See `BusAddressSource`: each page at its own frame. What can only be read here a device could write all the
     /// same; the bus does not give it such commands.
     public func place(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusPlacement? {
-        state.withLock { state in
-            let key = ObjectIdentifier(region)
-            if let entry = state.entries[key] {
-                state.entries[key]?.count += 1
-                return entry.placement
-            }
-            do throws(DMABackEndError) {
-                let entry = try pin(region)
-                state.entries[key] = entry
-                return entry.placement
-            } catch {
-                let what = "memory cannot be pinned for it: \(RegionMappings.words(error))"
-                if what != state.lastComplaint { log("\(name): \(what)") }
-                state.lastComplaint = what
-                return nil
-            }
+        regions.withLock { regions in
+            regions.take(region, orSay: "memory cannot be pinned for it") { () throws(DMABackEndError) in try pin(region) }?
+                .placement
         }
     }
 
-    private func pin(_ region: SharedRegion) throws(DMABackEndError) -> Entry {
+    private func pin(_ region: SharedRegion) throws(DMABackEndError) -> Pinned {
         let byteCount = UInt64(region.byteCount)
         try account.charge(byteCount)
         do throws(DMABackEndError) {
@@ -92,7 +71,7 @@ public final class PinnedFrameSource: BusAddressSource, CustomStringConvertible 
             let frames: [UInt64]
             do throws(Errno) { frames = try kernel.frames(of: region) } catch { throw .kernel("/proc/self/pagemap", error) }
             guard frames.count == region.pageCount, let placement = BusPlacement(frames: frames) else { throw Self.untold(frames) }
-            return Entry(region: region, placement: placement, pin: pin)
+            return Pinned(placement: placement, pin: pin)
         } catch {
             account.release(byteCount)
             throw error
@@ -115,20 +94,13 @@ public final class PinnedFrameSource: BusAddressSource, CustomStringConvertible 
 
     /// See `BusAddressSource`.
     public func remove(_ region: SharedRegion) {
-        state.withLock { state in
-            let key = ObjectIdentifier(region)
-            guard let entry = state.entries[key] else { return }
-            if entry.count > 1 {
-                state.entries[key]?.count -= 1
-                return
-            }
-            state.entries[key] = nil
-            account.release(UInt64(region.byteCount))
+        regions.withLock { regions in
+            regions.giveBack(region, orSay: "memory cannot be let go of") { _ in account.release(UInt64(region.byteCount)) }
         }
     }
 
     /// Regions that it reaches.
-    public var count: Int { state.withLock { $0.entries.count } }
+    public var count: Int { regions.withLock { $0.count } }
 
     /// `0000:00:04.0: 3 regions pinned, 12288 of 8388608 bytes locked`.
     public var description: String { "\(name): \(count) regions pinned, \(account)" }

@@ -8,22 +8,14 @@ import Synchronization
 
 /// A device's regions behind one back end; any thread.
 public final class RegionMappings: BusAddressSource, CustomStringConvertible {
-    private struct Entry {
-        let region: SharedRegion
-        let mapping: BackEndMapping
-        var count = 1
-    }
     private struct State {
         let backEnd: any DMABackEnd
         /// Where it is noted what is where, for a successor; nil: nowhere.
         let book: RegionBook?
-        var entries: [ObjectIdentifier: Entry] = [:]
-        /// What has been told of, so that it is told once.
-        var lastComplaint = ""
+        var regions: CountedRegions<BackEndMapping>
     }
     private let state: Mutex<State>
     private let name: String
-    private let log: @Sendable (String) -> Void
 
     /// - Parameters:
     ///   - backEnd: nobody else uses it from now on.
@@ -33,47 +25,34 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
     public init(
         _ backEnd: sending any DMABackEnd, book: RegionBook? = nil, name: String, log: @escaping @Sendable (String) -> Void
     ) {
-        state = Mutex(State(backEnd: backEnd, book: book))
+        state = Mutex(State(backEnd: backEnd, book: book, regions: CountedRegions(name: name, log: log)))
         self.name = name
-        self.log = log
     }
 
     /// See `BusAddressSource`: in one run, wherever its frames are. What can only be read here the device can only
     /// read.
     public func place(_ region: SharedRegion, machine: () -> [UInt64]?) -> BusPlacement? {
-        state.withLock { state in
-            let key = ObjectIdentifier(region)
-            if let entry = state.entries[key] {
-                state.entries[key]?.count += 1
-                return Self.run(entry.mapping)
+        guard let run = MemoryRun(region) else { return nil }
+        return state.withLock { state in
+            let (backEnd, book) = (state.backEnd, state.book)
+            let mapping = state.regions.take(region, orSay: "memory cannot be mapped for it") { () throws(DMABackEndError) in
+                try Self.map(run, region, backEnd, book)
             }
-            guard let run = MemoryRun(region) else { return nil }
-            do throws(DMABackEndError) {
-                let mapping = try Self.map(run, region, &state)
-                state.entries[key] = Entry(region: region, mapping: mapping)
-                return Self.run(mapping)
-            } catch {
-                complain(&state, "memory cannot be mapped for it: \(Self.words(error))")
-                return nil
-            }
+            return mapping.map { .contiguous(DeviceAddress(rawValue: $0.address.rawValue)) }
         }
-    }
-
-    private static func run(_ mapping: BackEndMapping) -> BusPlacement {
-        .contiguous(DeviceAddress(rawValue: mapping.address.rawValue))
     }
 
     /// At the address that it had in a predecessor's life, if it had one.
     private static func map(
-        _ run: MemoryRun, _ region: SharedRegion, _ state: inout State
+        _ run: MemoryRun, _ region: SharedRegion, _ backEnd: any DMABackEnd, _ book: RegionBook?
     ) throws(DMABackEndError) -> BackEndMapping {
         let direction: DMADirection = region.isWritable ? .bidirectional : .toDevice
-        guard let book = state.book, let identity = region.identity else { return try state.backEnd.map(run, direction) }
+        guard let book, let identity = region.identity else { return try backEnd.map(run, direction) }
         var made: BackEndMapping?
-        if let container = state.backEnd as? VFIOContainer, let wanted = book.address(of: identity, byteCount: run.byteCount) {
+        if let container = backEnd as? VFIOContainer, let wanted = book.address(of: identity, byteCount: run.byteCount) {
             made = try? container.map(run, direction, at: Iova(rawValue: wanted))
         }
-        let mapping = if let made { made } else { try state.backEnd.map(run, direction) }
+        let mapping = if let made { made } else { try backEnd.map(run, direction) }
         book.note(identity, byteCount: run.byteCount, at: mapping.address.rawValue)
         return mapping
     }
@@ -91,37 +70,17 @@ public final class RegionMappings: BusAddressSource, CustomStringConvertible {
     /// See `BusAddressSource`. A mapping that cannot be ended keeps its memory.
     public func remove(_ region: SharedRegion) {
         state.withLock { state in
-            let key = ObjectIdentifier(region)
-            guard let entry = state.entries[key] else { return }
-            if entry.count > 1 {
-                state.entries[key]?.count -= 1
-                return
+            let (backEnd, book) = (state.backEnd, state.book)
+            state.regions.giveBack(region, orSay: "memory cannot be taken from it") { mapping throws(DMABackEndError) in
+                try backEnd.unmap(mapping)
+                if let identity = region.identity { book?.erase(identity, at: mapping.address.rawValue) }
             }
-            do throws(DMABackEndError) {
-                try state.backEnd.unmap(entry.mapping)
-                if let identity = region.identity { state.book?.erase(identity, at: entry.mapping.address.rawValue) }
-                state.entries[key] = nil
-            } catch { complain(&state, "memory cannot be taken from it: \(error)") }
         }
     }
 
     /// Regions that it reaches.
-    public var count: Int { state.withLock { $0.entries.count } }
-
-    private func complain(_ state: inout State, _ what: String) {
-        if what != state.lastComplaint { log("\(name): \(what)") }
-        state.lastComplaint = what
-    }
-
-    /// What went wrong, and what to do where the limit of locked memory is in the way.
-    static func words(_ error: DMABackEndError) -> String {
-        switch error {
-        case .lockedMemory: "\(error): raise it (ulimit -l, LimitMEMLOCK= of systemd)"
-        case .kernel(_, .noMemory): "\(error): the limit of locked memory may be too low (ulimit -l, LimitMEMLOCK= of systemd)"
-        default: "\(error)"
-        }
-    }
+    public var count: Int { state.withLock { $0.regions.count } }
 
     /// `0000:00:04.0: 3 regions, vfio-type1 /dev/vfio/12: …`.
-    public var description: String { state.withLock { "\(name): \($0.entries.count) regions, \($0.backEnd)" } }
+    public var description: String { state.withLock { "\(name): \($0.regions.count) regions, \($0.backEnd)" } }
 }

@@ -59,7 +59,7 @@ public final class VFIOFunction: Sendable {
             PCIObstacle("\(error)", ["modprobe vfio_iommu_type1"])
         case .unavailable(_, let what, let why) where why == "\(Errno.busy)":
             PCIObstacle("\(what) is in use by another process", [], .busy)
-        default: PCIObstacle(RegionMappings.words(error), [], .ioError)
+        default: PCIObstacle(error.words, [], .ioError)
         }
     }
 
