@@ -152,6 +152,8 @@ struct causeway_fault {
 #define CAUSEWAY_IOMMU_DEFERRED 2u /* in batches */
 
 #define CAUSEWAY_DMA_UNTRUSTED 1u /* the device must see no bytes but a mapping's own */
+/* 1.3: so many low bits of an address, at most 12, are where memory bounces what they are where it is (min_align_mask) */
+#define CAUSEWAY_DMA_KEEPS_BITS(count) ((uint32_t)(count) << 8)
 
 /* A device's limits and how it reaches memory. 0 in a field is no limit, or nothing. */
 struct causeway_dma_options {

@@ -68,12 +68,13 @@ private func isMask(_ mask: UInt64) -> Bool { mask & (mask &+ 1) == 0 }
 private func constraints(_ options: causeway_dma_options) throws(ErrorNumber) -> DMAConstraints {
     let alignment = max(options.minimum_alignment, 1)
     guard isMask(options.mask), isMask(options.boundary_mask), alignment & (alignment - 1) == 0,
-        options.flags & ~CAUSEWAY_DMA_UNTRUSTED == 0
+        options.flags & ~(CAUSEWAY_DMA_UNTRUSTED | 0xF00) == 0, options.flags >> 8 <= 12
     else { throw ErrorNumber(EINVAL) }
     return DMAConstraints(
         mask: options.mask == 0 ? .max : options.mask, boundaryMask: options.boundary_mask == 0 ? .max : options.boundary_mask,
         maximumSegmentSize: options.maximum_segment_size == 0 ? .max : options.maximum_segment_size,
-        maximumSegments: options.maximum_segments == 0 ? .max : Int(options.maximum_segments), minimumAlignment: alignment,
+        maximumSegments: options.maximum_segments == 0 ? .max : Int(options.maximum_segments),
+        keptAddressMask: 1 << UInt64(options.flags >> 8) - 1, minimumAlignment: alignment,
         isUntrusted: options.flags & CAUSEWAY_DMA_UNTRUSTED != 0)
 }
 

@@ -17,6 +17,10 @@ public struct DMAConstraints: Hashable, Sendable {
     /// meant. Heeded by the device's driver, which cuts a transfer there (`partByteCount`): mapping and bouncing do
     /// not.
     public var virtualBoundaryMask: UInt64
+    /// These bits of an address (all ones of so many, a page's offset at most; 0: none) are the same where memory
+    /// bounces as where it is: a device that reads something out of its addresses, as page lists do of where in its
+    /// page a transfer begins (Linux's `min_align_mask`). Those that `minimumAlignment` says are to be 0 are.
+    public var keptAddressMask: UInt64
     /// Each segment starts at a multiple of this (a power of two), behind an IOMMU and where a run is cut, too.
     public var minimumAlignment: UInt32
     /// Whether pages must not be shared with it beyond the bytes that it is to see.
@@ -28,7 +32,7 @@ public struct DMAConstraints: Hashable, Sendable {
     /// No limits unless given.
     public init(
         mask: UInt64 = .max, boundaryMask: UInt64 = .max, maximumSegmentSize: UInt32 = .max,
-        maximumSegments: Int = .max, virtualBoundaryMask: UInt64 = 0,
+        maximumSegments: Int = .max, virtualBoundaryMask: UInt64 = 0, keptAddressMask: UInt64 = 0,
         minimumAlignment: UInt32 = 1, isUntrusted: Bool = false, refusesForeign: Bool = false
     ) {
         self.mask = mask
@@ -36,6 +40,7 @@ public struct DMAConstraints: Hashable, Sendable {
         self.maximumSegmentSize = max(1, maximumSegmentSize)
         self.maximumSegments = max(1, maximumSegments)
         self.virtualBoundaryMask = virtualBoundaryMask
+        self.keptAddressMask = keptAddressMask
         self.minimumAlignment = max(1, minimumAlignment)
         self.isUntrusted = isUntrusted
         self.refusesForeign = refusesForeign
@@ -52,6 +57,9 @@ public struct DMAConstraints: Hashable, Sendable {
         if virtualBoundaryMask != 0, !isOnes(virtualBoundaryMask) {
             throw .badConstraints("a virtual boundary's mask is all ones from below, which \(hex(virtualBoundaryMask)) is not")
         }
+        if keptAddressMask != 0, !isOnes(keptAddressMask) || keptAddressMask >= frameByteCount {
+            throw .badConstraints("bits that bouncing keeps are all ones within a page, which \(hex(keptAddressMask)) is not")
+        }
         if minimumAlignment == 0 || minimumAlignment & (minimumAlignment - 1) != 0 {
             throw .badConstraints("an alignment is a power of two, which \(minimumAlignment) is not")
         }
@@ -66,6 +74,15 @@ public struct DMAConstraints: Hashable, Sendable {
         // A boundary of less than the alignment ends each segment.
         let most = boundaryMask < alignment - 1 ? min(UInt64(maximumSegmentSize), boundaryMask + 1) : UInt64(maximumSegmentSize)
         return most >= alignment ? most & ~(alignment - 1) : most
+    }
+
+    /// Where in its page a piece that is at `offset` of its own begins when it bounces, and which bits of its address
+    /// that is about; behind an IOMMU, whose unit is a page, all of them if they may be what they are.
+    @inline(__always)
+    func bouncePlace(_ offset: UInt32, behindIommu: Bool) -> (mask: UInt64, wanted: UInt64) {
+        let (alignment, offset) = (UInt64(minimumAlignment) - 1, UInt64(offset))
+        let mask = behindIommu && offset & alignment == 0 ? frameByteCount - 1 : keptAddressMask
+        return (behindIommu ? frameByteCount - 1 : max(alignment, mask), offset & mask & ~alignment)
     }
 
     /// Pages from one aligned IO page to the next.

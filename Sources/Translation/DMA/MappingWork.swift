@@ -91,11 +91,8 @@ extension DMADevice {
         guard let pool = hot.value.pool else { throw .needsBounce(reason) }
         // An IOMMU's unit is a page: a bounced piece has one to itself, and keeps its place in it, unless that place is
         // the reason.
-        let alignment = UInt64(hot.value.limits.minimumAlignment) - 1
-        let isBehind = hot.value.iommu != nil
-        let keep = isBehind ? frameByteCount - 1 : alignment
-        let wanted = isBehind && UInt64(piece.offset) & alignment == 0 ? UInt64(piece.offset) : 0
-        let slot = try pool.value.take(Int(piece.byteCount), keeping: keep, of: wanted)
+        let (mask, wanted) = hot.value.limits.bouncePlace(piece.offset, behindIommu: hot.value.iommu != nil)
+        let slot = try pool.value.take(Int(piece.byteCount), keeping: mask, of: wanted)
         if hot.value.limits.isUntrusted { pool.value.clearAround(slot, Int(piece.byteCount)) }
         bounce(piece, slot, slotOffset: 0, ownsSlot: true, reason, &work)
         hot.value.bounceCounts[reason] &+= 1
@@ -156,7 +153,11 @@ extension DMADevice {
         undo(&work, &segments)
         guard let pool = hot.value.pool else { throw .needsBounce(reason) }
         let alignment = UInt64(hot.value.limits.minimumAlignment) - 1
-        let slot = try pool.value.take(total, keeping: iommu == nil ? alignment : min(alignment, frameByteCount - 1))
+        // As it would be without an IOMMU: the slot is one run, which need not begin where its first page does.
+        let (mask, wanted) = hot.value.limits.bouncePlace(pieces[0].offset, behindIommu: false)
+        let slot = try pool.value.take(
+            total, keeping: iommu == nil ? mask : max(hot.value.limits.keptAddressMask, min(alignment, frameByteCount - 1)),
+            of: wanted)
         if hot.value.limits.isUntrusted { pool.value.clearAround(slot, total) }
         work.byteCount = 0
         for index in pieces.indices {

@@ -84,6 +84,49 @@ struct AlignmentTests {
         #expect(device.iommu?.tableByteCount ?? 0 == 0)
     }
 
+    /// What bounces keeps the bits of its place that the device reads out of addresses, above those that are to be 0;
+    /// said slowly, bit by bit.
+    @Test(arguments: [UInt64(511), 4095], [UInt32(1), 4, 1024])
+    func bouncedPiecesKeepTheirBits(_ mask: UInt64, _ alignment: UInt32) throws {
+        for (mode, model) in [(IommuMode?.none, MemoryModel.p2m), (.none, .vp), (.strict, .p2m)] {
+            for most in [Int.max, 1] {
+                let limits = DMAConstraints(
+                    maximumSegments: most, keptAddressMask: mask, minimumAlignment: alignment, isUntrusted: true)
+                let device = try DMADevice(
+                    name: "d", options: DMAOptions(model: model, iommu: mode, constraints: limits, bouncePool: 1 << 20))
+                let region = try SharedRegion(anonymous: 4 * 4096)
+                for page in 0..<4 { region.fill(page * 4096, count: 4096, with: UInt8(page + 1)) }
+                let base = try #require(device.attach(region))
+                let copy = try SharedRegion(anonymous: 4 * 4096)
+                var random = SplitMix(mask << 32 | UInt64(alignment))
+                for _ in 0..<200 {
+                    let offset = UInt32.random(in: 0..<4096, using: &random)
+                    let count = UInt32.random(in: 1...(4096 - offset), using: &random)
+                    var pieces = [PagePiece(pfn: base, offset: offset, byteCount: count)]
+                    if most == 1 { pieces.append(PagePiece(pfn: base.advanced(by: 2)!, offset: 0, byteCount: 100)) }
+                    var segments: [BusSegment] = []
+                    let handle = try device.map(pieces.span, .bidirectional, into: &segments)
+                    let address = segments[0].address.rawValue
+                    for bit in 0..<12 as Range<UInt64> {
+                        let wanted = UInt64(1) << bit < alignment ? 0 : UInt64(offset) >> bit & 1
+                        if UInt64(1) << bit < alignment || mask >> bit & 1 == 1 {
+                            #expect(address >> bit & 1 == wanted, "bit \(bit) of 0x\(String(address, radix: 16)), of \(offset)")
+                        }
+                    }
+                    #expect(segments.count == 1 && device.bus.read(segments[0], into: copy, at: 0))
+                    #expect(copy.bytes(at: 0, count: Int(pieces[0].byteCount)).allSatisfy { $0 == 1 })
+                    try device.unmap(handle, .bidirectional)
+                }
+                #expect(device.pool?.slotsInUse == 0)
+            }
+        }
+        for bad in [UInt64(2), 8191, 0xFFF0] {
+            #expect(throws: DMAError.self) {
+                _ = try DMADevice(name: "d", options: DMAOptions(constraints: DMAConstraints(keptAddressMask: bad)))
+            }
+        }
+    }
+
     /// Whole pages that follow one another are one segment, and none of them is bounced for where the machine has it.
     @Test func nothingIsBouncedBehindAnIommu() throws {
         let limits = DMAConstraints(minimumAlignment: 1 << 16)
