@@ -20,6 +20,8 @@ public struct BlockGeometry: Equatable, Sendable {
     public var zeroes: ZeroSupport?
     /// Whether flush does anything (a read-only or null disk may say so and answer at once).
     public var canFlush: Bool
+    /// Whether a write can be asked to be durable when it is done, without a flush of all (FUA).
+    public var writesDurably = false
     /// Bytes behind the last whole sector, which are out of reach: only after somebody changed the size of an open
     /// disk.
     public var partSector: UInt64 = 0
@@ -65,7 +67,9 @@ public enum ZeroSupport: Sendable, BitwiseCopyable {
 /// One operation; offsets and lengths in bytes, already validated against the geometry by the caller.
 public enum DeviceOperation: Equatable, Sendable {
     case read(offset: UInt64)
-    case write(offset: UInt64)
+    /// `isDurable`: it is on stable storage when it is done, and what was written before need not be; only where
+    /// `writesDurably` says that it can be asked for, or `canFlush` that it is so in any case.
+    case write(offset: UInt64, isDurable: Bool = false)
     case flush
     case discard(offset: UInt64, byteCount: UInt64, secure: Bool)
     /// The range reads as zeroes from then on, as if they had been written. `mayUnmap`: it need not keep its room.

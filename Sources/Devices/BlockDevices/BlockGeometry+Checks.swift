@@ -10,8 +10,9 @@ extension BlockGeometry {
     package func refusal(of operation: DeviceOperation, byteCount transfer: UInt64) -> Errno? {
         switch operation {
         case .read(let offset): return isInside(offset, transfer) ? nil : .invalidArgument
-        case .write(let offset):
+        case .write(let offset, let isDurable):
             if isReadOnly { return .readOnlyFileSystem }
+            if isDurable && canFlush && !writesDurably { return .notSupported }
             return isInside(offset, transfer) ? nil : .invalidArgument
         case .flush: return nil
         case .discard(let offset, let count, let secure):

@@ -103,6 +103,7 @@ struct FileProbe {
         } catch {
             throw .system(name: path, doing: "read its geometry", error)
         }
+        geometry.writesDurably = geometry.canFlush
         let sector = UInt64(geometry.logicalSectorSize)
         if geometry.byteCount < sector { throw .empty(name: path, byteCount: geometry.byteCount) }
         if geometry.byteCount % sector != 0 {

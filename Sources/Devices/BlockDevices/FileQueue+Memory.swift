@@ -15,7 +15,8 @@ extension FileQueue {
     func performNow(_ request: FileRequest) -> DeviceResult? {
         guard disk.isInMemory else { return nil }
         switch request.operation {
-        case .read(let offset), .write(let offset):
+        // What is in memory is nowhere else, durable or not.
+        case .read(let offset), .write(let offset, _):
             if request.vectors.total > Self.mostBytesNow || request.vectors.count > VectorList.mostAtOnce { return nil }
             return transferNow(request, at: offset)
         case .flush: return fdatasync(disk.descriptor.rawValue) == 0 ? .done : .failed(Errno.current)

@@ -29,7 +29,7 @@ extension FileQueue {
         guard let slot else { return }
         switch request.operation {
         case .read(let offset): beginTransfer(index, request, at: offset &+ request.moved, slot, isRead: true)
-        case .write(let offset): beginTransfer(index, request, at: offset &+ request.moved, slot, isRead: false)
+        case .write(let offset, _): beginTransfer(index, request, at: offset &+ request.moved, slot, isRead: false)
         case .flush: reactor.beginSync(file, dataOnly: true, slot, tag: index)
         case .discard(let offset, let byteCount, let secure): beginDiscard(index, offset, byteCount, secure: secure, slot)
         case .writeZeroes(let offset, let byteCount, let mayUnmap):
@@ -38,6 +38,7 @@ extension FileQueue {
     }
 
     private func beginTransfer(_ index: UInt32, _ request: FileRequest, at offset: UInt64, _ slot: ReactorSlot, isRead: Bool) {
+        let isDurable = if case .write(_, true) = request.operation { true } else { false }
         // The request's flight keeps the pages mapped, and the request keeps its vectors and bounce buffer, until the
         // completion.
         if let bounce = request.bounce {
@@ -45,12 +46,12 @@ extension FileQueue {
             if isRead {
                 reactor.beginRead(file, bounce, from: moved, at: offset, slot, tag: index)
             } else {
-                reactor.beginWrite(file, bounce, from: moved, at: offset, slot, tag: index)
+                reactor.beginWrite(file, bounce, from: moved, at: offset, isDurable: isDurable, slot, tag: index)
             }
         } else if isRead {
             reactor.beginRead(file, request.vectors, at: offset, slot, tag: index)
         } else {
-            reactor.beginWrite(file, request.vectors, at: offset, slot, tag: index)
+            reactor.beginWrite(file, request.vectors, at: offset, isDurable: isDurable, slot, tag: index)
         }
     }
 

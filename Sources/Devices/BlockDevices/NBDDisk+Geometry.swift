@@ -16,6 +16,7 @@ extension NBDConnection {
             byteCount: size, logicalSectorSize: sector,
             physicalSectorSize: min(max(preferred, sector), 1 << 16), isReadOnly: isReadOnly, canFlush: !isReadOnly && canFlush)
         if !isReadOnly && canTrim { geometry.discard = DiscardLimits(granularity: geometry.physicalSectorSize) }
+        geometry.writesDurably = geometry.canFlush && canWriteDurably
         // A server says nothing of whether zeroes give room back; it is told where they may not.
         if !isReadOnly && canZero { geometry.zeroes = .canUnmap }
         if size < UInt64(sector) { throw .empty(name: uri, byteCount: size) }

@@ -244,6 +244,8 @@ final class NBDQueue: BlockDeviceQueue, ReactorClient {
         if result == .done {
             switch request.operation {
             case .read: transfer.takeBounced()
+            // No flush has to cover it.
+            case .write(_, isDurable: true): break
             case .write, .writeZeroes, .discard: disk.countWrite()
             case .flush: disk.countFlush(covering: request.writesBefore)
             }

@@ -19,7 +19,9 @@ struct NBDRequest {
     func issue(on connection: NBDConnection, largest: UInt64) {
         switch operation {
         case .read(let offset): transfer.read(at: offset, largest: largest, on: connection)
-        case .write(let offset): transfer.write(at: offset, largest: largest, on: connection)
+        case .write(_, true) where !connection.canWriteDurably: transfer.fail(.notSupported)
+        case .write(let offset, let isDurable):
+            transfer.write(at: offset, largest: largest, isDurable: isDurable, on: connection)
         case .flush: transfer.flush(on: connection)
         // A server that has come back may know these no more.
         case .discard where !connection.canTrim: transfer.fail(.notSupported)

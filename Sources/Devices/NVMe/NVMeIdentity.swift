@@ -91,12 +91,15 @@ struct NVMeNamespaceIdentity: Equatable {
             let count = blocks << UInt64(blockShift)
             return count & (count &- 1) == 0 && count <= 1 << 20 ? UInt32(count) : sector
         }
-        return BlockGeometry(
+        var geometry = BlockGeometry(
             byteCount: blockCount << UInt64(blockShift), logicalSectorSize: sector,
             physicalSectorSize: min(max(bytes(writeGranularity), sector), 4096), isReadOnly: isReadOnly,
             discard: controller.canDeallocate && !isReadOnly ? DiscardLimits(granularity: bytes(deallocateGranularity)) : nil,
             zeroes: controller.canWriteZeroes && !isReadOnly ? (zeroesMayDeallocate ? .canUnmap : .keepsRoom) : nil,
             canFlush: controller.hasVolatileCache)
+        // Every controller knows the bit; without a cache it asks for nothing.
+        geometry.writesDurably = controller.hasVolatileCache
+        return geometry
     }
 }
 

@@ -128,7 +128,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
     private func isWholeBlocks(_ operation: DeviceOperation, _ total: UInt64) -> Bool {
         let mask = hot.value.blockMask
         return switch operation {
-        case .read(let offset), .write(let offset): (offset | total) & mask == 0
+        case .read(let offset), .write(let offset, _): (offset | total) & mask == 0
         case .flush: true
         case .discard(let offset, let count, _), .writeZeroes(let offset, let count, _): (offset | count) & mask == 0
         }

@@ -131,8 +131,8 @@ struct NVMeQueueState: ~Copyable {
 
     private mutating func nextCommand(_ place: Int, _ slot: Int) -> NVMeCommand? {
         switch requests[place].operation {
-        case .read(let offset): return nextTransfer(place, slot, offset, write: false)
-        case .write(let offset): return nextTransfer(place, slot, offset, write: true)
+        case .read(let offset): return nextTransfer(place, slot, offset, write: false, isDurable: false)
+        case .write(let offset, let isDurable): return nextTransfer(place, slot, offset, write: true, isDurable: isDurable)
         case .flush:
             requests[place].isIssued = true
             return .flush(namespace: namespace)
@@ -151,7 +151,7 @@ struct NVMeQueueState: ~Copyable {
         }
     }
 
-    private mutating func nextTransfer(_ place: Int, _ slot: Int, _ offset: UInt64, write: Bool) -> NVMeCommand? {
+    private mutating func nextTransfer(_ place: Int, _ slot: Int, _ offset: UInt64, write: Bool, isDurable: Bool) -> NVMeCommand? {
         // A reference, not a copy.
         let segments = requests[place].segments
         let start = requests[place].place
@@ -161,7 +161,8 @@ struct NVMeQueueState: ~Copyable {
                 of: segments.span, from: start, most: most, unit: UInt32(blockMask + 1))
         else { return nil }
         var command = NVMeCommand.transfer(
-            write: write, namespace: namespace, block: (offset + requests[place].issued) >> blockShift, count: count >> blockShift)
+            write: write, namespace: namespace, block: (offset + requests[place].issued) >> blockShift, count: count >> blockShift,
+            isForced: isDurable)
         rings.describe(segments.span, from: start, byteCount: count, of: slot, in: &command)
         requests[place].issued += count
         if requests[place].issued == requests[place].byteCount {

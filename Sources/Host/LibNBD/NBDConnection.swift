@@ -111,6 +111,8 @@ package final class NBDConnection: @unchecked Sendable {
     package var isReadOnly: Bool { unsafe nbd_is_read_only(raw) == 1 }
     /// Whether it has a command to flush.
     package var canFlush: Bool { unsafe nbd_can_flush(raw) == 1 }
+    /// Whether a write can be durable by itself (FUA).
+    package var canWriteDurably: Bool { unsafe nbd_can_fua(raw) == 1 }
     /// Whether it has a command to discard.
     package var canTrim: Bool { unsafe nbd_can_trim(raw) == 1 }
     /// Whether it has a command to make a range zero.

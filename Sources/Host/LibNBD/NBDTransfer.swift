@@ -71,10 +71,12 @@ package final class NBDTransfer {
     }
 
     /// Writes all of its memory to the disk from `offset` on, at most `largest` bytes a command.
-    package func write(at offset: UInt64, largest: UInt64, on connection: NBDConnection) {
+    /// - Parameter isDurable: whether each command is on stable storage when it is done.
+    package func write(at offset: UInt64, largest: UInt64, isDurable: Bool, on connection: NBDConnection) {
+        let flags = isDurable ? UInt32(LIBNBD_CMD_FLAG_FUA) : 0
         inPieces(of: vectors.total, at: max(largest, 4096), on: connection) { done, count in
             guard let memory = unsafe memory(done, count) else { return -1 }
-            return unsafe nbd_aio_pwrite(connection.raw, memory, count, offset + UInt64(done), self.callback(), 0)
+            return unsafe nbd_aio_pwrite(connection.raw, memory, count, offset + UInt64(done), self.callback(), flags)
         }
     }
 

@@ -24,14 +24,24 @@ extension Reactor {
     }
 
     /// Writes what is left of `vectors`, at most `VectorList.mostAtOnce` of them, at `offset`.
-    package func beginWrite(_ file: ReactorFile, _ vectors: VectorList, at offset: UInt64, _ slot: ReactorSlot, tag: UInt32) {
+    /// - Parameter isDurable: whether it is on stable storage when it is done (`RWF_DSYNC`).
+    package func beginWrite(
+        _ file: ReactorFile, _ vectors: VectorList, at offset: UInt64, isDurable: Bool = false, _ slot: ReactorSlot, tag: UInt32
+    ) {
+        let flags: Int32 = isDurable ? RWF_DSYNC : 0
         // SAFETY: as for reading.
         if let run = unsafe vectors.onlyRun {
             let count = UInt32(min(run.count, Self.mostBytes))
-            return unsafe begin(file, slot, tag) { unsafe io_uring_prep_write($0, $1, run.baseAddress, count, offset) }
+            return unsafe begin(file, slot, tag) { sqe, number in
+                unsafe io_uring_prep_write(sqe, number, run.baseAddress, count, offset)
+                unsafe sqe.pointee.rw_flags = flags
+            }
         }
         let count = UInt32(min(vectors.left, VectorList.mostAtOnce))
-        unsafe begin(file, slot, tag) { unsafe io_uring_prep_writev($0, $1, vectors.vectors, count, offset) }
+        unsafe begin(file, slot, tag) { sqe, number in
+            unsafe io_uring_prep_writev(sqe, number, vectors.vectors, count, offset)
+            unsafe sqe.pointee.rw_flags = flags
+        }
     }
 
     /// Reads at `offset` into all of `buffer` but its first `skip` bytes.
@@ -45,13 +55,19 @@ extension Reactor {
     }
 
     /// Writes all of `buffer` but its first `skip` bytes at `offset`.
+    /// - Parameter isDurable: as above.
     package func beginWrite(
-        _ file: ReactorFile, _ buffer: AlignedBuffer, from skip: Int, at offset: UInt64, _ slot: ReactorSlot, tag: UInt32
+        _ file: ReactorFile, _ buffer: AlignedBuffer, from skip: Int, at offset: UInt64, isDurable: Bool = false,
+        _ slot: ReactorSlot, tag: UInt32
     ) {
+        let flags: Int32 = isDurable ? RWF_DSYNC : 0
         let count = min(buffer.byteCount - skip, Self.mostBytes)
         // SAFETY: `bytes` checks the range, and the caller keeps the buffer until the completion.
         let memory = unsafe buffer.bytes(from: skip, count: count)
-        unsafe begin(file, slot, tag) { unsafe io_uring_prep_write($0, $1, memory, UInt32(count), offset) }
+        unsafe begin(file, slot, tag) { sqe, number in
+            unsafe io_uring_prep_write(sqe, number, memory, UInt32(count), offset)
+            unsafe sqe.pointee.rw_flags = flags
+        }
     }
 
     /// Writes the first `count` bytes of `buffer` at `offset`.

@@ -27,6 +27,38 @@ struct FileDiskTests {
         #expect(statistics.bytesRead == 12288 && statistics.bytesWritten == 12288)
     }
 
+    /// Pages of a file that are not on its disk, as the kernel counts them (`cachestat(2)`, Linux 6.5); nil: it does
+    /// not.
+    private func dirtyPages(_ path: String) throws -> Int? {
+        let program = """
+            import ctypes, os, sys
+            range, found = (ctypes.c_uint64 * 2)(), (ctypes.c_uint64 * 5)()
+            file = os.open(sys.argv[1], os.O_RDONLY)
+            print(found[1] + found[2] if ctypes.CDLL(None).syscall(451, file, range, found, 0) == 0 else "")
+            """
+        return Int(try command("python3", "-c", program, path).trimmingCharacters(in: .whitespacesAndNewlines))
+    }
+
+    @Test func whatIsWrittenDurablyIsOnTheDiskAndNothingElseIs() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.file(byteCount: 1 << 20)
+        let disk = try FileDisk(path: path)
+        #expect(disk.geometry.writesDurably)
+        guard !disk.isInMemory, try dirtyPages(path) != nil else { return }
+        let harness = try DiskHarness(disk)
+        defer { harness.close() }
+        harness.region.fill(0, count: 32768, with: 7)
+        // One run, and several.
+        #expect(try harness.perform(.write(offset: 0, isDurable: true), [harness.segment(0, 16384)]) == .done)
+        #expect(try dirtyPages(path) == 0)
+        let pages = (0..<4).map { harness.segment($0 * 8192, 4096) }
+        #expect(try harness.perform(.write(offset: 16384, isDurable: true), pages) == .done)
+        #expect(try dirtyPages(path) == 0)
+        #expect(try harness.perform(.write(offset: 0), [harness.segment(0, 8192)]) == .done)
+        // Whole folios of the page cache, which may be larger than what was written.
+        #expect(try (dirtyPages(path) ?? 0) >= 2)
+    }
+
     @Test func scatteredSegmentsKeepTheirOrder() throws {
         let directory = try TemporaryDirectory()
         let harness = try DiskHarness(try FileDisk(path: try directory.file(byteCount: 1 << 20)))

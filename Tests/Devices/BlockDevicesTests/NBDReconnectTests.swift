@@ -101,6 +101,25 @@ struct NBDReconnectTests {
         #expect(log.all.last?.hasSuffix(" requests waited") == true, "\(log.all)")
     }
 
+    @Test("a durable write is asked for where the server knows it, and needs no flush", arguments: [false, true])
+    func durableWrites(isKnown: Bool) throws {
+        let server = try ScriptedNBDServer()
+        // NBD_FLAG_SEND_FUA.
+        if isKnown { server.export.flags |= 1 << 3 }
+        let (disk, log) = try Self.open(server.uri)
+        #expect(disk.geometry.writesDurably == isKnown)
+        let harness = try DiskHarness(disk)
+        defer { harness.close() }
+        let durable = try harness.perform(.write(offset: 512, isDurable: true), [harness.segment(0, 512)])
+        #expect(durable == (isKnown ? .done : .failed(.notSupported)))
+        #expect(try harness.write([UInt8](repeating: 7, count: 512), at: 0) == .done)
+        #expect(server.commands.map(\.isDurable) == (isKnown ? [true, false] : [false]))
+        // One write is told to be unsafe, not two.
+        server.hangUp()
+        #expect(try harness.perform(.flush) == .done)
+        #expect(log.all.last?.hasSuffix("; 1 writes since the last flush are as safe as it kept them") == true, "\(log.all)")
+    }
+
     @Test("an error is an answer: nothing is asked again, and nothing reconnects")
     func errorsAreAnswers() throws {
         let server = try NBDServer(["--filter=error", "memory", "1M", "error-pwrite=ENOSPC", "error-pwrite-rate=100%"])

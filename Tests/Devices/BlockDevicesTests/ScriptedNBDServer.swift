@@ -35,6 +35,8 @@ struct ServedCommand: Equatable, Sendable {
     let kind: Kind
     let offset: UInt64
     let count: Int
+    /// NBD_CMD_FLAG_FUA.
+    var isDurable = false
 }
 
 /// Listens on a Unix socket of its own; gone with its last reference.
@@ -153,7 +155,9 @@ final class ScriptedNBDServer: @unchecked Sendable {
         guard let data = kind == .write ? wire.read(count) : [], kind != .disconnect else { return false }
         served += 1
         state.withLock {
-            $0.commands.append(ServedCommand(connection: number, kind: kind, offset: offset, count: count))
+            $0.commands.append(
+                ServedCommand(
+                    connection: number, kind: kind, offset: offset, count: count, isDurable: header.number(4, 2) & 1 != 0))
         }
         if manner == .answerNothing { return true }
         if case .hangUpAt(let last) = manner, served >= last { return false }

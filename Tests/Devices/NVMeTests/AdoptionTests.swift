@@ -262,7 +262,7 @@ import TestSupport
         #expect(harness.model.violations == [])
         let contents = harness.model.contents(1)
         for (index, request) in harness.requests.enumerated() {
-            guard case .write(let offset) = request.operation else { continue }
+            guard case .write(let offset, _) = request.operation else { continue }
             let expected = request.pieces.flatMap { harness.region.bytes(at: $0.offset, count: $0.count) }
             expectSame(contents[Int(offset)..<Int(offset) + expected.count], expected[...], "request \(index)")
         }

@@ -131,6 +131,30 @@ import TestSupport
         harness.close()
     }
 
+    /// Forced unit access: on every command of a transfer, and on no other.
+    @Test func durableWrites() throws {
+        var settings = ModelSettings()
+        settings.transferShift = 1
+        let harness = try NVMeHarness(settings)
+        #expect(harness.disk.geometry.writesDurably)
+        #expect(try harness.perform(.write(offset: 0, isDurable: true), [harness.segment(0, 20480)]) == .done)
+        #expect(try harness.perform(.write(offset: 0), [harness.segment(0, 4096)]) == .done)
+        #expect(try harness.perform(.read(offset: 0), [harness.segment(0, 4096)]) == .done)
+        // Each part of the first.
+        #expect(harness.model.commands.map(\.isForced) == [true, true, true, false, false])
+        harness.close()
+    }
+
+    /// Without a cache there is nothing to ask for.
+    @Test func durableWithoutACache() throws {
+        var settings = ModelSettings()
+        settings.hasCache = false
+        let harness = try NVMeHarness(settings)
+        #expect(!harness.disk.geometry.writesDurably && !harness.disk.geometry.canFlush)
+        #expect(try harness.perform(.write(offset: 0, isDurable: true), [harness.segment(0, 4096)]) == .done)
+        harness.close()
+    }
+
     /// A gap is a border between two commands.
     @Test func gaps() throws {
         let harness = try NVMeHarness()

@@ -36,6 +36,8 @@ public struct ModelCommand: Sendable {
     public var block: UInt64 { UInt64(words[1]) << 32 | UInt64(words[0]) }
     /// Blocks, of a transfer or zeroes.
     public var count: Int { Int(words[2] & 0xFFFF) + 1 }
+    /// Whether it is to be durable when it is done.
+    public var isForced: Bool { words[2] & 1 << 30 != 0 }
 }
 
 /// What becomes of a command.

@@ -108,8 +108,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         if repeats > 0 { disk.expectRepeats(repeats) }
         let transport = XenBlockTransport(
             XenBlockPlan(
-                ring: ring, validator: plan.validator, persistentGrants: plan.persistentGrants, frontend: plan.frontend,
-                hypervisor: plan.hypervisor, dma: plan.dma))
+                ring: ring, validator: plan.validator, writesDurably: plan.device.geometry.writesDurably,
+                persistentGrants: plan.persistentGrants, frontend: plan.frontend, hypervisor: plan.hypervisor, dma: plan.dma))
         let stride = transport.stride
         model = BlockModel(transport, disk: disk, capacity: slots, segments: stride)
         owner = proxy

@@ -10,13 +10,8 @@ extension XenBlockTransport {
     mutating func take(_ ticket: Int32, in slot: RequestSlot, _ inFlight: Int) -> TakenRequest {
         do throws(BlockRejection) {
             switch try validator.validate(&incoming, into: &ranges) {
-            case .transfer(let transfer):
-                note(ticket, in: slot, pages: ranges.count)
-                return find(slot, isRead: transfer.direction == .read) ? .ready(BlockWork(transfer)) : .waiting(BlockWork(transfer))
-            case .indirect(let indirect):
-                let transfer = try readDescriptors(indirect, inFlight)
-                note(ticket, in: slot, pages: ranges.count)
-                return find(slot, isRead: transfer.direction == .read) ? .ready(BlockWork(transfer)) : .waiting(BlockWork(transfer))
+            case .transfer(let transfer): return take(transfer, ticket, in: slot)
+            case .indirect(let indirect): return take(try readDescriptors(indirect, inFlight), ticket, in: slot)
             case .flush(let ordering):
                 note(ticket, in: slot, pages: 0)
                 return .ready(BlockWork(.flush, ordering: ordering == .drainAndFlush ? .barrier : .none))
@@ -32,6 +27,12 @@ extension XenBlockTransport {
             ring.push(BlockResponse(to: incoming, status: error.status), ticket: ticket)
             return .refused
         }
+    }
+
+    private mutating func take(_ transfer: BlockTransfer, _ ticket: Int32, in slot: RequestSlot) -> TakenRequest {
+        note(ticket, in: slot, pages: ranges.count)
+        let work = BlockWork(transfer, writesDurably: writesDurably)
+        return find(slot, isRead: transfer.direction == .read) ? .ready(work) : .waiting(work)
     }
 
     private mutating func note(_ ticket: Int32, in slot: RequestSlot, pages count: Int) {
@@ -62,7 +63,8 @@ extension XenBlockTransport {
 
 extension BlockWork {
     /// A transfer in the disk's terms.
-    init(_ transfer: BlockTransfer) {
+    /// - Parameter writesDurably: whether the disk can make what a barrier writes durable with the write.
+    init(_ transfer: BlockTransfer, writesDurably: Bool) {
         let offset = UInt64(transfer.byteOffset)
         let ordering: WorkOrdering =
             switch transfer.ordering {
@@ -71,8 +73,9 @@ extension BlockWork {
             case .drainAndFlush: .barrier
             }
         self.init(
-            transfer.direction == .read ? .read(offset: offset) : .write(offset: offset), ordering: ordering,
-            byteCount: UInt64(transfer.byteCount))
+            transfer.direction == .read
+                ? .read(offset: offset) : .write(offset: offset, isDurable: writesDurably && ordering == .barrier),
+            ordering: ordering, byteCount: UInt64(transfer.byteCount))
     }
 
     /// A discard in the disk's terms.

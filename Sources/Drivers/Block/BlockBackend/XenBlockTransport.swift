@@ -14,6 +14,7 @@ struct XenBlockTransport: BlockTransport, ~Copyable {
 
     var ring: JournaledRing
     var validator: BlockRequestValidator
+    let writesDurably: Bool
     var grants: GrantMapper
     /// The only way to the frontend's pages.
     let dma: DMADevice
@@ -49,6 +50,7 @@ struct XenBlockTransport: BlockTransport, ~Copyable {
         let slots = Int(plan.ring.geometry.slotCount)
         stride = max(BlockLimits.maximumDirectSegments, plan.validator.maximumIndirectSegments)
         validator = plan.validator
+        writesDurably = plan.writesDurably
         grants = GrantMapper(
             hypervisor: plan.hypervisor, frontend: plan.frontend, dma: plan.dma, persistentLimit: plan.persistentGrants)
         dma = plan.dma
@@ -104,6 +106,8 @@ struct XenBlockTransport: BlockTransport, ~Copyable {
 struct XenBlockPlan: ~Copyable {
     var ring: JournaledRing
     let validator: BlockRequestValidator
+    /// Whether the disk can make a write durable without a flush.
+    let writesDurably: Bool
     /// The most grants that stay mapped; nil: none does.
     let persistentGrants: Int?
     let frontend: DomainID

@@ -1,5 +1,5 @@
-// A request's stages: a barrier drains, flushes, does its own and flushes again; a flush with data comes before its
-// data.
+// A request's stages: a barrier drains, flushes, does its own and flushes again, unless its own is durable by itself; a
+// flush with data comes before its data.
 
 import BlockDevices
 import DMA
@@ -24,6 +24,11 @@ extension DeviceOperation {
         case .read, .write, .flush: false
         }
     }
+}
+
+extension DeviceOperation {
+    /// Whether it is a write that no flush has to follow.
+    @inlinable var isDurableWrite: Bool { if case .write(_, true) = self { true } else { false } }
 }
 
 extension BlockModel where Transport: ~Copyable {
@@ -59,7 +64,7 @@ extension BlockModel where Transport: ~Copyable {
         case .flushBefore:
             if request.work.operation == .flush { finish(slot, .done) } else { submitMain(slot) }
         case .main where request.work.operation.isOfRanges && goOn(slot): break
-        case .main where request.work.ordering == .barrier:
+        case .main where request.work.ordering == .barrier && !request.work.operation.isDurableWrite:
             requests[slot].stage = .flushAfter
             submit(.flush, slot)
         case .main, .flushAfter: finish(slot, .done)

@@ -55,7 +55,7 @@ extension BlockModel where Transport: ~Copyable {
         let (kind, sector): (DiskFailure.Kind, UInt64?) =
             switch request.stage == .main ? request.work.operation : .flush {
             case .read(let offset): (.read, offset / 512)
-            case .write(let offset): (.write, offset / 512)
+            case .write(let offset, _): (.write, offset / 512)
             case .flush: (.flush, nil)
             case .discard(let offset, _, _): (.discard, offset / 512)
             case .writeZeroes(let offset, _, _): (.zeroes, offset / 512)

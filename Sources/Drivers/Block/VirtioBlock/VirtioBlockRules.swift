@@ -23,6 +23,8 @@ struct VirtioBlockRules {
     /// A driver that did not agree to flushes cannot ask for them: what it wrote is durable when it is answered (virtio
     /// 1.2, 5.2.5.2).
     let writesThrough: Bool
+    /// Whether the disk can do that with a write of its own.
+    let writesDurably: Bool
 
     init(_ geometry: BlockGeometry, _ features: VirtioFeatures, mayUnmap: Bool = true) {
         byteCount = geometry.byteCount
@@ -30,6 +32,7 @@ struct VirtioBlockRules {
         // Whether or not the driver took note of it.
         isReadOnly = geometry.isReadOnly
         hasFlush = geometry.canFlush && features.contains(VirtioFeatures.Block.flush)
+        writesDurably = geometry.writesDurably
         writesThrough = geometry.canFlush && !features.contains(VirtioFeatures.Block.flush)
         hasDiscard = features.contains(VirtioFeatures.Block.discard) && geometry.discard != nil
         hasZeroes = features.contains(VirtioFeatures.Block.writeZeroes) && geometry.zeroes != nil
@@ -58,7 +61,11 @@ struct VirtioBlockRules {
             return .work(BlockWork(.read(offset: offset), byteCount: outgoing))
         case .write:
             guard !isReadOnly, outgoing == 0, let offset = place(header.sector, incoming) else { return .refused(.failed) }
-            return .work(BlockWork(.write(offset: offset), ordering: writesThrough ? .barrier : .none, byteCount: incoming))
+            let isDurable = writesThrough && writesDurably
+            return .work(
+                BlockWork(
+                    .write(offset: offset, isDurable: isDurable), ordering: writesThrough && !isDurable ? .barrier : .none,
+                    byteCount: incoming))
         case .flush:
             // virtio 1.2, 5.2.6.2: the sector of a flush is 0 and it has no data; drivers are not checked for it.
             return hasFlush ? .work(BlockWork(.flush)) : .refused(.unsupported)

@@ -1,6 +1,7 @@
 // Order, partial failure and lost features, on a disk that ends its operations when the test says so.
 
 import BlockBackend
+import BlockDevices
 import BlockFrontend
 import BlockProtocol
 import DriverRuntime
@@ -70,6 +71,21 @@ struct OrderingTests {
         var ids: [UInt64] = []
         for _ in 0..<4 { ids.append(try raw.receive().id) }
         #expect(ids == [2, 1, 3, 4])
+        try raw.close()
+        pair.backend.stop()
+    }
+
+    @Test func rule12_aDiskThatWritesDurablyIsFlushedOnceForABarrier() throws {
+        var geometry = BlockGeometry(byteCount: 4 << 20)
+        geometry.writesDurably = true
+        let disk = ScriptedDisk(geometry) { _ in .done }
+        let pair = try pair(disk)
+        let raw = try MockBlockFrontend(pair)
+        raw.send(raw.request(.barrier, sector: 8, page: 0, id: 1))
+        #expect(try raw.receive().status == .okay)
+        raw.send(raw.request(.write, sector: 8, page: 0, id: 2))
+        #expect(try raw.receive().status == .okay)
+        #expect(disk.operations == [.flush, .write(offset: 4096, isDurable: true), .write(offset: 4096)])
         try raw.close()
         pair.backend.stop()
     }

@@ -49,6 +49,7 @@ struct AgainstSlowModelTests {
                 case 1: .discard(offset: offset, byteCount: Bool.random(using: &random) ? 512 : 0, secure: false)
                 case 6: zeroes(offset)
                 case 2, 3: .read(offset: offset)
+                case 4: .write(offset: offset, isDurable: true)
                 default: .write(offset: offset)
                 }
             let ordering: WorkOrdering = [.none, .none, .none, .flushFirst, .barrier].randomElement(using: &random) ?? .none

@@ -81,6 +81,20 @@ private final class Bench {
         #expect(bench.atDisk == [2])
     }
 
+    @Test func aBarrierWhoseWriteIsDurableByItselfIsNotFlushedAfter() {
+        let work = BlockWork(.write(offset: 4096, isDurable: true), ordering: .barrier, byteCount: 4096)
+        let bench = Bench([write(0), Asked(id: 1, work: work), write(2)])
+        bench.end()
+        #expect(bench.operations == [.flush])
+        bench.end()
+        #expect(bench.operations == [.write(offset: 4096, isDurable: true)])
+        #expect(!bench.hasWork())
+        bench.end()
+        #expect(bench.answered.last == Answered(id: 1, outcome: .done))
+        #expect(bench.statistics.flushes == 1)
+        #expect(bench.hasWork())
+    }
+
     @Test func aFlushThatTheDiskDoesNotKnowIsWithdrawnOnce() {
         let asked = [Asked(id: 0, work: BlockWork(.flush)), write(1, .flushFirst)]
         let bench = Bench(asked) { $0.operation == .flush ? .failed(.notSupported) : nil }

@@ -29,7 +29,10 @@ struct SlowModel {
         switch work.ordering {
         case .none: return own
         case .flushFirst: return work.operation == .flush ? [.flush] : [.flush] + own
-        case .barrier: return work.operation == .flush ? [.flush] : [.flush] + own + [.flush]
+        case .barrier:
+            if work.operation == .flush { return [.flush] }
+            if case .write(_, isDurable: true) = work.operation { return [.flush] + own }
+            return [.flush] + own + [.flush]
         }
     }
 

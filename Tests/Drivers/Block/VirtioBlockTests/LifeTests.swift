@@ -54,6 +54,21 @@ import VirtioWire
         #expect(disk.operations == [.flush, .write(offset: 0), .flush])
     }
 
+    @Test("where the disk can make a write durable by itself, that is all of it", arguments: [false, true])
+    func durableWrites(knowsFlush: Bool) throws {
+        let rig = try DiskRig()
+        defer { rig.stop() }
+        var geometry = BlockGeometry(byteCount: 4 << 20, discard: DiscardLimits(granularity: 512))
+        geometry.writesDurably = true
+        let disk = ScriptedDisk(geometry) { _ in .done }
+        let driver = try VhostDriver(rig.disk(disk), features: knowsFlush ? RingKind.split.features : .version1)
+        defer { driver.leave() }
+        try driver.start()
+        try driver.offer(driver.request(.write, give: Array(repeating: 1, count: 512)))
+        #expect(try driver.reap().written == 1)
+        #expect(disk.operations == [.write(offset: 0, isDurable: !knowsFlush)])
+    }
+
     @Test("a driver that knows flushes has them when it asks")
     func noWriteThrough() throws {
         let rig = try DiskRig()

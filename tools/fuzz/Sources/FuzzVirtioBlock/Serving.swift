@@ -55,7 +55,7 @@ final class MoodyDisk: BlockDeviceQueue {
         }
         switch operation {
         case .read(let offset): return fits(offset, total)
-        case .write(let offset): return !geometry.isReadOnly && fits(offset, total)
+        case .write(let offset, _): return !geometry.isReadOnly && fits(offset, total)
         case .flush: return geometry.canFlush && total == 0
         case .discard(let offset, let count, _): return !geometry.isReadOnly && total == 0 && fits(offset, count)
         case .writeZeroes(let offset, let count, _): return !geometry.isReadOnly && total == 0 && fits(offset, count)
@@ -167,7 +167,7 @@ struct Serving<Ring: DeviceRing & ~Copyable>: ~Copyable {
         )
         switch operation {
         case .read(let offset): return kind == 0 && offset == sector &* 512 && byteCount == outgoing && incoming == 0
-        case .write(let offset): return kind == 1 && offset == sector &* 512 && byteCount == incoming && outgoing == 0
+        case .write(let offset, _): return kind == 1 && offset == sector &* 512 && byteCount == incoming && outgoing == 0
         case .flush: return kind == 4 || kind == 1 || [11, 13, 14].contains(kind)
         case .discard(_, _, let isSecure): return kind == (isSecure ? 14 : 11) && incoming % 16 == 0 && incoming > 0
         case .writeZeroes: return kind == 13 && incoming % 16 == 0 && incoming > 0
