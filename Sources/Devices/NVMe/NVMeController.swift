@@ -27,8 +27,10 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     let generation = Atomic<Int>(0)
     /// Whether it has been given up.
     let lost = Atomic<Bool>(false)
-    private let resets = Atomic<Int>(0)
-    private let resetting = Mutex(())
+    let resets = Atomic<Int>(0)
+    let resetting = Mutex(())
+    /// What is tried once it was given up.
+    let returning = Mutex(ReturnPlan())
     /// Where resets and aborts wait for the controller, so that no queue's thread does.
     let worker = BlockingWorker(name: "nvme")
 
@@ -295,7 +297,11 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     }
 
     /// A request was served: resets so far have helped.
-    func noteProgress() { if resets.load(ordering: .relaxed) != 0 { resets.store(0, ordering: .relaxed) } }
+    func noteProgress() {
+        if resets.load(ordering: .relaxed) == 0 { return }
+        resets.store(0, ordering: .relaxed)
+        returning.withLock { $0.tries = 0 }
+    }
 
     /// Asks it to give up a command; what comes of it is seen in that command's queue.
     func abort(_ identifier: UInt16, queue: Int) {
@@ -323,8 +329,10 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     }
 
     /// It is driven no longer: it is stopped, kept from memory, and all that is asked of it fails.
-    func giveUp(_ reason: String) {
+    /// - Parameter mayReturn: whether it is tried again.
+    func giveUp(_ reason: String, mayReturn: Bool = true) {
         if lost.exchange(true, ordering: .acquiringAndReleasing) { return }
+        planReturn(mayReturn)
         log("\(port.name): \(reason): the controller is given up, and all requests fail")
         ledger?.end()
         try? Self.stop(port, capabilities, time)

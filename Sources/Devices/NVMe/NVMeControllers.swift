@@ -39,7 +39,11 @@ public enum NVMeControllers {
     ) throws(NVMeError) -> NVMeController {
         // Under the lock also while it starts: two that open it at once get one.
         try open.withLock { (open: inout [PCIAddress: Weak]) throws(NVMeError) in
-            if let controller = open[address]?.controller, !controller.isLost { return controller }
+            if let controller = open[address]?.controller {
+                // One that was given up is tried once more for a disk that is opened anew; else another driver has it.
+                if controller.startAgain() { return controller }
+                controller.endReturn()
+            }
             let controller = try NVMeController(port(to: address, options, keeper), time: time, log: options.log)
             open[address] = Weak(controller: controller)
             return controller

@@ -12,11 +12,14 @@ public struct NVMeLimits: Sendable {
     public var commandSeconds: UInt32
     /// That, before the controller is reset.
     public var abortSeconds: UInt32
+    /// From when it was given up until it is tried again; each further try is twice as far from the one before.
+    public var returnSeconds: UInt32
 
-    /// As Linux has them, unless said otherwise.
-    public init(commandSeconds: UInt32 = 30, abortSeconds: UInt32 = 5) {
+    /// The first two as Linux has them, unless said otherwise.
+    public init(commandSeconds: UInt32 = 30, abortSeconds: UInt32 = 5, returnSeconds: UInt32 = 2) {
         self.commandSeconds = commandSeconds
         self.abortSeconds = abortSeconds
+        self.returnSeconds = returnSeconds
     }
 }
 
@@ -69,6 +72,8 @@ public final class NVMeDisk: BlockDevice {
 
     /// Asks the controller for the size. The blocks' size stays: another one is another disk.
     public func refreshGeometry() throws(Errno) -> BlockGeometry {
+        // One that was stopped answers nothing, and would be waited for.
+        guard !controller.isLost else { throw .ioError }
         do throws(NVMeError) {
             let now = try controller.namespace(namespace.number)
             guard now.blockShift == namespace.blockShift else { throw .blockSize(now.number, shift: now.blockShift) }

@@ -11,6 +11,8 @@ public enum NVMeError: Error, Hashable, Sendable, CustomStringConvertible {
     case notReady(Bool, milliseconds: Int, status: UInt32)
     /// It says that it has failed (CSTS.CFS).
     case fatal
+    /// Another one is in its place.
+    case another
     /// It lacks what is needed: what.
     case unsupported(String)
     /// A command that was needed failed: which, and its status.
@@ -39,6 +41,7 @@ public enum NVMeError: Error, Hashable, Sendable, CustomStringConvertible {
         case .notReady(let on, let limit, let status):
             "it did not \(on ? "become ready" : "stop") in \(limit) ms (CSTS 0x\(String(status, radix: 16)))"
         case .fatal: "it says that it has failed (CSTS.CFS); a reset of the PCI function or a power cycle may help"
+        case .another: "another controller is in its place"
         case .unsupported(let what): "it has no \(what)"
         case .command(let what, let status): "\(what): \(status)"
         case .unanswered(let what, let limit): "\(what): no answer in \(limit) ms"
@@ -58,7 +61,7 @@ public enum NVMeError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The number for it.
     public var number: Errno {
         switch self {
-        case .gone: .noSuchDevice
+        case .gone, .another: .noSuchDevice
         case .notReady, .fatal, .unanswered: .ioError
         case .unsupported, .metadata, .blockSize: .notSupported
         case .command(_, let status): status.errno

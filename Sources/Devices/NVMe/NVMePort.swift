@@ -31,6 +31,8 @@ public protocol NVMePort: AnyObject, Sendable {
     func armInterrupt()
     /// It reads and writes no more memory, whatever it does.
     func cutOff()
+    /// It may read and write memory again: it has been stopped. It may be reset on the way.
+    func reconnect() throws(NVMeError)
     /// What outlives this process; nil: nothing does.
     var keeping: (any NVMeKeeping)? { get }
 }

@@ -16,6 +16,7 @@ extension NVMeQueue {
     func tick() {
         hot.value.tick &+= 1
         if generation != controller.generation.load(ordering: .relaxed) { followReset() }
+        if controller.lost.load(ordering: .relaxed) { return controller.tryReturn(pause: disk.limits.returnSeconds) }
         // A completion whose interrupt was lost.
         _ = drain()
         guard isCreated, slot != nil else { return }

@@ -91,7 +91,10 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
     func submit(_ operation: DeviceOperation, tag: UInt32, segments: Span<BusSegment>) -> DeviceResult? {
         statistics.submitted &+= 1
         guard slot != nil, !isClosed else { return refuse(.canceled) }
-        if controller.lost.load(ordering: .relaxed) { return refuse(.ioError) }
+        if controller.lost.load(ordering: .relaxed) {
+            startTicking()
+            return refuse(.ioError)
+        }
         var total: UInt64 = 0
         let direction: DMADirection = if case .read = operation { .fromDevice } else { .toDevice }
         var addresses: UInt64 = 0
@@ -215,9 +218,9 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
         line.looked(hot.value.rings.number)
     }
 
-    /// A second's beat, while there is something that may take too long.
+    /// A second's beat, while there is something that may take too long, or a controller that may come back.
     func startTicking() {
-        guard !isTicking, inFlight > 0, let slot else { return }
+        guard !isTicking, !isClosed || inFlight > 0, inFlight > 0 || controller.mayReturn, let slot else { return }
         isTicking = true
         reactor.after(microseconds: 1_000_000, slot, tag: Tag.tick)
     }
@@ -256,7 +259,7 @@ final class NVMeQueue: BlockDeviceQueue, ReactorClient {
     private func misbehaved(_ completion: NVMeCompletion) -> Bool {
         controller.giveUp(
             "queue \(hot.value.rings.number): a completion of command \(completion.identifier), which is not under way "
-                + "(\(completion.status))")
+                + "(\(completion.status))", mayReturn: false)
         followReset()
         return true
     }

@@ -57,4 +57,9 @@ public final class UIOPort: NVMePort {
 
     /// See `NVMePort`: bus master off.
     public func cutOff() { try? function.setBusMaster(false) }
+
+    /// See `NVMePort`: bus master on.
+    public func reconnect() throws(NVMeError) {
+        do throws(PCIObstacle) { try function.setBusMaster(true) } catch { throw .obstacle("\(error)", error.number) }
+    }
 }

@@ -82,4 +82,10 @@ public final class VFIOPort: NVMePort {
 
     /// See `NVMePort`: bus master off.
     public func cutOff() { try? function.setBusMaster(false) }
+
+    /// See `NVMePort`: the function is reset, where it can be alone, and bus master is on.
+    public func reconnect() throws(NVMeError) {
+        try? function.reset()
+        do throws(DMABackEndError) { try function.setBusMaster(true) } catch { throw .obstacle("\(error)", .ioError) }
+    }
 }

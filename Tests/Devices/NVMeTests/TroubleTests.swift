@@ -6,6 +6,7 @@ import DMA
 import LinuxSystem
 @testable import NVMe
 import NVMeModel
+import Reactor
 import Synchronization
 import Testing
 import TestSupport
@@ -132,6 +133,81 @@ import TestSupport
         #expect(try harness.perform(.flush) == .failed(.ioError))
         harness.close()
         #expect(harness.model.memoryModel.count == 1)
+    }
+
+    /// One that was given up is tried again by itself, and serves when it can: a cable that was pulled.
+    @Test func PM24_comesBack() throws {
+        let harness = try NVMeHarness(limits: NVMeLimits(returnSeconds: 1))
+        #expect(try harness.perform(.write(offset: 0), [harness.segment(0, 4096)]) == .done)
+        harness.model.whenCommand { $0.isIO ? .hold : .perform }
+        let tag = harness.begin(.read(offset: 0), [harness.segment(0, 4096)])
+        #expect(eventually { harness.model.held.count == 1 })
+        harness.model.vanish()
+        #expect(try harness.wait(tag) == .failed(.ioError))
+        #expect(throws: Errno.ioError) { try harness.disk.refreshGeometry() }
+        harness.model.whenCommand { _ in .perform }
+        harness.model.returnPower()
+        // Nobody asks anything meanwhile.
+        #expect(eventually(10_000) { !harness.disk.controller.isLost })
+        #expect(try harness.perform(.read(offset: 0), [harness.segment(0, 4096)]) == .done)
+        #expect(try harness.disk.refreshGeometry() == harness.disk.geometry)
+        let lines = harness.lines.all
+        #expect(lines.count == 2 && lines[1].contains("it is back after"), "\(lines)")
+        #expect(harness.model.violations == [])
+        harness.close()
+        #expect(harness.model.memoryModel.count == 1)
+    }
+
+    /// It is tried a few times, further and further apart, and that is said once.
+    @Test func PM24_isTriedAFewTimes() throws {
+        let model = ModelController()
+        let clock = ManualClock()
+        let lines = LineCollector()
+        let controller = try NVMeController(model, time: clock) { lines.add($0) }
+        model.vanish()
+        controller.giveUp("it went")
+        var (tries, beats) = ([Int](), 0)
+        for beat in 0..<200 {
+            clock.advance(milliseconds: 1000)
+            let before = controller.returning.withLock { $0.tries }
+            controller.tryReturn(pause: 2)
+            // Nothing is left on the worker.
+            let done = Handoff<Bool>()
+            controller.worker.run { _ in done.deliver(true) }
+            _ = done.wait()
+            if controller.returning.withLock({ $0.tries }) > before { tries.append(beat) }
+            beats = beat
+        }
+        #expect(beats == 199 && tries == [2, 7, 16, 33, 66], "\(tries)")
+        #expect(!controller.mayReturn && lines.all.count == 2, "\(lines.all)")
+        // Whoever opens its disk anew has it tried once more.
+        model.returnPower()
+        #expect(controller.startAgain() && !controller.isLost)
+    }
+
+    /// One that lied is not tried again, and neither is another one in its place.
+    @Test func PM23_isNotTrustedAgain() throws {
+        let lying = try NVMeController(ModelController(), time: ManualClock()) { _ in }
+        lying.giveUp("it lied", mayReturn: false)
+        #expect(!lying.mayReturn && !lying.startAgain() && lying.isLost)
+        let model = ModelController()
+        let replaced = try NVMeController(model, time: ManualClock()) { _ in }
+        model.vanish()
+        replaced.giveUp("it went")
+        model.returnPower()
+        model.rename("OTHER")
+        #expect(!replaced.startAgain() && replaced.isLost && model.isCutOff && !model.isEnabled)
+    }
+
+    /// A namespace that grows is as large as it is with the next look, for the queues, too.
+    @Test func grows() throws {
+        let harness = try NVMeHarness()
+        let old = harness.disk.geometry.byteCount
+        #expect(try harness.perform(.read(offset: old), [harness.segment(0, 4096)]) == .failed(.invalidArgument))
+        harness.model.resize(1, blocks: 16384)
+        #expect(try harness.disk.refreshGeometry().byteCount == 2 * old)
+        #expect(try harness.perform(.read(offset: old), [harness.segment(0, 4096)]) == .done)
+        harness.close()
     }
 
     /// What waits for room is given up; what the controller has, it does.

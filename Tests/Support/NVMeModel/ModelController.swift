@@ -10,6 +10,8 @@ import Synchronization
 public struct ModelSettings: Sendable {
     /// By number: bytes of a block as a power of two, blocks, bytes of metadata.
     public var namespaces: [UInt32: (shift: Int, blocks: Int, metadata: Int)] = [1: (9, 8192, 0)]
+    /// At most 20 characters.
+    public var serial = "SERIAL"
     /// The most bytes of a transfer as a power of two above a page; 0: no limit.
     public var transferShift: UInt8 = 7
     /// The most entries of a queue.
@@ -131,6 +133,14 @@ public final class ModelController: NVMePort {
     /// See `NVMePort`.
     public func cutOff() { state.withLock { $0.isCutOff = true } }
 
+    /// See `NVMePort`.
+    public func reconnect() {
+        state.withLock { state in
+            if state.configuration & 1 != 0 { state.violations.append("let at memory while it runs") }
+            state.isCutOff = false
+        }
+    }
+
     // MARK: What a test sees and does
 
     /// Whether a line would be told of.
@@ -162,6 +172,12 @@ public final class ModelController: NVMePort {
 
     /// It loses its power.
     public func vanish() { state.withLock { $0.isGone = true } }
+    /// It has power again, and stands as after a reset.
+    public func returnPower() { state.withLock { $0.powerUp() } }
+    /// It has another serial number from now on.
+    public func rename(_ serial: String) { state.withLock { $0.settings.serial = serial } }
+    /// A namespace has so many blocks from now on.
+    public func resize(_ namespace: UInt32, blocks: Int) { state.withLock { $0.resize(namespace, blocks) } }
     /// It says that it has failed.
     public func fail() { state.withLock { $0.hasFailed = true } }
 

@@ -140,6 +140,9 @@ public final class ModelLife: NVMePort, NVMeKeeping {
     /// See `NVMePort`.
     public func cutOff() { if !isDead { model.cutOff() } }
 
+    /// See `NVMePort`.
+    public func reconnect() { if !isDead { model.reconnect() } }
+
     // MARK: NVMeKeeping
 
     /// See `NVMeKeeping`.

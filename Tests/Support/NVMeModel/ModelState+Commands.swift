@@ -56,7 +56,8 @@ extension ModelState {
             put(UInt64(namespace.metadata), 136, 2)
             page[136 + 2] = UInt8(namespace.shift)
         case 1:
-            for (index, byte) in "SERIAL              MODEL                                   FW      ".utf8.enumerated() {
+            let serial = settings.serial + String(repeating: " ", count: max(0, 20 - settings.serial.count))
+            for (index, byte) in "\(serial)MODEL                                   FW      ".utf8.enumerated() {
                 page[4 + index] = byte
             }
             page[77] = settings.transferShift

@@ -19,7 +19,7 @@ struct ModelState {
         var phase = true
     }
 
-    let settings: ModelSettings
+    var settings: ModelSettings
     var configuration: UInt32
     var adminQueues: UInt32 = 0
     var adminSubmission: UInt64 = 0
@@ -52,6 +52,25 @@ struct ModelState {
         isReady = settings.isRunning
         for (number, namespace) in settings.namespaces {
             storage[number] = [UInt8](repeating: 0, count: namespace.blocks << namespace.shift)
+        }
+    }
+
+    mutating func powerUp() {
+        isGone = false
+        isReady = false
+        configuration = 0
+        (submission, completion, held) = ([:], [:], [])
+        hasSetQueueCount = false
+    }
+
+    mutating func resize(_ namespace: UInt32, _ blocks: Int) {
+        guard let known = settings.namespaces[namespace] else { return }
+        settings.namespaces[namespace]?.blocks = blocks
+        let more = (blocks - known.blocks) << known.shift
+        if more > 0 {
+            storage[namespace]?.append(contentsOf: repeatElement(0, count: more))
+        } else {
+            storage[namespace]?.removeLast(-more)
         }
     }
 
