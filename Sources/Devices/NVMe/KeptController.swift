@@ -48,6 +48,12 @@ final class KeptController: NVMeKeeping {
         _ address: PCIAddress, _ keeper: (any DescriptorKeeper)?, _ account: LockedMemoryAccount, _ kernel: any IommuKernel,
         _ log: @escaping @Sendable (String) -> Void
     ) throws(NVMeError) -> Opened {
+        if let device = PCIDevice(address), device.obstacle() == nil, let node = device.iommufdNode() {
+            if keeper != nil {
+                log("\(address): the kernel has iommufd and no VFIO of groups: the controller is reset if this process is killed")
+            }
+            return try open(address, node, account, kernel, log)
+        }
         guard let keeper else {
             let opened = try open(address, account, kernel)
             return Opened(
@@ -68,6 +74,17 @@ final class KeptController: NVMeKeeping {
         }
         for name in left.keys { keeper.release(prefix + name) }
         return try keep(try open(address, account, kernel), address, keeper, [:], isLeft: false, log)
+    }
+
+    private static func open(
+        _ address: PCIAddress, _ node: String, _ account: LockedMemoryAccount, _ kernel: any IommuKernel,
+        _ log: @escaping @Sendable (String) -> Void
+    ) throws(NVMeError) -> Opened {
+        do throws(PCIObstacle) {
+            let opened = try VFIOFunction.open(address, node: node, account: account, kernel: kernel)
+            return Opened(
+                function: opened.function, mappings: RegionMappings(opened.space, name: "\(address)", log: log), kept: nil)
+        } catch { throw .obstacle("\(error)", error.number) }
     }
 
     private static func open(

@@ -73,8 +73,7 @@ extension DeviceSpace {
             throw .unavailable(name: "pci", what: text, why: "there is no such PCI device (lspci -D lists those there are)")
         }
         if let obstacle = device.obstacle() { throw .unavailable(name: "pci", what: text, why: "\(obstacle)") }
-        let nodes = FileSystem.names(in: "\(device.path)/vfio-dev").sorted()
-        if let node = nodes.first, FileSystem.exists("/dev/iommu") {
+        if let node = device.vfioName, FileSystem.exists("/dev/iommu") {
             return try openIommufd("/dev/vfio/devices/\(node)", account, kernel)
         }
         return try openGroup("/dev/vfio/\(device.group ?? "")", "\(address)", account, kernel)

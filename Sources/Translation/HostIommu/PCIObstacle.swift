@@ -27,14 +27,27 @@ public struct PCIObstacle: Error, Hashable, Sendable, CustomStringConvertible {
 extension PCIDevice {
     /// What keeps it from being driven from here, as far as can be seen without opening it; nil: nothing. By whom it is
     /// driven says which way is meant: uio_pci_generic, or else VFIO.
-    public func obstacle() -> PCIObstacle? { isUIO ? uioObstacle() : vfioObstacle() }
+    /// - Parameter dev: where its nodes are.
+    public func obstacle(dev: String = "/dev") -> PCIObstacle? { isUIO ? uioObstacle() : vfioObstacle(dev) }
+
+    /// Its own node, for iommufd, where the kernel has that and no VFIO of groups and containers, which is the other
+    /// way to the same; nil: that other way is there, or neither is.
+    public func iommufdNode(dev: String = "/dev") -> String? {
+        guard let group, !FileSystem.exists("\(dev)/vfio/\(group)") || !FileSystem.exists("\(dev)/vfio/vfio"),
+            FileSystem.exists("\(dev)/iommu"), let name = vfioName
+        else { return nil }
+        return "\(dev)/vfio/devices/\(name)"
+    }
 
     /// Whether it is bound to uio_pci_generic.
     public var isUIO: Bool { driver == Self.uioDriver }
     static let vfioDriver = "vfio-pci"
     static let uioDriver = "uio_pci_generic"
 
-    private func vfioObstacle() -> PCIObstacle? {
+    /// What its own node is called, `vfio3`; nil: it has none.
+    var vfioName: String? { FileSystem.names(in: "\(path)/vfio-dev").sorted().first { $0.hasPrefix("vfio") } }
+
+    private func vfioObstacle(_ dev: String) -> PCIObstacle? {
         guard let group else {
             return PCIObstacle(
                 "\(state), and no IOMMU stands before it (switch it on in the firmware, and intel_iommu=on on the kernel's command "
@@ -48,9 +61,10 @@ extension PCIDevice {
                 "its IOMMU group \(group) is shared with \(other.address), which \(other.driver ?? "no driver") drives",
                 other.handOver(to: Self.vfioDriver))
         }
-        let node = "/dev/vfio/\(group)"
-        do throws(Errno) { try FileSystem.checkAccess(node, writing: true) } catch {
-            return Self.noRights(node, error)
+        for node in iommufdNode(dev: dev).map({ [$0, "\(dev)/iommu"] }) ?? ["\(dev)/vfio/\(group)"] {
+            do throws(Errno) { try FileSystem.checkAccess(node, writing: true) } catch {
+                return Self.noRights(node, error)
+            }
         }
         return nil
     }

@@ -42,6 +42,25 @@ public final class VFIOFunction: Sendable {
         } catch { throw obstacle(error, group) }
     }
 
+    /// A device and the address space of iommufd that it was given: nobody else has it.
+    public struct OpenedByIommufd: ~Copyable {
+        /// The device.
+        public let function: VFIOFunction
+        /// What maps memory for it.
+        public let space: IommufdSpace
+    }
+
+    /// Opens a device by its own node, where `PCIDevice.iommufdNode` says so.
+    public static func open(
+        _ address: PCIAddress, node: String, account: LockedMemoryAccount = .ofThisProcess,
+        kernel: any IommuKernel = RunningKernel()
+    ) throws(PCIObstacle) -> OpenedByIommufd {
+        do throws(DMABackEndError) {
+            let space = try Iommufd(account: account, kernel: kernel).makeSpace()
+            return OpenedByIommufd(function: try VFIOFunction(address, try space.attach(node), kernel), space: space)
+        } catch { throw obstacle(error, "") }
+    }
+
     /// Goes on with a device that a predecessor of this process opened, with its container and its group.
     public static func adopt(
         _ address: PCIAddress, _ device: Descriptor, container: Descriptor, group: Descriptor,

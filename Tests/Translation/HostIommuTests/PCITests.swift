@@ -74,6 +74,49 @@ import TestSupport
         #expect(PCIDevice(try #require(PCIAddress("0000:00:0b.0")), root: root) == nil)
     }
 
+    /// A kernel with iommufd and without groups: the device's own node and iommufd's are what must be opened.
+    @Test func iommufdObstacles() throws {
+        let (directory, root) = try machine([("0000:00:04.0", "vfio-pci", "7")])
+        defer { withExtendedLifetime(directory) {} }
+        let device = try #require(PCIDevice.all(root: root).first)
+        let dev = "\(directory.path)/dev"
+        try FileManager.default.createDirectory(atPath: "\(dev)/vfio/devices", withIntermediateDirectories: true)
+        #expect(device.iommufdNode(dev: dev) == nil)
+        try FileManager.default.createDirectory(
+            atPath: "\(root)/devices/0000:00:04.0/vfio-dev/vfio3", withIntermediateDirectories: true)
+        #expect(
+            device.iommufdNode(dev: dev) == nil && device.obstacle(dev: dev)?.what == "\(dev)/vfio/7: No such file or directory")
+        try "".write(toFile: "\(dev)/iommu", atomically: false, encoding: .utf8)
+        #expect(device.iommufdNode(dev: dev) == "\(dev)/vfio/devices/vfio3")
+        #expect(device.obstacle(dev: dev)?.what == "\(dev)/vfio/devices/vfio3: No such file or directory")
+        try "".write(toFile: "\(dev)/vfio/devices/vfio3", atomically: false, encoding: .utf8)
+        #expect(device.obstacle(dev: dev) == nil)
+        // Where both ways are there, the older one is taken, which can be kept.
+        for node in ["7", "vfio"] { try "".write(toFile: "\(dev)/vfio/\(node)", atomically: false, encoding: .utf8) }
+        #expect(device.iommufdNode(dev: dev) == nil && device.obstacle(dev: dev) == nil)
+    }
+
+    /// The same device by its own node: bound, given an address space, and let go of with it.
+    @Test func throughIommufd() throws {
+        let kernel = FakeKernel()
+        let address = try #require(PCIAddress("0000:00:04.0"))
+        do {
+            let opened = try VFIOFunction.open(
+                address, node: "/dev/vfio/devices/vfio3", account: LockedMemoryAccount(limit: 16384), kernel: kernel)
+            #expect(kernel.attachments.count == 1)
+            #expect(try opened.function.vectorCount() == 65)
+            let mappings = RegionMappings(opened.space, name: "nvme") { _ in }
+            let region = try SharedRegion(anonymous: 8192)
+            guard case .contiguous(let start)? = mappings.place(region) else { throw TimedOut("no place") }
+            #expect(start.rawValue != 0 && kernel.spaces.values.map(\.areas.count) == [1])
+            mappings.remove(region)
+            #expect(kernel.spaces.values.map(\.areas.count) == [0])
+        }
+        #expect(kernel.attachments.isEmpty && kernel.spaces.isEmpty)
+        kernel.missing = ["/dev/iommu"]
+        #expect(throws: PCIObstacle.self) { _ = try VFIOFunction.open(address, node: "/dev/vfio/devices/vfio3", kernel: kernel) }
+    }
+
     /// Mapped once for all who have it, at one address, and unmapped behind the last of them.
     @Test func regions() throws {
         let kernel = FakeKernel()
