@@ -69,6 +69,8 @@ let package = Package(
         .library(name: "BlockBackend", targets: ["BlockBackend", "BlockDevices"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
         .library(name: "BlockDevices", targets: ["BlockDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
+        // A namespace of a real NVMe controller as a disk.
+        .library(name: "NVMe", targets: ["NVMe", "BlockDevices", "HostIommu", "DMA", "SharedMemory", "LinuxSystem"]),
         .library(name: "NetworkBackend", targets: ["NetworkBackend", "NetworkDevices", "Packets"]),
         .library(name: "VifTaps", targets: ["VifTaps", "NetworkBackend", "NetworkDevices", "Packets"]),
         .library(name: "NetworkFrontend", targets: ["NetworkFrontend", "NetworkDevices", "Packets"]),
@@ -103,6 +105,8 @@ let package = Package(
             targets: ["VirtioBlock", "VhostUser", "BlockDevices", "DeviceState", "Reactor", "LinuxSystem"]),
         .library(
             name: "VirtioNetwork", targets: ["VirtioNetwork", "VhostUser", "VirtioRing", "VirtioWire", "NetworkDevices", "Reactor"]),
+        // What an NVMe controller's driver is held against, by tests and fuzzers.
+        .library(name: "NVMeModel", targets: ["NVMeModel"]),
         // What virtqueues are held against, by tests, fuzzers and benchmarks.
         .library(name: "VirtioModel", targets: ["VirtioModel", "CVirtio"]),
         .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),

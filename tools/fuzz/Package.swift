@@ -39,6 +39,7 @@ var targets: [Target] = [
     fuzzer("FuzzVhostSession", ["VhostUser"]),
     fuzzer("FuzzDeviceState", ["DeviceState"]),
     fuzzer("FuzzVirtioBlock", ["VirtioModel", "VirtioBlock"], ["VirtioRig"]),
+    fuzzer("FuzzNVMe", ["NVMe", "NVMeModel"]),
     fuzzer("FuzzVirtioNetwork", ["VirtioModel", "VirtioNetwork"], ["VirtioRig"]),
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the fuzzers' first inputs into the folder given: rows of Docs/attacks.md, as bytes."""
 import os
+import random
 import struct
 import sys
 
@@ -258,3 +259,15 @@ for shape in (0, 1, 2, 3, 24, 25, 26, 27):
             put("merged", frame(250, 0x83), WORK, *[memory(n, 1) + bytes([2, n]) + WORK for n in range(8)])
             put("blank", memory(0), b"\x02\x00", frame(100, 0x13), WORK)
             put("expired", frame(60), frame(61), WORK, b"\x05", WORK, memory(0), b"\x02\x00", WORK)
+
+# An NVMe controller's driver: requests and completions without lies for each form of queue, then anything; and what a killed one left, changed.
+rng = random.Random(16)
+for shape in range(8):
+    honest = bytes(
+        b for _ in range(120)
+        for b in ([rng.choice((0, 1, 2, 3, 4)) , rng.randrange(256), *rng.randbytes(40)] if rng.random() < 0.4
+                  else [rng.choice((5, 6, 7, 8)), rng.randrange(256), rng.randrange(8)]))
+    seed("FuzzNVMe", f"honest{shape}", bytes([shape * 16 << 1 & 0xFE | shape << 1 & 0xE]) + honest[:4000])
+    seed("FuzzNVMe", f"any{shape}", bytes([shape << 3]) + rng.randbytes(1500))
+    seed("FuzzNVMe", f"left{shape}", bytes([1 | shape << 1, shape]) + b"".join(
+        bytes([rng.randrange(4)]) + struct.pack("<H", rng.randrange(1 << 16)) + rng.randbytes(1) for _ in range(shape * 3)))
