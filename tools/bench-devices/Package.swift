@@ -8,7 +8,8 @@ let package = Package(
     dependencies: [.package(name: "causeway", path: "../..")],
     targets: [
         .executableTarget(
-            name: "bench-devices", dependencies: [.product(name: "BlockDevices", package: "causeway")],
+            name: "bench-devices",
+            dependencies: [.product(name: "BlockDevices", package: "causeway"), .product(name: "NVMe", package: "causeway")],
             swiftSettings: [.swiftLanguageMode(.v6)])
     ]
 )
