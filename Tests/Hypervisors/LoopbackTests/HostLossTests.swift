@@ -42,6 +42,47 @@ import XenTypes
         #expect(try StreamSocket.receive(far.rawValue, capacity: 1, wait: true).isEmpty)
     }
 
+    /// The store is the host's: one that is slow is a host that is. It stands still altogether here.
+    @Test("L21: while the host and its store stand still, data and bells go on, and whoever asks waits and is answered")
+    func standsStill() throws {
+        let scratch = try TemporaryDirectory()
+        let daemon = try Child.probe(["host", scratch.path])
+        #expect(try daemon.line() == "serving")
+        let control = try LoopbackControl(runDirectory: scratch.path, time: .system)
+        for domain in UInt16(0)...1 where try !control.domains().contains(DomainID(domain)) {
+            _ = try control.createDomain(DomainID(domain))
+        }
+        let front = try LoopbackHypervisor(runDirectory: scratch.path, domain: DomainID(1), time: .system)
+        let back = try LoopbackHypervisor(runDirectory: scratch.path, domain: .zero, time: .system)
+        let offer = try front.offerPages(1, to: .zero, access: .readWrite)
+        let grants = try back.mapGrants(offer.references, of: DomainID(1), access: .readWrite)
+        let mine = try front.allocateChannel(for: .zero)
+        let theirs = try back.bindChannel(remote: DomainID(1), port: mine.port)
+        theirs.acknowledge()
+        theirs.unmask()
+        let store = try back.connectStore()
+        daemon.signal(SIGSTOP)
+        let answered = Flag()
+        let asking = Thread {
+            if (try? store.directory("/")) != nil { answered.set() }
+        }
+        asking.start()
+        for round in UInt8(1)...50 {
+            offer.region.store(round, at: 100)
+            mine.notify()
+            #expect(try isReadable(theirs.descriptor, milliseconds: 1000))
+            #expect(theirs.acknowledge())
+            theirs.unmask()
+            #expect(grants[0].region.load(grants[0].offset + 100, as: UInt8.self) == round)
+        }
+        usleep(50_000)
+        #expect(!answered.isSet)
+        daemon.signal(SIGCONT)
+        #expect(eventually(5000) { answered.isSet })
+        back.unmapGrants(grants)
+        #expect(offer.withdraw())
+    }
+
     @Test("a shortage of the kernel's is outlasted for half a minute; any other error is one at once")
     func shortage() throws {
         for shortage in [Errno.wouldBlock, .noBufferSpace, .noMemory] {

@@ -4,12 +4,14 @@
 import BlockBackend
 import BlockFrontend
 import BlockProtocol
+import Hypervisor
 import LinuxSystem
 import MockPeers
 import SharedMemory
 import TestHosts
 import Testing
 import TestSupport
+import XenTypes
 
 @Suite(.timeLimit(.minutes(1)))
 struct HostileBackendTests {
@@ -62,6 +64,23 @@ struct HostileBackendTests {
             backend.answer([twice, twice], produced: 2)
             let ended = try queue.waitForAll(milliseconds: 3000)
             #expect(ended.map(\.outcome) == [.okay, .lost])
+        }
+    }
+
+    /// Where the frontend can tell: of a host that is reached through Xen's libraries it cannot.
+    @Test func C1_aPageThatStaysMappedBreaksTheDevice() throws {
+        try withOneRead { backend, queue in
+            let own = try backend.hypervisor.offerPages(1, to: DomainID(1), access: .readWrite)
+            defer { own.withdraw() }
+            guard own.isMapped(page: 0) != nil else { return }
+            // The first request's first segment.
+            let ring = try #require(backend.rings?.region)
+            let reference = GrantReference(ring.load(64 + 24, as: UInt32.self))
+            let kept = try backend.hypervisor.mapGrants([reference], of: DomainID(1), access: .readWrite)
+            backend.answer([BlockResponse(id: 0, operation: .read, status: .okay)], produced: 1)
+            #expect(try queue.waitForAll(milliseconds: 3000).map(\.outcome) == [.lost])
+            #expect("\(String(describing: queue.failure))".contains("still mapped"))
+            backend.hypervisor.unmapGrants(kept)
         }
     }
 
@@ -128,6 +147,19 @@ struct HostileBackendTests {
         connecting.join()
         #expect(frontend.queueCount <= 2)
         frontend.close()
+    }
+
+    @Test func C19_whatIsPastTheEndIsNotAsked() throws {
+        try withMockBackend { _, frontend in
+            var queue = try frontend.takeQueue(0)
+            for (sector, byteCount) in [(8192, 512), (8191, 1024), (8185, 4096), (UInt64.max - 7, 4096), (1 << 63, 512)] {
+                #expect(throws: BlockFrontendError.self) {
+                    _ = try queue.submit(.read, sector: sector, byteCount: byteCount, tag: 1)
+                }
+            }
+            #expect(try queue.submit(.read, sector: 8184, byteCount: 4096, tag: 1))
+            #expect(queue.inFlight == 1)
+        }
     }
 
     @Test func C23_aBackendThatNeverAnswersCanBeLeft() throws {

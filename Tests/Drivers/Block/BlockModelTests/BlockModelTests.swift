@@ -112,6 +112,13 @@ private final class Bench {
         #expect(bench.inWork == 1)
     }
 
+    @Test func aFailureThatTheDiskSaysTwiceIsAnsweredOnce() {
+        let bench = Bench([write(0), write(1)])
+        bench.end(.failed(.ioError), times: 2)
+        #expect(bench.answered == [Answered(id: 0, outcome: .failed)])
+        #expect(bench.inWork == 1)
+    }
+
     @Test func whoWaitsForMemoryIsTriedAgainOnlyWhenSomethingEnded() {
         let bench = Bench([write(0), write(1, reach: .whenFreed), write(2)])
         #expect(bench.atDisk == [0, 2])
