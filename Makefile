@@ -8,7 +8,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen demo test test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen demo test mutants test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -57,6 +57,10 @@ test: setup ## Runs all tests; as root none is skipped
 	$(SWIFT) build --build-tests --explicit-target-dependency-import-check error
 	# In two lanes, and one after another in each: tests here block threads, start processes and measure time.
 	@python3 tools/test.py $(TEST_OPTIONS)
+
+MUTANTS ?=
+mutants: setup ## Takes each defence out, by a line, and sees its tests fail (see tools/mutants/README.md); about half an hour
+	tools/mutants/run $(MUTANTS)
 
 test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
 	@tools/network/run.sh $(BUILD)/causeway
@@ -122,6 +126,8 @@ lint: ## Style and sizes of the Swift sources, the reasons for unsafe blocks, th
 	@python3 tools/checks/comments.py
 	@python3 tools/checks/sizes.py
 	@python3 tools/checks/sizes_trial.py
+	@python3 tools/checks/mutants.py
+	@python3 tools/checks/mutants_trial.py
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8.in; fi
 	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/network/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi

@@ -7,7 +7,7 @@
   `A15-...` (a string);
 * a test with a row's number in its name, or in the comment above it, is named by that row.
 
-A test is a function marked @Test (by its display name if it has one), a scenario of the lab, or a fuzz target. Files
+A test is a function marked @Test (by its display name if it has one), a scenario of the lab, a fuzz target, or the mutants. Files
 are found by what they are and not by where they lie. Another directory than this repository can be given, as
 catalogues_trial.py does to see each kind of mistake found.
 """
@@ -187,6 +187,8 @@ tests = [(path, *test) for path, text in texts.items() if path.endswith(".swift"
 names = {name for _, name, _, _ in tests}
 names |= {scenario.group(1) for path in texts if (scenario := re.search(r"/scenarios/([^/]+)\.sh$", path))}
 names |= {target.group(1) for path in texts if (target := re.search(r"/(Fuzz[A-Z]\w+)/\w+\.swift$", path))}
+# Breaks each defence, and sees the other tests fail.
+names |= {"tools/mutants" for path in texts if path.startswith("tools/mutants/catalogue/")}
 for page in (attacks, rules):
     page.read(names)
 for path, text in texts.items():
