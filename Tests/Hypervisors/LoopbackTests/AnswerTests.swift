@@ -7,6 +7,7 @@ import LinuxSystem
 @testable import Loopback
 import Testing
 import TestSupport
+import XenStore
 import XenTypes
 
 @Suite(.timeLimit(.minutes(1))) struct AnswerTests {
@@ -83,5 +84,17 @@ import XenTypes
         back.unmapGrants(grants)
         #expect(try host.usage.mappings == 0)
         #expect(offer.withdraw())
+    }
+
+    /// What a domain's end is to the store: announced, and its connections end.
+    @Test func XS10_aDomainsEndIsAnnouncedInTheStore() throws {
+        let host = try TestHost()
+        let zero = try host.domain(0), guest = try host.domain(1)
+        let store = try zero.connectStore(), guests = try guest.connectStore()
+        try store.watch("@releaseDomain", token: "r")
+        #expect(try store.nextEvent(milliseconds: 5000) == WatchEvent(path: "@releaseDomain", token: "r"))
+        try host.control.destroyDomain(DomainID(1))
+        #expect(try store.nextEvent(milliseconds: 5000) == WatchEvent(path: "@releaseDomain", token: "r"))
+        #expect(throws: StoreError.self) { _ = try guests.directory("/") }
     }
 }

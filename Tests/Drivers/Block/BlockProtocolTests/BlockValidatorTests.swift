@@ -197,6 +197,15 @@ private func request(_ code: BlockOperationCode, sector: UInt64 = 0, _ segments:
         guard case .transfer(let transfer) = try disk.validate(&copy, into: &ranges) else { return }
         #expect(transfer.byteOffset > 0 && transfer.byteOffset.addingReportingOverflow(512).overflow == false)
         #expect(ranges.count == 1 && ranges[0].byteOffset == 1536 && ranges[0].byteCount == 512)
+        copy = request(.read, sector: last + 1, [(3, 3)])
+        #expect(throws: BlockRejection.self) { _ = try disk.validate(&copy, into: &ranges) }
+    }
+
+    @Test func aTwelfthSegmentIsNotTaken() {
+        var copy = BlockRequest(.read, id: 1, sector: 0)
+        let taken = (0..<12).map { copy.append(BlockSegment(GrantReference($0))) }
+        #expect(taken == Array(repeating: true, count: 11) + [false])
+        #expect(copy.segmentCount == 11)
     }
 
     /// Each length on its own: two halves of a device sector in two pages cannot be one.

@@ -80,13 +80,30 @@ struct KeyTests {
             let offer = BlockOffer(indirectSegments: 0, queues: 1, ringPageOrder: 3)
             try client.write("/f/num-ring-pages", "4")
             try client.write("/f/event-channel", "5")
-            for page in 0..<4 { try client.write("/f/ring-ref\(page)", "\(20 + page)") }
+            for page in 0..<16 { try client.write("/f/ring-ref\(page)", "\(20 + page)") }
             #expect(try BlockRequestKeys.read(from: client, at: "/f", offer: offer).queues[0].ring.count == 4)
             try client.write("/f/num-ring-pages", "3")
             #expect(throws: XenbusError.self) { try BlockRequestKeys.read(from: client, at: "/f", offer: offer) }
             try client.write("/f/num-ring-pages", "16")
             #expect(throws: XenbusError.self) { try BlockRequestKeys.read(from: client, at: "/f", offer: offer) }
         }
+    }
+
+    @Test func aPortIsNoneThatThereIsNot() throws {
+        try withStore { client in
+            let offer = BlockOffer(indirectSegments: 0, queues: 1, ringPageOrder: 0)
+            try client.write("/f/ring-ref", "9")
+            for (port, isOne) in [("0", false), ("4294967296", false), ("1", true)] {
+                try client.write("/f/event-channel", port)
+                #expect(((try? BlockRequestKeys.read(from: client, at: "/f", offer: offer)) != nil) == isOne, "\(port)")
+            }
+        }
+    }
+
+    @Test func offersAreCappedWhoeverMakesThem() {
+        let offer = BlockOffer(indirectSegments: 1 << 30, queues: .max, ringPageOrder: 31)
+        #expect(offer.queues == BlockOffer.mostQueues && offer.ringPageOrder == BlockOffer.mostRingPageOrder)
+        #expect(BlockOffer(indirectSegments: 0, queues: 0, ringPageOrder: 0).queues == 1)
     }
 
     @Test(arguments: ["-1", "+1", " 1", "1 ", "0x1", "", "1.0", "99999999999999999999999", "\u{0661}"])
