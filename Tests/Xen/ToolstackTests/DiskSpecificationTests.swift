@@ -144,6 +144,14 @@ struct DiskSpecificationTests {
         #expect(lines[2] == "    ^")
     }
 
+    @Test func aTargetHasNoLineBreak() {
+        for target in ["a\nb", "a\r\nb", "a\0b", "\u{2028}"] {
+            #expect(throws: ToolstackError.self, "\(target.debugDescription)") {
+                _ = try DiskSpecification(parsing: "/dev/\(target),raw,xvda,w")
+            }
+        }
+    }
+
     @Test("print, then parse: the same disk, for ten thousand random ones")
     func roundTrip() throws {
         var random = SplitMix(7)

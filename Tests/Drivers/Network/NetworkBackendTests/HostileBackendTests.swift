@@ -32,6 +32,8 @@ struct HostileBackendTests {
         for count in [18, 30, 64] {
             try raw.give((0..<count).map { response(100, flags: $0 + 1 < count ? .moreData : []) })
         }
+        // In as many slots as there may be, and longer than a frame.
+        try raw.give((0..<17).map { response(4096, flags: $0 < 16 ? .moreData : []) })
         for type: UInt64 in [0, 3, 255] {
             try raw.give([
                 response(100, flags: .extraInfo),
@@ -44,7 +46,7 @@ struct HostileBackendTests {
         }
         // Marked for work that does not fit.
         try raw.give([response(100, flags: .checksumBlank)])
-        #expect(eventually { pair.frontend.statistics[0].receiveDropped == 14 + 7 + 1 + 3 + 3 + 1 })
+        #expect(eventually { pair.frontend.statistics[0].receiveDropped == 14 + 7 + 1 + 4 + 3 + 1 })
         #expect(try pair.wire.receive(milliseconds: 20) == nil)
         #expect(try pair.serves())
         pair.end()

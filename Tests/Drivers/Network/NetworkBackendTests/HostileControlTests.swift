@@ -42,6 +42,7 @@ struct HostileControlTests {
     @Test func B6_sizesKeysAndEntries() throws {
         let (pair, raw) = try connected(queues: 3)
         let page = raw.data.references[50].rawValue
+        #expect(try raw.ask(2, 5).status == .invalidParameter, "kinds of hashes before there is one")
         #expect(try raw.ask(7, 1).status == .success && raw.ask(2, 5).status == .success)
         for length in 0...42 { #expect(try raw.ask(3, page, UInt32(length)).status == (length <= 40 ? .success : .bufferOverflow)) }
         for size: UInt32 in Array(0...130) + [1 << 31, .max] {

@@ -185,6 +185,19 @@ struct HostileFrontendTests {
         pair.backend.stop()
     }
 
+    /// Packets that are copied one behind the other, the second of them from no page's beginning: no copy crosses a
+    /// page on our side either, which a hypervisor refuses.
+    @Test func B14_copiesCrossNoPageWhereverTheyBegin() throws {
+        let (pair, raw) = try connected()
+        let frames = [plainFrame(100, seed: 1), plainFrame(4096, seed: 2), plainFrame(3000, seed: 3)]
+        for (page, frame) in frames.enumerated() { raw.data.region.write(frame, at: page * 4096) }
+        raw.send(frames.enumerated().map { raw.request(page: $0, size: $1.count, id: $0) })
+        #expect(try raw.answers(3).map(\.status) == [.okay, .okay, .okay])
+        for frame in frames { expectSame(try pair.backWire.receive()?.frame ?? [], frame) }
+        try raw.close()
+        pair.backend.stop()
+    }
+
     @Test func B30_mappingsAreBoundedAndGivenBack() throws {
         var options = NetworkBackendOptions()
         options.grantMappings = 20
@@ -193,6 +206,11 @@ struct HostileFrontendTests {
         #expect(try raw.ask(8, 0).data == 20)
         #expect(try raw.ask(8, 1).status == .invalidParameter)
         let list = raw.data.references[60].rawValue
+        raw.data.region.store(GrantMappingEntry(reference: raw.data.references[0], isReadOnly: false).word, at: 60 * 4096)
+        #expect(try raw.ask(9, 1, list, 1).status == .invalidParameter, "a queue that is not there")
+        #expect(try raw.ask(9, 0, list, 1).status == .success)
+        #expect(try raw.ask(9, 0, list, 1).status == .invalidParameter, "mapped already")
+        #expect(try raw.ask(10, 0, list, 1).status == .success)
         for index in 0..<30 {
             raw.data.region.store(
                 GrantMappingEntry(reference: raw.data.references[index], isReadOnly: false).word, at: 60 * 4096 + 8 * index)
