@@ -127,6 +127,7 @@ let package = Package(
         host.module("LinuxSystem", ["CLinux"]),
         host.module("SharedMemory", ["CLinux", "LinuxSystem"]),
         host.module("Reactor", ["CLinux", "CUring", "LinuxSystem", "SharedMemory"]),
+        host.module("Confinement", ["LinuxSystem"]),
         host.module("LibNBD", ["CNBD", "LinuxSystem", "SharedMemory"]),
 
         // Translation: from pseudo-physical frames to bus addresses. No Xen interface in it but the tables that its
@@ -273,8 +274,8 @@ let package = Package(
         exports.module(
             "NBDExport",
             [
-                "BlockFrontend", "BlockProtocol", "CLinux", "CNBDKit", "Hypervisor", "Libxen", "LinuxSystem", "Loopback", "XenBus",
-                "XenTypes",
+                "BlockFrontend", "BlockProtocol", "CLinux", "CNBDKit", "Confinement", "Hypervisor", "Libxen", "LinuxSystem",
+                "Loopback", "XenBus", "XenTypes",
             ]
         ),
         .target(
@@ -323,7 +324,8 @@ let package = Package(
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockDevices",
                 "BlockFrontend",
-                "BlockModel", "CommandSupport", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMapReaders",
+                "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceState", "DriverRuntime",
+                "FrameMapReaders",
                 "FrameMaps",
                 "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NVMe",
                 "NetworkBackend",
@@ -373,6 +375,9 @@ let package = Package(
                 "XenTypes",
             ]
         ),
+        // A confined process that tries what it may not do.
+        .target(name: "CAttempts", path: "Tests/Support/CAttempts"),
+        program("confined-probe", at: "Tests/Support/ConfinedProbe", ["CAttempts", "Confinement"]),
         // A domain's process for the tests that kill, stop and attack one.
         program(
             "loopback-probe", at: "Tests/Support/LoopbackProbe",
@@ -407,6 +412,7 @@ let package = Package(
 
         host.tests("LinuxSystem", ["LinuxSystem", "TestSupport"]),
         host.tests("SharedMemory", ["LinuxSystem", "SharedMemory", "TestSupport"]),
+        host.tests("Confinement", ["Confinement", "TestSupport", "confined-probe"]),
         host.tests("Reactor", ["LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
         translation.tests("FrameMaps", ["FrameMaps", "TestSupport"]),
         translation.tests(

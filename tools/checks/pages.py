@@ -35,7 +35,7 @@ import time
 
 TAG = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")
 KINDS = re.compile(r"runs|root|numbers vary|until interrupted|printed by: .+|not run: .+|piece of \S+|text")
-LOG = re.compile(r"causeway: (?:blkback|netback|frontend|netfront|backend): ")
+LOG = re.compile(r"causeway: (?:blkback|netback|frontend|netfront|backend|host): ")
 # What is different in each run: what is found, and what stands for it.
 VARIES = [
     (re.compile(r"causeway\.\w{6}\b"), "causeway.XXXXXX"),

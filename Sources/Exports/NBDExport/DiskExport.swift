@@ -2,6 +2,7 @@
 
 import BlockFrontend
 import BlockProtocol
+import Confinement
 import Hypervisor
 import Libxen
 import LinuxSystem
@@ -69,8 +70,14 @@ enum DiskExport {
             } else {
                 guard let directory = parameters.runDirectory else { return missing }
                 if let problem = claim(device, parameters.domain, directory) { return problem }
-                let hypervisor = try LoopbackHypervisor.connect(runDirectory: directory, domain: parameters.domain, time: .system)
+                // What takes a right or a file comes before the confinement; what hears a peer, after it.
+                let socket = try LoopbackHypervisor.openSocket(runDirectory: directory)
+                let report = try parameters.confinement?.apply()
+                if let report, !report.missing.isEmpty { log("\(report)") }
+                let hypervisor = try LoopbackHypervisor(connected: socket, domain: parameters.domain, time: .system)
                 disk = try connect(hypervisor, device, parameters, log, ended)
+                // What is as it should be is of interest where there is a disk.
+                if let report, report.missing.isEmpty, !parameters.options.isQuiet { log("\(report)") }
             }
             storage.state.withLock { $0.disk = disk }
             return nil

@@ -2,6 +2,8 @@
 
 import BlockFrontend
 import BlockProtocol
+import Confinement
+import LinuxSystem
 import XenBus
 import XenTypes
 
@@ -13,6 +15,8 @@ struct PluginParameters {
     var isOnXen = false
     var domain = DomainID(1)
     var options = BlockFrontendOptions()
+    /// What this process gives up once it is connected; nil: nothing.
+    var confinement: ConfinementPlan?
     /// How long the first connection may take.
     var timeoutMilliseconds: Int32 = 15_000
 
@@ -28,6 +32,9 @@ struct PluginParameters {
         persistent=0       Does not let the backend keep grants mapped.
         abi=NAME           Ring layout: native, x86_32 or x86_64.
         buffer-pages=COUNT Pages that a queue offers for data; 2048. On Xen xen_gntalloc.limit bounds them.
+        confined=1         Gives up files, network, capabilities and system calls once it is connected.
+        confined=FIRST-LAST  The same, and becomes a user of this range; for root.
+        removes=DIRECTORY  Where a confined process may still remove files.
         quiet=1            Says only what is wrong.
         timeout=SECONDS    How long the first connection may take; 15.
         """
@@ -60,6 +67,16 @@ struct PluginParameters {
         case "segments":
             guard let number = number(1...4096) else { return "not a number from 1 to 4096" }
             options.segments = number
+        case "confined":
+            var plan = confinement ?? ConfinementPlan(.blockFrontend)
+            if value != "1" {
+                guard let users = UserRange(value) else { return "neither 1 nor FIRST-LAST" }
+                plan.user = users.user(of: ChildProcess.own)
+            }
+            confinement = plan
+        case "removes":
+            guard confinement != nil else { return "only with confined=, before it" }
+            confinement?.files?.append(FileRule(value, .remove))
         case "persistent": options.persistentGrants = value != "0"
         case "abi":
             switch value {

@@ -173,11 +173,16 @@ extension ChildProcess {
 }
 
 /// Lends `strings` as the NULL-terminated array that exec and spawn take.
-@unsafe private func withCStrings<R>(
+@unsafe func withCStrings<R>(
     _ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) throws -> R
 ) rethrows -> R {
     // SAFETY: the copies are freed when `body` is done with them.
     let copies = unsafe strings.map { unsafe strdup($0) }
     defer { unsafe copies.forEach { unsafe free($0) } }
     return try unsafe body(copies + [nil])
+}
+
+extension ChildProcess {
+    /// This process's own number.
+    package static var own: Int32 { getpid() }
 }

@@ -4,19 +4,46 @@ import CLinux
 
 /// A capability of the kernel's (capabilities(7)), as far as this project has a use for it.
 public enum Capability: Int, CaseIterable, Sendable, CustomStringConvertible {
+    /// Files given to another user.
+    case giveFiles = 0
     /// Files whose permissions say otherwise: disk images of other users.
     case overrideFilePermissions = 1
+    /// Permissions and times of files of other users.
+    case actAsOwner = 3
+    /// Another group, and none beside it.
+    case changeGroup = 6
+    /// Another user.
+    case changeUser = 7
+    /// Capabilities that are given up for what is started later, too.
+    case boundCapabilities = 8
     /// Taps, and what is set on them.
     case administerNetwork = 12
     /// Memory that is locked beyond the limit, for io_uring on kernels before 5.12.
     case lockMemory = 14
+    /// What a device's own commands are, past the kernel's.
+    case commandDevices = 17
+    /// Other processes' memory and namespaces.
+    case lookIntoProcesses = 19
+    /// Namespaces, mounts, and much else.
+    case administer = 21
+    /// More of what is limited: descriptors under way.
+    case exceedLimits = 24
 
     /// `CAP_NET_ADMIN`.
     public var description: String {
         switch self {
+        case .giveFiles: "CAP_CHOWN"
         case .overrideFilePermissions: "CAP_DAC_OVERRIDE"
+        case .actAsOwner: "CAP_FOWNER"
+        case .changeGroup: "CAP_SETGID"
+        case .changeUser: "CAP_SETUID"
+        case .boundCapabilities: "CAP_SETPCAP"
         case .administerNetwork: "CAP_NET_ADMIN"
         case .lockMemory: "CAP_IPC_LOCK"
+        case .commandDevices: "CAP_SYS_RAWIO"
+        case .lookIntoProcesses: "CAP_SYS_PTRACE"
+        case .administer: "CAP_SYS_ADMIN"
+        case .exceedLimits: "CAP_SYS_RESOURCE"
         }
     }
 }

@@ -35,6 +35,15 @@ public final class LoopbackHypervisor: Hypervisor {
         try LoopbackHypervisor(runDirectory: runDirectory, domain: domain, time: time)
     }
 
+    /// A socket to the daemon in `runDirectory`, for `init(connected:domain:time:)`: the daemon goes by who opened it.
+    public static func openSocket(runDirectory: String) throws(HypervisorError) -> Descriptor { try connectSocket(runDirectory) }
+
+    /// Connects as `domain` over a socket that `openSocket` has opened: for a process that gave up, in between, what
+    /// takes it there. The socket is that domain's from here on, and no other's.
+    public convenience init(connected socket: Descriptor, domain: DomainID, time: some TimeSource) throws(HypervisorError) {
+        try self.init(HostConnection(socket, .domain(domain), time), time)
+    }
+
     private init(_ connection: HostConnection, _ time: any TimeSource) {
         self.connection = connection
         self.time = time

@@ -11,6 +11,7 @@ struct Backend: ParsableCommand {
 
     @OptionGroup var host: HostOptions
     @OptionGroup var loudness: QuietOption
+    @OptionGroup var confinement: ConfinementOptions
     @OptionGroup var features: BlockFeatures
     @OptionGroup var vifFeatures: VifFeatures
     @OptionGroup var threads: ReactorOptions
@@ -71,10 +72,13 @@ struct Backend: ParsableCommand {
     func run() throws {
         if saysFormat { return printLine("\(BackendUpgrade.format)") }
         try host.followParent()
+        // On Xen it gives up what it does not need once it knows where it is.
+        let confined = xen ? nil : try confinement.confine(.backend)
         // A spare one waits here for its turn, and has touched nothing.
         let keeper = try kept ? KeeperLink(for: "backend") : nil
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
         work.beQuiet(loudness.quiet)
+        work.confined = confined
         work.leaveAttachErrors(attachErrorsInStore)
         work.interfaces.dma = features.memory.options
         work.useReactors(threads.count)

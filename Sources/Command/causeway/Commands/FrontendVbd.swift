@@ -14,6 +14,8 @@ struct FrontendVbd: ParsableCommand {
 
     @OptionGroup var host: HostOptions
     @OptionGroup var loudness: QuietOption
+    @OptionGroup var confinement: ConfinementOptions
+    @OptionGroup var user: UserOptions
     @OptionGroup var features: BlockFeatures
     @Argument(help: "The disk, as it was attached: xvda, 51712.") var vdev: String
     @Option(help: "The socket to make.") var nbd: String
@@ -49,12 +51,24 @@ struct FrontendVbd: ParsableCommand {
         arguments.append("--filter=blocksize")
         arguments += [try Executable.plugin(), "vdev=\(device.number)"]
         arguments += xen ? ["xen=1"] : ["run-dir=\(try host.directory())", "domain=\(domain)"]
+        if !xen { arguments += confined }
         if loudness.quiet { arguments.append("quiet=1") }
         if let bufferPages { arguments.append("buffer-pages=\(bufferPages)") }
         // nbdkit takes a socket as systemd gives it (sd_listen_fds(3)).
         let socket = listening ? ["LISTEN_FDS": "1", "LISTEN_PID": "\(getpid())"] : [:]
         let reason = ChildProcess.replace(program: "nbdkit", arguments: arguments + features.pluginParameters, adding: socket)
         throw Failure("nbdkit: cannot run it: \(reason)")
+    }
+
+    /// The plugin gives up what it does not need once nbdkit has opened everything.
+    private var confined: [String] {
+        if confinement.noConfinement {
+            complain("frontend: \(ConfinementOptions.warning)")
+            return []
+        }
+        let directory = nbd.lastIndex(of: "/").map { $0 == nbd.startIndex ? "/" : String(nbd[..<$0]) } ?? "."
+        // nbdkit removes a socket that it has made.
+        return ["confined=\(user.range.map { "\($0)" } ?? "1")"] + (listening ? [] : ["removes=\(directory)"])
     }
 
     /// Makes room where nbdkit is to bind: it takes the place of nothing, and does not say whose it is.

@@ -12,6 +12,8 @@ struct FrontendVif: ParsableCommand {
 
     @OptionGroup var host: HostOptions
     @OptionGroup var loudness: QuietOption
+    @OptionGroup var confinement: ConfinementOptions
+    @OptionGroup var user: UserOptions
     @OptionGroup var features: VifFeatures
     @OptionGroup var threads: ReactorOptions
     @Argument(help: "The interface's number.") var number: UInt32
@@ -40,6 +42,7 @@ struct FrontendVif: ParsableCommand {
                 number: number, tap: tap, runDirectory: host.givenDirectory ?? "/run/causeway", options: options)
         }
         try FrontendRole.serve(
-            in: try host.directory(), domain: DomainID(domain), number: number, tap: tap, options: options)
+            in: try host.directory(), domain: DomainID(domain), number: number, tap: tap, options: options
+        ) { () throws(Failure) in try confinement.confine(.networkFrontend, as: user.range) }
     }
 }

@@ -10,6 +10,8 @@ struct Host: ParsableCommand {
         discussion: "The stock tools work against it: XENSTORED_PATH=DIR/xenstored.sock xenstore-ls")
 
     @OptionGroup var host: HostOptions
+    @OptionGroup var loudness: QuietOption
+    @OptionGroup var confinement: ConfinementOptions
     @Option(help: "Where machine frames are scattered to: another seed, other frames behind every page.") var machineSeed: UInt64 =
         1
 
@@ -19,6 +21,7 @@ struct Host: ParsableCommand {
         do throws(Errno) { try FileSystem.requireDirectories(directory.path, mode: 0o755) } catch {
             throw Failure("host: \(directory): cannot make this directory: \(error)")
         }
-        try HostRole.serve(in: directory, machineSeed: machineSeed)
+        let confined = try confinement.confine(.host)
+        try HostRole.serve(in: directory, machineSeed: machineSeed) { if let confined { loudness.note(confined) } }
     }
 }

@@ -4,6 +4,7 @@
 import ArgumentParser
 import BlockDevices
 import CommandSupport
+import Confinement
 import Glibc
 import LinuxSystem
 import Toolstack
@@ -27,6 +28,8 @@ struct Pair: ParsableCommand {
     @OptionGroup var features: BlockFeatures
     @OptionGroup var vifFeatures: VifFeatures
     @OptionGroup var threads: ReactorOptions
+    @OptionGroup var confinement: ConfinementOptions
+    @OptionGroup var user: UserOptions
     @Option(name: .customLong("vif"), help: ArgumentHelp("A network interface.", valueName: "spec")) var vifs: [String] = []
     @Option(name: .customLong("disk"), help: ArgumentHelp("A disk.", valueName: "spec")) var disks: [String] = []
     @Option(help: "Where the host's machine frames are scattered to.") var machineSeed: UInt64 = 1
@@ -85,7 +88,8 @@ struct Pair: ParsableCommand {
         }
         let plan = PairPlan(
             features: features, vifFeatures: vifFeatures, threads: threads, connectTimeout: timeout * 1000, loudness: loudness,
-            machineSeed: machineSeed, keepsJournals: journal, backendCommand: backendCommand,
+            confinement: confinement, users: geteuid() == 0 ? user.range ?? .standard : nil, machineSeed: machineSeed,
+            keepsJournals: journal, backendCommand: backendCommand,
             servesVhostUser: servesVhostUser, keepsDescriptors: servesVhostUser || drivesControllers && backendCommand == nil)
         let ending = try EndRequests()
         let directory = try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) })

@@ -10,6 +10,7 @@ struct VifKeeper: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "vif-keeper", shouldDisplay: false)
 
     @OptionGroup var host: HostOptions
+    @OptionGroup var confinement: ConfinementOptions
     @Option var netns: String
     @Option var front: String
     @Option var back: String?
@@ -20,6 +21,8 @@ struct VifKeeper: ParsableCommand {
         Signals.block(Signals.termination)
         // Until it follows its parent nothing is there that would have to be removed.
         try host.followParent()
+        // It hears nobody; nothing is worth saying.
+        if !confinement.noConfinement { _ = try confinement.confine(.keeper) }
         guard let address = MACAddress(mac) else { throw Failure.usage("--mac: \(mac)") }
         let keeper: TapKeeper
         do throws(TapKeeperError) {

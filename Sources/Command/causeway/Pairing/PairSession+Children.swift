@@ -65,7 +65,8 @@ extension PairSession {
             [
                 "frontend", "vbd", disk.name, "--nbd", disk.socket, "--domain", "\(disk.domain)", "--listening", "--pidfile",
                 disk.readyFile,
-            ] + plan.loudness.arguments + plan.features.arguments, in: directory.run, passing: disk.listener)
+            ] + plan.loudness.arguments + plan.confinement.arguments + plan.userArguments + plan.features.arguments,
+            in: directory.run, passing: disk.listener)
         disks[index].restarts?.started()
     }
 

@@ -76,7 +76,8 @@ extension PairSession {
         let vif = vifs[index]
         vifs[index].frontend = try ChildProcess.startRole(
             ["frontend", "vif", "\(index)", "--tap", vif.frontTap, "--netns", vif.namespace, "--domain", "\(vif.domain)"]
-                + plan.loudness.arguments + plan.vifFeatures.arguments + plan.threads.arguments
+                + plan.loudness.arguments + plan.confinement.arguments + plan.userArguments + plan.vifFeatures.arguments
+                + plan.threads.arguments
                 // A cable has one way through; more queues would only have more threads wait for it.
                 + (vif.specification.peer != nil && plan.vifFeatures.vifQueues == nil ? ["--vif-queues", "1"] : []),
             in: directory.run)
@@ -91,7 +92,7 @@ extension PairSession {
             [
                 "vif-keeper", "--netns", namespace, "--front", "eth\(index)", "--mac", vif.mac?.description ?? "", "--mtu",
                 "\(vif.mtu ?? 1500)",
-            ] + back, in: directory.run)
+            ] + back + plan.confinement.arguments, in: directory.run)
         let end = ContinuousClock.now + .milliseconds(plan.connectTimeout)
         while !NetworkNamespace.exists(namespace) {
             if let status = keeper.reap() { throw Self.failure("vif \(index): its taps could not be made: the keeper", status) }

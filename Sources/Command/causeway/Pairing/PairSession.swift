@@ -2,6 +2,7 @@
 // parent" (which the kernel ties to the starting thread) holds, and so that there is nothing to lock.
 
 import CommandSupport
+import Confinement
 import Glibc
 import LinuxSystem
 import Toolstack
@@ -15,6 +16,9 @@ struct PairPlan {
     /// Milliseconds that a disk may take to connect.
     let connectTimeout: Int
     let loudness: QuietOption
+    let confinement: ConfinementOptions
+    /// The users that frontends become; nil: they stay this process's.
+    let users: UserRange?
     /// Where the host's machine frames are scattered to.
     let machineSeed: UInt64
     let keepsJournals: Bool
@@ -24,6 +28,9 @@ struct PairPlan {
     let servesVhostUser: Bool
     /// Whether what a backend has open must outlive it: for front ends of vhost-user, and for NVMe controllers.
     let keepsDescriptors: Bool
+
+    /// Who frontends become.
+    var userArguments: [String] { users.map { ["--users", "\($0)"] } ?? [] }
 }
 
 struct PairSession: ~Copyable {
@@ -73,7 +80,9 @@ struct PairSession: ~Copyable {
     // Starting.
 
     private mutating func startHost() throws(Failure) {
-        let host = try ChildProcess.startRole(["host", "--machine-seed", "\(plan.machineSeed)"], in: directory.run)
+        let host = try ChildProcess.startRole(
+            ["host", "--machine-seed", "\(plan.machineSeed)"] + plan.loudness.arguments + plan.confinement.arguments,
+            in: directory.run)
         self.host = host
         ending.host(is: host)
         let end = ContinuousClock.now + .milliseconds(plan.connectTimeout)
@@ -122,7 +131,8 @@ struct PairSession: ~Copyable {
     private var backendArguments: [String] {
         let journal = plan.keepsJournals ? ["--journal", directory.journal] : []
         let exports = plan.servesVhostUser ? ["--vhost-user", directory.run.path] : []
-        return journal + exports + plan.loudness.arguments + plan.features.arguments + plan.vifFeatures.arguments
+        return journal + exports + plan.loudness.arguments + plan.confinement.arguments + plan.features.arguments
+            + plan.vifFeatures.arguments
             + plan.threads.arguments
     }
 

@@ -42,7 +42,7 @@ struct BackendServices<H: Hypervisor> {
         ) { line in
             complain("blkback: \(line)")
         } ready: {
-            if !work.isQuiet { complain("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)") }
+            work.saySomethingIsServed("blkback: serving domain \(hypervisor.domain)'s \(work.disks.kind)", isFirst: true)
             readiness.count()
         }
         let journals = work.interfaces.journalDirectory
@@ -60,7 +60,8 @@ struct BackendServices<H: Hypervisor> {
         ) { line in
             complain("netback: \(line)")
         } ready: {
-            if !work.isQuiet { complain("netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)") }
+            work.saySomethingIsServed(
+                "netback: serving domain \(hypervisor.domain)'s \(work.interfaces.kind)", isFirst: !work.servesDisks)
             readiness.count()
         }
     }

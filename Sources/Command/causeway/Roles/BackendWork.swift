@@ -1,6 +1,7 @@
 // What one backend process serves, and how.
 
 import BlockBackend
+import CommandSupport
 import NetworkBackend
 
 /// Disks, interfaces, or both.
@@ -23,6 +24,9 @@ struct BackendWork: Sendable {
     /// The part of it that NVMe controllers have.
     private(set) var controllers: KeptControllers?
 
+    /// What this process is confined to, to be said once it serves.
+    var confined: String?
+
     /// With both options as they are.
     init(disks: BlockBackendOptions, interfaces: NetworkBackendOptions) {
         self.disks = disks
@@ -37,6 +41,13 @@ struct BackendWork: Sendable {
 
     /// Whether only what is wrong is said.
     var isQuiet: Bool { disks.isQuiet }
+
+    /// Says that one of both is served now.
+    func saySomethingIsServed(_ line: String, isFirst: Bool) {
+        if isQuiet { return }
+        if isFirst, let confined { complain(confined) }
+        complain(line)
+    }
 
     /// Whether only what is wrong is to be said.
     mutating func beQuiet(_ isQuiet: Bool) {

@@ -14,19 +14,26 @@ import XenTypes
 
 enum FrontendRole {
     /// Runs an interface's frontend until the process is asked to end or the interface is gone.
+    /// - Parameter confine: gives up what is not needed any more, once the host is reached and before it is heard; what
+    ///   is left, in a line.
     static func serve(
-        in directory: RunDirectory, domain: DomainID, number: UInt32, tap name: String, options: NetworkFrontendOptions
+        in directory: RunDirectory, domain: DomainID, number: UInt32, tap name: String, options: NetworkFrontendOptions,
+        confine: () throws(Failure) -> String?
     ) throws(Failure) {
         let claim = try claim("\(directory)/frontend-\(domain)-vif-\(number).lock", "vif \(number) of domain \(domain)")
         defer { withExtendedLifetime(claim) {} }
+        let socket = try refusing("frontend") { () throws(HypervisorError) in
+            try LoopbackHypervisor.openSocket(runDirectory: directory.path)
+        }
+        let confined = try confine()
         let hypervisor = try refusing("frontend") { () throws(HypervisorError) in
-            try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain, time: .system)
+            try LoopbackHypervisor(connected: socket, domain: domain, time: .system)
         }
         defer { hypervisor.disconnect() }
         // A tap that is there already is as whoever made it wants it.
         let settings =
             HostInterface.exists(name) ? VifSettings() : try Self.settings(of: number, on: hypervisor, "frontend")
-        try serve(on: hypervisor, number: number, tap: name, settings, in: directory.path, options: options)
+        try serve(on: hypervisor, number: number, tap: name, settings, in: directory.path, options: options, confined)
     }
 
     private static func settings<H: Hypervisor>(of number: UInt32, on hypervisor: H, _ what: String) throws(Failure) -> VifSettings
@@ -60,7 +67,7 @@ enum FrontendRole {
 
     private static func serve<H: Hypervisor>(
         on hypervisor: H, number: UInt32, tap name: String, _ settings: VifSettings, in runDirectory: String,
-        options: NetworkFrontendOptions
+        options: NetworkFrontendOptions, _ confined: String? = nil
     ) throws(Failure) {
         let frontend: NetworkFrontend<H>
         let kept: FrontendTap
@@ -93,7 +100,10 @@ enum FrontendRole {
             }
         }
         defer { watch?.stop() }
+        var unsaid = options.isQuiet ? nil : confined
         while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {
+            // What is as it should be is of interest where there is an interface.
+            if frontend.isLive, let line = unsaid.take() { complain(line) }
             guard let failure = frontend.failure else { continue }
             frontend.close()
             if failure == .removed { return }

@@ -9,7 +9,8 @@ import Toolstack
 
 enum HostRole {
     /// Serves a loopback host until the process is asked to end.
-    static func serve(in directory: RunDirectory, machineSeed: UInt64) throws(Failure) {
+    /// - Parameter ready: called once domains can come.
+    static func serve(in directory: RunDirectory, machineSeed: UInt64, ready: () -> Void) throws(Failure) {
         Signals.block(Signals.termination)
         let host = try refusing("host") { () throws(HypervisorError) in
             var limits = HypervisorLimits()
@@ -21,6 +22,7 @@ enum HostRole {
         let store = try directory.connectStore()
         do { try DomainDirectories(store: store).createControlDomain() } catch { throw Failure("host: \(error)") }
         store.close()
+        ready()
         while Signals.wait(for: Signals.termination, milliseconds: 1_000_000) == nil {}
     }
 }

@@ -43,8 +43,10 @@ static int config_complete(void)
 // After nbdkit has forked, if it does: threads do not survive a fork.
 static int after_fork(void)
 {
+    // First: it gives up what it does not need, which is a thread's own.
+    if (causeway_nbd_begin() != 0) return -1;
     causeway_guard_watch();
-    return causeway_nbd_begin() == 0 ? 0 : -1;
+    return 0;
 }
 
 // The last call there is; nbdkit itself would end with success.

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "Bells.h"
+#include "Confine.h"
 #include "Faults.h"
 #include "Hardening.h"
 #include "Iommu.h"
