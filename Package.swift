@@ -413,7 +413,7 @@ let package = Package(
         host.tests("LinuxSystem", ["LinuxSystem", "TestSupport"]),
         host.tests("SharedMemory", ["LinuxSystem", "SharedMemory", "TestSupport"]),
         host.tests("Confinement", ["Confinement", "TestSupport", "confined-probe"]),
-        host.tests("Reactor", ["LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
+        host.tests("Reactor", ["CUring", "LinuxSystem", "Reactor", "SharedMemory", "TestSupport"]),
         translation.tests("FrameMaps", ["FrameMaps", "TestSupport"]),
         translation.tests(
             "DMA",

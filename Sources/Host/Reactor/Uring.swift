@@ -60,7 +60,52 @@ struct Uring: ~Copyable {
             unsafe raw.deallocate()
             throw Errno(-result)
         }
+        result = unsafe restrict(raw)
+        guard result >= 0 else {
+            // SAFETY: as above; the ring was set up.
+            unsafe io_uring_queue_exit(raw)
+            unsafe raw.deallocate()
+            throw Errno(-result)
+        }
         return unsafe raw
+    }
+
+    /// Leaves a ring, from when it is enabled on, nothing but what this module does with it: who can write entries into
+    /// it opens no file by it, and makes no connection. 0, or a negative error number.
+    private static func restrict(_ raw: UnsafeMutablePointer<io_uring>) -> Int32 {
+        let operations = [
+            IORING_OP_NOP, IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
+            IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL, IORING_OP_URING_CMD,
+        ]
+        let registrations = [
+            IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_FILES2, IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_RING_FDS,
+            IORING_UNREGISTER_RING_FDS,
+        ]
+        var list = operations.map { operation in
+            var entry = io_uring_restriction()
+            entry.opcode = UInt16(IORING_RESTRICTION_SQE_OP)
+            entry.sqe_op = UInt8(operation.rawValue)
+            return entry
+        }
+        list += registrations.map { registration in
+            var entry = io_uring_restriction()
+            entry.opcode = UInt16(IORING_RESTRICTION_REGISTER_OP)
+            entry.register_op = UInt8(registration)
+            return entry
+        }
+        var flags = io_uring_restriction()
+        flags.opcode = UInt16(IORING_RESTRICTION_SQE_FLAGS_ALLOWED)
+        flags.sqe_flags = UInt8(1 << IOSQE_FIXED_FILE_BIT | 1 << IOSQE_IO_LINK_BIT)
+        list.append(flags)
+        func register(_ list: [io_uring_restriction]) -> Int32 {
+            var list = list
+            // SAFETY: the kernel copies the list during the call.
+            return unsafe io_uring_register(
+                UInt32(raw.pointee.ring_fd), UInt32(IORING_REGISTER_RESTRICTIONS), &list, UInt32(list.count))
+        }
+        let result = register(list)
+        // A kernel that does not know the newest of them (5.19) has no use for its permission.
+        return result == -EINVAL ? register(list.filter { $0.sqe_op != UInt8(IORING_OP_URING_CMD.rawValue) }) : result
     }
 
     deinit {
