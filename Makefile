@@ -149,6 +149,7 @@ install: build library libxen ## Installs under PREFIX (default /usr/local), bel
 	sed 's|@PREFIX@|$(PREFIX)|' Packaging/50-causeway-blk.json.in > $(DESTDIR)$(PREFIX)/share/qemu/vhost-user/50-causeway-blk.json
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
+	install -D -m 644 Packaging/causeway.sysusers $(DESTDIR)/usr/lib/sysusers.d/causeway.conf
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8
 	sed 's|@VERSION@|$(VERSION)|' Packaging/causeway.8.in > $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
