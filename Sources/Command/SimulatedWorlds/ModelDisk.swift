@@ -82,7 +82,7 @@ final class ModelDisk: BlockDevice, @unchecked Sendable {
                 SectorStamp.store(sectors[place].numbers.last ?? 0, sector: UInt64(place), in: scratch, at: index * 512)
             }
             return move(held.segments) { bus.write($0, from: scratch, at: $1) }
-        case .write(let offset):
+        case .write(let offset, _):
             guard move(held.segments, { bus.read($0, into: scratch, at: $1) }) else { return false }
             for index in 0..<held.byteCount / 512 where part(index) {
                 let place = Int(offset / 512) + index
@@ -127,6 +127,8 @@ final class ModelDisk: BlockDevice, @unchecked Sendable {
     func answered(_ held: HeldOperation) {
         guard let range = held.range else { return }
         for index in range { sectors[index].answered = sectors[index].numbers.count }
+        guard case .write(_, isDurable: true) = held.operation else { return }
+        for index in range { sectors[index] = Versions(numbers: sectors[index].numbers.suffix(1)) }
     }
 
     func violate(_ text: String) { violations.append("the disk: \(text)") }
@@ -145,7 +147,7 @@ struct HeldOperation {
     /// The sectors that it changes; nil: none.
     var range: Range<Int>? {
         switch operation {
-        case .write(let offset): Int(offset / 512)..<Int(offset / 512) + byteCount / 512
+        case .write(let offset, _): Int(offset / 512)..<Int(offset / 512) + byteCount / 512
         case .discard(let offset, let byteCount, _): Int(offset / 512)..<Int((offset + byteCount) / 512)
         case .read, .flush, .writeZeroes: nil
         }
