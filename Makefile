@@ -100,7 +100,7 @@ fuzz: setup ## Runs each fuzz target for FUZZ_SECONDS
 
 SEEDS ?= 10000
 simulate: setup ## Runs SEEDS simulated pairs, with faults (see Docs/simulation.md)
-	$(SWIFT) build -c release --product causeway-sim
+	$(SWIFT) build -c release $(SIMULATE_OPTIONS) --product causeway-sim
 	$(BUILD)/causeway-sim --seeds $(SEEDS)
 
 docs: ## Checks links and blocks within README.md and Docs/, and that attacks, rules and tests name each other

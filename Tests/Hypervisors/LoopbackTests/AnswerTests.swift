@@ -60,7 +60,8 @@ import XenTypes
 
     /// The mappings of this process that have `pages` pages, as the kernel lists them.
     private func mappings(ofPages pages: Int) throws -> [String] {
-        try String(contentsOfFile: "/proc/self/maps", encoding: .utf8).split(separator: "\n").map(String.init).filter { line in
+        // To its end: the kernel hands out a page or so at a time, and says of no such file how long it is.
+        try #require(FileSystem.text(of: "/proc/self/maps")).split(separator: "\n").map(String.init).filter { line in
             let ends = line.prefix { $0 != " " }.split(separator: "-").compactMap { UInt64($0, radix: 16) }
             return line.contains("memfd:") && ends.count == 2 && ends[1] - ends[0] == UInt64(pages) * 4096
         }

@@ -62,6 +62,12 @@ import XenTypes
         theirs.unmask()
         let store = try back.connectStore()
         daemon.signal(SIGSTOP)
+        // All of its threads: a signal is heard a moment after it is sent.
+        let tasks = "/proc/\(daemon.pid)/task"
+        #expect(
+            eventually(5000) {
+                FileSystem.names(in: tasks).allSatisfy { FileSystem.text(of: "\(tasks)/\($0)/stat")?.contains(") T ") == true }
+            })
         let answered = Flag()
         let asking = Thread {
             if (try? store.directory("/")) != nil { answered.set() }
