@@ -11,7 +11,7 @@ extension BlockWorld {
         try begin()
         switch chance.below(20) {
         case 0..<3: for _ in 0...chance.below(8) { try controlBackend() }
-        case 3..<6: for _ in 0...chance.below(8) { try controlFrontend() }
+        case 3..<6: for _ in 0...chance.below(8) { try controlFrontend(isWoken: chance.oneIn(8)) }
         case 6..<10: _ = try turnReactor()
         case 10..<14: _ = try turnUser()
         case 14..<18: _ = disk.work()
@@ -50,9 +50,10 @@ extension BlockWorld {
         }
     }
 
-    func controlFrontend() throws {
+    /// - Parameter isWoken: whether it looks even if the store has told nothing.
+    func controlFrontend(isWoken: Bool = true) throws {
         guard let frontend else { return }
-        guard try frontend.control() == nil else { return }
+        guard try frontend.control(isWoken: isWoken) == nil else { return }
         guard frontend.isEnding else { throw Violation("the frontend is over and was not asked to end") }
         note(5, "the frontend has ended")
         leaveFrontend()

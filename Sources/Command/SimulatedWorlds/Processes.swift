@@ -41,6 +41,8 @@ final class FrontendProcess {
     var isEnding = false
     /// When the control thread goes on.
     private(set) var pausedUntil: UInt64 = 0
+    /// It has nothing to do until the store tells something, or somebody wakes it.
+    private var waitsForEvent = false
 
     init(_ world: BlockWorld) throws {
         self.world = world
@@ -57,9 +59,11 @@ final class FrontendProcess {
     var inFlight: Int { users.reduce(0) { $0 + $1.inFlight } }
 
     /// One turn of the control thread: true if it did something, nil if it is over.
-    func control() throws -> Bool? {
+    /// - Parameter isWoken: whether it looks even if the store has told nothing.
+    func control(isWoken: Bool) throws -> Bool? {
         guard pausedUntil <= world.host.clock.nanoseconds else { return false }
-        stepped.takeEvent()
+        if waitsForEvent, !stepped.takeEvent(), !isWoken { return false }
+        waitsForEvent = false
         switch stepped.turn() {
         case .again:
             if users.isEmpty, stepped.isLive {
@@ -69,7 +73,7 @@ final class FrontendProcess {
             }
             return true
         case .after(let milliseconds): pausedUntil = world.host.clock.nanoseconds + UInt64(milliseconds) * 1_000_000
-        case .event: break
+        case .event: waitsForEvent = true
         case .over: return nil
         }
         return false

@@ -63,10 +63,13 @@ package struct FrontendLife {
 
     /// Waits until the store has something to tell, or somebody woke it; `turn` then acts on it.
     /// - Parameter milliseconds: how long; negative: for ever.
-    package mutating func awaitEvent(milliseconds: Int32 = -1) {
-        guard let client else { return }
-        do throws(StoreError) { _ = try client.nextEvent(milliseconds: milliseconds) } catch {
+    /// - Returns: whether the store has told something, or is gone.
+    @discardableResult
+    package mutating func awaitEvent(milliseconds: Int32 = -1) -> Bool {
+        guard let client else { return true }
+        do throws(StoreError) { return try client.nextEvent(milliseconds: milliseconds) != nil } catch {
             hasLost = .store(error)
+            return true
         }
     }
 

@@ -22,8 +22,8 @@ package struct SteppedBlockFrontend<H: Hypervisor> {
         return life.turn(driver) { hypervisor.attemptStore() }
     }
 
-    /// Takes one event of the store's, if there is any.
-    package mutating func takeEvent() { life.awaitEvent(milliseconds: 0) }
+    /// Takes one event of the store's; whether there was one, or the store is gone.
+    package mutating func takeEvent() -> Bool { life.awaitEvent(milliseconds: 0) }
 
     /// Whether the disk is there.
     package var isLive: Bool { frontend.status.withLock { $0.phase == .live } }
