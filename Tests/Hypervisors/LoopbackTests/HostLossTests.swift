@@ -66,7 +66,8 @@ import XenTypes
         let tasks = "/proc/\(daemon.pid)/task"
         #expect(
             eventually(5000) {
-                FileSystem.names(in: tasks).allSatisfy { FileSystem.text(of: "\(tasks)/\($0)/stat")?.contains(") T ") == true }
+                FileSystem.names(in: tasks).filter { Int32($0) != nil }
+                    .allSatisfy { FileSystem.text(of: "\(tasks)/\($0)/stat")?.contains(") T ") == true }
             })
         let answered = Flag()
         let asking = Thread {
