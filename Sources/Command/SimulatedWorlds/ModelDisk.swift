@@ -111,7 +111,7 @@ final class ModelDisk: BlockDevice, @unchecked Sendable {
         return true
     }
 
-    /// How much of each sector a flush that is asked for now covers.
+    /// What a flush covers that is asked for at this moment: of each sector, so many versions.
     func mark() -> [Int] { sectors.map(\.answered) }
 
     func flush(_ mark: [Int]) {

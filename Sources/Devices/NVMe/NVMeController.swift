@@ -180,6 +180,8 @@ public final class NVMeController: Sendable, CustomStringConvertible {
     }
 
     private func shutDown() {
+        // One that never said what it is has served nobody; whether it is enabled is its own word.
+        guard let identity = facts.withLock({ $0.identity }) else { return }
         let configuration = port.load(NVMeRegister.configuration)
         guard configuration != NVMeRegister.gone, configuration & NVMeRegister.Configuration.enable != 0 else { return }
         port.store(

@@ -145,4 +145,15 @@ import TestSupport
                 == 0x00FF_0002 | 0x0003_0003 << 32)
         #expect(MemoryLayout<NVMeCommand>.stride == 64)
     }
+
+    /// One that does not say what it is, and then says that it still runs, is left like any other.
+    @Test func whoeverNeverSaidWhatItIsIsLeft() {
+        var settings = ModelSettings()
+        settings.saysEnabled = true
+        let model = ModelController(settings)
+        // Identify.
+        model.whenCommand { $0.opcode == 6 ? .fail(2) : .perform }
+        #expect(throws: NVMeError.self) { _ = try NVMeController(model, time: ManualClock()) { _ in } }
+        #expect(!model.isEnabled)
+    }
 }

@@ -34,6 +34,8 @@ public struct ModelSettings: Sendable {
     public var mayRepeatDoorbells = false
     /// Whether each page of what it reaches has a frame of its own.
     public var isScattered = false
+    /// Whether it says that it is enabled, whatever it is.
+    public var saysEnabled = false
     /// Whether its vector is a line: one, whatever `vectors` says.
     public var isLine = false
 
@@ -79,7 +81,7 @@ public final class ModelController: NVMePort {
             case 0x00: return UInt32(settings.queueEntries - 1) | 1 << 16 | 4 << 24
             case 0x04: return UInt32(settings.doorbellShift) | 1 << 5 | 4 << 20
             case 0x08: return 0x10400
-            case 0x14: return state.configuration
+            case 0x14: return state.configuration | (settings.saysEnabled ? 1 : 0)
             case 0x1C: return state.status()
             case 0x24: return state.adminQueues
             case 0x28: return UInt32(truncatingIfNeeded: state.adminSubmission)
