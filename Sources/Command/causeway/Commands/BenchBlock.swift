@@ -14,6 +14,7 @@ struct BenchBlock: ParsableCommand {
 
     @OptionGroup var features: BlockFeatures
     @OptionGroup var threads: ReactorOptions
+    @OptionGroup var confinement: ConfinementOptions
     @Option(help: "The file to read; made in memory if not given.") var file: String?
     @Option(help: "Seconds of one run.") var seconds = 1.0
     @Option(help: "Runs of each job.") var runs = 5
@@ -35,7 +36,8 @@ struct BenchBlock: ParsableCommand {
     func run() throws {
         let jobs = depth.flatMap { depth in size.map { BlockJob(blockSize: $0 * 1024, depth: depth, writes: write) } }
         let sides = BenchSides(
-            backendArguments: features.arguments + threads.arguments, frontendOptions: features.frontendOptions,
+            backendArguments: features.arguments + threads.arguments + confinement.arguments,
+            frontendOptions: features.frontendOptions,
             ringPageOrder: features.ringPageOrder, polling: features.backendOptions.polling)
         let benchmark = BlockBenchmark(file: file, seconds: seconds, runs: runs, jobs: jobs, direct: direct, sides: sides)
         try EarlyEnd.covering { try benchmark.run().print(json: json) }

@@ -19,6 +19,7 @@ struct BenchNetwork: ParsableCommand {
 
     @OptionGroup var features: VifFeatures
     @OptionGroup var threads: ReactorOptions
+    @OptionGroup var confinement: ConfinementOptions
     @Option(help: "Seconds of one run.") var seconds = 2.0
     @Option(help: "Runs of each job.") var runs = 5
     @Option(help: "The congestion control of both: pacing, as bbr has it, measures its own timers.") var congestion = "cubic"
@@ -34,7 +35,7 @@ struct BenchNetwork: ParsableCommand {
     }
 
     func run() throws {
-        let own = features.arguments + threads.arguments
+        let own = features.arguments + threads.arguments + confinement.arguments
         guard inside else {
             let words =
                 ["--seconds", "\(seconds)", "--runs", "\(runs)", "--congestion", congestion] + own
