@@ -39,7 +39,7 @@ final class ModelDisk: BlockDevice, @unchecked Sendable {
     func openQueue(
         on reactor: Reactor, bus: MemoryBus, depth: Int, owner: any BlockQueueOwner
     ) throws(Errno) -> any BlockDeviceQueue {
-        let queue = ModelDiskQueue(self, bus, owner, depth: depth)
+        let queue = ModelDiskQueue(self, bus, reactor, owner, depth: depth)
         queues.append(queue)
         return queue
     }

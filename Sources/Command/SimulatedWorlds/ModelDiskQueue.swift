@@ -3,20 +3,23 @@
 import BlockDevices
 import DMA
 import LinuxSystem
+import Reactor
 import Simulation
 
 /// Holds operations until `work` ends them.
 final class ModelDiskQueue: BlockDeviceQueue {
     private let disk: ModelDisk
     private let bus: MemoryBus
+    private let reactor: Reactor
     private let depth: Int
     private var owner: (any BlockQueueOwner)?
     private var held: [HeldOperation] = []
     var inFlight: Int { held.count }
 
-    init(_ disk: ModelDisk, _ bus: MemoryBus, _ owner: any BlockQueueOwner, depth: Int) {
+    init(_ disk: ModelDisk, _ bus: MemoryBus, _ reactor: Reactor, _ owner: any BlockQueueOwner, depth: Int) {
         self.disk = disk
         self.bus = bus
+        self.reactor = reactor
         self.owner = owner
         self.depth = depth
     }
@@ -73,6 +76,8 @@ final class ModelDiskQueue: BlockDeviceQueue {
         let operation = held.remove(at: index)
         disk.answered(operation)
         disk.host.trace.note(2 << 32 | UInt64(operation.tag), "disk: \(operation.tag) ends: \(result)")
+        // A completion wakes whoever waits for one.
+        reactor.rouse()
         owner?.deviceCompleted(tag: operation.tag, result: result)
     }
 

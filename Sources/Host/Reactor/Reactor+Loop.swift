@@ -23,12 +23,22 @@ extension Reactor {
     }
 
     /// One turn on the calling thread and, if there was nothing to do, all that comes before sleeping but the sleep;
-    /// true if there was work. For whoever has a clock of its own, which goes on by what it is told.
+    /// true if there was work. From then on only what would end the sleep is looked for, until there is some. For
+    /// whoever has a clock of its own, which goes on by what it is told.
     package func step() throws(ReactorError) -> Bool {
         try enter()
+        if isDozing {
+            // As asleep: clients are asked for nothing, whatever lies in their memory.
+            submit()
+            let isWoken = dispatch()
+            if !isWoken, !hasJobs.load(ordering: .acquiring), timers.nearest.map({ $0 > time.nanoseconds }) ?? true { return false }
+            isDozing = false
+            return true
+        }
         if turn(mayWait: false) || prepareClients() { return true }
         submit()
-        return dispatch()
+        isDozing = !dispatch()
+        return !isDozing
     }
 
     /// When the next timer is due, by the reactor's clock; nil: there is none. On its thread.
@@ -92,6 +102,8 @@ extension Reactor {
     /// Nothing to do: spin on, or sleep.
     private func idle() {
         switch polling {
+        // Nobody here can be waited for: awake, it would only take the processor from those who have work.
+        case .always where occupied == 0: sleep()
         case .always:
             if idleTurns == 0 {
                 idleTurns = 1

@@ -39,6 +39,8 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
     var hasYielded = false
     var window = SpinWindow()
     var hasEntered = false
+    /// A stepped reactor has nothing to do, and has said to its clients that it sleeps.
+    var isDozing = false
     var isStopping = false
     var hasStopped = false
     /// What it has done.
@@ -144,11 +146,18 @@ public final class Reactor: @unchecked Sendable, CustomStringConvertible {
     /// Runs `job` on the reactor's thread and waits for it; from any other thread. On its own thread, and after `stop`,
     /// when there is no thread that it could disturb, the job runs at once. The reactor must be running or be about to.
     public func run<R: Sendable>(_ job: @escaping @Sendable () -> R) -> R {
-        if isOnThread { return job() }
+        if isOnThread {
+            rouse()
+            return job()
+        }
         let handoff = Handoff<R>()
         if !tryPost({ handoff.deliver(job()) }) { return job() }
         return handoff.wait()
     }
+
+    /// What would have ended the sleep of a reactor with a thread of its own has come without the kernel's help: for
+    /// those that are stepped. On its thread.
+    package func rouse() { isDozing = false }
 
     /// Whether the caller is on the reactor's thread.
     public var isOnThread: Bool { threadIdentity.load(ordering: .relaxed) == UInt(pthread_self()) }

@@ -28,6 +28,14 @@ import Testing
         #expect(faults.count >= 6, "\(faults)")
     }
 
+    /// Seed 3 shows it where the ring is not rung again.
+    @Test func eventsThatAreLostHoldNobodyUpForGood() throws {
+        for seed: UInt64 in 0..<8 {
+            let outcome = try run(SimulationPlan(seed: seed, kinds: [.eventLost]))
+            #expect(outcome.violation == nil, "seed \(seed)")
+        }
+    }
+
     /// In one process: between two, the order of sets is another, unless the command sees to it.
     @Test func aSeedRunsOneWay() throws {
         let first = try run(SimulationPlan(seed: 77), keepsTrace: true)
