@@ -94,6 +94,7 @@ struct Backend: ParsableCommand {
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))
         if xen {
+            if features.polling == nil { work.disks.polling = .inDomain }
             if vifFeatures.vifPolling == nil { work.interfaces.polling = .inDomain }
             try BackendRole.serveXen(
                 work, scripts: scripts.map { $0 == .wait }, runDirectory: host.givenDirectory ?? "/run/causeway")

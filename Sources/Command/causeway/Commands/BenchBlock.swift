@@ -8,7 +8,7 @@ struct BenchBlock: ParsableCommand {
         commandName: "block",
         abstract: "Random reads through a pair: a null device, and a file beside fio on the same file.",
         discussion: """
-            Each figure is the median of its runs; ours and the reference take turns. Both sides spin 20 µs before they sleep unless
+            Each figure is the median of its runs; ours and the reference take turns. Both sides spin up to 200 µs before they sleep unless
             --polling says otherwise. Reference: fio --ioengine=io_uring, one process.
             """)
 

@@ -28,9 +28,9 @@ public struct BlockBackendOptions: Sendable {
     public var discard = true
     /// What a frontend without a `protocol` node speaks: x86_32, as Linux, QEMU and tapdisk take it.
     public var abiWhenMissing: BlockABI = .assumedWhenMissing
-    /// How a reactor waits. A spin of 20 µs before each sleep saves a wake-up a batch under load; an idle backend still
-    /// sleeps.
-    public var polling: PollingPolicy = .adaptive(microseconds: 20)
+    /// How a reactor waits. A frontend's answer to one request, the next one, comes sooner than a thread can be woken;
+    /// an idle backend still sleeps.
+    public var polling: PollingPolicy = .onHost
     /// Reactor threads; queues are dealt out to them in turn.
     public var reactors = 1
     /// Bypasses the page cache even for disks that do not say `direct-io-safe`.
