@@ -1,6 +1,7 @@
 # What people type. Each target is one command on a fresh Debian 12 with Swift; see README.md.
 
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 SWIFT ?= swift
 BUILD = .build/release
@@ -8,7 +9,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen demo test mutants test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen plugin demo test mutants deb verify-deb install-more test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -21,10 +22,11 @@ version: ## Prints the version
 setup: ## Installs the Debian packages that are missing (as root)
 	@sh tools/setup.sh
 
+# With the Swift runtime inside: what is built runs where there is no Swift.
 build: setup ## Builds the command and the nbdkit plugin, optimized
-	$(SWIFT) build -c release --product causeway
-	$(SWIFT) build -c release --product CausewayNBD
-	$(SWIFT) build -c release --product causeway-libxen
+	$(SWIFT) build -c release --static-swift-stdlib --product causeway
+	$(SWIFT) build -c release --static-swift-stdlib --product CausewayNBD
+	$(SWIFT) build -c release --static-swift-stdlib --product causeway-libxen
 
 # With the Swift runtime inside and nothing shown but the header's functions: a C program needs no Swift.
 LIBRARY = .build/translation/release/libcauseway-translation.so
@@ -48,6 +50,12 @@ libxen: setup ## Builds the stand-in for Xen's libraries, for `causeway xen-run`
 	$(SWIFT) build -c release --scratch-path .build/libxen --product causeway-libxen \
 	    -Xswiftc -static-stdlib -Xswiftc -use-ld=lld -Xlinker -soname=libcauseway-libxen.so
 	@sh tools/libxen-names.sh $(CURDIR)/$(LIBXEN) .build/libxen/names
+
+# And for nbdkit's plugin. Made where those are, for what they share.
+PLUGIN = .build/libxen/release/libCausewayNBD.so
+plugin: setup ## Builds the nbdkit plugin, with the Swift runtime inside
+	$(SWIFT) build -c release --scratch-path .build/libxen --product CausewayNBD \
+	    -Xswiftc -static-stdlib -Xswiftc -use-ld=lld -Xlinker -soname=libCausewayNBD.so
 
 demo: build ## Shows the main job on real devices (as root), with figures at the end
 	@tools/demo/run.sh $(BUILD)/causeway
@@ -129,32 +137,48 @@ lint: ## Style and sizes of the Swift sources, the reasons for unsafe blocks, th
 	@python3 tools/checks/mutants.py
 	@python3 tools/checks/mutants_trial.py
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8.in; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/network/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/deb/*.sh tools/network/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.
-install: build library libxen ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
-	install -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
-	install -D -m 644 $(BUILD)/libCausewayNBD.so $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
-	install -s -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so.1
-	ln -sf libcauseway-translation.so.1 $(DESTDIR)$(PREFIX)/lib/libcauseway-translation.so
+install: build plugin library libxen ## Installs under PREFIX (default /usr/local), below DESTDIR if that is set
+	install -s -D -m 755 $(BUILD)/causeway $(DESTDIR)$(PREFIX)/bin/causeway
+	install -s -D -m 644 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/causeway/libCausewayNBD.so
+	install -s -D -m 755 $(LIBRARY) $(DESTDIR)$(LIBDIR)/libcauseway-translation.so.1
+	ln -sf libcauseway-translation.so.1 $(DESTDIR)$(LIBDIR)/libcauseway-translation.so
 	install -s -D -m 755 $(LIBXEN) $(DESTDIR)$(PREFIX)/lib/causeway/libcauseway-libxen.so
 	@sh tools/libxen-names.sh ../libcauseway-libxen.so $(DESTDIR)$(PREFIX)/lib/causeway/libxen
 	install -D -m 644 Sources/Exports/CCausewayTranslation/causeway_translation.h $(DESTDIR)$(PREFIX)/include/causeway_translation.h
-	mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' Packaging/causeway-translation.pc.in \
-	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/causeway-translation.pc
+	mkdir -p $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=%)|; s|@VERSION@|$(VERSION)|' Packaging/causeway-translation.pc.in \
+	    > $(DESTDIR)$(LIBDIR)/pkgconfig/causeway-translation.pc
 	ln -sf ../../bin/causeway $(DESTDIR)$(PREFIX)/lib/causeway/vhost-user-blk
 	mkdir -p $(DESTDIR)$(PREFIX)/share/qemu/vhost-user
 	sed 's|@PREFIX@|$(PREFIX)|' Packaging/50-causeway-blk.json.in > $(DESTDIR)$(PREFIX)/share/qemu/vhost-user/50-causeway-blk.json
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
-	install -D -m 644 Packaging/causeway-backend.service $(DESTDIR)/lib/systemd/system/causeway-backend.service
+	mkdir -p $(DESTDIR)/lib/systemd/system
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' Packaging/causeway-backend.service > $(DESTDIR)/lib/systemd/system/causeway-backend.service
+	install -D -m 644 Packaging/causeway.modules-load $(DESTDIR)/usr/lib/modules-load.d/causeway.conf
 	install -D -m 644 Packaging/causeway.sysusers $(DESTDIR)/usr/lib/sysusers.d/causeway.conf
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8
 	sed 's|@VERSION@|$(VERSION)|' Packaging/causeway.8.in > $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/causeway --generate-completion-script bash \
 	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway
+	mkdir -p $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BUILD)/causeway --generate-completion-script zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_causeway
+	$(BUILD)/causeway --generate-completion-script fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/causeway.fish
+
+# What `make install` leaves to whoever installs by hand, and a package has: a configuration, a page for each verb, the pages of Docs.
+install-more: build
+	install -D -m 644 Packaging/backend.conf $(DESTDIR)/etc/causeway/backend.conf
+	@sh tools/deb/pages.sh $(BUILD)/causeway $(DESTDIR)$(PREFIX)/share
+
+deb: build plugin library libxen ## Builds Debian packages, .build/deb/*.deb
+	@sh tools/deb/build.sh $(VERSION)
+
+verify-deb: ## Installs, uses, upgrades and removes the packages in a Debian without anything (as root)
+	@sh tools/deb/verify.sh
 
 clean: ## Removes what SwiftPM built
 	$(SWIFT) package clean
