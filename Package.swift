@@ -68,6 +68,8 @@ let package = Package(
         .library(name: "CausewayNBD", type: .dynamic, targets: ["NBDExport"]),
         .library(name: "BlockBackend", targets: ["BlockBackend", "BlockDevices"]),
         .library(name: "BlockFrontend", targets: ["BlockFrontend"]),
+        // A frontend's disk for NBD clients.
+        .library(name: "NBDServer", targets: ["NBDServer", "BlockFrontend", "Reactor", "LinuxSystem"]),
         .library(name: "BlockDevices", targets: ["BlockDevices", "Reactor", "DMA", "SharedMemory", "LinuxSystem"]),
         // A namespace of a real NVMe controller as a disk.
         .library(name: "NVMe", targets: ["NVMe", "BlockDevices", "HostIommu", "DMA", "SharedMemory", "LinuxSystem"]),
@@ -278,6 +280,8 @@ let package = Package(
                 "Loopback", "XenBus", "XenTypes",
             ]
         ),
+        exports.module(
+            "NBDServer", ["BlockFrontend", "BlockProtocol", "LinuxSystem", "Reactor", "SharedMemory"]),
         .target(
             name: "CLibxenCompat", path: "Sources/Exports/CLibxenCompat",
             linkerSettings: ["xentoolcore", "xentoollog"].map { .linkedLibrary($0) }),
@@ -327,7 +331,8 @@ let package = Package(
                 "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceState", "DriverRuntime",
                 "FrameMapReaders",
                 "FrameMaps",
-                "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NVMe",
+                "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
+                "NVMe",
                 "NetworkBackend",
                 "NetworkDevices",
                 "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
@@ -481,6 +486,12 @@ let package = Package(
                 "BlockDevices", "Connectors", "LinuxSystem", "Reactor", "ScriptedDevices", "SharedMemory", "TestSupport",
                 "VhostUser",
                 "VirtioBlock", "VirtioRing", "VirtioWire",
+            ]),
+        exports.tests(
+            "NBDServer",
+            [
+                "BlockBackend", "BlockDevices", "BlockFrontend", "DriverRuntime", "HypervisorRules", "InProcess", "LinuxSystem",
+                "NBDServer", "Reactor", "ScriptedDevices", "TestSupport", "Toolstack", "XenTypes",
             ]),
         block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "LinuxSystem", "TestSupport"]),
         block.tests(

@@ -23,7 +23,7 @@ SOURCE_ENDINGS = (".swift", ".c", ".h", ".py", ".pml")
 NOT_SEARCHED = ("catalogues.py", "catalogues_trial.py")
 
 # What looks like the number of a row, whether there is one or not.
-CODE = r"(?:A|B|C|D|E|GT|EV|XS|PM|TS|VQ|VU|VN|PG|CL|L|M)\d{1,2}"
+CODE = r"(?:A|B|C|D|E|GT|EV|XS|PM|TS|VQ|VU|VN|NS|PG|CL|L|M)\d{1,2}"
 # Between two words of a comment, also across its lines.
 GAP = r"(?:[ \t]+|[ \t]*\n[ \t]*(?://+|#|\*)?[ \t]*)"
 JOIN = rf"(?:,{GAP}|{GAP}and{GAP}|{GAP}to{GAP})"

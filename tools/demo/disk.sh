@@ -79,31 +79,33 @@ INSIDE
 echo "== the file system, checked without the pair"
 e2fsck -f -n "$backing"
 
-# Figures: the same fio job through the pair (fio's NBD client) and on the file itself (io_uring), on a file in memory.
+# Figures: the same fio job, with fio's NBD client, through the pair and through the servers that a user would otherwise take, on one file in memory.
 bench=$work/bench.img
 if [ -d /dev/shm ] && [ -w /dev/shm ]; then bench=$(mktemp /dev/shm/causeway-demo.XXXXXX); fi
 dd if=/dev/urandom of="$bench" bs=1M count=256 status=none
 
-figures() { # fio's terse output: 8 and 7 are read IOPS and KiB/s, 49 and 48 write
-    # fio's NBD engine puts a line of its own before them.
-    awk -F';' 'NF > 49 { i = $8 + $49; b = ($7 + $48) * 1024 / 1e6; printf "%d %.0f\n", i, b }'
-}
-job() { # NAME RW BS DEPTH
-    common="--name=$1 --rw=$2 --bs=$3 --iodepth=$4 --runtime=$seconds --time_based --norandommap --minimal"
-    # shellcheck disable=SC2086 # a list of words on purpose
+cat >"$work/job.sh" <<'JOB'
+# RW BS DEPTH SECONDS, on $uri. fio's NBD engine puts a line of its own before its terse output: 8 are read IOPS, 49 write.
+exec fio --ioengine=nbd --uri="$uri" --size=256m --name=x --rw="$1" --bs="$2" --iodepth="$3" --runtime="$4" --time_based --norandommap --minimal |
+    awk -F';' 'NF > 49 { printf "%d\n", $8 + $49 }'
+JOB
+beside() { # RW BS DEPTH
     # shellcheck disable=SC2016 # $uri is the command's
-    through=$("$causeway" pair --quiet --disk "$bench,raw,xvda,w" -- sh -c 'exec fio --ioengine=nbd --uri="$uri" --size=256m '"$common" | figures)
-    # shellcheck disable=SC2086
-    direct=$(fio --ioengine=io_uring --filename="$bench" --size=256m $common | figures)
-    # shellcheck disable=SC2086
-    set -- "$1" $through $direct
-    printf '%-28s %10s %8s %12s %8s %7s\n' "$1" "$2" "$3" "$4" "$5" "$(awk "BEGIN { printf \"%.2f\", $2 / $4 }")"
+    ours=$("$causeway" pair --quiet --disk "$bench,raw,xvda,w" -- sh "$work/job.sh" "$@" "$seconds")
+    # nbdkit --run has $uri, too.
+    kit=$(nbdkit -U - file "$bench" --run "sh '$work/job.sh' $* $seconds")
+    qemu-nbd --format=raw --cache=writeback --persistent --fork --socket="$work/qemu.sock" --pid-file="$work/qemu.pid" "$bench"
+    qemu=$(uri="nbd+unix:///?socket=$work/qemu.sock" sh "$work/job.sh" "$@" "$seconds")
+    kill "$(cat "$work/qemu.pid")"
+    while [ -e "$work/qemu.pid" ]; do sleep 0.05; done
+    awk -v job="$1 $2, depth $3" -v ours="$ours" -v kit="$kit" -v qemu="$qemu" \
+        'BEGIN { printf "%-24s %10d %14d %8.2f %14d %8.2f\n", job, ours, kit, ours / kit, qemu, ours / qemu }'
 }
-echo "== through the pair by NBD, beside io_uring on the same file in memory"
-printf '%-28s %10s %8s %12s %8s %7s\n' "" "pair IOPS" "MB/s" "direct IOPS" "MB/s" "ratio"
-job read-4k-depth-1 randread 4k 1
-job read-4k-depth-32 randread 4k 32
-job write-4k-depth-32 randwrite 4k 32
-job read-128k-depth-32 randread 128k 32
-job write-128k-depth-32 randwrite 128k 32
+echo "== requests a second through frontend and backend by NBD, beside two servers on the same file in memory"
+printf '%-24s %10s %14s %8s %14s %8s\n' "" "the pair" "nbdkit file" "ratio" "qemu-nbd" "ratio"
+beside randread 4k 1
+beside randread 4k 32
+beside randwrite 4k 32
+beside randread 128k 8
+beside randwrite 128k 8
 echo "== without NBD in between: make bench"

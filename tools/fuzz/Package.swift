@@ -40,6 +40,7 @@ var targets: [Target] = [
     fuzzer("FuzzDeviceState", ["DeviceState"]),
     fuzzer("FuzzVirtioBlock", ["VirtioModel", "VirtioBlock"], ["VirtioRig"]),
     fuzzer("FuzzNVMe", ["NVMe", "NVMeModel"]),
+    fuzzer("FuzzNBD", ["NBDServer", "BlockBackend", "DeviceBus", "InProcess", "SharedRing", "Toolstack"]),
     fuzzer("FuzzVirtioNetwork", ["VirtioModel", "VirtioNetwork"], ["VirtioRig"]),
     fuzzer("FuzzTransmit", ["NetworkBackend", "InProcess", "SharedRing"], ["NetworkRig"]),
     fuzzer("FuzzReceive", ["NetworkBackend", "NetworkFrontend", "InProcess", "SharedRing"], ["NetworkRig"]),

@@ -260,6 +260,15 @@ for shape in (0, 1, 2, 3, 24, 25, 26, 27):
             put("blank", memory(0), b"\x02\x00", frame(100, 0x13), WORK)
             put("expired", frame(60), frame(61), WORK, b"\x05", WORK, memory(0), b"\x02\x00", WORK)
 
+# An NBD client: each command, whole, at the edges, with half a write; and anything.
+for structured in range(2):
+    honest = b"".join(
+        bytes([kind, command, flags]) + place.to_bytes(2, "little") + length.to_bytes(2, "little") + bytes([command])
+        for command in range(8) for flags in (0, 1, 16) for kind, place, length in ((0, 0, 4096), (8, 5, 700), (32, 1000, 65535), (16, 0, 512)))
+    seed("FuzzNBD", f"honest{structured}", bytes([structured]) + honest[:4000])
+    seed("FuzzNBD", f"half{structured}", bytes([structured, 129, 1, 0, 0, 0, 255, 15]) + bytes([7]) + honest[:200])
+    seed("FuzzNBD", f"any{structured}", bytes([structured | 2]) + rng.randbytes(1500))
+
 # An NVMe controller's driver: requests and completions without lies for each form of queue, then anything; and what a killed one left, changed.
 rng = random.Random(16)
 for shape in range(8):

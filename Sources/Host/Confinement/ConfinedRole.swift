@@ -21,7 +21,8 @@ public enum ConfinedRole: String, Sendable, CaseIterable {
         switch self {
         case .host: [.base, .messages, .sockets, .fileData, .files]
         case .backend: [.base, .messages, .sockets, .fileData, .files, .rings, .programs, .namespaces, .devices, .confining]
-        case .blockFrontend: [.base, .messages]
+        // Its reactor's ring is there by then, with the operations that it may do: another cannot be made.
+        case .blockFrontend: [.base, .messages, .ringUse]
         case .networkFrontend: [.base, .messages, .sockets, .fileData, .files, .rings, .namespaces, .devices]
         case .keeper: [.base, .messages, .sockets, .fileData, .files, .namespaces, .devices]
         }

@@ -23,6 +23,8 @@ public struct CallGroups: OptionSet, Sendable {
     public static let files = CallGroups(rawValue: UInt32(causeway_calls_files))
     /// io_uring.
     public static let rings = CallGroups(rawValue: UInt32(causeway_calls_rings))
+    /// io_uring on rings that are there.
+    public static let ringUse = CallGroups(rawValue: UInt32(causeway_calls_ring_use))
     /// Other processes: started, signalled, waited for; and becoming another program.
     public static let programs = CallGroups(rawValue: UInt32(causeway_calls_programs))
     /// Namespaces, made and entered, and mounts.

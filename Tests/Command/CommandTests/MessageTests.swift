@@ -236,7 +236,7 @@ extension EndToEnd {
                 ("frontend vif 7 --tap cwmsg", "causeway: netfront: vif 7: domain 1 has no such device\n"),
                 (
                     "frontend vbd xvdz --nbd \(scratch.path)/z",
-                    "causeway frontend vbd xvdz: error: vbd 268441856: domain 1 has no such device\n"
+                    "causeway: frontend: vbd 268441856: domain 1 has no such device\n"
                 ),
             ] where Tools.isRoot || !words.hasPrefix("frontend vif") {
                 let outcome = try pair.run([Tools.causeway] + words.split(separator: " ").map(String.init))

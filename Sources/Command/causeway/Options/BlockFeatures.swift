@@ -34,7 +34,11 @@ struct BlockFeatures: ParsableArguments {
     @Flag(help: "The backend does not offer flush.") var noFlush = false
     @Flag(help: "The backend does not offer barriers.") var noBarrier = false
     @Flag(help: "The backend does not offer discard.") var noDiscard = false
-    @Option(help: "How the backend waits: sleep, adaptive:MICROSECONDS or always.") var polling: PollingArgument?
+    @Option(
+        help: ArgumentHelp(
+            "How a disk's two sides wait: sleep, adaptive:MICROSECONDS or always.",
+            discussion: "Default: adaptive:200; with --xen adaptive:20. An NBD server never spins for ever."))
+    var polling: PollingArgument?
     @Option(
         help: ArgumentHelp(
             "How long requests wait for an NBD server that is away, and the backend for one that is not there yet, in seconds.",
@@ -73,18 +77,15 @@ struct BlockFeatures: ParsableArguments {
         return list
     }
 
-    /// What concerns a frontend, as the nbdkit plugin takes it.
-    var pluginParameters: [String] {
-        var list: [String] = []
-        if let queues { list.append("queues=\(queues)") }
-        if let ringPageOrder { list.append("ring-page-order=\(ringPageOrder)") }
-        if let segments { list.append("segments=\(segments)") }
-        if noPersistent { list.append("persistent=0") }
-        if let abi { list.append("abi=\(abi)") }
-        return list
+    /// How a disk's NBD server waits: it shares its processors with its clients, and never spins for ever.
+    var serverPolling: PollingPolicy {
+        switch polling?.policy {
+        case .always, nil: .onHost
+        case let policy?: policy
+        }
     }
 
-    /// The same, for a frontend in this process.
+    /// What concerns a frontend.
     var frontendOptions: BlockFrontendOptions {
         var options = BlockFrontendOptions()
         if let queues { options.queues = Int(queues) }

@@ -12,15 +12,21 @@ struct ConfinementOptions: ParsableArguments {
 
     /// Puts a role's plan in force; what this system lacks is said at once. To be called before there are other
     /// threads.
-    /// - Parameter users: the users of whom this process becomes one; nil: it stays who it is.
+    /// - Parameters:
+    ///   - users: the users of whom this process becomes one; nil: it stays who it is.
+    ///   - files: those that it may reach all the same.
     /// - Returns: what is in force, to be said once the process is of use; nil: there is no more to say.
-    func confine(_ role: ConfinedRole, as users: UserRange? = nil) throws(Failure) -> String? {
+    func confine(
+        _ role: ConfinedRole, as users: UserRange? = nil, adding files: [FileRule] = []
+    ) throws(Failure) -> String? {
         if noConfinement {
             complain("\(role.rawValue): \(Self.warning)")
             return nil
         }
         let report: ConfinementReport
-        do throws(ConfinementError) { report = try ConfinementPlan(role, user: users?.user(of: ChildProcess.own)).apply() } catch {
+        var plan = ConfinementPlan(role, user: users?.user(of: ChildProcess.own))
+        plan.files?.append(contentsOf: files)
+        do throws(ConfinementError) { report = try plan.apply() } catch {
             throw .silent(1)
         }
         let line = "\(role.rawValue): \(report)"

@@ -107,7 +107,7 @@ extension PairSession {
             disks[index].frontend = nil
             let restarts = disks[index].restarts.map { policy in
                 var policy = policy
-                policy.ended(status, wasOfUse: FileSystem.exists(disks[index].readyFile))
+                policy.ended(status, wasOfUse: disks[index].wasReady)
                 return policy
             }
             let (name, domain) = (disks[index].name, disks[index].domain)

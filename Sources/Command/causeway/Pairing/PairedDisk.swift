@@ -22,8 +22,10 @@ struct PairedDisk {
     var isReleased = false
 
     var name: String { specification.vdev.name }
-    /// There once the frontend serves its clients.
+    /// Has the frontend's number in it once that serves its clients.
     var readyFile: String { socket + ".pid" }
+    /// Whether the frontend has come so far.
+    var wasReady: Bool { FileSystem.text(of: readyFile).map { !$0.isEmpty } ?? false }
     /// What NBD clients are given.
     var uri: String { "nbd+unix:///?socket=\(socket.percentEncodedForQuery)" }
     /// `CAUSEWAY_NBD_xvda`.

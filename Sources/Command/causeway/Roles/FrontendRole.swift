@@ -1,4 +1,4 @@
-// What an interface's frontend process does. A disk's is nbdkit with our plugin.
+// What an interface's frontend process does; a disk's is in DiskServerRole.
 
 import CommandSupport
 import Hypervisor
@@ -46,7 +46,7 @@ enum FrontendRole {
     }
 
     /// Two frontends of one device would take its rings from each other. Nil where the claim's file cannot be made.
-    private static func claim(_ path: String, _ device: String) throws(Failure) -> FileClaim? {
+    static func claim(_ path: String, _ device: String) throws(Failure) -> FileClaim? {
         do throws(ClaimError) { return try FileClaim(path, patience: 1000, time: SystemTime()) } catch {
             if case .taken(let holder) = error { throw Failure("frontend: \(device) is in use by \(holder)") }
             return nil

@@ -4,20 +4,20 @@
 import SharedMemory
 
 /// Runs of pages in one buffer.
-struct PageAllocator {
+package struct PageAllocator {
     private var used: [Bool]
     private var start = 0
-    private(set) var freeCount: Int
+    package private(set) var freeCount: Int
 
-    init(pages: Int) {
+    package init(pages: Int) {
         used = Array(repeating: false, count: pages)
         freeCount = pages
     }
 
-    var pageCount: Int { used.count }
+    package var pageCount: Int { used.count }
 
     /// The first page of `count` free pages side by side, now in use; nil if there is no such run.
-    mutating func allocate(_ count: Int) -> Int? {
+    package mutating func allocate(_ count: Int) -> Int? {
         guard count > 0, count <= freeCount else { return nil }
         return take(count, from: start, to: used.count) ?? take(count, from: 0, to: min(start + count, used.count))
     }
@@ -39,7 +39,7 @@ struct PageAllocator {
     }
 
     /// Gives pages back.
-    mutating func free(_ first: Int, _ count: Int) {
+    package mutating func free(_ first: Int, _ count: Int) {
         for page in first..<first + count {
             precondition(used[page], "a page freed twice")
             used[page] = false

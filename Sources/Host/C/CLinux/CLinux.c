@@ -15,6 +15,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -114,6 +116,31 @@ int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return -1;
     *process = credentials.pid; *user = credentials.uid; *group = credentials.gid;
     return 0;
+}
+
+int causeway_listen_loopback(int is_six, uint16_t *port, int backlog) {
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(*port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr *address = is_six ? (struct sockaddr *)&six : (struct sockaddr *)&four;
+    socklen_t length = is_six ? sizeof six : sizeof four;
+    const int yes = 1;
+    int socket_ = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (socket_ < 0) return -1;
+    // Connections of a server that has ended keep their port for a minute.
+    if (setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 || bind(socket_, address, length) < 0
+        || listen(socket_, backlog) < 0 || getsockname(socket_, address, &length) < 0) {
+        int error = errno;
+        close(socket_);
+        errno = error;
+        return -1;
+    }
+    *port = ntohs(is_six ? six.sin6_port : four.sin_port);
+    return socket_;
+}
+
+void causeway_set_no_delay(int socket) {
+    const int yes = 1;
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
 }
 
 char **causeway_environment(void) { return environ; }

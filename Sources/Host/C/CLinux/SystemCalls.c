@@ -38,6 +38,7 @@ struct call { int number; uint32_t groups; };
 #define DATA causeway_calls_file_data
 #define FILES causeway_calls_files
 #define RINGS causeway_calls_rings
+#define RING_USE causeway_calls_ring_use
 #define PROGRAMS causeway_calls_programs
 #define NAMESPACES causeway_calls_namespaces
 #define DEVICES causeway_calls_devices
@@ -84,7 +85,7 @@ static const struct call calls[] = {
     {SYS_statfs, FILES}, {SYS_umask, FILES}, {SYS_inotify_init1, FILES}, {SYS_inotify_add_watch, FILES}, {SYS_inotify_rm_watch, FILES},
     {OLD(mknod), FILES}, {SYS_mknodat, FILES},
 
-    {SYS_io_uring_setup, RINGS}, {SYS_io_uring_enter, RINGS}, {SYS_io_uring_register, RINGS},
+    {SYS_io_uring_setup, RINGS}, {SYS_io_uring_enter, RINGS | RING_USE}, {SYS_io_uring_register, RINGS | RING_USE},
 
     {SYS_execve, PROGRAMS}, {SYS_execveat, PROGRAMS}, {OLD(fork), PROGRAMS}, {OLD(vfork), PROGRAMS}, {SYS_wait4, PROGRAMS},
     {SYS_waitid, PROGRAMS}, {SYS_kill, PROGRAMS | DEVICES}, {SYS_setpgid, PROGRAMS}, {SYS_getpgid, PROGRAMS}, {OLD(getpgrp), PROGRAMS},

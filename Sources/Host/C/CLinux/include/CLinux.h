@@ -42,6 +42,10 @@ long causeway_receive_descriptors(int socket, void *bytes, size_t length, int *d
 int causeway_unread_bytes(int socket);
 // SO_PEERCRED: struct ucred needs _GNU_SOURCE.
 int causeway_peer_credentials(int socket, int32_t *process, uint32_t *user, uint32_t *group);
+// Listens on this machine's own address of IPv4 or IPv6, at `*port`, or at a free one if that is 0, which it becomes. A descriptor, or -1 with errno.
+int causeway_listen_loopback(int is_six, uint16_t *port, int backlog);
+// Sends what is written at once (TCP_NODELAY); nothing for a socket of another kind.
+void causeway_set_no_delay(int socket);
 
 // A copy out of memory that a peer may be writing: every byte is loaded exactly once, whatever the optimizer would like.
 // Words are loaded wherever they lie: a 32-bit guest's are aligned to 4 bytes, and a test for it costs more than such a load.

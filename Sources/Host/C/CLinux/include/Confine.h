@@ -17,6 +17,7 @@ enum {
     causeway_calls_programs = 64,      // other processes: starting, signalling, waiting for them; exec
     causeway_calls_namespaces = 128,   // entering and making them, and mounts
     causeway_calls_devices = 256,      // any ioctl but those that type at a terminal; user faults
+    causeway_calls_ring_use = 1024,    // of rings that are there
     causeway_calls_confining = 512,    // what this header does, once more: for a program that another of ours becomes
 };
 
