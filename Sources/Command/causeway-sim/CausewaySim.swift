@@ -12,10 +12,10 @@ struct CausewaySim: ParsableCommand {
         commandName: "causeway-sim",
         abstract: "Runs whole pairs in one thread, from seeds, with faults, and says which seed fails.")
 
-    @Option(help: "The first seed.")
-    var first: UInt64 = 0
-    @Option(help: "How many seeds.")
-    var seeds: UInt64 = 1000
+    @Option(help: "The first seed, where --seeds is how many; 0 if nothing is said.")
+    var first: UInt64?
+    @Option(help: "How many seeds, at least 1, or which ones: A..<B, with B left out.")
+    var seeds = SeedRange.count(1000)
     @Option(help: "Steps with faults in each; what was begun then must end.")
     var steps = SimulationPlan(seed: 0).steps
     @Option(help: "Kinds of faults, with commas between; all of them if nothing is said.")
@@ -28,16 +28,19 @@ struct CausewaySim: ParsableCommand {
     var twice = false
 
     func validate() throws {
-        guard seeds > 0, !first.addingReportingOverflow(seeds).overflow else {
-            throw ValidationError("--seeds is how many there are from --first on, at least 1")
+        guard let range = seeds.seeds(from: first) else {
+            throw ValidationError(
+                first == nil
+                    ? "--seeds has more than there are"
+                    : "--first goes with --seeds N, and both together must fit into 64 bits; --seeds A..<B has its first")
         }
         guard steps > 0 else { throw ValidationError("--steps is how many steps each has, at least 1") }
-        guard !trace || seeds == 1 else { throw ValidationError("--trace is for one seed: --seeds 1") }
+        guard !trace || range.count == 1 else { throw ValidationError("--trace is for one seed: --seeds 1") }
     }
 
     func run() throws {
         try makeHashingRepeatable()
-        let range = first..<first &+ seeds
+        guard let range = seeds.seeds(from: first) else { return }
         let kinds = try parseKinds()
         let scratch = "\(directory)/causeway-sim-\(getpid())"
         var total = SimulationTotal(of: range.count)
