@@ -14,7 +14,7 @@ for page in "$work"/causeway.*.8; do
     name=$(basename "$page" .8 | tr . -)
     # What is for this command's own processes is no verb of anybody's; `help` has no page to itself.
     case $name in causeway-help | causeway-bench-* | causeway-vif-keeper) continue ;; esac
-    sed -e "0,/^\\.Nm .*/s//.Nm $name/" -e "s/^\\.Dt .*/.Dt $(echo "$name" | tr a-z A-Z) 8/" -e '/^$/d' "$page" >"$share/man/man8/$name.8"
+    sed -e "0,/^\\.Nm .*/s//.Nm $name/" -e "s/^\\.Dt .*/.Dt $(echo "$name" | tr '[:lower:]' '[:upper:]') 8/" -e '/^$/d' "$page" >"$share/man/man8/$name.8"
 done
 cp -r README.md SECURITY.md Docs "$share/doc/causeway-doc/"
 # Debian takes a file of the other name for its own changelog.
