@@ -9,7 +9,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen plugin demo test mutants deb verify-deb install-more test-network bench bench-translate bench-vhost verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen plugin demo test mutants deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -83,6 +83,9 @@ bench-translate: setup ## The translation library's figures beside their referen
 
 bench-vhost: build ## Disks over vhost-user beside qemu-storage-daemon, with one front end for both
 	cd tools/bench && $(SWIFT) run -c release vhost-bench $(CURDIR)/$(BUILD)/causeway
+
+bench-nbd: build ## The NBD server of a pair beside nbdkit and qemu-nbd, on one file with one client
+	@python3 tools/bench/nbd.py $(BUILD)/causeway
 
 verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
 	@tools/verify-memory.sh $(BUILD)/causeway
@@ -163,7 +166,7 @@ install: build plugin library libxen ## Installs under PREFIX (default /usr/loca
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8
 	sed 's|@VERSION@|$(VERSION)|' Packaging/causeway.8.in > $(DESTDIR)$(PREFIX)/share/man/man8/causeway.8
 	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	$(BUILD)/causeway --generate-completion-script bash \
+	$(BUILD)/causeway --generate-completion-script bash | sed '1{/^#!/d}' \
 	    > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/causeway
 	mkdir -p $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	$(BUILD)/causeway --generate-completion-script zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_causeway

@@ -26,7 +26,10 @@ fail() { echo "FAIL  $*" >&2; exit 1; }
 
 if [ ! -e "$base/etc/debian_version" ]; then
     echo "debootstrap of Debian 12, a minute or so"
-    debootstrap --variant=minbase bookworm "$base" >"$work/debootstrap.log" 2>&1 || { tail -5 "$work/debootstrap.log"; fail "debootstrap"; }
+    # Beside its place: half of one is none.
+    rm -rf "$base.new"
+    debootstrap --variant=minbase bookworm "$base.new" >"$work/debootstrap.log" 2>&1 || { tail -5 "$work/debootstrap.log"; fail "debootstrap"; }
+    mv "$base.new" "$base"
 fi
 # On top of it, so that it can be used again.
 mkdir -p "$root" "$work/upper" "$work/layer"
@@ -59,7 +62,7 @@ ok "installed: $version, $(field Installed-Size) KiB, without Swift; it needs $(
 missing=$(inside sh -c 'ldd /usr/bin/causeway /usr/lib/causeway/*.so /usr/lib/*/libcauseway-translation.so.1' | grep 'not found' || true)
 [ -z "$missing" ] || fail "libraries are missing: $missing"
 inside getent passwd causeway >/dev/null || fail "there is no user causeway"
-[ ! -e "$root/etc/systemd/system/multi-user.target.wants/causeway-backend.service" ] || fail "the unit is enabled by the installation"
+[ ! -L "$root/etc/systemd/system/multi-user.target.wants/causeway-backend.service" ] || fail "the unit is enabled by the installation"
 inside systemd-analyze verify /lib/systemd/system/causeway-backend.service >"$work/unit.log" 2>&1 || { cat "$work/unit.log"; fail "the unit"; }
 ok "the user causeway, and the unit, which is not enabled"
 
@@ -92,12 +95,14 @@ for package in /packages/causeway_*.deb; do
 done
 rm -rf /tmp/newer
 causeway pair --quiet --disk /tmp/disk.img,raw,xvda,w -- sh -c '
-    fio --name=v --ioengine=nbd --uri="$uri" --rw=randread --bs=4k --iodepth=8 --size=32M --time_based --runtime=6 --minimal >/tmp/fio.out & job=$!
+    fio --name=v --ioengine=nbd --uri="$uri" --rw=randrw --bs=4k --iodepth=8 --size=32M --time_based --runtime=6 --verify=crc32c \
+        --verify_state_save=0 --minimal >/tmp/fio.out & job=$!
     sleep 1; dpkg -i /packages/newer/causeway.deb >/tmp/dpkg.out 2>&1 && wait $job'
 USE
 inside sh /tmp/upgrade.sh >"$work/upgrade.log" 2>&1 || { tail -20 "$work/upgrade.log"; cat "$root/tmp/dpkg.out"; fail "an upgrade under a running pair"; }
 ok "upgraded to $(field Version) under a running pair, whose client saw no error"
 
+mkdir -p "$root/run/causeway" && touch "$root/run/causeway/journal"
 inside sh -c 'apt-get -qq purge -y causeway causeway-dev causeway-doc libcauseway-translation1' >>"$work/apt.log" 2>&1 || { tail -20 "$work/apt.log"; fail "apt-get purge"; }
 list >"$work/after"
 [ ! -e "$root/run/causeway" ] || fail "purge leaves /run/causeway"

@@ -95,4 +95,19 @@ import XenTypes
         #expect(slices >= 4096 / 64 - 1)
         #expect(core.usage.ports == 1024 && core.usage.dying == 0)
     }
+
+    @Test func E15_processesAndDomainsHaveAnEnd() throws {
+        var limits = HypervisorLimits()
+        (limits.domains, limits.connections) = (3, 2)
+        let core = HypervisorCore(limits: limits)
+        for number in UInt16(0)...2 { _ = try core.createDomain(DomainID(number)) }
+        #expect(throws: CoreError.limit("domains", 3)) { _ = try core.createDomain(nil) }
+        let first = try core.connect(DomainID(1))
+        _ = try core.connect(DomainID(1))
+        #expect(throws: CoreError.limit("connections", 2)) { _ = try core.connect(DomainID(1)) }
+        _ = try core.connect(DomainID(2))
+        core.close(first)
+        while core.reap() {}
+        _ = try core.connect(DomainID(1))
+    }
 }

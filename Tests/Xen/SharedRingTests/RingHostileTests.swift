@@ -57,6 +57,20 @@ private func fault(_ ring: inout FrontRing<Words>) -> RingError? {
         }
     }
 
+    /// attacks.md A13: what was answered and not yet shown has made no room.
+    @Test func answersThatWereNotShownMakeNoRoom() throws {
+        let region = try SharedRegion(anonymous: 4096)
+        var front = FrontRing(initialising: region, Words.slots(4), startingAt: RingIndex(0))
+        var back = BackRing(attaching: region, Words.slots(4), startingAt: RingIndex(0))
+        for value in 0..<4 { expectPush(&front, UInt64(value), true) }
+        _ = front.publish()
+        for value in 0..<4 { try expectRequest(&back, UInt64(value)) }
+        for _ in 0..<4 { back.push(1) }
+        region.storeRelaxed(5, at: RingHeader.requestProduced)
+        let found = fault(&back)
+        #expect(found == .peerLies(produced: 5, consumed: 4, limit: 0))
+    }
+
     @Test func aLyingBackendBreaksItsRingForEver() throws {
         try withEveryRing(slots: [1, 2, 8, 32]) { front, _, slots, start in
             let region = front.region
