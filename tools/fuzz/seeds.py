@@ -261,6 +261,7 @@ for shape in (0, 1, 2, 3, 24, 25, 26, 27):
             put("expired", frame(60), frame(61), WORK, b"\x05", WORK, memory(0), b"\x02\x00", WORK)
 
 # An NBD client: each command, whole, at the edges, with half a write; and anything.
+rng = random.Random(17)
 for structured in range(2):
     honest = b"".join(
         bytes([kind, command, flags]) + place.to_bytes(2, "little") + length.to_bytes(2, "little") + bytes([command])

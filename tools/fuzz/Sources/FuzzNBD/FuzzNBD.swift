@@ -12,11 +12,11 @@ import BlockFrontend
 import DriverRuntime
 import FuzzSupport
 import InProcess
-import LinuxSystem
 import Reactor
 import Toolstack
 import XenTypes
 
+@testable import LinuxSystem
 @testable import NBDServer
 
 /// A disk of 1 MiB in this process, and its server; made once.
