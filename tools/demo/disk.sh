@@ -92,12 +92,14 @@ JOB
 beside() { # RW BS DEPTH
     # shellcheck disable=SC2016 # $uri is the command's
     ours=$("$causeway" pair --quiet --disk "$bench,raw,xvda,w" -- sh "$work/job.sh" "$@" "$seconds")
-    # nbdkit --run has $uri, too.
-    kit=$(nbdkit -U - file "$bench" --run "sh '$work/job.sh' $* $seconds")
+    # It is a variable of the shell there, and not of what that runs.
+    kit=$(nbdkit -U - file "$bench" --run "uri=\$uri sh '$work/job.sh' $* $seconds")
     qemu-nbd --format=raw --cache=writeback --persistent --fork --socket="$work/qemu.sock" --pid-file="$work/qemu.pid" "$bench"
     qemu=$(uri="nbd+unix:///?socket=$work/qemu.sock" sh "$work/job.sh" "$@" "$seconds")
-    kill "$(cat "$work/qemu.pid")"
-    while [ -e "$work/qemu.pid" ]; do sleep 0.05; done
+    server=$(cat "$work/qemu.pid")
+    kill "$server"
+    for _ in $(seq 100); do kill -0 "$server" 2>/dev/null || break; sleep 0.05; done
+    rm -f "$work/qemu.sock" "$work/qemu.pid"
     awk -v job="$1 $2, depth $3" -v ours="$ours" -v kit="$kit" -v qemu="$qemu" \
         'BEGIN { printf "%-24s %10d %14d %8.2f %14d %8.2f\n", job, ours, kit, ours / kit, qemu, ours / qemu }'
 }
