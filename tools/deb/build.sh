@@ -15,7 +15,7 @@ cp -r Packaging/debian "$tree/"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 cat >"$tree/debian/changelog" <<CHANGES
-causeway ($version${CAUSEWAY_REVISION:-}) unstable; urgency=medium
+causeway ($version) unstable; urgency=medium
 
   * See /usr/share/doc/causeway-doc/CHANGES.md.
 

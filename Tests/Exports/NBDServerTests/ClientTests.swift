@@ -10,6 +10,19 @@ import Testing
 
 /// Clients that come, go, and do not behave.
 @Suite(.serialized) struct NBDClientTests {
+    @Test("thousands of options at once are answered, a few at a time")
+    func manyOptions() throws {
+        let rig = try NBDRig(byteCount: 1 << 20)
+        let client = try rig.client()
+        try client.send([0, 0, 0, 3] + (0..<4000).flatMap { _ in NBDClient.option(3, []) })
+        for _ in 0..<4000 {
+            let listed = try client.answer()
+            let end = try client.answer()
+            try #require(listed.kind == NBDOptionReply.server.rawValue && end.kind == NBDOptionReply.acknowledge.rawValue)
+        }
+        rig.stop()
+    }
+
     @Test("a client that hangs up in the midst of its requests, or of a write's bytes, leaves nothing behind")
     func hangingUp() throws {
         let rig = try NBDRig(byteCount: 4 << 20)
@@ -28,6 +41,8 @@ import Testing
             try #require(try stays.perform(.read, count: 4096).error == 0)
         }
         #expect(eventually(5000) { rig.server.clientCount == 1 && Descriptor.openCount == open })
+        let census = rig.server.census()
+        #expect(census.sessions == 1 && census.freePages == NBDServer.leastBufferPages && census.writes == 0 && census.flights == 0)
         // Its buffer is free: it has room for all that one client may ask for at once.
         for place in 0..<16 { try stays.ask(.read, at: UInt64(place) << 18, count: 1 << 18) }
         for _ in 0..<16 { #expect(try stays.reply { _ in 1 << 18 }.error == 0) }

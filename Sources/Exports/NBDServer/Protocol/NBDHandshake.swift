@@ -43,7 +43,8 @@ public struct NBDHandshake: Sendable {
 
     /// Bytes of an option at most: two names and a list of numbers.
     public static let mostOptionBytes = 16 * 1024
-    private static let headerBytes = 16
+    /// Bytes of answers after which no further option is taken; the last one's go beyond it by less than `mostOptionBytes`.
+    static let mostReplyBytes = 8 * 1024
 
     /// What a server says first.
     public static var greeting: [UInt8] {
@@ -76,6 +77,8 @@ public struct NBDHandshake: Sendable {
         }
         while true {
             let start = reader.position
+            // Whoever asks for more than is read back is answered as far as there is room, and then again.
+            if replies.count > Self.mostReplyBytes { return (start, .more) }
             guard let magic: UInt64 = reader.take(), let number: UInt32 = reader.take(), let count: UInt32 = reader.take() else {
                 return (start, .more)
             }

@@ -11,8 +11,9 @@ import Synchronization
 public final class NBDServer: @unchecked Sendable {
     /// Clients at the same time; what comes beyond waits to be accepted.
     public static let mostClients = 16
-    /// Pages of the frontend's buffer that a server needs at least.
-    public static let leastBufferPages = 256
+    /// Pages of the frontend's buffer that a server needs at least: a client's share then holds a part of a sector of
+    /// 64 KiB, the largest that a backend may have, beside what was there before.
+    public static let leastBufferPages = 1024
 
     /// How a server is told apart from others, and what it tells.
     public struct Options: Sendable {
@@ -77,6 +78,15 @@ public final class NBDServer: @unchecked Sendable {
         while reactor.time.milliseconds < end, reactor.run({ [self] in !sessions.isEmpty }) { reactor.time.sleep(milliseconds: 2) }
         reactor.run { [self] in for session in sessions.values { session.end() } }
         reactor.stop()
+        // Each of them refers to the others.
+        for session in sessions.values {
+            session.abandon()
+            if session.isCounted { options.used(false) }
+        }
+        sessions = [:]
+        listeners = []
+        disk?.abandon()
+        disk = nil
     }
 
     /// Serves a client whose socket came otherwise than by a listener.

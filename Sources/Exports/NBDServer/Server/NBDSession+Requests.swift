@@ -107,8 +107,8 @@ extension NBDSession {
     }
 
     private func goOnReading(_ index: Int, _ request: PendingRequest) -> Bool {
-        let isLarge = cut(index, request, .read).useful < request.byteCount && request.issued == 0
-        if isLarge, request.gathered == nil {
+        let skip = Int(request.header.offset) & (disk.sectorBytes - 1)
+        if skip + request.byteCount > disk.largestPiece, request.gathered == nil {
             if isGathering { return false }
             guard let memory = AlignedBuffer(byteCount: request.byteCount, alignment: 4096) else {
                 requests[index]?.outcome = .noMemory

@@ -103,7 +103,7 @@ final class NBDSession: ReactorClient {
     init?(_ socket: Descriptor, of server: NBDServer, on disk: ServedDisk) {
         let headerBytes = (Self.mostRequests + 1) * NBDReplyHeader.placeBytes
         guard let inbox = AlignedBuffer(byteCount: Self.inboxBytes, alignment: 4096),
-            let headers = AlignedBuffer(byteCount: max(headerBytes, NBDHandshake.mostOptionBytes * 2), alignment: 4096)
+            let headers = AlignedBuffer(byteCount: max(headerBytes, NBDHandshake.mostReplyBytes + NBDHandshake.mostOptionBytes), alignment: 4096)
         else { return nil }
         self.socket = socket
         self.server = server
@@ -169,6 +169,12 @@ final class NBDSession: ReactorClient {
         guard phase != .gone else { return }
         phase = .gone
         socket.shutDown()
+    }
+
+    /// There are no turns any more.
+    func abandon() {
+        if let place { disk.reactor.detach(place) }
+        place = nil
     }
 
     private func leaveIfDone() {

@@ -79,6 +79,15 @@ final class ServedDisk: ReactorClient {
     /// On the reactor's thread.
     func attach() { place = reactor.attach(self) }
 
+    /// There are no turns any more; what is under way has nobody to be told of its end.
+    func abandon() {
+        if let place { reactor.detach(place) }
+        place = nil
+        flights = []
+        waiting = PieceLine()
+        hungry = []
+    }
+
     /// The disk as of now.
     var properties: BlockProperties { queue.properties }
     var byteCount: UInt64 { queue.properties.sectors * 512 }
