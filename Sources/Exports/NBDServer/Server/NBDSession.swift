@@ -101,9 +101,10 @@ final class NBDSession: ReactorClient {
 
     /// nil: there is no memory for it.
     init?(_ socket: Descriptor, of server: NBDServer, on disk: ServedDisk) {
-        let headerBytes = (Self.mostRequests + 1) * NBDReplyHeader.placeBytes
+        let replyBytes = NBDHandshake.mostReplyBytes + NBDHandshake.mostOptionBytes
+        let headerBytes = max(Self.mostRequests * NBDReplyHeader.placeBytes, replyBytes)
         guard let inbox = AlignedBuffer(byteCount: Self.inboxBytes, alignment: 4096),
-            let headers = AlignedBuffer(byteCount: max(headerBytes, NBDHandshake.mostReplyBytes + NBDHandshake.mostOptionBytes), alignment: 4096)
+            let headers = AlignedBuffer(byteCount: headerBytes, alignment: 4096)
         else { return nil }
         self.socket = socket
         self.server = server
