@@ -43,7 +43,8 @@ public struct NBDHandshake: Sendable {
 
     /// Bytes of an option at most: two names and a list of numbers.
     public static let mostOptionBytes = 16 * 1024
-    /// Bytes of answers after which no further option is taken; the last one's go beyond it by less than `mostOptionBytes`.
+    /// Bytes of answers after which no further option is taken; the last one's go beyond it by less than
+    /// `mostOptionBytes`.
     static let mostReplyBytes = 8 * 1024
 
     /// What a server says first.
