@@ -184,8 +184,8 @@ let package = Package(
         runtime.module(
             "DriverRuntime",
             [
-                "DMA", "DeviceControl", "DeviceState", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "XenBus", "XenStore",
-                "XenTypes",
+                "DMA", "DeviceControl", "DeviceState", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "SharedRing", "XenBus",
+                "XenStore", "XenTypes",
             ]
         ),
         runtime.module(
@@ -454,7 +454,7 @@ let package = Package(
         devices.tests("DeviceBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "TestSupport"]),
         devices.tests("PageDevices", ["DeviceBus", "LinuxSystem", "PageDevices", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),
-        devices.tests("DeviceControl", ["DeviceControl", "DeviceState"]),
+        devices.tests("DeviceControl", ["DeviceControl", "DeviceState", "TestSupport"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
         virtio.tests(
             "VhostUser",
@@ -493,7 +493,7 @@ let package = Package(
                 "BlockBackend", "BlockDevices", "BlockFrontend", "DriverRuntime", "HypervisorRules", "InProcess", "LinuxSystem",
                 "NBDServer", "Reactor", "ScriptedDevices", "TestSupport", "Toolstack", "XenTypes",
             ]),
-        block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "LinuxSystem", "TestSupport"]),
+        block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "DeviceControl", "LinuxSystem", "TestSupport"]),
         block.tests(
             "BlockProtocol",
             ["BlockProtocol", "CXen", "InProcess", "SharedMemory", "TestSupport", "XenBus", "XenStore", "XenTypes"]

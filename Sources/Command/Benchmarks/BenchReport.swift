@@ -64,15 +64,3 @@ package struct BenchReport {
 
     private func number(_ value: Double) -> String { value < 100 ? fixed(value, 2) : fixed(value, 0) }
 }
-
-/// `value` with so many decimals; 0 where it is no number.
-func fixed(_ value: Double, _ decimals: Int) -> String {
-    let scale = (0..<decimals).reduce(1.0) { product, _ in product * 10 }
-    guard value.isFinite, abs(value) * scale < 1e15 else { return "0" }
-    let scaled = Int((abs(value) * scale).rounded())
-    let sign = value < 0 && scaled != 0 ? "-" : ""
-    guard decimals > 0 else { return "\(sign)\(scaled)" }
-    let digits = String(scaled)
-    let padded = String(repeating: "0", count: max(0, decimals + 1 - digits.count)) + digits
-    return "\(sign)\(padded.dropLast(decimals)).\(padded.suffix(decimals))"
-}

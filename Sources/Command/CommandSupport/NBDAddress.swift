@@ -7,7 +7,7 @@ package enum NBDAddress: Equatable, Sendable {
     /// A Unix socket.
     case file(String, export: String?)
     /// TCP, on this machine's own address.
-    case loopback(port: UInt16, isSix: Bool, export: String?)
+    case loopback(LoopbackAddress, export: String?)
 
     /// The port that NBD has (IANA).
     private static let standardPort: UInt16 = 10809
@@ -37,20 +37,8 @@ package enum NBDAddress: Equatable, Sendable {
 
     private static func loopback(_ rest: Substring, _ text: String) throws(Failure) -> NBDAddress {
         let parts = rest.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
-        let place = parts[0]
-        let isSix = place.hasPrefix("[::1]")
-        let host = isSix ? "[::1]" : String(place.prefix { $0 != ":" })
-        guard isSix || host == "127.0.0.1" || host == "localhost" else {
-            throw .usage(
-                "--nbd: \(text): \(host.isEmpty ? "no host" : host) is not this machine's own; 127.0.0.1, [::1] or localhost")
-        }
-        let behind = place.dropFirst(host.count)
-        var port = standardPort
-        if !behind.isEmpty {
-            guard behind.hasPrefix(":"), let number = UInt16(behind.dropFirst()) else { throw .usage("--nbd: \(text): not a port") }
-            port = number
-        }
-        return .loopback(port: port, isSix: isSix, export: parts.count > 1 ? try name(parts[1], text) : nil)
+        let address = try LoopbackAddress(parts[0], port: standardPort, subject: "--nbd: \(text)")
+        return .loopback(address, export: parts.count > 1 ? try name(parts[1], text) : nil)
     }
 
     private static func name(_ part: Substring, _ text: String) throws(Failure) -> String? {
@@ -68,7 +56,7 @@ package enum NBDAddress: Equatable, Sendable {
     /// The export's name, if one was given.
     package var export: String? {
         switch self {
-        case .file(_, let export), .loopback(_, _, let export): export
+        case .file(_, let export), .loopback(_, let export): export
         }
     }
 }

@@ -11,6 +11,8 @@ public enum ControlRequest: Equatable, Sendable {
     case show(device: String)
     /// Do something.
     case perform(device: String, DeviceCommand)
+    /// Where a device's rings are, and what is in work.
+    case rings(device: String)
     /// The device's state, as bytes.
     case save(device: String)
     /// Take a state.
@@ -24,6 +26,7 @@ public enum ControlRequest: Equatable, Sendable {
         switch self {
         case .list: "list"
         case .show(let device): "show\t\(device)"
+        case .rings(let device): "rings\t\(device)"
         case .perform(let device, let command): "do\t\(device)\t\(command.words.joined(separator: "\t"))"
         case .save(let device): "save\t\(device)"
         case .load(let device, let bytes): "load\t\(device)\t\(Self.hexadecimal(bytes))"
@@ -36,6 +39,7 @@ public enum ControlRequest: Equatable, Sendable {
         switch (words.first ?? "", words.count) {
         case ("list", 1): self = .list
         case ("show", 2): self = .show(device: words[1])
+        case ("rings", 2): self = .rings(device: words[1])
         case ("do", 3...): self = .perform(device: words[1], try DeviceCommand(Array(words.dropFirst(2))))
         case ("save", 2): self = .save(device: words[1])
         case ("load", 3):
@@ -131,6 +135,7 @@ extension ControlRequest {
         switch self {
         case .list: return devices.map { [$0.name, "\($0.kind)", "\($0.transport)", $0.phase.rawValue].joined(separator: "\t") }
         case .show(let name): return try device(name).described().map { "\($0.name)\t\(Self.oneLine($0.value))" }
+        case .rings(let name): return RingReport.lines(try device(name).rings()).map(Self.onOneLine)
         case .perform(let name, let command):
             try device(name).perform(command)
             return []
@@ -147,6 +152,9 @@ extension ControlRequest {
             return []
         }
     }
+
+    /// The tabs are between words.
+    private static func onOneLine(_ text: String) -> String { String(text.map { $0.isNewline ? " " : $0 }) }
 
     /// A peer's words may be in a value.
     private static func oneLine(_ text: String) -> String {

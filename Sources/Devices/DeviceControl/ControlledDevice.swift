@@ -27,6 +27,8 @@ public protocol ControlledDevice: Sendable {
     func attributes() throws(ControlError) -> [DeviceState.Attribute]
     /// What an attribute says, where `DevicePropertyKey` does not know it.
     func properties(of attribute: DeviceState.Attribute) -> [DeviceProperty]
+    /// Where its rings are now, and what is in work; none while it has no driver.
+    func rings() throws(ControlError) -> [RingReport]
     /// Does something, and returns when it is done.
     func perform(_ command: DeviceCommand) throws(ControlError)
     /// Takes what a saved state says of a device like this one, where that has a meaning; else refuses, and nothing is
@@ -37,6 +39,11 @@ public protocol ControlledDevice: Sendable {
 extension ControlledDevice {
     /// There are none but those that every device has.
     public func properties(of attribute: DeviceState.Attribute) -> [DeviceProperty] { [] }
+
+    /// It has no rings that anybody could look at.
+    public func rings() throws(ControlError) -> [RingReport] {
+        throw .cannot(device: name, command: "rings", "they are \(transport)'s, and not looked into while the device runs")
+    }
 
     /// Its state, complete.
     public func save() throws(ControlError) -> DeviceState {

@@ -20,12 +20,26 @@ extension EndToEnd {
                 } else {
                     let name = String(line.prefix { $0 != "{" && $0 != " " })
                     #expect(name.wholeMatch(of: /causeway_[a-z_]+/) != nil, "\(line)")
-                    #expect(helped.contains(name) && types[name] == (name.hasSuffix("_total") ? "counter" : "gauge"), "\(line)")
-                    let value = try #require(line.split(separator: " ").last.flatMap { UInt64($0) }, "\(line)")
-                    #expect(samples.updateValue(value, forKey: String(line.prefix { $0 != " " })) == nil, "\(line)")
+                    // A histogram's lines have names of their own.
+                    let family = name.replacing(/_(bucket|sum|count)$/, with: "")
+                    let isHistogram = types[family] == "histogram"
+                    let kind = name.hasSuffix("_total") ? "counter" : "gauge"
+                    #expect(isHistogram || helped.contains(name) && types[name] == kind, "\(line)")
+                    let text = try #require(line.split(separator: " ").last, "\(line)")
+                    if name.hasSuffix("_sum"), isHistogram {
+                        #expect(Double(text) != nil, "\(line)")
+                        continue
+                    }
+                    let value = try #require(UInt64(text), "\(line)")
+                    #expect(samples.updateValue(value, forKey: Self.key(line)) == nil, "\(line)")
                 }
             }
             return samples
+        }
+
+        /// A sample's name and labels, but for the names that people gave.
+        private static func key(_ line: Substring) -> String {
+            String(line[..<(line.lastIndex(of: " ") ?? line.endIndex)].replacing(/,(guest|vdev|target)="[^"]*"/, with: ""))
         }
 
         @Test("metrics are Prometheus's text, and say of a disk and an interface what status says")
@@ -49,6 +63,18 @@ extension EndToEnd {
             #expect(samples["causeway_vbd_written_bytes_total" + disk] ?? 0 >= 1 << 20, "\(outcome.output)")
             #expect(samples["causeway_vbd_read_bytes_total" + disk] ?? 0 >= 1 << 20)
             #expect(samples["causeway_vbd_queues" + disk] == 1)
+            #expect(outcome.output.contains(#"device="51712",guest="guest1",vdev="xvda",target="\#(image)"}"#), "\(outcome.output)")
+            #expect(samples["causeway_up"] == 1 && outcome.output.contains(/causeway_build_info{version="[0-9.]+"} 1/))
+            // Every request is in the last bucket, and none twice.
+            for (operation, requests) in [("read", "reads"), ("write", "writes")] {
+                let of = "{domain=\"1\",device=\"51712\",operation=\"\(operation)\""
+                let timed = samples["causeway_vbd_latency_seconds_count\(of)}"] ?? 0
+                #expect(timed > 0 && timed <= samples["causeway_vbd_\(requests)_total" + disk] ?? 0, "\(outcome.output)")
+                #expect(samples["causeway_vbd_latency_seconds_bucket\(of),le=\"+Inf\"}"] == timed)
+                #expect(samples["causeway_vbd_latency_seconds_bucket\(of),le=\"17.179869184\"}"] == timed)
+                #expect(samples["causeway_vbd_latency_seconds_bucket\(of),le=\"0.000001024\"}"] == 0)
+            }
+            #expect(samples["causeway_vbd_bounced_total{domain=\"1\",device=\"51712\",reason=\"mask\"}"] == 0)
             #expect(samples["causeway_host_domains"] == (Tools.isRoot ? 3 : 2))
             #expect(samples["causeway_domain_grants{domain=\"1\"}"] ?? 0 > 0)
             if Tools.isRoot {
@@ -60,6 +86,9 @@ extension EndToEnd {
             let devices = try #require(json["devices"] as? [[String: Any]])
             let shown = try #require(devices.first { $0["device"] as? String == "vbd-1/51712" })
             #expect(shown["written-bytes"] as? UInt64 == samples["causeway_vbd_written_bytes_total" + disk])
+            #expect(shown["target"] as? String == image)
+            let latency = try #require(shown["latency"] as? [String: [String: Any]])
+            #expect(latency["write"]?["count"] as? UInt64 ?? 0 > 0 && latency["write"]?["p99-ns"] as? UInt64 ?? 0 > 0, "\(latency)")
             #expect(pair.stop()?.status == 0)
         }
 
@@ -96,8 +125,53 @@ extension EndToEnd {
         private static func reads(_ output: String) -> [UInt64] {
             output.split(separator: "\n").compactMap { line in
                 let cells = line.split(separator: " ")
-                return cells.first == "1/51712" && cells.count > 2 ? UInt64(cells[2]) : nil
+                return cells.first == "1/51712" && cells.count > 3 ? UInt64(cells[3]) : nil
             }
+        }
+
+        @Test("a backend that died and left its socket is said of by status and metrics, which fail; ring reads its journal")
+        func dead() throws {
+            let scratch = try Scratch()
+            // A disk that takes its time: there is always something in work.
+            let slow = "\(scratch.path)/slow.sock"
+            let server = try RunningProcess(
+                ["nbdkit", "-f", "-U", slow, "--filter=delay", "memory", "4M", "wdelay=20"], in: scratch)
+            defer { kill(server.pid, SIGKILL) }
+            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: slow) })
+            // A pair would begin another at once: these are begun one by one.
+            let host = try ByHand(in: scratch)
+            let backend = try host.start("backend", "--vif-kind", "none", "--journal", "\(host.directory)/journal")
+            let attach = try host.run("block-attach", "vdev=xvda,access=rw,target=nbd+unix:///?socket=\(slow)")
+            try #require(attach.status == 0, "\(attach) \(backend.errors)")
+            let socket = "\(scratch.path)/disk.sock"
+            let frontend = try host.start("frontend", "vbd", "xvda", "--nbd", socket)
+            try #require(eventually(10_000) { FileManager.default.fileExists(atPath: socket) }, "\(frontend.errors)")
+            let load = try RunningProcess(
+                [
+                    "fio", "--name=x", "--ioengine=nbd", "--uri=nbd+unix:///?socket=\(socket)", "--rw=randwrite", "--bs=4k",
+                    "--iodepth=16", "--size=4m", "--time_based", "--runtime=60",
+                ], in: scratch)
+            defer { kill(load.pid, SIGKILL) }
+            let taken = try eventually(20_000) { try host.run("ring", "1/xvda").output.contains(/in-work +[1-9]/) }
+            #expect(taken, "\(load.errors) \(frontend.errors)")
+            let live = try host.run("ring", "vbd-1/51712")
+            #expect(live.status == 0 && live.output.contains(/write +[0-9]+ +4096 +[0-9]+ +at the disk/), "\(live)")
+            #expect(try host.run("metrics").status == 0)
+            kill(backend.pid, SIGKILL)
+            _ = backend.wait(seconds: 10)
+            let metrics = try host.run("metrics")
+            #expect(metrics.status == 1 && metrics.output.contains("causeway_up 0\n") && metrics.errors.contains("has died"), "\(metrics)")
+            let status = try host.run("status")
+            #expect(status.status == 1 && status.errors.split(separator: "\n").count == 1, "\(status)")
+            let left = try host.run("ring", "1/xvda")
+            #expect(left.status == 0 && left.output.contains("its backend is dead"), "\(left)")
+            let json = try host.run("ring", "--json", "1/xvda")
+            let object = try #require(try JSONSerialization.jsonObject(with: Foundation.Data(json.output.utf8)) as? [String: Any])
+            let rings = try #require(object["rings"] as? [[String: Any]])
+            // A write was asked all the time: some are in work, each with its number and place.
+            let requests = try #require(rings.first?["requests"] as? [[String: Any]])
+            #expect(rings.first?["in-work"] as? Int == requests.count && !requests.isEmpty, "\(json)")
+            #expect(requests.allSatisfy { $0["operation"] as? String == "write" && $0["sector"] is Int }, "\(json)")
         }
 
         @Test("without a backend, one line says so", arguments: ["top", "metrics"])

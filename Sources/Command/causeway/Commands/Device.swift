@@ -5,6 +5,7 @@ import CommandSupport
 import DeviceControl
 import Glibc
 import LinuxSystem
+import Toolstack
 
 struct Device: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -36,8 +37,15 @@ struct DeviceArgument: ParsableArguments {
     @OptionGroup var host: HostOptions
     @Argument(help: ArgumentHelp("The device, as `causeway device list` has it.", valueName: "device")) var device: String
 
+    /// Its name; `1/xvda` and `1/51712` name a disk, too, and `1/0` an interface: no disk's number is so small.
+    var name: String {
+        let words = device.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        guard words.count == 2, UInt16(words[0]) != nil, let disk = VirtualDevice(words[1]) else { return device }
+        return disk.number < 256 ? "vif-\(words[0])/\(disk.number)" : "vbd-\(words[0])/\(disk.number)"
+    }
+
     func ask(_ request: (String) -> ControlRequest) throws(Failure) -> [String] {
-        try DeviceClient.ask(request(device), of: device, in: try host.directory())
+        try DeviceClient.ask(request(name), of: name, in: try host.directory())
     }
 
     /// Its attributes, by name.

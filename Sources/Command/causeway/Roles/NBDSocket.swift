@@ -32,14 +32,13 @@ struct NBDSocket {
             do throws(Errno) { listener = try StreamSocket.listen(path: path) } catch {
                 throw Failure("frontend: --nbd: \(path): \(error)")
             }
-        case .loopback(let asked, let isSix, let export):
+        case .loopback(let address, let export):
             path = nil
-            let host = isSix ? "[::1]" : "127.0.0.1"
             do throws(Errno) {
                 let port: UInt16
-                (listener, port) = try LoopbackSocket.listen(port: asked, isSix: isSix)
-                uri = "nbd://\(host):\(port)/\((export ?? name).percentEncodedForQuery)"
-            } catch { throw Failure("frontend: --nbd: \(host):\(asked): \(error)") }
+                (listener, port) = try LoopbackSocket.listen(port: address.port, isSix: address.isSix)
+                uri = "nbd://\(address.host):\(port)/\((export ?? name).percentEncodedForQuery)"
+            } catch { throw Failure("frontend: --nbd: \(address.host):\(address.port): \(error)") }
         }
     }
 

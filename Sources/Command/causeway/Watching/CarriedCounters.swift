@@ -19,8 +19,8 @@ final class CarriedCounters: Sendable {
         let carried = carried.withLock { $0 }
         if carried.isEmpty { return lines }
         return lines.map { line in
-            guard let more = carried[line.subject]?[line.name] else { return line }
-            return StatusLine(line.subject, line.name, line.value &+ more)
+            guard case .number(let own) = line.value, let more = carried[line.subject]?[line.name] else { return line }
+            return StatusLine(line.subject, line.name, own &+ more)
         }
     }
 
@@ -28,7 +28,10 @@ final class CarriedCounters: Sendable {
     /// - Parameter own: what the process counts of all its devices.
     func counters(of subject: String, _ own: @escaping @Sendable () -> [StatusLine]) -> DeviceCounters {
         DeviceCounters {
-            self.added(to: own()).filter { $0.subject == subject }.map { ($0.name, $0.value) }
+            self.added(to: own()).compactMap { line in
+                guard line.subject == subject, case .number(let number) = line.value, LatencyName(line.name) == nil else { return nil }
+                return (line.name, number)
+            }
         } carryOver: { counters in
             let totals = counters.filter { Self.totals.contains($0.name) }
             self.carried.withLock { $0[subject] = Dictionary(totals.map { ($0.name, $0.value) }) { $1 } }

@@ -1,6 +1,7 @@
 // What a backend process says of its disks and interfaces: requests or frames, and how their pages reach the device.
 
 import BlockBackend
+import BlockModel
 import CommandSupport
 import DMA
 import Hypervisor
@@ -16,6 +17,8 @@ enum DeviceStatus {
             var all = lines(subject, DeviceCounter.all, device.queues)
             all += device.failures.map { StatusLine(subject.text, FailureName($0).text, $0.count) }
             all += lines(subject, DeviceCounter.all, device.queues.map(\.memory))
+            all.append(StatusLine(subject.text, DeviceReading.target, text: device.disk))
+            for kind in BlockLatencyKind.allCases { all += LatencyName.lines(subject.text, "\(kind)", device.latencies[kind]) }
             return all
         }
     }
@@ -26,6 +29,7 @@ enum DeviceStatus {
             let subject = DeviceSubject(kind: "vif", device: device.device.description)
             return lines(subject, DeviceCounter.all, device.queues) + lines(subject, DeviceCounter.backend, [device.drops])
                 + lines(subject, DeviceCounter.all, device.queues.map(\.memory))
+                + [StatusLine(subject.text, DeviceReading.target, text: device.name)]
         }
     }
 
@@ -45,7 +49,7 @@ enum DeviceStatus {
 }
 
 /// Whose numbers they are: `vbd-1/51712`.
-struct DeviceSubject: Hashable {
+struct DeviceSubject: Hashable, Comparable {
     /// `vbd` or `vif`, or `netfront` for the other side of a vif.
     let kind: String
     /// The frontend's domain and the device's number, `1/51712`.
@@ -64,36 +68,11 @@ struct DeviceSubject: Hashable {
         self.init(kind: String(parts[0]), device: String(parts[1]))
     }
 
+    /// Disks before interfaces, and by number.
+    static func < (left: Self, right: Self) -> Bool {
+        (left.kind, UInt64(left.domain) ?? 0, UInt64(left.number) ?? 0) < (right.kind, UInt64(right.domain) ?? 0, UInt64(right.number) ?? 0)
+    }
+
     var domain: String { String(device.split(separator: "/").first ?? "") }
     var number: String { String(device.split(separator: "/").last ?? "") }
-}
-
-/// What a device's backend said of it.
-struct DeviceReading {
-    let subject: DeviceSubject
-    /// In the order in which they came.
-    private(set) var numbers: [(name: String, value: UInt64)] = []
-
-    subscript(_ name: String) -> UInt64 { numbers.first { $0.name == name }?.value ?? 0 }
-
-    /// What all backend processes of a run directory say, device by device.
-    static func all(in directory: RunDirectory) -> [DeviceReading] {
-        var readings: [DeviceReading] = []
-        var places: [DeviceSubject: Int] = [:]
-        for line in StatusClient.lines(in: directory.path) {
-            guard let subject = DeviceSubject(line.subject) else { continue }
-            let place = places[subject] ?? readings.count
-            if place == readings.count {
-                places[subject] = place
-                readings.append(DeviceReading(subject: subject))
-            }
-            // A device has one backend; while one hands over to its successor the later one's word counts.
-            if let index = readings[place].numbers.firstIndex(where: { $0.name == line.name }) {
-                readings[place].numbers[index].value = line.value
-            } else {
-                readings[place].numbers.append((line.name, line.value))
-            }
-        }
-        return readings
-    }
 }

@@ -1,5 +1,6 @@
 // The asking side of a backend's status socket.
 
+import CommandSupport
 import Glibc
 import LinuxSystem
 
@@ -14,6 +15,17 @@ enum StatusClient {
     /// Whether any backend process serves there, with devices or without.
     static func isAnybodyThere(in directory: String) -> Bool {
         sockets(in: directory).filter { $0.hasPrefix("b") }.contains { StreamSocket.isListening(at: "\(directory)/\($0)") }
+    }
+
+    /// Backends that have left their sockets: they were killed, and nobody has begun in their place.
+    static func dead(in directory: String) -> [pid_t] {
+        sockets(in: directory).filter { $0.hasPrefix("b") }.compactMap(pid).filter { kill($0, 0) < 0 && errno == ESRCH }
+    }
+
+    /// What is to be said of these; nil: nothing.
+    static func complaint(_ dead: [pid_t], in directory: RunDirectory) -> String? {
+        guard let first = dead.first else { return nil }
+        return "\(directory): backend \(first) has died, and no other has begun there since; `causeway backend` goes on with its devices"
     }
 
     /// Removes what killed processes left.

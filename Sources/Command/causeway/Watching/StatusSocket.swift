@@ -4,27 +4,6 @@
 import Glibc
 import LinuxSystem
 
-/// A line: whose, and a name and a number.
-struct StatusLine: Hashable {
-    var subject: String
-    var name: String
-    var value: UInt64
-
-    var text: String { "\(subject)\t\(name)\t\(value)\n" }
-
-    init(_ subject: String, _ name: String, _ value: UInt64) {
-        self.subject = subject
-        self.name = name
-        self.value = value
-    }
-
-    init?(_ text: Substring) {
-        let fields = text.split(separator: "\t")
-        guard fields.count == 3, let value = UInt64(fields[2]) else { return nil }
-        self.init(String(fields[0]), String(fields[1]), value)
-    }
-}
-
 /// Which side of devices a process has; its status socket's name begins so.
 enum StatusSide: Character, CaseIterable {
     case backend = "b"

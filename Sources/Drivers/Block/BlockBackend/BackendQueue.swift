@@ -5,6 +5,7 @@ import BlockDevices
 import BlockModel
 import BlockProtocol
 import DMA
+import DeviceControl
 import DriverRuntime
 import Glibc
 import Hypervisor
@@ -68,6 +69,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     private var isForsaken = false
     private let snapshot = Mutex(BackendQueueStatistics())
     private let failed = Mutex<[DiskFailure]>([])
+    private let latencyRecord: BlockLatencyRecord
     /// How many failures `failed` has.
     private var failuresShown: UInt64 = 0
     private var watch = MemoryWatch()
@@ -111,7 +113,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
                 ring: ring, validator: plan.validator, writesDurably: plan.device.geometry.writesDurably,
                 persistentGrants: plan.persistentGrants, frontend: plan.frontend, hypervisor: plan.hypervisor, dma: plan.dma))
         let stride = transport.stride
-        model = BlockModel(transport, disk: disk, capacity: slots, segments: stride)
+        model = BlockModel(transport, disk: disk, capacity: slots, segments: stride, time: plan.reactor.time)
+        latencyRecord = model.latencies
         owner = proxy
         doorbell = Doorbell(plan.channel, bellTag: Tag.bell, pauseTag: Tag.pauseOver)
         proxy.queue = self
@@ -154,10 +157,26 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// Where the ring is now.
     var state: XenRingState {
         XenRingState(
-            slots: Int(model.transport.ring.geometry.slotCount), nextRequest: model.transport.ring.nextRequestIndex.rawValue,
+            slots: Int(model.transport.ring.geometry.slotCount), words: RingWords(rings.region), nextRequest: model.transport.ring.nextRequestIndex.rawValue,
             nextResponse: model.transport.ring.nextResponseIndex.rawValue, inWork: model.inWork,
             fault: model.fault.map { "\($0)" }, isHeld: isHeld)
     }
+
+    /// The ring as a person looks at it.
+    func report(_ name: String) -> RingReport {
+        let now = reactor.time.nanoseconds
+        let requests = model.inWorkNow.map { request in
+            [RingReport.Field("id", model.transport.requests[request.slot].id)] + request.fields(now)
+        }
+        let doorbells: [RingReport.Field] = [
+            .init("doorbells-sent", model.transport.notificationsSent), .init("doorbells-taken", doorbell.rings),
+            .init("doorbells-for-nothing", doorbell.spurious),
+        ]
+        return state.report(name, doorbells: doorbells, requests: requests)
+    }
+
+    /// How long requests took so far; from any thread.
+    var latencies: BlockLatencies { latencyRecord.value }
 
     /// The disk has another size now.
     func resize(sectors: UInt64) { model.transport.validator.resize(to: sectors) }
@@ -193,6 +212,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         guard model.isOpen, !doorbell.isPaused, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
         model.transport.dma.settle()
+        model.rest()
         doorbell.arm(reactor, slot)
         return false
     }

@@ -20,6 +20,8 @@ public struct BackendDeviceStatus: Sendable {
     public let disk: String
     /// One for each connected queue.
     public let queues: [BackendQueueStatistics]
+    /// How long requests took since the connection began, on all queues.
+    public let latencies: BlockLatencies
     /// What the disk failed since the connection began, one value for each operation and reason.
     public let failures: [DiskFailure]
 }
@@ -63,6 +65,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         devices.withLock { $0 }.map {
             BackendDeviceStatus(
                 device: $0.id, disk: $0.name, queues: $0.queues.map(\.queue.statistics),
+                latencies: $0.queues.reduce(BlockLatencies()) { $0 + $1.queue.latencies },
                 failures: DiskFailure.sums(of: $0.queues.map(\.queue.failures)))
         }
     }

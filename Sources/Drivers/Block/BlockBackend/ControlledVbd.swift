@@ -45,6 +45,10 @@ struct ControlledVbd: ControlledDevice {
         return (served.disk?.attributes ?? []) + queues + counters.attributes
     }
 
+    func rings() throws(ControlError) -> [RingReport] {
+        served.queues.enumerated().map { number, served in served.reactor.run { served.queue.report("queue \(number)") } }
+    }
+
     func perform(_ command: DeviceCommand) throws(ControlError) {
         switch command {
         case .pause(let milliseconds): try pause(milliseconds)

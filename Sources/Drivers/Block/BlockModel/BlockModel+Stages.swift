@@ -34,7 +34,7 @@ extension DeviceOperation {
 extension BlockModel where Transport: ~Copyable {
     @inlinable
     mutating func occupy(_ slot: RequestSlot, _ work: BlockWork) {
-        requests.occupy(slot, work)
+        requests.occupy(slot, work, sampler.begin())
         if work.ordering == .barrier { barrier = slot }
     }
 
@@ -160,12 +160,20 @@ extension BlockModel where Transport: ~Copyable {
         lost.formUnion(operations)
     }
 
+    /// Notes how long a request took.
+    @usableFromInline
+    mutating func time(_ request: RequestState) {
+        latencies.record(
+            BlockLatencyKind(request.work.operation), sampler.now &- request.begun.nanoseconds, weight: request.begun.weight)
+    }
+
     /// Answers a request; a barrier that waited for it may begin.
     @inlinable
     mutating func finish(_ slot: RequestSlot, _ outcome: WorkOutcome) {
         guard let request = requests.end(slot) else { return }
         freed = true
         unshown &+= Self.weight(requests[slot].work)
+        if requests[slot].begun.weight > 0 { time(requests[slot]) }
         transport.answer(request, outcome)
         if barrier == slot {
             barrier = nil

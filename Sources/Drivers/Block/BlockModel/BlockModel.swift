@@ -4,6 +4,7 @@
 
 import BlockDevices
 import DMA
+import LinuxSystem
 
 /// A disk's queue over one transport.
 ///
@@ -24,6 +25,9 @@ public struct BlockModel<Transport: BlockTransport & ~Copyable>: ~Copyable {
     @usableFromInline var barrier: RequestSlot?
     /// Operations at the disk.
     @usableFromInline var inFlight = 0
+    /// How long requests took, each from its taking to its answer.
+    public let latencies = BlockLatencyRecord()
+    @usableFromInline var sampler: LatencySampler
     /// What the disk failed since the beginning, a value for each kind; `statistics.failed` counts all.
     public internal(set) var failures: [DiskFailure] = []
     /// What the disk turned out not to know, to be told once.
@@ -50,10 +54,14 @@ public struct BlockModel<Transport: BlockTransport & ~Copyable>: ~Copyable {
     /// - Parameters:
     ///   - capacity: requests in work at most.
     ///   - segments: bus segments that a request has at most; only an expectation.
-    public init(_ transport: consuming Transport, disk: any BlockDeviceQueue, capacity: Int, segments: Int) {
+    ///   - time: the clock that times requests.
+    public init(
+        _ transport: consuming Transport, disk: any BlockDeviceQueue, capacity: Int, segments: Int, time: any TimeSource
+    ) {
         self.transport = transport
         self.disk = disk
         requests = RequestTable(capacity: capacity)
+        sampler = LatencySampler(time)
         self.segments.reserveCapacity(segments)
     }
 
@@ -68,6 +76,9 @@ public struct BlockModel<Transport: BlockTransport & ~Copyable>: ~Copyable {
 
     /// Whether there is something for `takeRequests`. One load at most.
     @inlinable public mutating func hasWork() -> Bool { transport.isStalled ? freed : isOpen && transport.hasRequests() }
+
+    /// There is nothing to do: the queue's thread is about to sleep.
+    public mutating func rest() { sampler.rest() }
 
     /// What the disk turned out not to know since this was last asked.
     @inlinable

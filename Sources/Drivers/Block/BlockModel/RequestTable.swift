@@ -25,11 +25,19 @@ enum RequestStage: UInt8, Sendable {
 struct RequestState: Sendable {
     @usableFromInline var work: BlockWork
     @usableFromInline var stage: RequestStage
+    /// When it was taken.
+    @usableFromInline var begun: LatencySampler.Stamp
 
-    @inlinable init(work: BlockWork, stage: RequestStage) {
+    @inlinable init(work: BlockWork, stage: RequestStage, begun: LatencySampler.Stamp) {
         self.work = work
         self.stage = stage
+        self.begun = begun
     }
+}
+
+extension RequestState {
+    /// None.
+    @inlinable init() { self.init(work: BlockWork(.flush), stage: .vacant, begun: .init(nanoseconds: 0, weight: 0)) }
 }
 
 /// A request that has left its slot and must be answered: exactly once, because an answer consumes it and there is no
@@ -59,7 +67,7 @@ struct RequestTable: Sendable {
 
     @inlinable init(capacity: Int) {
         self.capacity = capacity
-        states = SlotMap(repeating: RequestState(work: BlockWork(.flush), stage: .vacant), capacity: capacity)
+        states = SlotMap(repeating: RequestState(), capacity: capacity)
         vacancies = (0..<Int32(capacity)).reversed().map { RequestSlot(index: $0) }
     }
 
@@ -79,9 +87,9 @@ struct RequestTable: Sendable {
 
     /// Puts a request into the vacant slot that `vacant` named.
     @inlinable
-    mutating func occupy(_ slot: RequestSlot, _ work: BlockWork) {
+    mutating func occupy(_ slot: RequestSlot, _ work: BlockWork, _ begun: LatencySampler.Stamp) {
         vacancies.removeLast()
-        states[slot] = RequestState(work: work, stage: .waiting)
+        states[slot] = RequestState(work: work, stage: .waiting, begun: begun)
     }
 
     /// Takes a request out of its slot; nil if there is none in it.

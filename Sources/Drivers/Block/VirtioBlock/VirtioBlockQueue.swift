@@ -147,7 +147,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
                 ring: ring, rules: setup.rules, identity: setup.identity, memory: windows, bus: bus,
                 translated: translated, chainMemory: plan.chainMemory?()),
             disk: queue,
-            capacity: entries, segments: VirtioBlockOffer.mostSegments)
+            capacity: entries, segments: VirtioBlockOffer.mostSegments, time: time)
         setLogging(plan.logging)
         if let channel { tellNotices(by: channel) }
         owner.deliver = { self.deviceCompleted(tag: $0, result: $1) }
@@ -220,6 +220,7 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     func prepareToSleep() -> Bool {
         guard isEnabled, !isPaused, !isParked, model.isOpen, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
+        model.rest()
         inbound.arm(reactor, slot)
         return false
     }

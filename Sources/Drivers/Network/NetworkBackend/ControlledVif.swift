@@ -41,6 +41,8 @@ struct ControlledVif: ControlledDevice {
         return all + counters.attributes
     }
 
+    func rings() throws(ControlError) -> [RingReport] { served.engine?.reports ?? [] }
+
     func perform(_ command: DeviceCommand) throws(ControlError) {
         switch command {
         case .pause:

@@ -1,5 +1,6 @@
 // An interface on its reactors, as the control thread has it: one group of queues on each.
 
+import DeviceControl
 import DriverRuntime
 import LinuxSystem
 import NetworkProtocol
@@ -84,6 +85,13 @@ final class InterfaceEngine: Sendable {
     func with(_ queue: Int, _ body: @escaping @Sendable (InterfaceQueue) -> Void) {
         let count = groups.count
         _ = groups[queue % count].ask { body($0.queues[queue / count]) }
+    }
+
+    /// The rings as a person looks at them, queue by queue.
+    var reports: [RingReport] {
+        let groups = groups.map { group in group.ask { $0.queues.map(\.reports) } ?? [] }
+        let longest = groups.map(\.count).max() ?? 0
+        return (0..<longest).flatMap { place in groups.flatMap { place < $0.count ? $0[place] : [] } }
     }
 
     /// Has everything given back; `closed` is reported when all groups have.

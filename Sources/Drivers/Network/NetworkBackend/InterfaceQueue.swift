@@ -1,12 +1,14 @@
 // One queue of an interface on its reactor: both directions, its doorbells, its device queue.
 
 import DMA
+import DeviceControl
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
 import NetworkTrace
 import Reactor
+import SharedRing
 import Synchronization
 
 /// Both directions of one queue. On its reactor's thread, but for `statistics`.
@@ -240,13 +242,39 @@ final class InterfaceQueue {
         let fault = fault
         return [
             XenRingState(
-                slots: Int(receive.ring.geometry.slotCount), nextRequest: receive.ring.nextRequestIndex.rawValue,
+                slots: Int(receive.ring.geometry.slotCount), words: RingWords(receive.ring.region),
+                nextRequest: receive.ring.nextRequestIndex.rawValue,
                 nextResponse: receive.ring.nextResponseIndex.rawValue, inWork: Int(receive.ring.unanswered), fault: fault,
                 isHeld: isHeld),
             XenRingState(
-                slots: Int(transmit.ring.geometry.slotCount), nextRequest: transmit.ring.nextRequestIndex.rawValue,
+                slots: Int(transmit.ring.geometry.slotCount), words: RingWords(transmit.ring.region),
+                nextRequest: transmit.ring.nextRequestIndex.rawValue,
                 nextResponse: transmit.ring.nextResponseIndex.rawValue, inWork: Int(transmit.ring.unanswered), fault: fault,
                 isHeld: isHeld),
+        ]
+    }
+
+    /// The rings as a person looks at them.
+    var reports: [RingReport] {
+        let name = "queue \(base / 8)"
+        let states = states
+        func doorbells(_ sent: UInt64, _ bell: borrowing Doorbell) -> [RingReport.Field] {
+            [
+                .init("doorbells-sent", sent), .init("doorbells-taken", bell.rings),
+                .init("doorbells-for-nothing", bell.spurious),
+            ]
+        }
+        let sent = (receive: receive.statistics.notificationsSent, transmit: transmit.statistics.notificationsSent)
+        let ofTransmit = doorbells(sent.transmit, bell)
+        // One bell for both rings is counted with the transmit ring.
+        let ofReceive =
+            switch receiveBell {
+            case .some(let bell): doorbells(sent.receive, bell)
+            case .none: [RingReport.Field("doorbells-sent", sent.receive)]
+            }
+        return [
+            states[0].report("\(name) receive", doorbells: ofReceive, requests: []),
+            states[1].report("\(name) transmit", doorbells: ofTransmit, requests: []),
         ]
     }
 

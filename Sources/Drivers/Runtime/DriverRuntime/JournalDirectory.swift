@@ -90,13 +90,20 @@ public struct JournalDirectory: Sendable {
 
     /// A predecessor's journal; nil if there is none.
     public func open(_ device: BackendPath, _ part: Part) -> SharedRegion? {
-        guard let descriptor = try? Descriptor.open(file(device, part), O_RDWR | O_NOFOLLOW) else { return nil }
+        Self.map(file(device, part), writable: true)
+    }
+
+    /// Somebody's journal, to be read only; nil if there is none.
+    public static func look(at path: String) -> SharedRegion? { map(path, writable: false) }
+
+    private static func map(_ path: String, writable: Bool) -> SharedRegion? {
+        guard let descriptor = try? Descriptor.open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW) else { return nil }
         guard let status = try? descriptor.status(), status.st_size >= SharedRegion.pageSize, status.st_size <= 1 << 24 else {
             return nil
         }
         return try? SharedRegion(
             mapping: descriptor, byteCount: Int(status.st_size) / SharedRegion.pageSize * SharedRegion.pageSize,
-            writable: true)
+            writable: writable)
     }
 
     /// Whether a predecessor served this device.

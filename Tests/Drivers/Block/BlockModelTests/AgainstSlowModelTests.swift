@@ -68,7 +68,7 @@ struct AgainstSlowModelTests {
         mutating func check() {
             let transport = ScriptedTransport()
             let disk = HeldDisk(transport.names)
-            var model = BlockModel(transport, disk: disk, capacity: capacity, segments: 4)
+            var model = BlockModel(transport, disk: disk, capacity: capacity, segments: 4, time: ManualClock())
             var slow = SlowModel(capacity: capacity, immediate: immediate)
             disk.immediate = { [immediate] work in immediate(work.id, work.stage) }
             var next = 0

@@ -4,12 +4,14 @@ import BlockDevices
 import BlockModel
 import DMA
 import LinuxSystem
+import TestSupport
 import Testing
 
 /// A model and its disk. A class, because a noncopyable value cannot be looked into by an expectation.
 private final class Bench {
     private var model: BlockModel<ScriptedTransport>
     let disk: HeldDisk
+    let clock = ManualClock()
 
     /// With these requests, taken.
     init(_ asked: [Asked], capacity: Int = 8, immediate: @escaping (AtDisk) -> DeviceResult? = { _ in nil }) {
@@ -17,7 +19,7 @@ private final class Bench {
         transport.asked = asked
         disk = HeldDisk(transport.names)
         disk.immediate = immediate
-        model = BlockModel(transport, disk: disk, capacity: capacity, segments: 4)
+        model = BlockModel(transport, disk: disk, capacity: capacity, segments: 4, time: clock)
         take()
     }
 
@@ -199,7 +201,7 @@ private final class Bench {
             }
             let disk = HeldDisk(RequestNames())
             disk.immediate = { _ in .done }
-            var model = BlockModel(Forgetful(), disk: disk, capacity: 1, segments: 1)
+            var model = BlockModel(Forgetful(), disk: disk, capacity: 1, segments: 1, time: ManualClock())
             _ = model.takeRequests()
         }
     }

@@ -86,7 +86,7 @@ struct Serving<Ring: DeviceRing & ~Copyable>: ~Copyable {
             VirtioBlockTransport(
                 ring: ToldRing(ring, book), rules: VirtioBlockRules(geometry, features), identity: "fuzz", memory: windows, bus: bus
             ),
-            disk: disk, capacity: entries, segments: 8)
+            disk: disk, capacity: entries, segments: 8, time: .system)
     }
 
     mutating func step(_ input: inout ByteReader) {
