@@ -188,6 +188,7 @@ let package = Package(
                 "XenStore", "XenTypes",
             ]
         ),
+        runtime.module("DeviceTrace", ["LinuxSystem", "SharedMemory", "XenBus", "XenTypes"]),
         runtime.module(
             "XenDeviceBus",
             [
@@ -227,19 +228,19 @@ let package = Package(
             "BlockFrontend",
             ["BlockProtocol", "Hypervisor", "LinuxSystem", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]
         ),
+        block.module("BlockTrace", ["BlockProtocol", "DeviceTrace", "SharedMemory"]),
         block.module(
             "BlockBackend",
             [
-                "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps",
-                "Hypervisor", "LinuxSystem", "NVMe", "Reactor",
-                "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+                "BlockDevices", "BlockModel", "BlockProtocol", "BlockTrace", "DMA", "DeviceControl", "DeviceState", "DeviceTrace",
+                "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NVMe", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
             "NetworkProtocol",
             ["LinuxSystem", "Packets", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]
         ),
-        network.module("NetworkTrace", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "XenTypes"]),
+        network.module("NetworkTrace", ["DeviceTrace", "NetworkProtocol", "Packets", "SharedMemory", "XenTypes"]),
         network.module(
             "NetworkFrontend",
             [
@@ -250,7 +251,7 @@ let package = Package(
         network.module(
             "NetworkBackend",
             [
-                "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices",
+                "DMA", "DeviceControl", "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices",
                 "NetworkProtocol", "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore",
                 "XenTypes",
             ]
@@ -327,15 +328,9 @@ let package = Package(
             "causeway", at: "Sources/Command/causeway",
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockDevices",
-                "BlockFrontend",
-                "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceState", "DriverRuntime",
-                "FrameMapReaders",
-                "FrameMaps",
-                "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
-                "NVMe",
-                "NetworkBackend",
-                "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
+                "BlockFrontend", "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceState", "DeviceTrace",
+                "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem",
+                "LiveDomains", "Loopback", "NBDServer", "NVMe", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
                 "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
@@ -493,6 +488,7 @@ let package = Package(
                 "BlockBackend", "BlockDevices", "BlockFrontend", "DriverRuntime", "HypervisorRules", "InProcess", "LinuxSystem",
                 "NBDServer", "Reactor", "ScriptedDevices", "TestSupport", "Toolstack", "XenTypes",
             ]),
+        block.tests("BlockTrace", ["BlockProtocol", "BlockTrace", "DeviceTrace", "SharedMemory", "TestSupport", "XenTypes"]),
         block.tests("BlockModel", ["BlockDevices", "BlockModel", "DMA", "DeviceControl", "LinuxSystem", "TestSupport"]),
         block.tests(
             "BlockProtocol",
@@ -509,13 +505,13 @@ let package = Package(
         network.tests("NetworkProtocol", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "TestSupport", "XenTypes"]),
         network.tests(
             "NetworkTrace",
-            ["LinuxSystem", "NetworkProtocol", "NetworkTrace", "Packets", "SharedMemory", "TestSupport", "XenTypes"]
+            ["DeviceTrace", "LinuxSystem", "NetworkProtocol", "NetworkTrace", "Packets", "SharedMemory", "TestSupport", "XenTypes"]
         ),
         network.tests(
             "NetworkBackend",
             [
                 "CLinux", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "LinuxSystem", "MockPeers",
-                "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
+                "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "DeviceTrace", "NetworkTrace", "Packets", "Reactor",
                 "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes",
                 "frames-in-memory",
             ]

@@ -1,7 +1,9 @@
-// causeway trace: a running interface's packets with their ring slots, as pcapng or as text.
+// causeway trace: a running disk's requests, or an interface's packets with their ring slots, as pcapng or as text.
 
 import ArgumentParser
+import BlockTrace
 import CommandSupport
+import DeviceTrace
 import Glibc
 import LinuxSystem
 import NetworkTrace
@@ -11,24 +13,28 @@ import XenTypes
 
 struct Trace: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Shows a running interface's packets and their ring slots, or writes them as pcapng for Wireshark.",
+        abstract: "Shows a running disk's requests or an interface's packets, or writes them as pcapng for Wireshark.",
         discussion: """
-            DOMAIN is a name or a number, VIF a number or an Ethernet address. Without -w, one line for each packet and one for each slot.
+            DOMAIN is a name or a number; DEVICE a disk's name, such as xvda, an interface's number or its Ethernet address. Without -w, one
+            line for each request and answer, or packet, and one for each segment or slot.
 
+              causeway trace 1/xvda
               causeway trace 1/0
               causeway trace 1/0 -w trace.pcapng
               causeway trace 1/0 -w - | tcpdump -n -r -
 
             Each packet's comments are its ring slots: ids, pages, offsets, sizes, flags, extra information, and how it was answered. Directions
             are those of the backend's side: what the frontend transmits comes in. Large packets are seen as they are on the ring, with
-            blank checksums, before anybody cuts them up. The interface never waits for a trace: packets for which there is no room are lost
+            blank checksums, before anybody cuts them up. Neither ever waits for a trace: packets for which there is no room are lost
             to it, and counted in the file's interface statistics.
-            Ends when interrupted, after --count packets, or when the interface or its backend is gone; always with a complete file.
+            Of a disk, each request is a packet when it is taken, and each answer, with the time between. In a file they are this project's own
+            kind of packet, which causeway-blkif.lua tells Wireshark of: wireshark -X lua_script:causeway-blkif.lua trace.pcapng
+            Ends when interrupted, after --count packets, or when the device or its backend is gone; always with a complete file.
             """)
 
     @OptionGroup var host: HostOptions
     @OptionGroup var loudness: QuietOption
-    @Argument(help: ArgumentHelp("The interface.", valueName: "domain/vif")) var target: String
+    @Argument(help: ArgumentHelp("The disk or interface.", valueName: "domain/device")) var target: String
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp("The file to write, in pcapng; `-` is standard output.", valueName: "file"))
@@ -45,7 +51,7 @@ struct Trace: ParsableCommand {
         if let count, count < 1 { throw ValidationError("--count: at least 1, not \(count)") }
         if let buffer, buffer.byteCount > 1 << 30 { throw ValidationError("--buffer: at most 1G") }
         guard target.split(separator: "/", omittingEmptySubsequences: false).count == 2 else {
-            throw ValidationError("`\(target)` is not of the form DOMAIN/VIF, such as 1/0")
+            throw ValidationError("`\(target)` is not of the form DOMAIN/DEVICE, such as 1/xvda or 1/0")
         }
     }
 
@@ -57,17 +63,25 @@ struct Trace: ParsableCommand {
         let writer = stop.writer
         try onTermination { signalPipe(writer) }
         let (path, request, hostless) = try locate()
-        let connection: TraceConnection
+        switch request.kind {
+        case .disk: try record(BlockTraceRecord.self, path, request, hostless, stop: stop.reader)
+        case .interface: try record(TraceRecord.self, path, request, hostless, stop: stop.reader)
+        }
+        withExtendedLifetime(stop) {}
+    }
+
+    private func record<Record: TracedRecord>(
+        _: Record.Type, _ path: String, _ request: TraceRequest, _ hostless: Failure?, stop: Descriptor
+    ) throws {
+        let connection: TraceConnection<Record>
         do { connection = try TraceConnection(path: path, request) } catch .unreachable(let path, let error) {
             if let hostless, !RunDirectory.isOnXen { throw hostless }
             throw Failure("trace: \(path): no backend answers there (\(error)); is `causeway backend` running?")
         } catch { throw Failure("trace: \(target): \(error)") }
         try TraceSession(
-            connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop.reader,
-            loudness: loudness
+            connection, try openOutput(), asText: write == nil, snaplen: snaplen, limit: count, stop: stop, loudness: loudness
         )
         .run()
-        withExtendedLifetime(stop) {}
     }
 
     private func openOutput() throws(Failure) -> Descriptor {
@@ -87,17 +101,27 @@ struct Trace: ParsableCommand {
         while capacity < buffer?.byteCount ?? 1 << 22 { capacity *= 2 }
         let store: StoreClient
         do throws(Failure) { store = try directory.connectStore() } catch {
-            guard words.count == 2, let domain = UInt16(words[0]), let number = UInt32(words[1]) else {
+            guard words.count == 2, let domain = UInt16(words[0]), let number = UInt32(words[1]) ?? Self.disk(words[1])?.number else {
                 throw Failure("trace: \(target): only numbers, such as 1/0, do without the store: \(error)")
             }
             return (
                 TraceService.path(in: directory.path, backend: DomainID(backend ?? 0)),
-                TraceRequest(domain: DomainID(domain), number: number, snaplen: snaplen, capacity: capacity),
+                TraceRequest(
+                    Self.disk(words[1]) == nil ? .interface : .disk, domain: DomainID(domain), number: number, snaplen: snaplen,
+                    capacity: capacity),
                 error
             )
         }
         defer { store.close() }
         let guest = try Guests.find(words.first ?? "", in: store)
+        if let disk = Self.disk(words.last ?? "") {
+            let found = try failing("trace") { try DeviceDirectories(store: store).find(disk, of: guest) }
+            return (
+                TraceService.path(in: directory.path, backend: found.paths.backend),
+                TraceRequest(.disk, domain: guest, number: found.paths.device, snaplen: snaplen, capacity: capacity),
+                nil
+            )
+        }
         let found = try failing("trace") { try DeviceDirectories(store: store).findInterface(words.last ?? "", of: guest) }
         return (
             TraceService.path(in: directory.path, backend: found.paths.backend),
@@ -105,4 +129,7 @@ struct Trace: ParsableCommand {
             nil
         )
     }
+
+    /// The disk that a word names; nil: it names an interface. No disk has so small a number as interfaces do.
+    private static func disk(_ word: String) -> VirtualDevice? { VirtualDevice(word).flatMap { $0.number < 256 ? nil : $0 } }
 }

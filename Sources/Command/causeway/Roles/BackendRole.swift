@@ -9,7 +9,7 @@ import Libxen
 import LinuxSystem
 import Loopback
 import NetworkBackend
-import NetworkTrace
+import DeviceTrace
 import VifTaps
 import XenTypes
 

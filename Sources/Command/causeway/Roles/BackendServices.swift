@@ -3,12 +3,12 @@
 import BlockBackend
 import CommandSupport
 import DeviceState
+import DeviceTrace
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
-import NetworkBackend
 import NVMe
-import NetworkTrace
+import NetworkBackend
 import VifTaps
 import XenBus
 
@@ -84,7 +84,7 @@ struct BackendServices<H: Hypervisor> {
         defer { taps.finish() }
         let watching = watch()
         defer { watching.close() }
-        let tracing = work.servesInterfaces ? serveTraces() : nil
+        let tracing = serveTraces()
         defer { tracing?.stop() }
         let (disks, interfaces, exports, work) = (disks, interfaces, exports, work)
         readiness.then {
@@ -182,8 +182,9 @@ struct BackendServices<H: Hypervisor> {
     /// Where `causeway trace` finds this backend. A backend that cannot have it serves all the same.
     private func serveTraces() -> TraceService? {
         let path = TraceService.path(in: runDirectory, backend: hypervisor.domain)
-        do throws(Errno) { return try TraceService(path: path, subjects: interfaces.traceSubjects, time: .system) } catch {
-            complain("netback: \(path): \(error): `causeway trace` will not find this backend")
+        let subjects = TraceRegistries([disks.traceSubjects, interfaces.traceSubjects])
+        do throws(Errno) { return try TraceService(path: path, subjects: subjects, time: .system) } catch {
+            complain("backend: \(path): \(error): `causeway trace` will not find this backend")
             return nil
         }
     }

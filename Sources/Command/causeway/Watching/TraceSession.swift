@@ -2,11 +2,11 @@
 // file.
 
 import CommandSupport
+import DeviceTrace
 import LinuxSystem
-import NetworkTrace
 
-struct TraceSession {
-    private let connection: TraceConnection
+struct TraceSession<Record: TracedRecord> {
+    private let connection: TraceConnection<Record>
     private let output: TraceOutput
     private let asText: Bool
     private let limit: Int
@@ -17,12 +17,12 @@ struct TraceSession {
     private var lines: [UInt8] = []
 
     /// A reader who takes nothing is given so long, in milliseconds, once the trace is to end.
-    private static let patience: Int32 = 1000
+    private static var patience: Int32 { 1000 }
     /// What is encoded at most before it is written.
-    private static let batch = 1 << 18
+    private static var batch: Int { 1 << 18 }
 
     init(
-        _ connection: TraceConnection, _ descriptor: Descriptor, asText: Bool, snaplen: Int, limit: Int?, stop: Descriptor,
+        _ connection: TraceConnection<Record>, _ descriptor: Descriptor, asText: Bool, snaplen: Int, limit: Int?, stop: Descriptor,
         loudness: QuietOption
     ) {
         self.loudness = loudness
@@ -31,7 +31,7 @@ struct TraceSession {
         self.asText = asText
         self.limit = limit ?? .max
         self.stop = stop.rawValue
-        encoder = PcapngEncoder(connection.subject, snaplen: snaplen, at: SystemTime().calendarNanoseconds)
+        encoder = PcapngEncoder(connection.subject, linkType: Record.linkType, snaplen: snaplen, at: SystemTime().calendarNanoseconds)
     }
 
     consuming func run() throws(Failure) {
@@ -56,7 +56,7 @@ struct TraceSession {
             switch connection.wait(stop: stop, output: output.watched) {
             case .records: break
             case .ended:
-                loudness.note("trace: \(connection.subject.name): the interface is gone")
+                loudness.note("trace: \(connection.subject.name): the \(Record.kind) is gone")
                 isOver = true
             case .stopped: isOver = true
             case .outputClosed: return
@@ -76,14 +76,13 @@ struct TraceSession {
 
     private var pending: Int { asText ? lines.count : encoder.bytes.count }
 
-    private mutating func add(_ record: TraceRecord) {
+    private mutating func add(_ record: Record) {
         encoder.packet(record)
         guard asText else { return }
         encoder.bytes.removeAll(keepingCapacity: true)
-        let seconds = record.nanoseconds / 1_000_000_000
-        let fraction = String(record.nanoseconds % 1_000_000_000 + 1_000_000_000).dropFirst()
-        let size = record.kind == .note ? "" : "\(record.byteCount) bytes, "
-        lines += Array("\(seconds).\(fraction) \(size)\(record.comments.joined(separator: "\n    "))\n".utf8)
+        let seconds = record.header.nanoseconds / 1_000_000_000
+        let fraction = String(record.header.nanoseconds % 1_000_000_000 + 1_000_000_000).dropFirst()
+        lines += Array("\(seconds).\(fraction) \(record.lines.joined(separator: "\n    "))\n".utf8)
     }
 
     private mutating func flush() throws(Failure) -> TraceOutput.Written {

@@ -6,6 +6,7 @@ import BlockModel
 import BlockProtocol
 import DMA
 import DeviceControl
+import DeviceTrace
 import DriverRuntime
 import Glibc
 import Hypervisor
@@ -149,6 +150,12 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     func cancel() {
         isStirred = true
         model.disk.cancelAll()
+    }
+
+    /// Tells `taps` of every request from now on; with none, costs nothing any more.
+    func trace(_ taps: [TraceTap], queue: Int) {
+        let slots = Int(model.transport.ring.geometry.slotCount)
+        model.transport.trace = taps.isEmpty ? nil : BlockQueueTrace(taps, queue: queue, slots: slots, time: reactor.time)
     }
 
     /// Notifies the frontend, as if there were an answer.

@@ -4,6 +4,7 @@
 import BlockDevices
 import BlockModel
 import DeviceControl
+import DeviceTrace
 import DriverRuntime
 import Glibc
 import Hypervisor
@@ -38,6 +39,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     /// Whether the devices that were there have been looked at.
     private let isReady = Atomic<Bool>(false)
     private let devices = Mutex<[ServedDisk]>([])
+    private let traces = DiskTraces()
 
     /// A backend in the hypervisor's domain. Its disks can be reached through `exporter`, too. `log` gets one line for
     /// each thing worth knowing; `ready` is called once, when the devices that were there have been looked at.
@@ -69,6 +71,9 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
                 failures: DiskFailure.sums(of: $0.queues.map(\.queue.failures)))
         }
     }
+
+    /// For a tracing service.
+    public var traceSubjects: any TraceSubjects { traces.registry }
 
     /// Every device as whoever looks after it sees it.
     /// - Parameter counters: a device's, which whoever shows them knows by name.
@@ -115,6 +120,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
             ServedDisk(id: $0.path.device, name: $0.driver.disk?.name ?? "", disk: $0.driver.disk, queues: $0.driver.queues)
         }
         devices.withLock { $0 = list }
+        traces.update(list)
         if isReady.exchange(true, ordering: .relaxed) { return }
         runtime.removeStaleJournals(but: Set(list.map(\.id)), log: options.isQuiet ? { _ in } : log)
         ready()

@@ -14,9 +14,11 @@ extension XenBlockTransport {
             case .indirect(let indirect): return take(try readDescriptors(indirect, inFlight), ticket, in: slot)
             case .flush(let ordering):
                 note(ticket, in: slot, pages: 0)
+                if let trace { trace.took(incoming, in: slot, sectors: 0, segments: []) }
                 return .ready(BlockWork(.flush, ordering: ordering == .drainAndFlush ? .barrier : .none))
             case .discard(let discard):
                 note(ticket, in: slot, pages: 0)
+                if let trace { trace.took(incoming, in: slot, sectors: discard.sectorCount, segments: []) }
                 return .ready(BlockWork(discard))
             }
         } catch {
@@ -24,6 +26,7 @@ extension XenBlockTransport {
                 held = (incoming, ticket)
                 return .none
             }
+            if let trace { trace.refused(incoming, error, segments: incoming.operation == .indirect ? indirectSegments : []) }
             ring.push(BlockResponse(to: incoming, status: error.status), ticket: ticket)
             return .refused
         }
@@ -31,6 +34,7 @@ extension XenBlockTransport {
 
     private mutating func take(_ transfer: BlockTransfer, _ ticket: Int32, in slot: RequestSlot) -> TakenRequest {
         note(ticket, in: slot, pages: ranges.count)
+        if let trace { trace.took(incoming, in: slot, sectors: UInt64(transfer.sectorCount), segments: indirectSegments) }
         let work = BlockWork(transfer, writesDurably: writesDurably)
         return find(slot, isRead: transfer.direction == .read) ? .ready(work) : .waiting(work)
     }

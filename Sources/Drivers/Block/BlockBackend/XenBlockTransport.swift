@@ -40,6 +40,8 @@ struct XenBlockTransport: BlockTransport, ~Copyable {
     var incoming = BlockRequest()
     var indirectSegments: [BlockSegment] = []
     var ranges: [SegmentRange] = []
+    /// nil while nobody traces.
+    var trace: BlockQueueTrace?
     /// What is left of the memory's troubles, to be logged: the first since the log was last told.
     var trouble: String?
     var unmappable: UInt64 = 0
@@ -86,6 +88,7 @@ struct XenBlockTransport: BlockTransport, ~Copyable {
     mutating func answer(_ request: consuming EndedRequest, _ outcome: WorkOutcome) {
         let slot = request.slot
         release(slot)
+        if let trace { trace.answered(slot, id: requests[slot].id, requests[slot].operation, BlockStatus(outcome)) }
         let response = BlockResponse(
             id: requests[slot].id, operation: requests[slot].operation, status: BlockStatus(outcome))
         ring.push(response, ticket: requests[slot].ticket)

@@ -37,7 +37,7 @@ extension InterfaceDriver {
         self.engine = engine
         device.settle()
         do throws(XenbusError) { try writeCarrier(store) } catch { throw .xenbus(error) }
-        traces.connected(path.device, engine)
+        traces.connected(path.device, engine.trace)
         note(
             "vif \(path.device): taken over: \(device.name), \(keys.queues.count) queues, \(features); \(engine.lostSlots) slots were lost"
         )

@@ -2,6 +2,7 @@
 // what went wrong.
 
 import DMA
+import DeviceTrace
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
@@ -131,7 +132,14 @@ final class InterfaceDriver: BackendDriver {
         settings = plain
         let report = report
         device?.watchCarrier { report(.carrier) }
-        if let device { traces.opened(path.device, plain, on: device.name) }
+        if let device {
+            let id = path.device
+            traces.opened(
+                id,
+                TraceSubject(
+                    name: "vif\(id.frontend).\(id.number)",
+                    description: "domain \(id.frontend)'s interface \(id.number), on \(device.name)", address: plain.address))
+        }
         try expectReady()
     }
 
@@ -185,7 +193,7 @@ final class InterfaceDriver: BackendDriver {
         engine = try makeEngine(keys, features, device, settings, .fresh)
         device.settle()
         showCarrier(true)
-        traces.connected(path.device, engine)
+        traces.connected(path.device, engine?.trace)
         do throws(XenbusError) {
             try writeCarrier(store)
             try store.switchState(of: path.path, to: .connected)

@@ -1,10 +1,10 @@
 // An interface on its reactors, as the control thread has it: one group of queues on each.
 
 import DeviceControl
+import DeviceTrace
 import DriverRuntime
 import LinuxSystem
 import NetworkProtocol
-import NetworkTrace
 import Reactor
 
 /// What an interface tells the control thread.

@@ -2,11 +2,11 @@
 
 import DMA
 import DeviceControl
+import DeviceTrace
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
-import NetworkTrace
 import Reactor
 import SharedRing
 import Synchronization

@@ -2,11 +2,11 @@
 // interface with g groups is in group n % g. What is each group's own is touched on its thread alone: the others post
 // jobs to it.
 
+import DeviceTrace
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkProtocol
-import NetworkTrace
 import Reactor
 import SharedMemory
 

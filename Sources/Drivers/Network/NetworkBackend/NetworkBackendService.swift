@@ -2,12 +2,12 @@
 // follows the store; reactor threads move the frames.
 
 import DeviceControl
+import DeviceTrace
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
 import NetworkProtocol
-import NetworkTrace
 import Reactor
 import Synchronization
 import XenBus
@@ -36,7 +36,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let exporter: (any DeviceExporter<any NetworkDevice>)?
     private let server = DeviceServer<InterfaceDriver>()
     private let engines = Mutex<[ControlledVif.Served]>([])
-    private let traces = TraceRegistry()
+    private let traces = TraceRegistry(of: .interface)
 
     /// A backend in the hypervisor's domain. Its interfaces can be reached through `exporter`, too. `log` gets one line
     /// for each thing worth knowing; `ready` is called once, when the interfaces that were there have been looked at.

@@ -1,6 +1,7 @@
 // What one queue tells its tracers, packet by packet. There is none while nobody traces, and then the queue pays for a
 // look at a null reference. On the queue's reactor thread.
 
+import DeviceTrace
 import NetworkProtocol
 import NetworkTrace
 import Packets

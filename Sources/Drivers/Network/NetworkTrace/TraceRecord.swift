@@ -1,6 +1,7 @@
 // What a tracer is told of one packet: numbers, the ring's slots as they were, the frame's first bytes. This file: the
 // record's layout in the ring between a backend and a tracer, both of one build and one host.
 
+import DeviceTrace
 import NetworkProtocol
 import SharedMemory
 import XenTypes
@@ -64,13 +65,13 @@ public struct TraceSlot: Hashable, Sendable {
 }
 
 /// One packet, or one note, as a tracer has it.
-public struct TraceRecord: Equatable, Sendable {
+public struct TraceRecord: TracedRecord, Equatable {
+    /// When, and what was lost before.
+    public var header: TraceHeader
     /// What it is about.
     public var kind: TraceKind
     /// Which of the interface's queues.
     public var queue: Int
-    /// Nanoseconds since 1970.
-    public var nanoseconds: UInt64
     /// How the packet was answered.
     public var status: NetworkStatus
     /// Why it was not taken, or what a note says.
@@ -81,25 +82,21 @@ public struct TraceRecord: Equatable, Sendable {
     public var bytes: [UInt8]
     /// How many the frame has.
     public var byteCount: Int
-    /// Records lost before this one, since the beginning; wraps.
-    public var lost: UInt32
 
     enum Place {
-        static let nanoseconds = 0
-        static let byteCount = 8
-        static let captured = 12
-        static let kind = 16
-        static let queue = 18
-        static let slots = 20
-        static let text = 22
-        static let status = 24
-        static let lost = 28
-        static let rest = 32
+        static let byteCount = 0
+        static let captured = 4
+        static let kind = 8
+        static let queue = 10
+        static let slots = 12
+        static let text = 14
+        static let status = 16
+        static let rest = 20
         static let slot = 16
     }
 
-    /// The record at `offset`; nil if its parts do not fit its length.
-    init?(_ region: SharedRegion, _ offset: Int, _ count: Int) {
+    /// See `TracedRecord`.
+    public init?(_ header: TraceHeader, _ region: SharedRegion, _ offset: Int, _ count: Int) {
         guard count >= Place.rest else { return nil }
         let slotCount = Int(region.load(offset + Place.slots, as: UInt16.self))
         let textCount = Int(region.load(offset + Place.text, as: UInt16.self))
@@ -107,12 +104,11 @@ public struct TraceRecord: Equatable, Sendable {
         guard let kind = TraceKind(rawValue: region.load(offset + Place.kind)),
             Place.rest + slotCount * Place.slot + textCount + captured == count
         else { return nil }
+        self.header = header
         self.kind = kind
         queue = Int(region.load(offset + Place.queue, as: UInt16.self))
-        nanoseconds = region.load(offset + Place.nanoseconds)
         status = NetworkStatus(rawValue: region.load(offset + Place.status))
         byteCount = Int(region.load(offset + Place.byteCount, as: UInt32.self))
-        lost = region.load(offset + Place.lost)
         var place = offset + Place.rest
         slots = []
         for _ in 0..<slotCount {
@@ -121,5 +117,33 @@ public struct TraceRecord: Equatable, Sendable {
         }
         text = String(decoding: region.bytes(at: place, count: textCount), as: UTF8.self)
         bytes = region.bytes(at: place + textCount, count: captured)
+    }
+}
+
+extension TraceRecord {
+    /// See `TracedRecord`.
+    public static var kind: TraceRequest.Kind { .interface }
+    /// LINKTYPE_ETHERNET.
+    public static var linkType: UInt16 { 1 }
+
+    /// A packet, or a note as a packet without bytes.
+    ///
+    /// Directions are those of the interface on the backend's side, as `tcpdump -i vif1.0` has them on a Xen host: what
+    /// the frontend transmits comes in.
+    public var packet: PcapngPacket {
+        let direction: PcapngPacket.Direction =
+            switch kind {
+            case .transmit: .inbound
+            case .receive: .outbound
+            case .note: .none
+            }
+        return PcapngPacket(
+            bytes: bytes, byteCount: byteCount, direction: direction, isFrame: true, queue: queue, comments: comments)
+    }
+
+    /// As a person reads it.
+    public var lines: [String] {
+        let size = kind == .note ? "" : "\(byteCount) bytes, "
+        return ["\(size)\(comments.first ?? "")"] + comments.dropFirst()
     }
 }

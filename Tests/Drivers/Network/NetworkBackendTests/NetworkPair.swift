@@ -10,6 +10,7 @@ import LinuxSystem
 @testable import NetworkBackend
 import NetworkDevices
 import NetworkFrontend
+import DeviceTrace
 import NetworkTrace
 import SharedMemory
 import Synchronization

@@ -9,6 +9,7 @@ import MockPeers
 import NetworkDevices
 import NetworkFrontend
 import NetworkProtocol
+import DeviceTrace
 import NetworkTrace
 import Packets
 import Reactor

@@ -8,6 +8,7 @@ import MockPeers
 import NetworkDevices
 import NetworkFrontend
 import NetworkProtocol
+import DeviceTrace
 import NetworkTrace
 import Reactor
 import SharedMemory

@@ -8,6 +8,7 @@ import MockPeers
 @testable import NetworkBackend
 import NetworkFrontend
 import NetworkProtocol
+import DeviceTrace
 import NetworkTrace
 import SharedMemory
 import Synchronization
@@ -20,7 +21,7 @@ import XenTypes
 /// A tracer of a backend in this process, through a socket as outside.
 final class Tracer {
     let service: TraceService
-    private(set) var connection: TraceConnection?
+    private(set) var connection: TraceConnection<TraceRecord>?
     private let stop: WakePipe
     /// Everything read so far.
     private(set) var records: [TraceRecord] = []
@@ -82,7 +83,7 @@ struct TraceTests {
         for (index, record) in records.enumerated() {
             let size = sizes[index / 2]
             expectSame(record.bytes, plainFrame(size, seed: index / 2), "record \(index)")
-            #expect(record.byteCount == size && record.status == .okay && record.lost == 0)
+            #expect(record.byteCount == size && record.status == .okay && record.header.lost == 0)
             let pages = (size + 4095) / 4096
             #expect(record.slots.count == pages)
             if record.kind == .transmit {
@@ -95,7 +96,7 @@ struct TraceTests {
                 #expect(record.slots.allSatisfy { $0.page.rawValue > 0 })
             }
         }
-        #expect(zip(records, records.dropFirst()).allSatisfy { $0.nanoseconds <= $1.nanoseconds })
+        #expect(zip(records, records.dropFirst()).allSatisfy { $0.header.nanoseconds <= $1.header.nanoseconds })
         tracer.close()
         frontend.close()
         pair.backend.stop()
@@ -176,7 +177,7 @@ struct TraceTests {
         #expect(before > 10 && UInt32(before) + tracer.lost == 500)
         try pair.frontWire.send(frame)
         let after = try tracer.wait(for: before + 1)
-        #expect(after.last?.lost == tracer.lost && after.last?.bytes.count == 9018)
+        #expect(after.last?.header.lost == tracer.lost && after.last?.bytes.count == 9018)
         tracer.close()
         frontend.close()
         pair.backend.stop()

@@ -1,6 +1,7 @@
 // What a trace's file says, read back by a parser that shares nothing with the writer; and the words for every kind of
 // slot.
 
+@testable import DeviceTrace
 import Glibc
 import LinuxSystem
 import NetworkProtocol
@@ -26,7 +27,8 @@ final class TapUnderTest {
     func next() -> TraceRecord? {
         guard let (offset, count) = reader.next() else { return nil }
         defer { reader.release() }
-        return TraceRecord(reader.region, offset, count)
+        let body = offset + TraceHeader.byteCount
+        return TraceRecord(TraceHeader(reader.region, offset), reader.region, body, count - TraceHeader.byteCount)
     }
 }
 
@@ -68,7 +70,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
         rig.tap.write(
             TraceEvent(.transmit, queue: 0, status: .error, text: "why", slots: [slot], frame: TraceFrame(byteCount: 3)))
         rig.tap.write(TraceEvent(.note, queue: 0, text: "something"))
-        var encoder = PcapngEncoder(Self.subject, snaplen: 1 << 18, at: 1)
+        var encoder = PcapngEncoder(Self.subject, linkType: TraceRecord.linkType, snaplen: 1 << 18, at: 1)
         while let record = rig.next() { encoder.packet(record) }
         encoder.statistics(at: 2, lost: rig.lost)
         let file = try PcapngFile(encoder.bytes)
@@ -118,7 +120,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
             rig.tap.write(TraceEvent(.transmit, queue: 0, frame: TraceFrame(byteCount: 3000, pieces: try frame(bytes))))
             let record = try #require(rig.next())
             expectSame(record.bytes, bytes.prefix(snaplen), "snaplen \(snaplen)")
-            var encoder = PcapngEncoder(Self.subject, snaplen: snaplen, at: 1)
+            var encoder = PcapngEncoder(Self.subject, linkType: TraceRecord.linkType, snaplen: snaplen, at: 1)
             encoder.packet(record)
             #expect(try PcapngFile(encoder.bytes).packets[0].originalCount == 3000)
         }
@@ -128,7 +130,7 @@ func frame(_ bytes: [UInt8]) throws -> FramePieces {
     @Test func aSlowReaderLosesPacketsAndIsTold() throws {
         let rig = try TapUnderTest()
         let pieces = try frame([UInt8](repeating: 1, count: 1500))
-        var encoder = PcapngEncoder(Self.subject, snaplen: 1 << 18, at: 1)
+        var encoder = PcapngEncoder(Self.subject, linkType: TraceRecord.linkType, snaplen: 1 << 18, at: 1)
         for _ in 0..<1000 { rig.tap.write(TraceEvent(.transmit, queue: 0, frame: TraceFrame(byteCount: 1500, pieces: pieces))) }
         let lost = UInt64(rig.lost)
         #expect(lost > 500)

@@ -1,5 +1,6 @@
 // A backend's tracing socket: who may come in, what they get, and what is left when they go.
 
+@testable import DeviceTrace
 import Foundation
 import LinuxSystem
 @testable import NetworkTrace
@@ -12,8 +13,8 @@ import XenTypes
 /// One interface, 1/0, and the taps on it.
 final class OneSubject: TraceSubjects {
     let taps = Mutex<[TraceTap]>([])
-    func attach(_ tap: TraceTap, domain: DomainID, number: UInt32) -> TraceSubject? {
-        guard domain == DomainID(1), number == 0 else { return nil }
+    func attach(_ tap: TraceTap, to request: TraceRequest) -> TraceSubject? {
+        guard request.kind == .interface, request.domain == DomainID(1), request.number == 0 else { return nil }
         taps.withLock { $0.append(tap) }
         return PcapngTests.subject
     }
@@ -42,7 +43,7 @@ func soon(_ condition: () -> Bool) -> Bool {
             let service = try TraceService(path: path, subjects: subject, time: .system)
             let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
             #expect(mode == 0o600)
-            let connection = try TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0))
+            let connection = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0))
             #expect(connection.subject == PcapngTests.subject)
             #expect(subject.count == 1)
             subject.taps.withLock { $0[0].write(TraceEvent(.note, queue: 0, text: "seen")) }
@@ -65,9 +66,9 @@ func soon(_ condition: () -> Bool) -> Bool {
     @Test func aReaderThatGoesIsForgottenAndABackendThatGoesIsNoticed() throws {
         let (path, subject) = (path(), OneSubject())
         let service = try TraceService(path: path, subjects: subject, time: .system)
-        do { _ = try TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0)) }
+        do { _ = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0)) }
         #expect(soon { subject.count == 0 })
-        let connection = try TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0))
+        let connection = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0))
         subject.taps.withLock { $0[0].write(TraceEvent(.note, queue: 0, text: "last")) }
         service.stop()
         let stop = try WakePipe()
@@ -81,14 +82,17 @@ func soon(_ condition: () -> Bool) -> Bool {
         let (path, subject) = (path(), OneSubject())
         let service = try TraceService(path: path, subjects: subject, time: .system)
         #expect(throws: TraceError.refused("this backend serves no interface 2/7")) {
-            _ = try TraceConnection(path: path, TraceRequest(domain: DomainID(2), number: 7))
+            _ = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(2), number: 7))
+        }
+        #expect(throws: TraceError.refused("this backend serves no disk 1/0")) {
+            _ = try TraceConnection<TraceRecord>(path: path, TraceRequest(.disk, domain: DomainID(1), number: 0))
         }
         for capacity in [0, 5000, 1 << 17, 3 << 18] {
             #expect(throws: TraceError.self) {
-                _ = try TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0, capacity: capacity))
+                _ = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0, capacity: capacity))
             }
         }
-        for message in [[], [1, 2, 3], [UInt8](repeating: 0xFF, count: 24), [UInt8](repeating: 0, count: 4000)] as [[UInt8]] {
+        for message in [[], [1, 2, 3], [UInt8](repeating: 0xFF, count: 28), [UInt8](repeating: 0, count: 4000)] as [[UInt8]] {
             let socket = try PacketSocket.connect(path)
             try? PacketSocket.send(socket, message)
             // Turned away without a word: the end of the stream, or a reset.
@@ -96,7 +100,7 @@ func soon(_ condition: () -> Bool) -> Bool {
             #expect(answer?.0.isEmpty ?? true)
         }
         #expect(subject.count == 0)
-        let connection = try TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0))
+        let connection = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0))
         #expect(connection.subject.name == "vif1.0")
         service.stop()
     }
@@ -106,7 +110,7 @@ func soon(_ condition: () -> Bool) -> Bool {
         let service = try TraceService(path: path, subjects: subject, time: .system)
         var idlers = try (0..<TraceService.mostTracers).map { _ in try PacketSocket.connect(path) }
         let thread = try WorkerThread(name: "late") {
-            _ = try? TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0))
+            _ = try? TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0))
         }
         sleepMilliseconds(50)
         idlers.removeAll()
@@ -120,7 +124,7 @@ func soon(_ condition: () -> Bool) -> Bool {
         let first = try TraceService(path: path, subjects: OneSubject(), time: .system)
         let second = try TraceService(path: path, subjects: OneSubject(), time: .system)
         first.stop()
-        _ = try TraceConnection(path: path, TraceRequest(domain: DomainID(1), number: 0))
+        _ = try TraceConnection<TraceRecord>(path: path, TraceRequest(domain: DomainID(1), number: 0))
         second.stop()
         #expect(!FileManager.default.fileExists(atPath: path))
     }

@@ -4,19 +4,31 @@
 import LinuxSystem
 import XenTypes
 
-/// Which interface, and how much of it.
+/// Which device, and how much of it.
 public struct TraceRequest: Equatable, Sendable {
+    /// What is traced.
+    public enum Kind: UInt32, Sendable, CustomStringConvertible {
+        case interface = 0
+        case disk = 1
+
+        /// In a message.
+        public var description: String { self == .interface ? "interface" : "disk" }
+    }
+
+    /// What the device is.
+    public var kind: Kind
     /// The frontend's domain.
     public var domain: DomainID
-    /// The interface's number there.
+    /// The device's number there.
     public var number: UInt32
     /// Bytes of each frame.
     public var snaplen: Int
     /// Bytes of records that may wait; see `RecordRing.isCapacity`.
     public var capacity: Int
 
-    /// Asks for an interface; by default for whole packets, with 4 MiB of them under way.
-    public init(domain: DomainID, number: UInt32, snaplen: Int = 1 << 18, capacity: Int = 1 << 22) {
+    /// Asks for a device; by default for whole packets, with 4 MiB of them under way.
+    public init(_ kind: Kind = .interface, domain: DomainID, number: UInt32, snaplen: Int = 1 << 18, capacity: Int = 1 << 22) {
+        self.kind = kind
         self.domain = domain
         self.number = number
         self.snaplen = snaplen
@@ -24,12 +36,13 @@ public struct TraceRequest: Equatable, Sendable {
     }
 
     private static let magic: UInt32 = 0x5254_5743
-    private static let version: UInt32 = 1
-    static let byteCount = 24
+    private static let version: UInt32 = 2
+    static let byteCount = 28
 
     var bytes: [UInt8] {
         let words = [
             Self.magic, Self.version, UInt32(domain.rawValue), number, UInt32(clamping: snaplen), UInt32(clamping: capacity),
+            kind.rawValue,
         ]
         var bytes: [UInt8] = []
         for word in words {
@@ -40,9 +53,11 @@ public struct TraceRequest: Equatable, Sendable {
 
     init?(_ bytes: [UInt8]) {
         guard bytes.count == Self.byteCount else { return nil }
-        var words = [UInt32](repeating: 0, count: 6)
+        var words = [UInt32](repeating: 0, count: 7)
         for (index, byte) in bytes.enumerated() { words[index / 4] |= UInt32(byte) << UInt32(8 * (index % 4)) }
-        guard words[0] == Self.magic, words[1] == Self.version, let domain = UInt16(exactly: words[2]) else { return nil }
+        guard words[0] == Self.magic, words[1] == Self.version, let domain = UInt16(exactly: words[2]), let kind = Kind(rawValue: words[6])
+        else { return nil }
+        self.kind = kind
         self.domain = DomainID(domain)
         number = words[3]
         snaplen = Int(words[4])
@@ -59,7 +74,7 @@ enum TraceAnswer: Equatable {
 
     var bytes: [UInt8] {
         switch self {
-        case .accepted(let subject): [1] + Array("\(subject.address)\n\(subject.name)\n\(subject.description)".utf8)
+        case .accepted(let subject): [1] + Array("\(subject.address?.description ?? "")\n\(subject.name)\n\(subject.description)".utf8)
         case .refused(let reason): [0] + Array(reason.utf8)
         }
     }
@@ -72,7 +87,9 @@ enum TraceAnswer: Equatable {
             return
         }
         let parts = text.split(separator: "\n", maxSplits: 2, omittingEmptySubsequences: false)
-        guard first == 1, parts.count == 3, let address = MACAddress(String(parts[0])) else { return nil }
+        guard first == 1, parts.count == 3 else { return nil }
+        let address = MACAddress(String(parts[0]))
+        guard address != nil || parts[0].isEmpty else { return nil }
         self = .accepted(TraceSubject(name: String(parts[1]), description: String(parts[2]), address: address))
     }
 }

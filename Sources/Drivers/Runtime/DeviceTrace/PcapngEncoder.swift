@@ -1,23 +1,6 @@
-// The pcapng file format (draft-ietf-opsawg-pcapng): one section, one Ethernet interface, in this host's byte order.
+// The pcapng file format (draft-ietf-opsawg-pcapng): one section, one interface, in this host's byte order.
 
 import LinuxSystem
-
-/// What a file says of the interface that was traced.
-public struct TraceSubject: Equatable, Sendable {
-    /// `vif1.0`.
-    public var name: String
-    /// What it hangs on, for a reader: `domain 1's interface 0, on tap vif1.0`.
-    public var description: String
-    /// The frontend's address.
-    public var address: MACAddress
-
-    /// Says what is given.
-    public init(name: String, description: String, address: MACAddress) {
-        self.name = name
-        self.description = description
-        self.address = address
-    }
-}
 
 /// Encodes a trace, block by block, into `bytes`; whoever writes them out empties it.
 public struct PcapngEncoder: Sendable {
@@ -29,7 +12,8 @@ public struct PcapngEncoder: Sendable {
     private var began: UInt64 = 0
 
     /// Begins a file: the section's header and the interface.
-    public init(_ subject: TraceSubject, snaplen: Int, at nanoseconds: UInt64) {
+    /// - Parameter linkType: what its packets are; 1 is Ethernet.
+    public init(_ subject: TraceSubject, linkType: UInt16, snaplen: Int, at nanoseconds: UInt64) {
         began = nanoseconds
         block(0x0A0D_0D0A) { block in
             block.put(UInt32(0x1A2B_3C4D))
@@ -40,13 +24,12 @@ public struct PcapngEncoder: Sendable {
             block.option(4, "causeway trace")
         }
         block(1) { block in
-            // LINKTYPE_ETHERNET.
-            block.put(UInt16(1))
+            block.put(linkType)
             block.put(UInt16(0))
             block.put(UInt32(clamping: snaplen))
             block.option(2, subject.name)
             block.option(3, subject.description)
-            block.option(6, subject.address.bytes)
+            if let address = subject.address { block.option(6, address.bytes) }
             // Timestamps count 10^-9 seconds.
             block.option(9, [9])
         }
@@ -56,24 +39,25 @@ public struct PcapngEncoder: Sendable {
     ///
     /// Directions are those of the interface on the backend's side, as `tcpdump -i vif1.0` has them on a Xen host: what
     /// the frontend transmits comes in.
-    public mutating func packet(_ record: TraceRecord) {
-        let missing = record.lost &- lastLost
-        lastLost = record.lost
+    public mutating func packet(_ record: some TracedRecord) {
+        let header = record.header
+        let missing = header.lost &- lastLost
+        lastLost = header.lost
         lost &+= UInt64(missing)
         packets &+= 1
-        let number = packets
+        let (number, packet) = (packets, record.packet)
         block(6) { block in
             block.put(UInt32(0))
-            block.put(UInt32(truncatingIfNeeded: record.nanoseconds >> 32))
-            block.put(UInt32(truncatingIfNeeded: record.nanoseconds))
-            block.put(UInt32(record.bytes.count))
-            block.put(UInt32(max(record.byteCount, record.bytes.count)))
-            block.put(record.bytes)
-            for comment in record.comments { block.option(1, comment) }
-            block.option(2, Self.flags(record))
+            block.put(UInt32(truncatingIfNeeded: header.nanoseconds >> 32))
+            block.put(UInt32(truncatingIfNeeded: header.nanoseconds))
+            block.put(UInt32(packet.bytes.count))
+            block.put(UInt32(max(packet.byteCount, packet.bytes.count)))
+            block.put(packet.bytes)
+            for comment in packet.comments { block.option(1, comment) }
+            block.option(2, Self.flags(packet))
             if missing > 0 { block.option(4, UInt64(missing)) }
             block.option(5, number)
-            block.option(6, UInt32(record.queue))
+            block.option(6, UInt32(packet.queue))
         }
     }
 
@@ -101,12 +85,11 @@ public struct PcapngEncoder: Sendable {
     public var packetCount: UInt64 { packets }
 
     /// Bits 0 and 1: in or out; bits 2 to 4: to one, to a group, to all.
-    private static func flags(_ record: TraceRecord) -> UInt32 {
-        var flags: UInt32 = record.kind == .transmit ? 1 : record.kind == .receive ? 2 : 0
-        guard record.bytes.count >= 6 else { return flags }
-        let target = record.bytes[..<6]
-        flags |= target.allSatisfy { $0 == 0xFF } ? 3 << 2 : target[0] & 1 != 0 ? 2 << 2 : 1 << 2
-        return flags
+    private static func flags(_ packet: PcapngPacket) -> UInt32 {
+        let flags = packet.direction.rawValue
+        guard packet.isFrame, packet.bytes.count >= 6 else { return flags }
+        let target = packet.bytes[..<6]
+        return flags | (target.allSatisfy { $0 == 0xFF } ? 3 << 2 : target[0] & 1 != 0 ? 2 << 2 : 1 << 2)
     }
 
     /// A timestamp in an option: the upper half first.

@@ -1,4 +1,4 @@
-// The tracer's end: asks a backend for an interface, then reads its ring.
+// The tracer's end: asks a backend for a device, then reads its ring.
 
 import Glibc
 import LinuxSystem
@@ -27,7 +27,7 @@ public enum TraceError: Error, Equatable, Sendable, CustomStringConvertible {
 public enum TraceWait: Equatable, Sendable {
     /// There are records, or may be.
     case records
-    /// The interface is gone, or its backend.
+    /// The device is gone, or its backend.
     case ended
     /// `stop` was readable.
     case stopped
@@ -36,7 +36,7 @@ public enum TraceWait: Equatable, Sendable {
 }
 
 /// One trace under way. Owned by one thread.
-public final class TraceConnection {
+public final class TraceConnection<Record: TracedRecord> {
     /// What is traced.
     public let subject: TraceSubject
     private let socket: Descriptor
@@ -73,12 +73,16 @@ public final class TraceConnection {
     }
 
     /// The next record; nil if there is none now.
-    public func next() throws(TraceError) -> TraceRecord? {
+    public func next() throws(TraceError) -> Record? {
         guard let (offset, count) = reader.next() else {
             if reader.isBroken { throw .malformed("ring") }
             return nil
         }
-        let record = TraceRecord(reader.region, offset, count)
+        var record: Record?
+        if count >= TraceHeader.byteCount {
+            record = Record(
+                TraceHeader(reader.region, offset), reader.region, offset + TraceHeader.byteCount, count - TraceHeader.byteCount)
+        }
         reader.release()
         guard let record else { throw .malformed("record") }
         return record

@@ -7,14 +7,6 @@ import SharedMemory
 import Synchronization
 import XenTypes
 
-/// Whoever has interfaces to be traced.
-public protocol TraceSubjects: Sendable {
-    /// Writes an interface's packets to `tap` from now on; nil if there is no such interface.
-    func attach(_ tap: TraceTap, domain: DomainID, number: UInt32) -> TraceSubject?
-    /// Writes nothing more to `tap`.
-    func detach(_ tap: TraceTap)
-}
-
 /// A backend's tracing socket.
 public final class TraceService: Sendable {
     /// Tracers at once.
@@ -113,9 +105,9 @@ public final class TraceService: Sendable {
                 _ = try? PacketSocket.send(socket, TraceAnswer.refused("a buffer of \(request.capacity) bytes: \(error)").bytes)
                 return nil
             }
-            guard let subject = subjects.attach(tap, domain: request.domain, number: request.number) else {
-                let name = "\(request.domain)/\(request.number)"
-                _ = try? PacketSocket.send(socket, TraceAnswer.refused("this backend serves no interface \(name)").bytes)
+            guard let subject = subjects.attach(tap, to: request) else {
+                let name = "\(request.kind) \(request.domain)/\(request.number)"
+                _ = try? PacketSocket.send(socket, TraceAnswer.refused("this backend serves no \(name)").bytes)
                 return nil
             }
             let answer = TraceAnswer.accepted(subject).bytes
