@@ -56,5 +56,56 @@ extension EndToEnd {
             #expect(manager.next() == "STOPPING=1", "\(backend.errors)")
             #expect(backend.wait(seconds: 10)?.status == 0)
         }
+
+        @Test("WATCHDOG=1 comes for as long as every thread that serves devices answers, and again once it does")
+        func watchdog() throws {
+            let scratch = try Scratch()
+            let name = "\(scratch.path)/notify"
+            let manager = try NotifySocket(name, isAbstract: false)
+            let run = "\(scratch.path)/run"
+            let host = try RunningProcess([Tools.causeway, "host"], environment: ["CAUSEWAY_RUN_DIR": run], in: scratch)
+            defer {
+                kill(host.pid, SIGTERM)
+                _ = host.wait(seconds: 10)
+            }
+            #expect(eventually(10_000) { FileManager.default.fileExists(atPath: "\(run)/xenstored.sock") })
+            let backend = try RunningProcess(
+                [Tools.causeway, "backend"],
+                environment: ["CAUSEWAY_RUN_DIR": run, "NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"], in: scratch)
+            defer { kill(backend.pid, SIGKILL) }
+            // Its threads may begin before it is ready.
+            #expect(eventually(20_000) { manager.next() == "READY=1" }, "\(backend.errors)")
+            for _ in 0..<3 { #expect(manager.next() == "WATCHDOG=1") }
+            // One thread stands still, and all others go on.
+            let task = try #require(
+                try FileManager.default.contentsOfDirectory(atPath: "/proc/\(backend.pid)/task").first { task in
+                    (try? String(contentsOfFile: "/proc/\(backend.pid)/task/\(task)/comm", encoding: .utf8)) == "blkback-0\n"
+                })
+            let holder = try RunningProcess(["python3", "-u", "-c", Self.holds, task], in: scratch)
+            defer { kill(holder.pid, SIGKILL) }
+            #expect(eventually(10_000) { holder.output.contains("held") }, "\(holder.errors)")
+            #expect(eventually(10_000) { backend.errors.contains("blkback-0: no answer for 500 ms") }, "\(backend.errors)")
+            while manager.next(Int32(MSG_DONTWAIT)) != nil {}
+            sleepMilliseconds(1500)
+            #expect(manager.next(Int32(MSG_DONTWAIT)) == nil)
+            #expect(backend.isRunning)
+            // Its tracer's end lets it go on.
+            kill(holder.pid, SIGKILL)
+            #expect(manager.next() == "WATCHDOG=1", "\(backend.errors)")
+            kill(backend.pid, SIGTERM)
+            #expect(backend.wait(seconds: 10)?.status == 0)
+        }
+
+        /// Holds the thread that it is told of, until it is killed (ptrace(2): PTRACE_SEIZE, PTRACE_INTERRUPT).
+        private static let holds = """
+            import ctypes, sys, time
+            libc = ctypes.CDLL(None, use_errno=True)
+            libc.ptrace.argtypes = [ctypes.c_long] * 4
+            thread = int(sys.argv[1])
+            for request in (0x4206, 0x4207):
+                if libc.ptrace(request, thread, 0, 0) != 0: sys.exit("ptrace: errno %d" % ctypes.get_errno())
+            print("held")
+            time.sleep(60)
+            """
     }
 }

@@ -87,6 +87,8 @@ struct BackendServices<H: Hypervisor> {
         let tracing = serveTraces()
         defer { tracing?.stop() }
         let (disks, interfaces, exports, work) = (disks, interfaces, exports, work)
+        let watchdog = Watchdog { disks.reactors + interfaces.reactors }
+        defer { watchdog?.close() }
         readiness.then {
             let living = disks.status.map { VhostExports.Key(kind: .block, device: $0.device) }
             exports?.settle(but: Set(living + interfaces.status.map { .init(kind: .network, device: $0.device) }))

@@ -40,6 +40,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     private let isReady = Atomic<Bool>(false)
     private let devices = Mutex<[ServedDisk]>([])
     private let traces = DiskTraces()
+    private let running = Mutex<[Reactor]>([])
 
     /// A backend in the hypervisor's domain. Its disks can be reached through `exporter`, too. `log` gets one line for
     /// each thing worth knowing; `ready` is called once, when the devices that were there have been looked at.
@@ -72,6 +73,9 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         }
     }
 
+    /// The threads that serve disks now.
+    public var reactors: [Reactor] { running.withLock { $0 } }
+
     /// For a tracing service.
     public var traceSubjects: any TraceSubjects { traces.registry }
 
@@ -89,7 +93,9 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     public func run() throws(BackendError) {
         let runtime = try makeRuntime(hasThreads: true)
         // Queues that nobody serves keep no rings mapped.
+        running.withLock { $0 = runtime.reactors }
         defer {
+            running.withLock { $0 = [] }
             runtime.stop()
             publish([], runtime)
         }

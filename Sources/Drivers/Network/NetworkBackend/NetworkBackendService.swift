@@ -35,6 +35,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
     private let removeLeftovers: @Sendable (Set<DeviceID>) -> Void
     private let exporter: (any DeviceExporter<any NetworkDevice>)?
     private let server = DeviceServer<InterfaceDriver>()
+    private let running = Mutex<[Reactor]>([])
     private let engines = Mutex<[ControlledVif.Served]>([])
     private let traces = TraceRegistry(of: .interface)
 
@@ -76,6 +77,9 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         }
     }
 
+    /// The threads that serve interfaces now.
+    public var reactors: [Reactor] { running.withLock { $0 } }
+
     /// Every interface as whoever looks after it sees it.
     /// - Parameter counters: a device's, which whoever shows them knows by name.
     public func controlled(counters: (DeviceID) -> DeviceCounters) -> [any ControlledDevice] {
@@ -87,8 +91,10 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
         let runtime = try BackendRuntime(
             hypervisor, name: "netback", kind: options.kind, reactors: options.reactors, polling: options.polling,
             journalDirectory: options.journalDirectory)
+        running.withLock { $0 = runtime.reactors }
         // Queues that nobody serves keep no rings mapped.
         defer {
+            running.withLock { $0 = [] }
             runtime.stop()
             engines.withLock { $0 = [] }
         }
