@@ -169,16 +169,20 @@ let package = Package(
 
         // Devices: what a backend drives. They see bus addresses and know no ring, hypervisor or connector.
         devices.module("DeviceState"),
-        devices.module("DeviceControl", ["DeviceState"]),
+        devices.module("DeviceFaults", ["LinuxSystem"]),
+        devices.module("DeviceControl", ["DeviceFaults", "DeviceState"]),
         devices.module("DeviceBus", ["LinuxSystem", "SharedMemory"]),
         devices.module("PageDevices", ["DeviceBus", "LinuxSystem", "SharedMemory"]),
         devices.module("Packets", ["DMA", "SharedMemory"]),
         devices.module(
-            "BlockDevices", ["CLinux", "DMA", "DeviceControl", "DeviceState", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
+            "BlockDevices",
+            [
+                "CLinux", "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory",
+            ]),
         // A real device, by its bus addresses.
         devices.module(
             "NVMe", ["BlockDevices", "DMA", "HostIommu", "LinuxSystem", "Reactor", "SharedMemory"]),
-        devices.module("NetworkDevices", ["CLinux", "DMA", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
+        devices.module("NetworkDevices", ["CLinux", "DMA", "DeviceFaults", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
 
         // Drivers: the two ends of each class of device, and what they run on.
         runtime.module(
@@ -188,6 +192,8 @@ let package = Package(
                 "XenTypes",
             ]
         ),
+        // What a ring's end does wrong on purpose.
+        runtime.module("RingFaults", ["DeviceControl", "DeviceFaults", "DeviceState", "LinuxSystem", "SharedMemory", "SharedRing"]),
         runtime.module(
             "XenDeviceBus",
             [
@@ -225,13 +231,16 @@ let package = Package(
         block.module("BlockProtocol", ["SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]),
         block.module(
             "BlockFrontend",
-            ["BlockProtocol", "Hypervisor", "LinuxSystem", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]
+            [
+                "BlockProtocol", "DeviceFaults", "Hypervisor", "LinuxSystem", "RingFaults", "SharedMemory", "SharedRing", "XenBus",
+                "XenStore", "XenTypes",
+            ]
         ),
         block.module(
             "BlockBackend",
             [
-                "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps",
-                "Hypervisor", "LinuxSystem", "NVMe", "Reactor",
+                "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DeviceControl", "DeviceFaults", "DeviceState",
+                "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NVMe", "Reactor", "RingFaults",
                 "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
@@ -243,16 +252,16 @@ let package = Package(
         network.module(
             "NetworkFrontend",
             [
-                "DMA", "DriverRuntime", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol", "Packets", "Reactor",
-                "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+                "DMA", "DeviceFaults", "DriverRuntime", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol", "Packets",
+                "Reactor", "RingFaults", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
             "NetworkBackend",
             [
-                "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices",
-                "NetworkProtocol", "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore",
-                "XenTypes",
+                "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem",
+                "NetworkDevices", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor", "RingFaults", "SharedMemory",
+                "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
@@ -328,14 +337,15 @@ let package = Package(
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockDevices",
                 "BlockFrontend",
-                "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceState", "DriverRuntime",
+                "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "DriverRuntime",
                 "FrameMapReaders",
                 "FrameMaps",
                 "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
                 "NVMe",
                 "NetworkBackend",
                 "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
+                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "RingFaults", "Toolstack", "VhostUser", "VifTaps",
+                "VirtioBlock",
                 "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),

@@ -5,11 +5,13 @@ import BlockDevices
 import BlockModel
 import BlockProtocol
 import DMA
+import DeviceFaults
 import DriverRuntime
 import Glibc
 import Hypervisor
 import LinuxSystem
 import Reactor
+import RingFaults
 import SharedMemory
 import SharedRing
 import Synchronization
@@ -48,6 +50,8 @@ struct QueuePlan {
     let frontend: DomainID
     let hypervisor: any Hypervisor
     let start: RingStart
+    /// What is to go wrong on purpose; nil: nothing can.
+    var faults: FaultBook?
 }
 
 /// One backend queue, from connection to disconnection.
@@ -71,6 +75,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// How many failures `failed` has.
     private var failuresShown: UInt64 = 0
     private var watch = MemoryWatch()
+    /// What goes wrong on purpose.
+    private let faults: (book: FaultBook, form: SlotForm)?
     /// Whether something happened since the last turn that had to be finished. Most turns find nothing at all, and this
     /// tells them apart without a look into the model.
     private var isStirred = true
@@ -88,6 +94,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         reactor = plan.reactor
         rings = plan.rings
         self.report = report
+        let layout = plan.abi.layout
+        faults = plan.faults.map { ($0, .answers(layout)) }
         let ring: JournaledRing
         let isResumed: Bool
         var repeats = 0
@@ -118,6 +126,24 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         slot = reactor.attach(self)
         // The predecessor may have died between showing a response and ringing for it.
         if isResumed { doorbell.channel.notify() }
+        lookAtFaults()
+    }
+
+    /// Does wrong from now on what is set, and no more what is not.
+    func lookAtFaults() {
+        guard let faults, slot != nil else { return }
+        isStirred = true
+        let isHonest = faults.book.isEmpty
+        if let faulty = model.disk as? FaultyQueue {
+            if isHonest {
+                model.disk = faulty.real
+                faulty.retire()
+            }
+        } else if !isHonest {
+            model.disk = FaultyQueue(model.disk, faults.book, on: reactor, owner: owner)
+        }
+        let spoiler = model.transport.ring.tamper ?? RingSpoiler(faults.book, faults.form, time: reactor.time)
+        model.transport.ring.tamper = isHonest ? nil : spoiler
     }
 
     /// Stops taking requests; what is in work ends first, then everything is given back and `closed` is reported. What

@@ -2,8 +2,10 @@
 // touches a queue; it leaves connections in mailboxes.
 
 import BlockProtocol
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import Synchronization
 import XenBus
@@ -19,6 +21,8 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     let follower: FrontendFollower
     private let control = Mutex<WorkerThread?>(nil)
     private let isClosed = Atomic<Bool>(false)
+    /// What this end does wrong on purpose; nil: nothing may be set.
+    public let faults: FaultBook?
     let log: @Sendable (String) -> Void
     let ended: @Sendable (BlockFrontendError) -> Void
 
@@ -50,6 +54,7 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         self.hypervisor = hypervisor
         self.device = device
         self.options = options
+        faults = options.takesFaults ? FaultBook(.block, .front) : nil
         self.log = log
         self.ended = ended
         status = Mutex(Status())
@@ -120,6 +125,14 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
 
     /// Undoes one `beginUse`; from any thread.
     public func endUse() { follower.endUse() }
+
+    /// Others are set in `faults` than were, or none any more; from any thread.
+    public func faultsChanged() { tellFaults(status.withLock { $0.mailboxes }) }
+
+    func tellFaults(_ mailboxes: [QueueMailbox]) {
+        guard let faults else { return }
+        for mailbox in mailboxes { mailbox.post(.spoilt(faults, .requests(options.abi.layout))) }
+    }
 
     /// A queue's owner found the backend broken.
     func queueFailed(_ error: BlockFrontendError) {

@@ -1,8 +1,10 @@
 // What happens to a queue when its backend goes, comes or changes.
 
 import BlockProtocol
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import SharedRing
 
@@ -16,9 +18,15 @@ extension BlockQueue {
             case .connected(let new): use(new)
             case .displaced: displace()
             case .resized(let sectors): properties.sectors = sectors
+            case .spoilt(let book, let form): spoil(by: book, form)
             case .lost(let error): fail(error)
             }
         }
+    }
+
+    private mutating func spoil(by book: FaultBook, _ form: SlotForm) {
+        spoiler = book.isEmpty ? nil : spoiler ?? RingSpoiler(book, form, time: time)
+        ring.tamper = spoiler
     }
 
     private mutating func suspend() {
@@ -54,6 +62,7 @@ extension BlockQueue {
         // The control thread has laid the header out before it published the ring; writing the same start values again
         // is seen by nobody, for the backend sleeps until the first request.
         ring = FrontRing(initialising: new.ring.region, BlockRing(new.abi))
+        ring.tamper = spoiler
         properties = new.agreement.properties
         segmentLimit = new.agreement.segments
         checksGrants = !new.agreement.persistent

@@ -8,6 +8,7 @@
 import BlockProtocol
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import SharedRing
 import XenTypes
@@ -52,6 +53,8 @@ public struct BlockQueue: ~Copyable {
 
     var connection: QueueConnection?
     var ring: FrontRing<BlockRing>
+    /// Whoever spoils each ring on purpose; nil: nobody.
+    var spoiler: RingSpoiler?
     var segmentLimit = BlockLimits.maximumDirectSegments
     var checksGrants = false
     /// Whether what a read is to fill is cleared first: a backend that is not trusted may say that it has read and

@@ -1,5 +1,6 @@
 // An interface on its reactors, as the control thread has it: one group of queues on each.
 
+import DeviceFaults
 import DriverRuntime
 import LinuxSystem
 import NetworkProtocol
@@ -47,6 +48,9 @@ final class InterfaceEngine: Sendable {
 
     /// Tells `taps` of every packet from now on, soon.
     func trace(_ taps: [TraceTap]) { for group in groups { group.run { $0.trace(taps) } } }
+
+    /// Has every queue do wrong what is set, from now on.
+    func spoil(by book: FaultBook) { for group in groups { _ = group.ask { $0.spoil(by: book) } } }
 
     /// From now on the interface may send so much.
     func setRate(_ rate: CreditRate?) {

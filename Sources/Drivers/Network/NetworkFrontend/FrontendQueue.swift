@@ -2,12 +2,14 @@
 // the reactor's thread, but for `statistics`.
 
 import DMA
+import DeviceFaults
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
 import NetworkProtocol
 import Reactor
+import RingFaults
 import SharedMemory
 import Synchronization
 
@@ -43,6 +45,8 @@ final class FrontendQueue {
     private var waitsReadable = false
     private var waitsWritable = false
     private var earlier: FrontendQueueStatistics
+    /// Whoever spoils the rings on purpose; nil: nobody.
+    private var spoilers: (transmit: RingSpoiler, receive: RingSpoiler)?
     private let snapshot = Mutex(FrontendQueueStatistics())
 
     /// - Parameter place: among the queues of its reactor's client.
@@ -68,8 +72,25 @@ final class FrontendQueue {
             receiveBell: link.receiveBell.map {
                 Doorbell($0, bellTag: base + Tag.receiveBell, pauseTag: base + Tag.receiveBellPause)
             })
+        new.transmit.ring.tamper = spoilers?.transmit
+        new.receive.ring.tamper = spoilers?.receive
         publish(&new)
         connection = consume new
+    }
+
+    /// Does wrong from now on what is set, and no more what is not.
+    func spoil(by book: FaultBook, _ time: any TimeSource) {
+        spoilers =
+            book.isEmpty
+            ? nil
+            : (
+                RingSpoiler(book, .transmitRequests, toward: .back, time: time),
+                RingSpoiler(book, .receiveRequests, toward: .front, time: time)
+            )
+        guard var now = connection.take() else { return }
+        now.transmit.ring.tamper = spoilers?.transmit
+        now.receive.ring.tamper = spoilers?.receive
+        connection = consume now
     }
 
     func disconnect() {

@@ -107,6 +107,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
             let engine = try FrontendEngine(
                 reactors: reactors, device: owner.device, pages: pages, earlier: earlier, broke: broke)
             owner.status.withLock { $0.engine = engine }
+            owner.faultsChanged()
         } catch { throw .malformed(MalformedNode(name, "\(owner.device.name): opening a queue: \(error)")) }
     }
 

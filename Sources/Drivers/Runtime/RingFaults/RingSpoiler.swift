@@ -1,0 +1,68 @@
+// A ring's end that lies on purpose: what strikes is a FaultBook's to say, and what a slot is a SlotForm's. One ring's,
+// on its thread.
+
+import DeviceFaults
+import LinuxSystem
+import SharedMemory
+import SharedRing
+
+/// Spoils what one end of one ring shows.
+public final class RingSpoiler: RingTamper {
+    private let book: FaultBook
+    private let form: SlotForm
+    private let toward: FaultSide?
+    private let time: any TimeSource
+    /// What is to come a second time, in the place of the next slot of another request.
+    private var copy: (id: UInt64, bytes: [UInt8])?
+
+    private static let slotKinds: [FaultKind] = [.corruptID, .corruptStatus, .corruptGrant]
+
+    /// - Parameter toward: whose ring it is, of those that have one for each direction.
+    public init(_ book: FaultBook, _ form: SlotForm, toward: FaultSide? = nil, time: any TimeSource) {
+        self.book = book
+        self.form = form
+        self.toward = toward
+        self.time = time
+    }
+
+    /// See `RingTamper.spoil`.
+    public func spoil(_ batch: RingBatch) -> RingIndex {
+        // A backend's answers wait one by one, with the device; a frontend is late with all that it asks.
+        if book.side == .front {
+            for strike in book.strikes([.delay, .stall], toward: toward) { time.sleep(milliseconds: Int64(clamping: strike.milliseconds)) }
+        }
+        for offset in form.isEverySlot ? batch.offsets : Array(batch.offsets.prefix(1)) { spoil(batch.region, offset) }
+        if book.side == .back, book.subject == .block { repeatSlots(batch) }
+        guard let strike = book.strike(.corruptIndex, toward: toward) else { return batch.end }
+        return Self.lie(batch, strike.random)
+    }
+
+    /// See `RingTamper.swallowsNotification`.
+    public func swallowsNotification() -> Bool { book.strike(.dropEvent, toward: toward) != nil }
+
+    private func spoil(_ region: SharedRegion, _ offset: Int) {
+        for kind in Self.slotKinds where form.takes(kind, region, offset) {
+            guard let strike = book.strike(kind, toward: toward) else { continue }
+            form.spoil(kind, region, offset, strike.random)
+        }
+    }
+
+    private func repeatSlots(_ batch: RingBatch) {
+        for offset in batch.offsets {
+            let id = form.id(batch.region, offset)
+            if let first = copy {
+                guard id != first.id else { continue }
+                batch.region.write(first.bytes, at: offset)
+                copy = nil
+            } else if book.strike(.duplicate, toward: toward) != nil {
+                copy = (id, batch.region.bytes(at: offset, count: batch.geometry.slotSize))
+            }
+        }
+    }
+
+    /// An index further than any ring allows, or behind what the peer has taken.
+    private static func lie(_ batch: RingBatch, _ random: UInt64) -> RingIndex {
+        let distance = batch.geometry.slotCount &+ 1 &+ UInt32(truncatingIfNeeded: random >> 1 & 0xFFFF)
+        return random & 1 == 0 ? batch.end.advanced(by: distance) : batch.end.advanced(by: 0 &- distance)
+    }
+}
