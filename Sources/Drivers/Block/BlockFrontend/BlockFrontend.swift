@@ -137,7 +137,8 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     /// A queue's owner found the backend broken.
     func queueFailed(_ error: BlockFrontendError) {
         status.withLock { $0.broken = error }
-        follower.quarantine("\(error)")
+        // The follower says itself who broke what.
+        if case .backendBroken(let what) = error { follower.quarantine(what) } else { follower.quarantine("\(error)") }
     }
 
     /// Closes the device in the proper order (5, 6) and ends the control thread. Operations in flight end as lost.

@@ -25,9 +25,13 @@ extension BlockQueue {
     }
 
     private mutating func spoil(by book: FaultBook, _ form: SlotForm) {
-        spoiler = book.isEmpty ? nil : spoiler ?? RingSpoiler(book, form, time: time)
-        ring.tamper = spoiler
+        let wasHonest = faults == nil
+        faults = book.isEmpty ? nil : (book, form)
+        if wasHonest || faults == nil { tamper() }
     }
+
+    /// What a ring is lied about is forgotten with it.
+    private mutating func tamper() { ring.tamper = faults.map { RingSpoiler($0.book, $0.form, time: time) } }
 
     private mutating func suspend() {
         // What the old backend still answered counts: the fewer are asked again the better.
@@ -62,7 +66,7 @@ extension BlockQueue {
         // The control thread has laid the header out before it published the ring; writing the same start values again
         // is seen by nobody, for the backend sleeps until the first request.
         ring = FrontRing(initialising: new.ring.region, BlockRing(new.abi))
-        ring.tamper = spoiler
+        tamper()
         properties = new.agreement.properties
         segmentLimit = new.agreement.segments
         checksGrants = !new.agreement.persistent

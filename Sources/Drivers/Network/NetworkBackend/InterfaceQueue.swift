@@ -132,8 +132,12 @@ final class InterfaceQueue {
         {
             use(faulty)
         }
-        transmit.ring.tamper = isHonest ? nil : RingSpoiler(book, .transmitAnswers, toward: .back, time: time)
-        receive.ring.tamper = isHonest ? nil : RingSpoiler(book, .receiveAnswers, toward: .front, time: time)
+        let spoilers = isHonest ? nil : (
+            transmit.ring.tamper ?? RingSpoiler(book, .transmitAnswers, toward: .back, time: time),
+            receive.ring.tamper ?? RingSpoiler(book, .receiveAnswers, toward: .front, time: time)
+        )
+        transmit.ring.tamper = spoilers?.0
+        receive.ring.tamper = spoilers?.1
     }
 
     private func use(_ other: any NetworkDeviceQueue) {

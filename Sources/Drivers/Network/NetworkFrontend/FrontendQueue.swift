@@ -45,8 +45,8 @@ final class FrontendQueue {
     private var waitsReadable = false
     private var waitsWritable = false
     private var earlier: FrontendQueueStatistics
-    /// Whoever spoils the rings on purpose; nil: nobody.
-    private var spoilers: (transmit: RingSpoiler, receive: RingSpoiler)?
+    /// What goes wrong on purpose, with the clock by which; nil: nothing.
+    private var faults: (book: FaultBook, time: any TimeSource)?
     private let snapshot = Mutex(FrontendQueueStatistics())
 
     /// - Parameter place: among the queues of its reactor's client.
@@ -72,25 +72,24 @@ final class FrontendQueue {
             receiveBell: link.receiveBell.map {
                 Doorbell($0, bellTag: base + Tag.receiveBell, pauseTag: base + Tag.receiveBellPause)
             })
-        new.transmit.ring.tamper = spoilers?.transmit
-        new.receive.ring.tamper = spoilers?.receive
+        tamper(&new)
         publish(&new)
         connection = consume new
     }
 
     /// Does wrong from now on what is set, and no more what is not.
     func spoil(by book: FaultBook, _ time: any TimeSource) {
-        spoilers =
-            book.isEmpty
-            ? nil
-            : (
-                RingSpoiler(book, .transmitRequests, toward: .back, time: time),
-                RingSpoiler(book, .receiveRequests, toward: .front, time: time)
-            )
-        guard var now = connection.take() else { return }
-        now.transmit.ring.tamper = spoilers?.transmit
-        now.receive.ring.tamper = spoilers?.receive
+        let wasHonest = faults == nil
+        faults = book.isEmpty ? nil : (book, time)
+        guard wasHonest || faults == nil, var now = connection.take() else { return }
+        tamper(&now)
         connection = consume now
+    }
+
+    /// What a ring is lied about is forgotten with it.
+    private func tamper(_ now: inout Connection) {
+        now.transmit.ring.tamper = faults.map { RingSpoiler($0.book, .transmitRequests, toward: .back, time: $0.time) }
+        now.receive.ring.tamper = faults.map { RingSpoiler($0.book, .receiveRequests, toward: .front, time: $0.time) }
     }
 
     func disconnect() {

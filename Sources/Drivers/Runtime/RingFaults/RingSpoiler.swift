@@ -14,6 +14,9 @@ public final class RingSpoiler: RingTamper {
     private let time: any TimeSource
     /// What is to come a second time, in the place of the next slot of another request.
     private var copy: (id: UInt64, bytes: [UInt8])?
+    /// How far the index that is shown is from the true one. A lie is kept to: it would else be gone with the next
+    /// publication, which a peer that is busy takes for the first.
+    private var lie: UInt32 = 0
 
     private static let slotKinds: [FaultKind] = [.corruptID, .corruptStatus, .corruptGrant]
 
@@ -33,8 +36,8 @@ public final class RingSpoiler: RingTamper {
         }
         for offset in form.isEverySlot ? batch.offsets : Array(batch.offsets.prefix(1)) { spoil(batch.region, offset) }
         if book.side == .back, book.subject == .block { repeatSlots(batch) }
-        guard let strike = book.strike(.corruptIndex, toward: toward) else { return batch.end }
-        return Self.lie(batch, strike.random)
+        if let strike = book.strike(.corruptIndex, toward: toward) { lie = Self.distance(batch, strike.random) }
+        return batch.end.advanced(by: lie)
     }
 
     /// See `RingTamper.swallowsNotification`.
@@ -60,9 +63,9 @@ public final class RingSpoiler: RingTamper {
         }
     }
 
-    /// An index further than any ring allows, or behind what the peer has taken.
-    private static func lie(_ batch: RingBatch, _ random: UInt64) -> RingIndex {
-        let distance = batch.geometry.slotCount &+ 1 &+ UInt32(truncatingIfNeeded: random >> 1 & 0xFFFF)
-        return random & 1 == 0 ? batch.end.advanced(by: distance) : batch.end.advanced(by: 0 &- distance)
+    /// Further than any ring allows, or back behind what the peer has taken.
+    private static func distance(_ batch: RingBatch, _ random: UInt64) -> UInt32 {
+        let distance = 2 &* batch.geometry.slotCount &+ 1 &+ UInt32(truncatingIfNeeded: random >> 1 & 0xFFFF)
+        return random & 1 == 0 ? distance : 0 &- distance
     }
 }
