@@ -464,7 +464,8 @@ let package = Package(
         devices.tests("DeviceBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "TestSupport"]),
         devices.tests("PageDevices", ["DeviceBus", "LinuxSystem", "PageDevices", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),
-        devices.tests("DeviceControl", ["DeviceControl", "DeviceState"]),
+        devices.tests("DeviceFaults", ["DeviceFaults"]),
+        devices.tests("DeviceControl", ["DeviceControl", "DeviceFaults", "DeviceState"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
         virtio.tests(
             "VhostUser",
@@ -511,8 +512,8 @@ let package = Package(
         block.tests(
             "BlockBackend",
             [
-                "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps",
-                "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "ScriptedDevices",
+                "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DeviceControl",
+                "DeviceFaults", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "ScriptedDevices",
                 "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
             ]
         ),
@@ -524,8 +525,8 @@ let package = Package(
         network.tests(
             "NetworkBackend",
             [
-                "CLinux", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "LinuxSystem", "MockPeers",
-                "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
+                "CLinux", "DMA", "DeviceControl", "DeviceFaults", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules",
+                "LinuxSystem", "MockPeers", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
                 "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes",
                 "frames-in-memory",
             ]

@@ -34,8 +34,6 @@ public protocol ControlledDevice: Sendable {
     func load(_ state: DeviceState) throws(ControlError)
     /// What it does wrong on purpose, where that may be asked of it.
     var faults: FaultPermission { get }
-    /// Another fault is set, or one no more: whoever has a part in them looks now.
-    func faultsChanged()
 }
 
 extension ControlledDevice {

@@ -19,28 +19,19 @@ extension ControlledDevice {
     /// None can be set.
     public var faults: FaultPermission { .refused("faults are set on disks and interfaces of Xen's, and this one is another") }
 
-    /// Nothing has to look.
-    public func faultsChanged() {}
-
     /// Those that are set.
     func faultRecords() throws(ControlError) -> [FaultRecord] { try book("fault").records }
 
     /// Sets one; its name.
     func set(_ plan: FaultPlan) throws(ControlError) -> String {
         let book = try book("fault \(plan.kind.rawValue)")
-        let set: String
-        do throws(FaultError) { set = try book.set(plan) } catch { throw .fault(name, error) }
-        faultsChanged()
-        return set
+        do throws(FaultError) { return try book.set(plan) } catch { throw .fault(name, error) }
     }
 
     /// Undoes one, or all; what they were.
     func clearFault(_ fault: String) throws(ControlError) -> [FaultRecord] {
         let book = try book("fault")
-        let gone: [FaultRecord]
-        do throws(FaultError) { gone = try book.clear(fault) } catch { throw .fault(name, error) }
-        faultsChanged()
-        return gone
+        do throws(FaultError) { return try book.clear(fault) } catch { throw .fault(name, error) }
     }
 
     private func book(_ command: String) throws(ControlError) -> FaultBook {

@@ -42,6 +42,7 @@ public final class FaultBook: Sendable {
     /// Which side it is.
     public let side: FaultSide
     private let entries = Mutex<[Entry]>([])
+    private let watchers = Mutex<[ObjectIdentifier: @Sendable () -> Void]>([:])
     private static let most = 32
 
     private struct Entry {
@@ -68,16 +69,28 @@ public final class FaultBook: Sendable {
         self.side = side
     }
 
+    /// Has `look` called whenever a fault is set or undone, on the thread of whoever does that; who watches already looks
+    /// for itself once. Until `unwatch`.
+    public func watch(_ who: AnyObject, _ look: @escaping @Sendable () -> Void) {
+        watchers.withLock { $0[ObjectIdentifier(who)] = look }
+    }
+
+    /// Calls it no more, but for a call that is under way.
+    public func unwatch(_ who: AnyObject) { watchers.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(who)) } }
+
+    /// Not under the lock: who looks may wait for a thread on which something strikes.
+    private func tell() { for look in watchers.withLock({ Array($0.values) }) { look() } }
+
     /// Whether nothing is set.
     public var isEmpty: Bool { entries.withLock { $0.isEmpty } }
 
-    /// Sets a fault; its name.
+    /// Sets a fault, and has those who watch look; its name.
     public func set(_ given: FaultPlan) throws(FaultError) -> String {
         var plan = given
         plan.side = side
         try plan.validate(for: subject)
         let wanted = plan
-        return try entries.withLock { entries throws(FaultError) in
+        let name = try entries.withLock { entries throws(FaultError) in
             guard entries.count < Self.most else { throw .tooMany(Self.most) }
             var plan = wanted
             if plan.name.isEmpty {
@@ -93,16 +106,21 @@ public final class FaultBook: Sendable {
             entries.append(Entry(plan: plan, chance: SeededRandom(seed: plan.seed), left: left))
             return plan.name
         }
+        tell()
+        return name
     }
 
-    /// Undoes the fault of this name; `all`: each there is. What was set, as it was last.
+    /// Undoes the fault of this name, or each there is (`all`), and has those who watch look. What was set, as it was
+    /// last.
     public func clear(_ name: String) throws(FaultError) -> [FaultRecord] {
-        try entries.withLock { entries throws(FaultError) in
+        let records = try entries.withLock { entries throws(FaultError) in
             let gone = entries.filter { name == "all" || $0.plan.name == name }
             guard name == "all" || !gone.isEmpty else { throw .noSuchName(name, set: entries.map(\.plan.name)) }
             entries.removeAll { name == "all" || $0.plan.name == name }
             return gone.map { FaultRecord(plan: $0.plan, struck: $0.struck, left: $0.left) }
         }
+        tell()
+        return records
     }
 
     /// What is set, in the order in which it was.

@@ -16,7 +16,6 @@ struct ControlledFrontend: ControlledDevice {
     let kind: DeviceState.Kind
     let faults: FaultPermission
     private let isConnected: Bool
-    private let changed: @Sendable () -> Void
 
     /// A disk's.
     init<H: Hypervisor>(_ frontend: BlockFrontend<H>, in domain: DomainID) {
@@ -24,7 +23,6 @@ struct ControlledFrontend: ControlledDevice {
         kind = .block
         faults = FaultPermission(frontend.faults)
         isConnected = frontend.connectionCount > 0
-        changed = { frontend.faultsChanged() }
     }
 
     /// An interface's.
@@ -33,13 +31,10 @@ struct ControlledFrontend: ControlledDevice {
         kind = .network
         faults = FaultPermission(frontend.faults)
         isConnected = frontend.isLive
-        changed = { frontend.faultsChanged() }
     }
 
     var transport: DeviceState.Transport { .xen }
     var phase: DevicePhase { isConnected ? .running : .waiting }
-
-    func faultsChanged() { changed() }
 
     func attributes() throws(ControlError) -> [DeviceState.Attribute] { [] }
 

@@ -85,7 +85,9 @@ struct DiskServerRole {
             let queue = try frontend.takeQueue(0)
             try server.start(queue, [socket.listener])
         } catch let error as Failure { throw error } catch { throw Failure("frontend: \(error)") }
-        let control = place.flatMap { DeviceSocket(at: $0, removing: false) { [ControlledFrontend(frontend, in: hypervisor.domain)] } }
+        let control = place.flatMap { place in
+            DeviceSocket(at: place, removing: false, isQuiet: options.isQuiet) { [ControlledFrontend(frontend, in: hypervisor.domain)] }
+        }
         defer { control?.close() }
         try? ready?.writeAll(Array("\(getpid())\n".utf8))
         if !socket.isGiven, !options.isQuiet { complain("frontend: \(name): \(socket.uri)") }

@@ -92,8 +92,10 @@ enum FrontendRole {
         defer { kept.forget() }
         let status = StatusSocket(of: .frontend, in: runDirectory) { DeviceStatus.lines(frontend, in: domain) }
         defer { status?.close() }
-        let control =
-            options.takesFaults ? DeviceSocket(of: .front, in: runDirectory) { [ControlledFrontend(frontend, in: domain)] } : nil
+        let place = options.takesFaults ? DeviceSocket.Place(of: .front, in: runDirectory) : nil
+        let control = place.flatMap { place in
+            DeviceSocket(at: place, removing: true, isQuiet: options.isQuiet) { [ControlledFrontend(frontend, in: domain)] }
+        }
         defer { control?.close() }
         // Without it all is well until somebody sets an MTU that has no way, moves the tap, or deletes it while no
         // backend is there.

@@ -21,6 +21,8 @@ final class DeviceSocket: Sendable {
     /// Whether this process can take the socket's file away.
     private let removes: Bool
     private let listener: Descriptor
+    /// Whether what is set and undone is not said.
+    private let isQuiet: Bool
     private let devices: @Sendable () -> [any ControlledDevice]
     private let thread = Mutex<WorkerThread?>(nil)
     private let askers = Atomic<Int>(0)
@@ -45,16 +47,19 @@ final class DeviceSocket: Sendable {
 
     /// nil if there can be none; the process does without.
     convenience init?(
-        of end: DeviceEnd = .back, in directory: String, _ devices: @escaping @Sendable () -> [any ControlledDevice]
+        of end: DeviceEnd = .back, in directory: String, isQuiet: Bool = false,
+        _ devices: @escaping @Sendable () -> [any ControlledDevice]
     ) {
         guard let place = Place(of: end, in: directory) else { return nil }
-        self.init(at: place, removing: true, devices)
+        self.init(at: place, removing: true, isQuiet: isQuiet, devices)
     }
 
     /// The same where the socket was made before.
     /// - Parameter removes: whether it goes at the end; a process without files leaves it to whoever comes next.
-    init?(at place: Place, removing removes: Bool, _ devices: @escaping @Sendable () -> [any ControlledDevice]) {
-        (path, listener, self.removes) = (place.path, place.listener, removes)
+    init?(
+        at place: Place, removing removes: Bool, isQuiet: Bool, _ devices: @escaping @Sendable () -> [any ControlledDevice]
+    ) {
+        (path, listener, self.removes, self.isQuiet) = (place.path, place.listener, removes, isQuiet)
         self.devices = devices
         guard let thread = try? WorkerThread(name: "device", { [self] in serve() }) else {
             if removes { FileSystem.remove(path) }
@@ -99,7 +104,7 @@ final class DeviceSocket: Sendable {
         do throws(ControlError) {
             let request = try ControlRequest(String(line.dropLast()))
             answer = request.answer(devices())
-            Self.log(request, answer)
+            if !isQuiet { Self.log(request, answer) }
         } catch { answer = .refused(error.description) }
         DeviceClient.send(answer.text, to: asker)
     }

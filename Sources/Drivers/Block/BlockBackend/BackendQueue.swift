@@ -126,11 +126,12 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         slot = reactor.attach(self)
         // The predecessor may have died between showing a response and ringing for it.
         if isResumed { doorbell.channel.notify() }
+        faults?.book.watch(self) { [weak self, reactor] in if let queue = self { reactor.run { queue.lookAtFaults() } } }
         lookAtFaults()
     }
 
     /// Does wrong from now on what is set, and no more what is not.
-    func lookAtFaults() {
+    private func lookAtFaults() {
         guard let faults, slot != nil else { return }
         isStirred = true
         let isHonest = faults.book.isEmpty
@@ -159,6 +160,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// What a kill leaves, for simulations: nothing more is done, answered or given back.
     func forsake() {
         isForsaken = true
+        faults?.book.unwatch(self)
         owner.queue = nil
     }
 
@@ -275,6 +277,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         updateSnapshot()
         model.disk.close()
         owner.queue = nil
+        faults?.book.unwatch(self)
         self.slot = nil
         reactor.detach(slot)
         doorbell.channel.close()

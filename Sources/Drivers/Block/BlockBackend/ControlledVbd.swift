@@ -95,8 +95,6 @@ struct ControlledVbd: ControlledDevice {
 
     var faults: FaultPermission { FaultPermission(served.faults) }
 
-    func faultsChanged() { for (queue, reactor) in served.queues { reactor.run { queue.lookAtFaults() } } }
-
     private func pause(_ milliseconds: Int) throws(ControlError) {
         guard !served.queues.isEmpty else { throw .hasNoDriver(name) }
         hold(true)

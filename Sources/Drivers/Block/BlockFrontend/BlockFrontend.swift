@@ -61,6 +61,7 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         follower = FrontendFollower(
             path: FrontendPath(domain: hypervisor.domain, kind: .block, number: device), time: hypervisor.time)
         do { changed = try WakePipe() } catch { throw .negotiation("pipe: \(error)") }
+        faults?.watch(self) { [weak self] in self?.tellFaults() }
     }
 
     /// The disk as last published.
@@ -126,12 +127,10 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     /// Undoes one `beginUse`; from any thread.
     public func endUse() { follower.endUse() }
 
-    /// Others are set in `faults` than were, or none any more; from any thread.
-    public func faultsChanged() { tellFaults(status.withLock { $0.mailboxes }) }
-
-    func tellFaults(_ mailboxes: [QueueMailbox]) {
+    /// Has the queues there are look at `faults`.
+    func tellFaults() {
         guard let faults else { return }
-        for mailbox in mailboxes { mailbox.post(.spoilt(faults, .requests(options.abi.layout))) }
+        for mailbox in status.withLock({ $0.mailboxes }) { mailbox.post(.spoilt(faults, .requests(options.abi.layout))) }
     }
 
     /// A queue's owner found the backend broken.

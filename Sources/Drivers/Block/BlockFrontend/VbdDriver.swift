@@ -169,6 +169,6 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
             status.mailboxes = blueprints.map(\.mailbox)
             status.blueprints = blueprints
         }
-        if owner.faults?.isEmpty == false { owner.tellFaults(blueprints.map(\.mailbox)) }
+        if owner.faults?.isEmpty == false { owner.tellFaults() }
     }
 }

@@ -89,8 +89,6 @@ struct ControlledVif: ControlledDevice {
 
     var faults: FaultPermission { FaultPermission(served.faults) }
 
-    func faultsChanged() { if let faults = served.faults { served.engine?.spoil(by: faults) } }
-
     private func engine() throws(ControlError) -> InterfaceEngine {
         guard let engine = served.engine else { throw .hasNoDriver(name) }
         return engine

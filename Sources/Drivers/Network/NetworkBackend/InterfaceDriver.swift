@@ -51,7 +51,10 @@ final class InterfaceDriver: BackendDriver {
     var device: (any NetworkDevice)? { didSet { if device !== oldValue { exporter?.changed(path.device, device) } } }
     private let exporter: (any DeviceExporter<any NetworkDevice>)?
     var engine: InterfaceEngine? {
-        didSet { if let engine, let faults, !faults.isEmpty { engine.spoil(by: faults) } }
+        didSet {
+            if let oldValue { faults?.unwatch(oldValue) }
+            if let engine, let faults { engine.follow(faults) }
+        }
     }
     /// What is to go wrong on purpose, whoever connects; nil: nothing may.
     let faults: FaultBook?

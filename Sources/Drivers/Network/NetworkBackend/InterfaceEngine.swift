@@ -49,8 +49,13 @@ final class InterfaceEngine: Sendable {
     /// Tells `taps` of every packet from now on, soon.
     func trace(_ taps: [TraceTap]) { for group in groups { group.run { $0.trace(taps) } } }
 
-    /// Has every queue do wrong what is set, from now on.
-    func spoil(by book: FaultBook) { for group in groups { _ = group.ask { $0.spoil(by: book) } } }
+    /// Has every queue do wrong what is set, from now on, until the book is unwatched.
+    func follow(_ book: FaultBook) {
+        book.watch(self) { [weak self, weak book] in if let self, let book { spoil(by: book) } }
+        spoil(by: book)
+    }
+
+    private func spoil(by book: FaultBook) { for group in groups { _ = group.ask { $0.spoil(by: book) } } }
 
     /// From now on the interface may send so much.
     func setRate(_ rate: CreditRate?) {

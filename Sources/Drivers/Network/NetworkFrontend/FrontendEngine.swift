@@ -73,8 +73,13 @@ final class FrontendEngine: Sendable {
         }
     }
 
-    /// Has every queue do wrong what is set, from now on; from any thread.
-    func spoil(by book: FaultBook) { for (reactor, group) in groups { reactor.run { group.spoil(by: book) } } }
+    /// Has every queue do wrong what is set, from now on, until the book is unwatched.
+    func follow(_ book: FaultBook) {
+        book.watch(self) { [weak self, weak book] in if let self, let book { spoil(by: book) } }
+        spoil(by: book)
+    }
+
+    private func spoil(by book: FaultBook) { for (reactor, group) in groups { reactor.run { group.spoil(by: book) } } }
 
     /// Lets go of the rings; frames on them are lost, as on a cable that is pulled.
     func disconnect() { for (reactor, group) in groups { reactor.run { group.disconnect() } } }

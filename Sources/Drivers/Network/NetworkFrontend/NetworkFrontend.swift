@@ -136,8 +136,5 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         for reactor in reactors { reactor.stop() }
     }
 
-    /// Others are set in `faults` than were, or none any more; from any thread.
-    public func faultsChanged() { if let faults { status.withLock { $0.engine }?.spoil(by: faults) } }
-
     func quarantine(_ reason: String) { follower.quarantine(reason) }
 }

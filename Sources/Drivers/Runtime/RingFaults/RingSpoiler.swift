@@ -32,7 +32,7 @@ public final class RingSpoiler: RingTamper {
     public func spoil(_ batch: RingBatch) -> RingIndex {
         // A backend's answers wait one by one, with the device; a frontend is late with all that it asks.
         if book.side == .front {
-            for strike in book.strikes([.delay, .stall], toward: toward) { time.sleep(milliseconds: Int64(clamping: strike.milliseconds)) }
+            for strike in book.strikes([.delay, .stall], toward: toward) { wait(strike) }
         }
         for offset in form.isEverySlot ? batch.offsets : Array(batch.offsets.prefix(1)) { spoil(batch.region, offset) }
         if book.side == .back, book.subject == .block { repeatSlots(batch) }
@@ -42,6 +42,16 @@ public final class RingSpoiler: RingTamper {
 
     /// See `RingTamper.swallowsNotification`.
     public func swallowsNotification() -> Bool { book.strike(.dropEvent, toward: toward) != nil }
+
+    /// Until it is over, or undone.
+    private func wait(_ strike: FaultStrike) {
+        let end = time.deadline(milliseconds: Int(clamping: strike.milliseconds))
+        while book.has(strike.kind) {
+            let now = time.nanoseconds
+            if now >= end { return }
+            time.sleep(nanoseconds: min(end - now, 10_000_000))
+        }
+    }
 
     private func spoil(_ region: SharedRegion, _ offset: Int) {
         for kind in Self.slotKinds where form.takes(kind, region, offset) {
