@@ -193,7 +193,7 @@ let package = Package(
             ]
         ),
         // What a ring's end does wrong on purpose.
-        runtime.module("RingFaults", ["DeviceControl", "DeviceFaults", "DeviceState", "LinuxSystem", "SharedMemory", "SharedRing"]),
+        runtime.module("RingFaults", ["DeviceFaults", "LinuxSystem", "SharedMemory", "SharedRing"]),
         runtime.module(
             "XenDeviceBus",
             [
@@ -337,16 +337,16 @@ let package = Package(
             [
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockDevices",
                 "BlockFrontend",
-                "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "DriverRuntime",
+                "BlockModel", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceFaults", "DeviceState",
+                "DriverRuntime",
                 "FrameMapReaders",
                 "FrameMaps",
                 "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
                 "NVMe",
                 "NetworkBackend",
                 "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "RingFaults", "Toolstack", "VhostUser", "VifTaps",
-                "VirtioBlock",
-                "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
+                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps",
+                "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
 
@@ -513,7 +513,8 @@ let package = Package(
             "BlockBackend",
             [
                 "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DeviceControl",
-                "DeviceFaults", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "ScriptedDevices",
+                "DeviceFaults", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem",
+                "MockPeers", "Reactor", "ScriptedDevices",
                 "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
             ]
         ),
@@ -526,7 +527,8 @@ let package = Package(
             "NetworkBackend",
             [
                 "CLinux", "DMA", "DeviceControl", "DeviceFaults", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules",
-                "LinuxSystem", "MockPeers", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
+                "LinuxSystem", "MockPeers", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol",
+                "NetworkTrace", "Packets", "Reactor",
                 "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes",
                 "frames-in-memory",
             ]

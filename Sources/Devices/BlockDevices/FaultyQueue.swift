@@ -31,7 +31,7 @@ public final class FaultyQueue: BlockDeviceQueue, ReactorClient {
         let segments: [BusSegment]
     }
 
-    private static let kinds: Set<FaultKind> = [.delay, .slow, .stall, .error, .reorder]
+    private static let kinds: Set<DeviceFault> = [.delay, .slow, .stall, .error, .reorder]
     /// Requests that change places with each other.
     private static let mostOnShelf = 8
     private static let shelfTimer = UInt32.max
@@ -142,8 +142,7 @@ public final class FaultyQueue: BlockDeviceQueue, ReactorClient {
     private func emptyShelf() {
         var requests = shelf
         shelf = []
-        requests.shuffle(using: &shelfOrder)
-        for request in requests { begin(request) }
+        while !requests.isEmpty { begin(requests.remove(at: Int(shelfOrder.next() % UInt64(requests.count)))) }
     }
 
     private func release() {

@@ -11,7 +11,9 @@ public enum FaultPermission: Sendable {
 
     /// A device of Xen's: it has a book where no guest of a real Xen is behind it.
     public init(_ book: FaultBook?) {
-        self = book.map { .allowed($0) } ?? .refused("faults are set on the loopback host only: a guest of a real Xen has data to lose")
+        self =
+            book.map { .allowed($0) }
+            ?? .refused("faults are set on the loopback host only: a guest of a real Xen has data to lose")
     }
 }
 
@@ -24,7 +26,7 @@ extension ControlledDevice {
 
     /// Sets one; its name.
     func set(_ plan: FaultPlan) throws(ControlError) -> String {
-        let book = try book("fault \(plan.kind.rawValue)")
+        let book = try book("fault \(plan.kind)")
         do throws(FaultError) { return try book.set(plan) } catch { throw .fault(name, error) }
     }
 

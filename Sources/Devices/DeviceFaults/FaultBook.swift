@@ -7,7 +7,7 @@ import Synchronization
 /// A fault has struck.
 public struct FaultStrike: Sendable, Equatable {
     /// What goes wrong.
-    public let kind: FaultKind
+    public let kind: DeviceFault
     /// For how long.
     public let milliseconds: UInt64
     /// 64 bits of the fault's own chance, for what is to be chosen.
@@ -69,8 +69,8 @@ public final class FaultBook: Sendable {
         self.side = side
     }
 
-    /// Has `look` called whenever a fault is set or undone, on the thread of whoever does that; who watches already looks
-    /// for itself once. Until `unwatch`.
+    /// Has `look` called whenever a fault is set or undone, on the thread of whoever does that; who watches already
+    /// looks for itself once. Until `unwatch`.
     public func watch(_ who: AnyObject, _ look: @escaping @Sendable () -> Void) {
         watchers.withLock { $0[ObjectIdentifier(who)] = look }
     }
@@ -97,7 +97,7 @@ public final class FaultBook: Sendable {
                 plan.name = plan.kind.rawValue
                 var number = 2
                 while entries.contains(where: { $0.plan.name == plan.name }) {
-                    plan.name = "\(plan.kind.rawValue)-\(number)"
+                    plan.name = "\(plan.kind)-\(number)"
                     number += 1
                 }
             }
@@ -129,16 +129,16 @@ public final class FaultBook: Sendable {
     }
 
     /// Whether a fault of this kind is set, spent or not.
-    public func has(_ kind: FaultKind) -> Bool { entries.withLock { $0.contains { $0.plan.kind == kind } } }
+    public func has(_ kind: DeviceFault) -> Bool { entries.withLock { $0.contains { $0.plan.kind == kind } } }
 
     /// An occasion for faults of these kinds; those that strike, in the order in which they were set.
     /// - Parameter toward: whom the ring or the frame is for, where that is asked.
-    public func strikes(_ kinds: Set<FaultKind>, toward: FaultSide? = nil) -> [FaultStrike] {
+    public func strikes(_ kinds: Set<DeviceFault>, toward: FaultSide? = nil) -> [FaultStrike] {
         strikes { kinds.contains($0.kind) && ($0.toward == nil || toward == nil || $0.toward == toward) }
     }
 
     /// An occasion for one kind: the first that strikes.
-    public func strike(_ kind: FaultKind, toward: FaultSide? = nil) -> FaultStrike? {
+    public func strike(_ kind: DeviceFault, toward: FaultSide? = nil) -> FaultStrike? {
         entries.withLock { entries in
             for index in entries.indices {
                 let plan = entries[index].plan
@@ -152,7 +152,7 @@ public final class FaultBook: Sendable {
     /// A request is an occasion for those of these kinds that are meant for it.
     /// - Parameter sectors: those that it touches; nil: it has none.
     public func strikes(
-        _ kinds: Set<FaultKind>, on operation: FaultOperation, sectors: Range<UInt64>?
+        _ kinds: Set<DeviceFault>, on operation: FaultOperation, sectors: Range<UInt64>?
     ) -> [FaultStrike] {
         strikes { kinds.contains($0.kind) && $0.isMeant(for: operation, sectors) }
     }

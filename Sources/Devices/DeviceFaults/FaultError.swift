@@ -5,7 +5,7 @@ public enum FaultError: Error, Equatable, Sendable, CustomStringConvertible {
     /// That side of such a device does not know it; these it knows.
     case unknownKind(String, FaultSubject, FaultSide)
     /// An option that means nothing for this kind, there.
-    case foreign(String, FaultKind, FaultSubject, FaultSide)
+    case foreign(String, DeviceFault, FaultSubject, FaultSide)
     /// A value that is none of those there are.
     case badValue(String, String, String)
     /// What no fault can be called.
@@ -23,10 +23,10 @@ public enum FaultError: Error, Equatable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownKind(let kind, let subject, let side):
-            "`\(kind)` is nothing that the \(side.rawValue) side of \(subject.noun) can do wrong; it knows "
-                + FaultKind.known(subject, side).map(\.rawValue).joined(separator: ", ")
+            "`\(kind)` is nothing that the \(side) side of \(subject) can do wrong; it knows "
+                + DeviceFault.known(subject, side).map(\.rawValue).joined(separator: ", ")
         case .foreign(let option, let kind, let subject, let side):
-            "\(option) means nothing for `\(kind.rawValue)` on the \(side.rawValue) side of \(subject.noun)"
+            "\(option) means nothing for `\(kind)` on the \(side) side of \(subject)"
         case .badValue(let option, let value, let wanted): "\(option): `\(value)` is not \(wanted)"
         case .badName(let name): "`\(name)` is no name for a fault: letters, digits, - and _, and not `all`"
         case .badWord(let word): "`\(word)` says nothing to this process; it may be of another version"

@@ -4,11 +4,13 @@
 extension FaultPlan {
     /// As `init(words:)` reads them.
     public var words: [String] {
-        var words = ["kind=\(kind.rawValue)", "side=\(side.rawValue)", "every=\(every)", "seed=\(seed)"]
+        var words = ["kind=\(kind)", "side=\(side)", "every=\(every)", "seed=\(seed)"]
         if !name.isEmpty { words.append("name=\(name)") }
         if let count { words.append("count=\(count)") }
         if let milliseconds { words.append("ms=\(milliseconds)") }
-        if !operations.isEmpty { words.append("operation=\(FaultOperation.allCases.filter(operations.contains).map(\.rawValue).joined(separator: ","))") }
+        if !operations.isEmpty {
+            words.append("operation=\(FaultOperation.allCases.filter(operations.contains).map(\.rawValue).joined(separator: ","))")
+        }
         if let sectors { words.append("sectors=\(sectors.lowerBound)-\(sectors.upperBound)") }
         if let toward { words.append("toward=\(toward.rawValue)") }
         return words
@@ -17,8 +19,8 @@ extension FaultPlan {
     /// What words say.
     /// - Throws: the first that says nothing.
     public init(words: [String]) throws(FaultError) {
-        var kind: FaultKind?
-        for word in words where word.hasPrefix("kind=") { kind = FaultKind(rawValue: String(word.dropFirst("kind=".count))) }
+        var kind: DeviceFault?
+        for word in words where word.hasPrefix("kind=") { kind = DeviceFault(rawValue: String(word.dropFirst("kind=".count))) }
         guard let kind else { throw .badWord(words.first { $0.hasPrefix("kind=") } ?? "") }
         self.init(kind)
         for word in words {
@@ -49,7 +51,8 @@ extension FaultPlan {
         var all: Set<FaultOperation> = []
         for word in text.split(separator: ",", omittingEmptySubsequences: false) {
             guard let operation = FaultOperation(rawValue: String(word)) else {
-                throw .badValue("--operation", text, "of \(FaultOperation.allCases.map(\.rawValue).joined(separator: ", ")), with commas")
+                throw .badValue(
+                    "--operation", text, "of \(FaultOperation.allCases.map(\.rawValue).joined(separator: ", ")), with commas")
             }
             all.insert(operation)
         }

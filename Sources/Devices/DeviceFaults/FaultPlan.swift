@@ -17,7 +17,7 @@ public struct FaultPlan: Equatable, Sendable {
     /// What it is called, so that it can be undone; empty: after its kind.
     public var name = ""
     /// What goes wrong.
-    public var kind: FaultKind
+    public var kind: DeviceFault
     /// Which side of the device does it.
     public var side = FaultSide.back
     /// How often at most; nil: as the kind has it, without an end or once.
@@ -36,7 +36,7 @@ public struct FaultPlan: Equatable, Sendable {
     public var toward: FaultSide?
 
     /// A fault of this kind, at every occasion.
-    public init(_ kind: FaultKind) { self.kind = kind }
+    public init(_ kind: DeviceFault) { self.kind = kind }
 
     /// The longest that one may last.
     public static let mostMilliseconds: UInt64 = 600_000
@@ -45,7 +45,7 @@ public struct FaultPlan: Equatable, Sendable {
     /// Holds what is said against what the kind is.
     /// - Throws: the first thing that cannot be.
     public func validate(for subject: FaultSubject) throws(FaultError) {
-        let known = FaultKind.known(subject, side)
+        let known = DeviceFault.known(subject, side)
         guard known.contains(kind) else { throw .unknownKind(kind.rawValue, subject, side) }
         guard name.utf8.count <= Self.mostNameBytes, name.utf8.allSatisfy(Self.isOfNames) else { throw .badName(name) }
         guard name != "all" else { throw .badName(name) }
@@ -80,7 +80,9 @@ public struct FaultPlan: Equatable, Sendable {
     var summary: String {
         var parts: [String] = []
         if let milliseconds = milliseconds ?? kind.usualMilliseconds { parts.append("\(milliseconds) ms") }
-        if !operations.isEmpty { parts.append(FaultOperation.allCases.filter(operations.contains).map(\.rawValue).joined(separator: "+")) }
+        if !operations.isEmpty {
+            parts.append(FaultOperation.allCases.filter(operations.contains).map(\.rawValue).joined(separator: "+"))
+        }
         if let sectors { parts.append("sectors \(sectors.lowerBound)-\(sectors.upperBound)") }
         if let toward { parts.append("toward \(toward.rawValue)") }
         if every > 1 { parts.append("one in \(every)") }

@@ -1,5 +1,6 @@
-// An interface's queue that does wrong what a FaultBook says: it stands before the real one while faults are set, and is
-// gone otherwise. What strikes a frame has its bytes copied: what the driver gave may be gone by the time they are sent.
+// An interface's queue that does wrong what a FaultBook says: it stands before the real one while faults are set, and
+// is gone otherwise. What strikes a frame has its bytes copied: what the driver gave may be gone by the time they are
+// sent.
 
 import DMA
 import DeviceFaults
@@ -31,7 +32,7 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
     private var stalledUntil: UInt64 = 0
     private var stalled: [KeptFrame] = []
 
-    private static let kinds: Set<FaultKind> = [.drop, .delay, .stall, .reorder, .duplicate, .corrupt, .short]
+    private static let kinds: Set<DeviceFault> = [.drop, .delay, .stall, .reorder, .duplicate, .corrupt, .short]
     private static let mostBytes = SharedRegion.wholePages(FramePort.mostBytes + 14)
     private static let stallTimer = UInt32.max
     /// Frames of the device's that are looked at in one call.
@@ -170,7 +171,7 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
 
     private var isStalled: Bool { stalledUntil > reactor.time.nanoseconds }
 
-    private func kinds() -> Set<FaultKind> {
+    private func kinds() -> Set<DeviceFault> {
         var kinds = Self.kinds
         // What comes while it stalls is no reason to stall longer.
         if isStalled { kinds.remove(.stall) }

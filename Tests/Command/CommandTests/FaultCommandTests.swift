@@ -17,7 +17,8 @@ extension EndToEnd {
 
         private func write(_ pair: PairUnderTest, _ pattern: Int, _ more: String...) throws -> Outcome {
             try pair.run(
-                ["qemu-io", "-f", "raw", pair.uri("xvda"), "-c", "write -P \(pattern) 0 64k", "-c", "read -P \(pattern) 0 64k"] + more)
+                ["qemu-io", "-f", "raw", pair.uri("xvda"), "-c", "write -P \(pattern) 0 64k", "-c", "read -P \(pattern) 0 64k"]
+                    + more)
         }
 
         @Test("faults of both sides are set, strike, are listed and undone by name; then a disk is as ever")
@@ -26,7 +27,8 @@ extension EndToEnd {
             let pair = try PairUnderTest(disks: ["\(image),raw,xvda,w"], in: scratch)
             #expect(try fault(pair, Self.disk).output == "Name  Kind  Side  How  Struck  Left  Seed\n")
             let set = try fault(
-                pair, Self.disk, "error", "--operation", "write", "--sectors", "8-15", "--count", "1", "--seed", "7", "--name", "bad")
+                pair, Self.disk, "error", "--operation", "write", "--sectors", "8-15", "--count", "1", "--seed", "7", "--name",
+                "bad")
             #expect(set.output == "bad: set on the back side of \(Self.disk), seed 7\n" && set.status == 0, "\(set)")
             #expect(try fault(pair, Self.disk, "delay", "--ms", "300", "--count", "1", "--side", "front").status == 0)
             let begun = Date()
@@ -39,7 +41,9 @@ extension EndToEnd {
             #expect(rows.contains("bad error back write, sectors 8-15 1 0 7"), "\(rows)")
             #expect(rows.contains { $0.hasPrefix("delay delay front 300 ms 1 0 ") }, "\(rows)")
             #expect(try fault(pair, Self.disk, "--side", "front").output.split(separator: "\n").count == 2)
-            #expect(try fault(pair, Self.disk, "--clear", "bad").output == "bad: set no more on the back side of \(Self.disk); it struck 1 times\n")
+            #expect(
+                try fault(pair, Self.disk, "--clear", "bad").output
+                    == "bad: set no more on the back side of \(Self.disk); it struck 1 times\n")
             #expect(try fault(pair, Self.disk, "--clear", "all").output.hasPrefix("delay: set no more on the front side"))
             #expect(try fault(pair, Self.disk).output.split(separator: "\n").count == 1)
             let healed = try write(pair, 8)
@@ -74,7 +78,10 @@ extension EndToEnd {
                 ([Self.disk, "delay", "--ms", "0"], "--ms: `0` is not 1 to 600000"),
                 ([Self.disk, "error", "--ms", "9"], "--ms means nothing for `error` on the back side of a disk"),
                 ([Self.disk, "delay", "--sectors", "9-3"], "--sectors: `9-3` is not FIRST-LAST, in sectors of 512 bytes"),
-                ([Self.disk, "delay", "--operation", "frob"], "--operation: `frob` is not of read, write, flush, discard, with commas"),
+                (
+                    [Self.disk, "delay", "--operation", "frob"],
+                    "--operation: `frob` is not of read, write, flush, discard, with commas"
+                ),
                 ([Self.disk, "delay", "--count", "0"], "--count: `0` is not 1 or more"),
                 ([Self.disk, "delay", "--every", "0"], "--every: `0` is not 1 or more"),
                 ([Self.disk, "delay", "--name", "a b"], "`a b` is no name for a fault: letters, digits, - and _, and not `all`"),

@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 @Suite("books of faults") struct FaultBookTests {
-    private func plan(_ kind: FaultKind, _ change: (inout FaultPlan) -> Void = { _ in }) -> FaultPlan {
+    private func plan(_ kind: DeviceFault, _ change: (inout FaultPlan) -> Void = { _ in }) -> FaultPlan {
         var plan = FaultPlan(kind)
         change(&plan)
         return plan
@@ -14,7 +14,10 @@ import Testing
     @Test("the same seed strikes at the same occasions, another at others") func seeds() throws {
         func pattern(_ seed: UInt64) throws -> [UInt64?] {
             let book = FaultBook(.block, .back)
-            _ = try book.set(plan(.dropEvent) { $0.every = 4; $0.seed = seed })
+            _ = try book.set(
+                plan(.dropEvent) {
+                    $0.every = 4; $0.seed = seed
+                })
             return (0..<400).map { _ in book.strike(.dropEvent)?.random }
         }
         let first = try pattern(1)
@@ -26,7 +29,11 @@ import Testing
 
     @Test("a count ends it, and what is listed says so") func counts() throws {
         let book = FaultBook(.block, .back)
-        #expect(try book.set(plan(.dropEvent) { $0.count = 3; $0.seed = 9 }) == "drop-event")
+        #expect(
+            try book.set(
+                plan(.dropEvent) {
+                    $0.count = 3; $0.seed = 9
+                }) == "drop-event")
         #expect((0..<10).count { _ in book.strike(.dropEvent) != nil } == 3)
         #expect(book.records.map(\.struck) == [3] && book.records.map(\.left) == [0])
         #expect(book.records[0].words == ["drop-event", "drop-event", "back", "-", "3", "0", "9"])
@@ -35,7 +42,8 @@ import Testing
 
     @Test("what ends a connection happens once unless it is said how often") func once() throws {
         for (subject, kind, left) in [
-            (FaultSubject.block, FaultKind.corruptIndex, UInt64?.some(1)), (.block, .corruptID, 1), (.block, .duplicate, 1), (.block, .stall, 1),
+            (FaultSubject.block, DeviceFault.corruptIndex, UInt64?.some(1)), (.block, .corruptID, 1), (.block, .duplicate, 1),
+            (.block, .stall, 1),
             (.network, .duplicate, nil), (.block, .delay, nil), (.block, .corruptStatus, nil),
         ] {
             let book = FaultBook(subject, .back)
@@ -46,7 +54,10 @@ import Testing
 
     @Test("requests are struck that are meant") func meant() throws {
         let book = FaultBook(.block, .back)
-        _ = try book.set(plan(.error) { $0.operations = [.write]; $0.sectors = 8...15 })
+        _ = try book.set(
+            plan(.error) {
+                $0.operations = [.write]; $0.sectors = 8...15
+            })
         func strikes(_ operation: FaultOperation, _ sectors: Range<UInt64>?) -> Bool {
             !book.strikes([.error], on: operation, sectors: sectors).isEmpty
         }

@@ -20,7 +20,7 @@ import Testing
 
     @Test("a plan is the same after its way as words") func roundTrip() throws {
         #expect(try FaultPlan(words: Self.full.words) == Self.full)
-        for kind in FaultKind.allCases { #expect(try FaultPlan(words: FaultPlan(kind).words) == FaultPlan(kind)) }
+        for kind in DeviceFault.allCases { #expect(try FaultPlan(words: FaultPlan(kind).words) == FaultPlan(kind)) }
         var toward = FaultPlan(.drop)
         toward.toward = .front
         #expect(try FaultPlan(words: toward.words) == toward)
@@ -38,7 +38,7 @@ import Testing
         #expect(throws: FaultError.self) { try FaultPlan(words: words) }
     }
 
-    private func refusal(_ kind: FaultKind, _ subject: FaultSubject = .block, _ change: (inout FaultPlan) -> Void) -> String? {
+    private func refusal(_ kind: DeviceFault, _ subject: FaultSubject = .block, _ change: (inout FaultPlan) -> Void) -> String? {
         var plan = FaultPlan(kind)
         change(&plan)
         do throws(FaultError) { try plan.validate(for: subject) } catch { return error.description }
@@ -47,14 +47,18 @@ import Testing
 
     @Test("what cannot be is told in one line") func validation() {
         #expect(refusal(.delay) { _ in } == nil)
-        #expect(refusal(.short) { _ in }?.hasPrefix("`short` is nothing that the back side of a disk can do wrong; it knows ") == true)
+        #expect(
+            refusal(.short) { _ in }?.hasPrefix("`short` is nothing that the back side of a disk can do wrong; it knows ") == true)
         #expect(refusal(.error, .network) { _ in }?.hasPrefix("`error` is nothing that the back side of an interface") == true)
         #expect(refusal(.error) { $0.side = .front }?.hasPrefix("`error` is nothing that the front side of a disk") == true)
         #expect(refusal(.error) { $0.milliseconds = 5 } == "--ms means nothing for `error` on the back side of a disk")
         #expect(refusal(.delay) { $0.milliseconds = 0 } == "--ms: `0` is not 1 to 600000")
         #expect(refusal(.delay) { $0.milliseconds = 600_001 } == "--ms: `600001` is not 1 to 600000")
         #expect(refusal(.dropEvent) { $0.sectors = 0...1 } == "--sectors means nothing for `drop-event` on the back side of a disk")
-        #expect(refusal(.delay) { $0.operations = [.read]; $0.side = .front } != nil)
+        #expect(
+            refusal(.delay) {
+                $0.operations = [.read]; $0.side = .front
+            } != nil)
         #expect(refusal(.delay) { $0.toward = .back } == "--toward means nothing for `delay` on the back side of a disk")
         #expect(refusal(.drop, .network) { $0.toward = .back } == nil)
         #expect(refusal(.delay) { $0.count = 0 } == "--count: `0` is not 1 or more")

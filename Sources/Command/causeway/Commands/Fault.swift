@@ -33,7 +33,7 @@ struct Fault: ParsableCommand {
     @OptionGroup var host: HostOptions
     @Argument(help: ArgumentHelp("The device.", valueName: "device")) var device: String
     @Argument(
-        help: ArgumentHelp("What goes wrong.", valueName: "kind"), completion: .list(FaultKind.allCases.map(\.rawValue)))
+        help: ArgumentHelp("What goes wrong.", valueName: "kind"), completion: .list(DeviceFault.allCases.map(\.rawValue)))
     var kind: String?
     @Option(help: "Which end does it; back unless said otherwise.") var side: FaultSide?
     @Option(help: "What it is called; else after its kind.") var name: String?
@@ -44,22 +44,26 @@ struct Fault: ParsableCommand {
     var ms: UInt64?
     @Option(help: ArgumentHelp("Only these requests: read, write, flush, discard, with commas.", valueName: "operations"))
     var operation: String?
-    @Option(help: ArgumentHelp("Only requests that touch these sectors of 512 bytes.", valueName: "first-last")) var sectors: String?
+    @Option(help: ArgumentHelp("Only requests that touch these sectors of 512 bytes.", valueName: "first-last")) var sectors:
+        String?
     @Option(help: "Only an interface's frames toward this side, and that way's ring.") var toward: FaultSide?
     @Option(help: ArgumentHelp("Undoes the fault of this name, or all.", valueName: "name")) var clear: String?
 
     private static func kinds(_ subject: FaultSubject, _ side: FaultSide) -> String {
-        FaultKind.known(subject, side).map(\.rawValue).joined(separator: ", ")
+        DeviceFault.known(subject, side).map(\.rawValue).joined(separator: ", ")
     }
 
     func validate() throws {
-        guard clear == nil || kind == nil else { throw ValidationError("--clear undoes, and \(kind ?? "") is to be set: one of both") }
+        guard clear == nil || kind == nil else {
+            throw ValidationError("--clear undoes, and \(kind ?? "") is to be set: one of both")
+        }
         guard kind == nil else {
             _ = try plan(seed: 0)
             return
         }
         let given = [
-            ("--name", name != nil), ("--count", count != nil), ("--every", every != nil), ("--seed", seed != nil), ("--ms", ms != nil),
+            ("--name", name != nil), ("--count", count != nil), ("--every", every != nil), ("--seed", seed != nil),
+            ("--ms", ms != nil),
             ("--operation", operation != nil), ("--sectors", sectors != nil), ("--toward", toward != nil),
         ]
         if let option = given.first(where: \.1)?.0 { throw ValidationError("\(option) is of a fault that is set: which kind?") }
@@ -70,7 +74,7 @@ struct Fault: ParsableCommand {
         guard let kind else { return nil }
         let (subject, side) = (device.hasPrefix("vif") ? FaultSubject.network : .block, side ?? .back)
         do throws(FaultError) {
-            guard let known = FaultKind(rawValue: kind) else { throw .unknownKind(kind, subject, side) }
+            guard let known = DeviceFault(rawValue: kind) else { throw .unknownKind(kind, subject, side) }
             var plan = FaultPlan(known)
             plan.side = side
             plan.seed = seed
@@ -93,7 +97,7 @@ struct Fault: ParsableCommand {
         let seed = seed ?? RandomNumber.short
         if let plan = try plan(seed: seed) {
             let name = try ask(.setFault(device: device, plan), plan.side, directory).first ?? ""
-            printLine("\(name): set on the \(plan.side.rawValue) side of \(device), seed \(seed)")
+            printLine("\(name): set on the \(plan.side) side of \(device), seed \(seed)")
         } else if let clear {
             try undo(clear, directory)
         } else {
@@ -126,7 +130,9 @@ struct Fault: ParsableCommand {
         try DeviceClient.ask(request, of: device, side == .back ? .back : .front, in: directory, for: "fault")
     }
 
-    private static func words(_ line: String) -> [String] { line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init) }
+    private static func words(_ line: String) -> [String] {
+        line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
+    }
 }
 
 /// Chance for people.

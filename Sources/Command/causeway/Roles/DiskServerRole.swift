@@ -63,7 +63,8 @@ struct DiskServerRole {
 
     /// The same for a disk of the domain that this process runs in, on the Xen below.
     func serveXen() throws(Failure) {
-        try serve(on: try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor(time: .system) }, nil, nil)
+        try serve(
+            on: try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor(time: .system) }, nil, nil)
     }
 
     /// - Parameter place: where `causeway fault` finds this process.
@@ -86,7 +87,9 @@ struct DiskServerRole {
             try server.start(queue, [socket.listener])
         } catch let error as Failure { throw error } catch { throw Failure("frontend: \(error)") }
         let control = place.flatMap { place in
-            DeviceSocket(at: place, removing: false, isQuiet: options.isQuiet) { [ControlledFrontend(frontend, in: hypervisor.domain)] }
+            DeviceSocket(at: place, removing: false, isQuiet: options.isQuiet) {
+                [ControlledFrontend(frontend, in: hypervisor.domain)]
+            }
         }
         defer { control?.close() }
         try? ready?.writeAll(Array("\(getpid())\n".utf8))

@@ -114,7 +114,7 @@ final class DeviceSocket: Sendable {
         guard case .done(let lines) = answer else { return }
         switch request {
         case .setFault(let device, let plan):
-            complain("fault: \(device): \(lines.first ?? "") is set on its \(plan.side.rawValue) side, seed \(plan.seed)")
+            complain("fault: \(device): \(lines.first ?? "") is set on its \(plan.side) side, seed \(plan.seed)")
         case .clearFault(let device, _):
             for line in lines { complain("fault: \(device): \(line.prefix { $0 != "\t" }) is set no more") }
         default: break
@@ -153,7 +153,8 @@ enum DeviceClient {
 
     /// What the process that has the device says.
     static func ask(
-        _ request: ControlRequest, of device: String, _ end: DeviceEnd = .back, in directory: RunDirectory, for command: String = "device"
+        _ request: ControlRequest, of device: String, _ end: DeviceEnd = .back, in directory: RunDirectory,
+        for command: String = "device"
     ) throws(Failure) -> [String] {
         let found = all(.list, of: end, in: directory)
         guard !found.isEmpty else { throw nobody(end, in: directory, for: command) }
@@ -173,7 +174,8 @@ enum DeviceClient {
     }
 
     static func nobody(_ end: DeviceEnd = .back, in directory: RunDirectory, for command: String = "device") -> Failure {
-        let missing = end == .back ? "nobody answers there for devices; is a backend or an export" : "no frontend answers there; is one"
+        let missing =
+            end == .back ? "nobody answers there for devices; is a backend or an export" : "no frontend answers there; is one"
         return Failure("\(command): \(directory): \(missing) running, and as this user?")
     }
 

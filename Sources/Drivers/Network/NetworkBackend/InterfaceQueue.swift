@@ -127,15 +127,19 @@ final class InterfaceQueue {
                 // What it had is with the device, which may have said so before.
                 receive.deviceIsReady = true
             }
-        } else if !isHonest, let faulty = try? FaultyFrames(
-            device, book, bus: memory.dma.bus, on: reactor, ready: { [weak self] in self?.receive.deviceIsReady = true })
+        } else if !isHonest,
+            let faulty = try? FaultyFrames(
+                device, book, bus: memory.dma.bus, on: reactor, ready: { [weak self] in self?.receive.deviceIsReady = true })
         {
             use(faulty)
         }
-        let spoilers = isHonest ? nil : (
-            transmit.ring.tamper ?? RingSpoiler(book, .transmitAnswers, toward: .back, time: time),
-            receive.ring.tamper ?? RingSpoiler(book, .receiveAnswers, toward: .front, time: time)
-        )
+        let spoilers =
+            isHonest
+            ? nil
+            : (
+                transmit.ring.tamper ?? RingSpoiler(book, .transmitAnswers, toward: .back, time: time),
+                receive.ring.tamper ?? RingSpoiler(book, .receiveAnswers, toward: .front, time: time)
+            )
         transmit.ring.tamper = spoilers?.0
         receive.ring.tamper = spoilers?.1
     }

@@ -14,7 +14,8 @@ extension SlotForm {
     }
 
     /// Answers on the receive ring, where extra information lies between them, but never first.
-    static let receiveAnswers = SlotForm(isEverySlot: false, id: { UInt64(ReceiveSlot(loading: $0, $1).response.id) }) { kind, _, _ in
+    static let receiveAnswers = SlotForm(isEverySlot: false, id: { UInt64(ReceiveSlot(loading: $0, $1).response.id) }) {
+        kind, _, _ in
         kind == .corruptID
     } spoil: { _, region, offset, random in
         spoilID(region, offset, random)

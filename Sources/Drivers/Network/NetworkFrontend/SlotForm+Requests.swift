@@ -7,7 +7,8 @@ import SharedMemory
 
 extension SlotForm {
     /// Requests on the transmit ring, where extra information lies between them, but never first.
-    static let transmitRequests = SlotForm(isEverySlot: false, id: { UInt64(TransmitSlot(loading: $0, $1).request.id) }) { kind, _, _ in
+    static let transmitRequests = SlotForm(isEverySlot: false, id: { UInt64(TransmitSlot(loading: $0, $1).request.id) }) {
+        kind, _, _ in
         kind == .corruptGrant
     } spoil: { _, region, offset, random in
         spoilReference(region, offset, random)

@@ -18,7 +18,7 @@ public final class RingSpoiler: RingTamper {
     /// publication, which a peer that is busy takes for the first.
     private var lie: UInt32 = 0
 
-    private static let slotKinds: [FaultKind] = [.corruptID, .corruptStatus, .corruptGrant]
+    private static let slotKinds: [DeviceFault] = [.corruptID, .corruptStatus, .corruptGrant]
 
     /// - Parameter toward: whose ring it is, of those that have one for each direction.
     public init(_ book: FaultBook, _ form: SlotForm, toward: FaultSide? = nil, time: any TimeSource) {

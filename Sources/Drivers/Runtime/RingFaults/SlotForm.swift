@@ -10,16 +10,16 @@ public struct SlotForm: Sendable {
     /// The number by which the slot at a place names its request.
     let id: @Sendable (SharedRegion, Int) -> UInt64
     /// Whether the slot at a place can be spoilt so.
-    let takes: @Sendable (FaultKind, SharedRegion, Int) -> Bool
+    let takes: @Sendable (DeviceFault, SharedRegion, Int) -> Bool
     /// Spoils the slot at a place; what is to be chosen, by 64 random bits.
-    let spoil: @Sendable (FaultKind, SharedRegion, Int, UInt64) -> Void
+    let spoil: @Sendable (DeviceFault, SharedRegion, Int, UInt64) -> Void
 
     /// As given.
     public init(
         isEverySlot: Bool = true,
         id: @escaping @Sendable (SharedRegion, Int) -> UInt64,
-        takes: @escaping @Sendable (FaultKind, SharedRegion, Int) -> Bool,
-        spoil: @escaping @Sendable (FaultKind, SharedRegion, Int, UInt64) -> Void
+        takes: @escaping @Sendable (DeviceFault, SharedRegion, Int) -> Bool,
+        spoil: @escaping @Sendable (DeviceFault, SharedRegion, Int, UInt64) -> Void
     ) {
         self.isEverySlot = isEverySlot
         self.id = id

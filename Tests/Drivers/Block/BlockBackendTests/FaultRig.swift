@@ -46,7 +46,7 @@ struct FaultRig {
     }
 
     /// Sets a fault, on its side.
-    func set(_ kind: FaultKind, _ side: FaultSide = .back, _ change: (inout FaultPlan) -> Void = { _ in }) throws {
+    func set(_ kind: DeviceFault, _ side: FaultSide = .back, _ change: (inout FaultPlan) -> Void = { _ in }) throws {
         var plan = FaultPlan(kind)
         plan.side = side
         change(&plan)
@@ -80,7 +80,8 @@ struct FaultRig {
             queue.buffer.fill(0, count: 4096, with: 0)
             #expect(try queue.perform(.read, sector: sector, byteCount: 4096) == .okay, sourceLocation: sourceLocation)
             #expect(
-                queue.buffer.bytes(at: 0, count: 4096) == [UInt8](repeating: UInt8(truncatingIfNeeded: seed &+ UInt64(place)), count: 4096),
+                queue.buffer.bytes(at: 0, count: 4096)
+                    == [UInt8](repeating: UInt8(truncatingIfNeeded: seed &+ UInt64(place)), count: 4096),
                 sourceLocation: sourceLocation)
         }
         #expect(monotonicMilliseconds() - begun < 2000, sourceLocation: sourceLocation)

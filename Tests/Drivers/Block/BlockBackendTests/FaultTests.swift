@@ -104,7 +104,10 @@ import TestSupport
             #expect(try queue.perform(.write, sector: 15, byteCount: 512) == .okay)
             #expect(try rig.struck() == [2])
             // The log says that the disk failed, as of any disk.
-            #expect(eventually { rig.pair.backend.log.contains { $0.contains("write at sector ") && $0.contains(": Input/output error") } })
+            #expect(
+                eventually {
+                    rig.pair.backend.log.contains { $0.contains("write at sector ") && $0.contains(": Input/output error") }
+                })
             try rig.clear()
             try rig.expectHealth(&queue)
         }
@@ -161,8 +164,8 @@ import TestSupport
 
     @Test(
         "an answer to nothing, an index that cannot be, an answer twice: the frontend gives the backend up, and the next one is served",
-        arguments: [FaultKind.corruptID, .corruptIndex, .duplicate], [UInt64(1), 2])
-    func broken(kind: FaultKind, seed: UInt64) throws {
+        arguments: [DeviceFault.corruptID, .corruptIndex, .duplicate], [UInt64(1), 2])
+    func broken(kind: DeviceFault, seed: UInt64) throws {
         var options = BlockFrontendOptions()
         options.takesFaults = true
         let rig = try FaultRig()
@@ -190,7 +193,8 @@ import TestSupport
 
     // MARK: The frontend's side
 
-    @Test("a frontend's page that nobody granted: its request fails, the others do not", arguments: [true, false], [4096, 1 << 18])
+    @Test(
+        "a frontend's page that nobody granted: its request fails, the others do not", arguments: [true, false], [4096, 1 << 18])
     func corruptGrant(persistent: Bool, byteCount: Int) throws {
         try withRig(persistent: persistent) { rig, queue in
             try rig.set(.corruptGrant, .front) { $0.count = 1 }
@@ -214,8 +218,8 @@ import TestSupport
         }
     }
 
-    @Test("a frontend that does not ring, and one that is late", arguments: [FaultKind.dropEvent, .delay, .stall])
-    func frontLate(kind: FaultKind) throws {
+    @Test("a frontend that does not ring, and one that is late", arguments: [DeviceFault.dropEvent, .delay, .stall])
+    func frontLate(kind: DeviceFault) throws {
         try withRig { rig, queue in
             try rig.set(kind, .front) {
                 $0.count = 1

@@ -1,5 +1,5 @@
-// Interfaces that go wrong on purpose: each kind is set, seen at the other end of the wire or by an honest peer, undone,
-// and then frames are what was sent.
+// Interfaces that go wrong on purpose: each kind is set, seen at the other end of the wire or by an honest peer,
+// undone, and then frames are what was sent.
 
 import DeviceControl
 import DeviceFaults
@@ -35,7 +35,7 @@ import TestSupport
             try ControlRequest(request.line).answer(pair.backend.controlled())
         }
 
-        func set(_ kind: FaultKind, _ side: FaultSide = .back, _ change: (inout FaultPlan) -> Void = { _ in }) throws {
+        func set(_ kind: DeviceFault, _ side: FaultSide = .back, _ change: (inout FaultPlan) -> Void = { _ in }) throws {
             var plan = FaultPlan(kind)
             plan.side = side
             change(&plan)
@@ -143,7 +143,7 @@ import TestSupport
     func spoilt(toward: FaultSide) throws {
         try withRig { rig in
             let (from, to) = ends(rig, toward)
-            for kind in [FaultKind.corrupt, .short] {
+            for kind in [DeviceFault.corrupt, .short] {
                 let frame = plainFrame(900, seed: 1)
                 try rig.set(kind) {
                     $0.count = 1
@@ -163,7 +163,9 @@ import TestSupport
         }
     }
 
-    @Test("stall: nothing moves for a while, then all does, in order", arguments: FaultSide.allCases) func stall(toward: FaultSide) throws {
+    @Test("stall: nothing moves for a while, then all does, in order", arguments: FaultSide.allCases) func stall(toward: FaultSide)
+        throws
+    {
         try withRig { rig in
             let (from, to) = ends(rig, toward)
             try rig.set(.stall) {
@@ -210,7 +212,7 @@ import TestSupport
 
     @Test("corrupt-id of a sent page and indices that cannot be: the frontend gives the backend up", arguments: [1, 2] as [UInt64])
     func broken(seed: UInt64) throws {
-        for (kind, toward) in [(FaultKind.corruptID, FaultSide.back), (.corruptIndex, .front), (.corruptIndex, .back)] {
+        for (kind, toward) in [(DeviceFault.corruptID, FaultSide.back), (.corruptIndex, .front), (.corruptIndex, .back)] {
             let rig = try Rig()
             defer { rig.end() }
             try rig.set(kind) {
@@ -233,7 +235,8 @@ import TestSupport
     func frontIndex(toward: FaultSide) throws {
         try withRig { rig in
             try rig.set(.corruptIndex, .front) { $0.toward = toward }
-            // Of pages for reception the backend has taken as many as the ring holds, and looks again when they are used.
+            // Of pages for reception the backend has taken as many as the ring holds, and looks again when they are
+            // used.
             for number in 0..<300 {
                 rig.pair.frontWire.offer(plainFrame(100, seed: number))
                 rig.pair.backWire.offer(plainFrame(100, seed: number))
@@ -269,7 +272,7 @@ import TestSupport
         }
     }
 
-    @Test("a frontend that is late", arguments: [FaultKind.delay, .stall]) func frontLate(kind: FaultKind) throws {
+    @Test("a frontend that is late", arguments: [DeviceFault.delay, .stall]) func frontLate(kind: DeviceFault) throws {
         try withRig { rig in
             try rig.set(kind, .front) {
                 $0.count = 1

@@ -1,7 +1,7 @@
 // What can be made to go wrong on purpose, and where.
 
 /// One way in which a device, or one end of its rings, misbehaves.
-public enum FaultKind: String, CaseIterable, Sendable {
+public enum DeviceFault: String, CaseIterable, Sendable, CustomStringConvertible {
     /// An event that the peer asked for is not sent.
     case dropEvent = "drop-event"
     /// The producer index that is shown to the peer is one that cannot be.
@@ -30,25 +30,31 @@ public enum FaultKind: String, CaseIterable, Sendable {
     case corrupt
     /// A frame's end is missing.
     case short
+
+    /// As people write it.
+    public var description: String { rawValue }
 }
 
 /// A class of device.
-public enum FaultSubject: Sendable {
+public enum FaultSubject: Sendable, CustomStringConvertible {
     /// A disk.
     case block
     /// A network interface.
     case network
 
     /// With its article, for messages.
-    var noun: String { self == .block ? "a disk" : "an interface" }
+    public var description: String { self == .block ? "a disk" : "an interface" }
 }
 
 /// Which end of a device's rings misbehaves.
-public enum FaultSide: String, CaseIterable, Sendable {
+public enum FaultSide: String, CaseIterable, Sendable, CustomStringConvertible {
     /// The backend: whoever has the device.
     case back
     /// The frontend: whoever uses it.
     case front
+
+    /// As people write it.
+    public var description: String { rawValue }
 }
 
 /// What a fault's plan may say beside its kind.
@@ -58,9 +64,9 @@ enum FaultOption {
     case toward
 }
 
-extension FaultKind {
+extension DeviceFault {
     /// Those that one side of a class of device knows.
-    public static func known(_ subject: FaultSubject, _ side: FaultSide) -> [FaultKind] {
+    public static func known(_ subject: FaultSubject, _ side: FaultSide) -> [DeviceFault] {
         switch (subject, side) {
         case (.block, .back):
             [.delay, .slow, .stall, .error, .reorder, .dropEvent, .duplicate, .corruptID, .corruptStatus, .corruptIndex]
