@@ -96,8 +96,8 @@ let package = Package(
         .library(
             name: "DeviceBus",
             targets: [
-                "DeviceBus", "PageDevices", "VirtioBus", "BusDisk", "BusInterface", "VirtioBlock", "VirtioNetwork", "Reactor",
-                "LinuxSystem",
+                "BusDisk", "BusInterface", "DeviceBus", "LinuxSystem", "PageDevices", "Reactor", "VirtioBlock", "VirtioBus",
+                "VirtioNetwork",
             ]),
         .library(name: "XenDeviceBus", targets: ["XenDeviceBus", "DeviceBus", "PageDevices"]),
         .library(
@@ -169,31 +169,38 @@ let package = Package(
 
         // Devices: what a backend drives. They see bus addresses and know no ring, hypervisor or connector.
         devices.module("DeviceState"),
-        devices.module("DeviceControl", ["DeviceState"]),
+        devices.module("DeviceFaults", ["LinuxSystem"]),
+        devices.module("DeviceControl", ["DeviceFaults", "DeviceState"]),
         devices.module("DeviceBus", ["LinuxSystem", "SharedMemory"]),
         devices.module("PageDevices", ["DeviceBus", "LinuxSystem", "SharedMemory"]),
         devices.module("Packets", ["DMA", "SharedMemory"]),
         devices.module(
-            "BlockDevices", ["CLinux", "DMA", "DeviceControl", "DeviceState", "LibNBD", "LinuxSystem", "Reactor", "SharedMemory"]),
+            "BlockDevices",
+            [
+                "CLinux", "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "LibNBD", "LinuxSystem", "Reactor",
+                "SharedMemory",
+            ]),
         // A real device, by its bus addresses.
         devices.module(
             "NVMe", ["BlockDevices", "DMA", "HostIommu", "LinuxSystem", "Reactor", "SharedMemory"]),
-        devices.module("NetworkDevices", ["CLinux", "DMA", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
+        devices.module("NetworkDevices", ["CLinux", "DMA", "DeviceFaults", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
 
         // Drivers: the two ends of each class of device, and what they run on.
         runtime.module(
             "DriverRuntime",
             [
-                "DMA", "DeviceControl", "DeviceState", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "SharedRing", "XenBus",
-                "XenStore", "XenTypes",
+                "DMA", "DeviceControl", "DeviceState", "Hypervisor", "LinuxSystem", "Reactor", "SharedMemory", "SharedRing",
+                "XenBus", "XenStore", "XenTypes",
             ]
         ),
         runtime.module("DeviceTrace", ["LinuxSystem", "SharedMemory", "XenBus", "XenTypes"]),
+        // What a ring's end does wrong on purpose.
+        runtime.module("RingFaults", ["DeviceFaults", "LinuxSystem", "SharedMemory", "SharedRing"]),
         runtime.module(
             "XenDeviceBus",
             [
-                "DeviceBus", "DriverRuntime", "Hypervisor", "Interrupts", "LinuxSystem", "PageDevices", "Reactor", "SharedMemory",
-                "XenBus", "XenStore", "XenTypes",
+                "DeviceBus", "DriverRuntime", "Hypervisor", "Interrupts", "LinuxSystem", "PageDevices", "Reactor",
+                "SharedMemory", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         // Virtio: the other world's wire, rings and sessions. Imports nothing of Xen's but the table of interrupts,
@@ -209,16 +216,14 @@ let package = Package(
             "VirtioBus",
             [
                 "DeviceBus", "DeviceControl", "DeviceState", "LinuxSystem", "PageDevices", "SharedMemory", "VhostUser",
-                "VirtioRing",
-                "VirtioWire",
+                "VirtioRing", "VirtioWire",
             ]),
         block.module("BlockModel", ["BlockDevices", "DMA", "DeviceControl", "DeviceState", "LinuxSystem"]),
         block.module(
             "VirtioBlock",
             [
                 "BlockDevices", "BlockModel", "DMA", "DeviceState", "Interrupts", "LinuxSystem", "Reactor", "SharedMemory",
-                "VhostUser",
-                "VirtioInterrupts", "VirtioMemory", "VirtioRing", "VirtioWire",
+                "VhostUser", "VirtioInterrupts", "VirtioMemory", "VirtioRing", "VirtioWire",
             ]
         ),
         block.module(
@@ -226,14 +231,18 @@ let package = Package(
         block.module("BlockProtocol", ["SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]),
         block.module(
             "BlockFrontend",
-            ["BlockProtocol", "Hypervisor", "LinuxSystem", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes"]
+            [
+                "BlockProtocol", "DeviceFaults", "Hypervisor", "LinuxSystem", "RingFaults", "SharedMemory", "SharedRing",
+                "XenBus", "XenStore", "XenTypes",
+            ]
         ),
         block.module("BlockTrace", ["BlockProtocol", "DeviceTrace", "SharedMemory"]),
         block.module(
             "BlockBackend",
             [
-                "BlockDevices", "BlockModel", "BlockProtocol", "BlockTrace", "DMA", "DeviceControl", "DeviceState", "DeviceTrace",
-                "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NVMe", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+                "BlockDevices", "BlockModel", "BlockProtocol", "BlockTrace", "DMA", "DeviceControl", "DeviceFaults",
+                "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NVMe", "Reactor",
+                "RingFaults", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
@@ -244,16 +253,16 @@ let package = Package(
         network.module(
             "NetworkFrontend",
             [
-                "DMA", "DriverRuntime", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol", "Packets", "Reactor",
-                "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+                "DMA", "DeviceFaults", "DriverRuntime", "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol",
+                "Packets", "Reactor", "RingFaults", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
             "NetworkBackend",
             [
-                "DMA", "DeviceControl", "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NetworkDevices",
-                "NetworkProtocol", "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "XenBus", "XenStore",
-                "XenTypes",
+                "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMaps",
+                "Hypervisor", "LinuxSystem", "NetworkDevices", "NetworkProtocol", "NetworkTrace", "Packets", "Reactor",
+                "RingFaults", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
@@ -301,8 +310,8 @@ let package = Package(
         command.module(
             "CommandSupport",
             [
-                "BlockDevices", "HostIommu", "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "Toolstack", "XenStore",
-                "XenTypes",
+                "BlockDevices", "HostIommu", "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "Toolstack",
+                "XenStore", "XenTypes",
             ]
         ),
         command.module(
@@ -327,11 +336,12 @@ let package = Package(
         program(
             "causeway", at: "Sources/Command/causeway",
             [
-                .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend", "BlockDevices",
-                "BlockFrontend", "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceState", "DeviceTrace",
-                "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem",
-                "LiveDomains", "Loopback", "NBDServer", "NVMe", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
-                "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend",
+                "BlockDevices", "BlockFrontend", "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA",
+                "DeviceControl", "DeviceFaults", "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMapReaders", "FrameMaps",
+                "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
+                "NVMe", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor",
+                "Toolstack", "VhostUser", "VifTaps", "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
 
@@ -352,8 +362,8 @@ let package = Package(
         support(
             "TestHosts",
             [
-                "Hypervisor", "HypervisorRules", "InProcess", "Libxen", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport",
-                "XenStore", "XenStoreServer", "XenTypes",
+                "Hypervisor", "HypervisorRules", "InProcess", "Libxen", "LinuxSystem", "Loopback", "SharedMemory",
+                "TestSupport", "XenStore", "XenStoreServer", "XenTypes",
             ]
         ),
         // Devices under each of the connectors, for tests that are the same under all of them.
@@ -361,18 +371,17 @@ let package = Package(
             "Connectors",
             [
                 "BlockBackend", "BlockDevices", "BlockFrontend", "BusDisk", "BusInterface", "DeviceBus", "DriverRuntime",
-                "InProcess",
-                "LinuxSystem", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "PageDevices", "Reactor", "SharedMemory",
-                "TestSupport", "Toolstack", "VhostUser", "VirtioBlock", "VirtioBus", "VirtioNetwork", "VirtioRing", "VirtioWire",
-                "XenDeviceBus", "XenTypes",
+                "InProcess", "LinuxSystem", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "PageDevices", "Reactor",
+                "SharedMemory", "TestSupport", "Toolstack", "VhostUser", "VirtioBlock", "VirtioBus", "VirtioNetwork",
+                "VirtioRing", "VirtioWire", "XenDeviceBus", "XenTypes",
             ]),
         // The other side of a driver under test, well-behaved or hostile: a product, for drivers that are not in this
         // package, too.
         support(
             "MockPeers",
             [
-                "BlockProtocol", "Hypervisor", "NetworkProtocol", "SharedMemory", "SharedRing", "Toolstack", "XenBus", "XenStore",
-                "XenTypes",
+                "BlockProtocol", "Hypervisor", "NetworkProtocol", "SharedMemory", "SharedRing", "Toolstack", "XenBus",
+                "XenStore", "XenTypes",
             ]
         ),
         // A confined process that tries what it may not do.
@@ -433,8 +442,8 @@ let package = Package(
         hypervisors.tests(
             "Loopback",
             [
-                "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport", "XenStore", "XenTypes",
-                "loopback-probe",
+                "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "SharedMemory", "TestSupport", "XenStore",
+                "XenTypes", "loopback-probe",
             ], resources: [.copy("evil.py")]
         ),
         hypervisors.tests("Libxen", ["CXen", "Hypervisor", "Libxen", "LinuxSystem", "SharedMemory", "TestSupport", "XenTypes"]),
@@ -449,7 +458,8 @@ let package = Package(
         devices.tests("DeviceBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "TestSupport"]),
         devices.tests("PageDevices", ["DeviceBus", "LinuxSystem", "PageDevices", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),
-        devices.tests("DeviceControl", ["DeviceControl", "DeviceState", "TestSupport"]),
+        devices.tests("DeviceFaults", ["DeviceFaults"]),
+        devices.tests("DeviceControl", ["DeviceControl", "DeviceFaults", "DeviceState", "TestSupport"]),
         devices.tests("NetworkDevices", ["DMA", "LinuxSystem", "NetworkDevices", "Packets", "SharedMemory"]),
         virtio.tests(
             "VhostUser",
@@ -463,24 +473,21 @@ let package = Package(
         runtime.tests(
             "XenDeviceBus",
             [
-                "DeviceBus", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "Loopback", "PageDevices", "SharedMemory",
-                "TestSupport", "XenBus", "XenDeviceBus", "XenStore", "XenTypes",
+                "DeviceBus", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "Loopback", "PageDevices",
+                "SharedMemory", "TestSupport", "XenBus", "XenDeviceBus", "XenStore", "XenTypes",
             ]),
         virtio.tests(
             "VirtioBus",
             [
                 "BlockDevices", "BusDisk", "BusInterface", "Connectors", "DeviceBus", "LinuxSystem", "NetworkDevices",
-                "PageDevices",
-                "Reactor",
-                "ScriptedDevices", "SharedMemory", "TestSupport", "VirtioBlock", "VirtioBus", "VirtioNetwork", "VirtioWire",
-                "bus-in-memory",
+                "PageDevices", "Reactor", "ScriptedDevices", "SharedMemory", "TestSupport", "VirtioBlock", "VirtioBus",
+                "VirtioNetwork", "VirtioWire", "bus-in-memory",
             ]),
         block.tests(
             "VirtioBlock",
             [
                 "BlockDevices", "Connectors", "LinuxSystem", "Reactor", "ScriptedDevices", "SharedMemory", "TestSupport",
-                "VhostUser",
-                "VirtioBlock", "VirtioRing", "VirtioWire",
+                "VhostUser", "VirtioBlock", "VirtioRing", "VirtioWire",
             ]),
         exports.tests(
             "NBDServer",
@@ -497,9 +504,10 @@ let package = Package(
         block.tests(
             "BlockBackend",
             [
-                "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DriverRuntime", "FrameMaps",
-                "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "MockPeers", "Reactor", "ScriptedDevices",
-                "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenStore", "XenTypes", "block-in-memory",
+                "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockProtocol", "DMA", "DeviceControl",
+                "DeviceFaults", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem",
+                "MockPeers", "Reactor", "ScriptedDevices", "SharedMemory", "SharedRing", "TestHosts", "TestSupport",
+                "Toolstack", "XenStore", "XenTypes", "block-in-memory",
             ]
         ),
         network.tests("NetworkProtocol", ["LinuxSystem", "NetworkProtocol", "Packets", "SharedMemory", "TestSupport", "XenTypes"]),
@@ -510,25 +518,24 @@ let package = Package(
         network.tests(
             "NetworkBackend",
             [
-                "CLinux", "DMA", "DriverRuntime", "FrameMaps", "Hypervisor", "HypervisorRules", "LinuxSystem", "MockPeers",
-                "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "DeviceTrace", "NetworkTrace", "Packets", "Reactor",
-                "SharedMemory", "SharedRing", "TestHosts", "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes",
-                "frames-in-memory",
+                "CLinux", "DMA", "DeviceControl", "DeviceFaults", "DeviceTrace", "DriverRuntime", "FrameMaps", "Hypervisor",
+                "HypervisorRules", "LinuxSystem", "MockPeers", "NetworkBackend", "NetworkDevices", "NetworkFrontend",
+                "NetworkProtocol", "NetworkTrace", "Packets", "Reactor", "SharedMemory", "SharedRing", "TestHosts",
+                "TestSupport", "Toolstack", "XenBus", "XenStore", "XenTypes", "frames-in-memory",
             ]
         ),
         network.tests(
             "VifTaps",
             [
-                "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "SharedMemory", "TestSupport",
-                "VifTaps", "XenBus", "XenTypes",
+                "DMA", "DriverRuntime", "LinuxSystem", "NetworkBackend", "NetworkDevices", "Packets", "SharedMemory",
+                "TestSupport", "VifTaps", "XenBus", "XenTypes",
             ]
         ),
         network.tests(
             "VirtioNetwork",
             [
                 "Connectors", "DMA", "LinuxSystem", "NetworkDevices", "Packets", "Reactor", "SharedMemory", "TestSupport",
-                "VhostUser",
-                "VirtioNetwork", "VirtioRing", "VirtioWire",
+                "VhostUser", "VirtioNetwork", "VirtioRing", "VirtioWire",
             ]
         ),
         virtio.tests("VirtioInterrupts", ["LinuxSystem", "Reactor", "TestSupport", "VirtioInterrupts"]),
@@ -537,8 +544,8 @@ let package = Package(
             "VirtioGrants",
             [
                 "BlockDevices", "Hypervisor", "HypervisorRules", "InProcess", "LinuxSystem", "Loopback", "Reactor",
-                "ScriptedDevices",
-                "SharedMemory", "TestSupport", "VhostUser", "VirtioBlock", "VirtioGrants", "VirtioRing", "VirtioWire", "XenTypes",
+                "ScriptedDevices", "SharedMemory", "TestSupport", "VhostUser", "VirtioBlock", "VirtioGrants", "VirtioRing",
+                "VirtioWire", "XenTypes",
             ]),
         virtio.tests("VirtioRing", ["CVirtio", "SharedMemory", "TestSupport", "VirtioModel", "VirtioRing", "VirtioWire"]),
         command.tests("CommandSupport", ["CommandSupport", "LinuxSystem", "Loopback", "TestSupport"]),

@@ -12,6 +12,8 @@ use="$use qemu-system-x86 busybox-static cpio kmod"
 use="$use dpdk-dev"
 # Debian's libfuse reads through this at run time; nbdfuse mounts with fusermount3.
 use="$use fuse3"
+# The Python session of Docs/break-it.md.
+use="$use python3-libnbd"
 # The network tests and benchmark.
 use="$use iproute2 iputils-ping iperf3 ethtool python3 tcpdump tshark"
 # The C example and the tests of the C library.

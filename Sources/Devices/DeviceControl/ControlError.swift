@@ -1,5 +1,6 @@
 // Why something could not be read, done or loaded.
 
+import DeviceFaults
 import DeviceState
 
 /// A refusal. Nothing was changed, unless it says so.
@@ -38,6 +39,8 @@ public enum ControlError: Error, Equatable, Sendable, CustomStringConvertible {
     case otherDevice(String, String, saved: String, own: String?)
     /// It was tried, and this went wrong.
     case failed(String, String)
+    /// A fault that is not set, or not undone.
+    case fault(String, FaultError)
 
     /// In one line.
     public var description: String {
@@ -64,6 +67,7 @@ public enum ControlError: Error, Equatable, Sendable, CustomStringConvertible {
         case .otherDevice(let device, let attribute, let saved, let own):
             "\(device): the state is of another device: its \(attribute) is \(saved), and here it is \(own ?? "unknown")"
         case .failed(let device, let reason): "\(device): \(reason)"
+        case .fault(let device, let error): "\(device): \(error)"
         }
     }
 }

@@ -1,6 +1,7 @@
 // What is asked of a process about its devices, as a line of text: words with tabs between them, a state behind it in
 // hexadecimal. The answer is a line too, and then what was asked for.
 
+import DeviceFaults
 import DeviceState
 
 /// One question or order.
@@ -17,6 +18,12 @@ public enum ControlRequest: Equatable, Sendable {
     case save(device: String)
     /// Take a state.
     case load(device: String, [UInt8])
+    /// Which faults are set.
+    case faults(device: String)
+    /// Have something go wrong; answered by its name.
+    case setFault(device: String, FaultPlan)
+    /// Undo the fault of this name, or all.
+    case clearFault(device: String, name: String)
 
     /// A request's bytes at most, its newline included.
     public static let mostBytes = 1 << 20
@@ -30,6 +37,9 @@ public enum ControlRequest: Equatable, Sendable {
         case .perform(let device, let command): "do\t\(device)\t\(command.words.joined(separator: "\t"))"
         case .save(let device): "save\t\(device)"
         case .load(let device, let bytes): "load\t\(device)\t\(Self.hexadecimal(bytes))"
+        case .faults(let device): "faults\t\(device)"
+        case .setFault(let device, let plan): "fault\t\(device)\t\(plan.words.joined(separator: "\t"))"
+        case .clearFault(let device, let name): "clear\t\(device)\t\(name)"
         }
     }
 
@@ -45,6 +55,12 @@ public enum ControlRequest: Equatable, Sendable {
         case ("load", 3):
             guard let bytes = Self.bytes(words[2]) else { throw .badState(.notAState) }
             self = .load(device: words[1], bytes)
+        case ("faults", 2): self = .faults(device: words[1])
+        case ("fault", 3...):
+            do throws(FaultError) {
+                self = .setFault(device: words[1], try FaultPlan(words: Array(words.dropFirst(2))))
+            } catch { throw .fault(words[1], error) }
+        case ("clear", 3): self = .clearFault(device: words[1], name: words[2])
         default: throw .badArgument("device", "this process does not know what it is asked; it may be older")
         }
     }
@@ -150,6 +166,10 @@ extension ControlRequest {
             } catch { throw .badState(error) }
             try device.load(state)
             return []
+        case .faults(let name): return try device(name).faultRecords().map { $0.words.joined(separator: "\t") }
+        case .setFault(let name, let plan): return [try device(name).set(plan)]
+        case .clearFault(let name, let fault):
+            return try device(name).clearFault(fault).map { $0.words.joined(separator: "\t") }
         }
     }
 

@@ -34,6 +34,8 @@ public protocol ControlledDevice: Sendable {
     /// Takes what a saved state says of a device like this one, where that has a meaning; else refuses, and nothing is
     /// changed.
     func load(_ state: DeviceState) throws(ControlError)
+    /// What it does wrong on purpose, where that may be asked of it.
+    var faults: FaultPermission { get }
 }
 
 extension ControlledDevice {

@@ -28,6 +28,8 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     /// Notifications sent and saved.
     public var counters: RingCounters { tally }
     @usableFromInline var tally = RingCounters()
+    /// Whoever makes it lie, for tests of its peer; nil: nobody. Looked at once a publication.
+    public var tamper: (any RingTamper)?
 
     /// Attaches to a ring that no backend has answered on yet: indices start at `start`, 0 on the wire.
     public init(attaching region: SharedRegion, _ contents: P, startingAt start: RingIndex = RingIndex(0)) {
@@ -117,9 +119,16 @@ public struct BackRing<P: RingProtocol>: ~Copyable {
     public mutating func publish() -> Bool {
         let fresh = pushed - published
         guard fresh > 0 else { return false }
+        if let tamper { return publish(by: tamper) }
         published = pushed
+        return show(pushed, fresh)
+    }
+
+    /// Shows the peer a producer index, `fresh` slots behind which are new; true if it must be notified.
+    @inlinable @inline(__always)
+    mutating func show(_ index: RingIndex, _ fresh: UInt32) -> Bool {
         // Release: the slots before the index.
-        region.storeReleasing(pushed.rawValue, at: RingHeader.responseProduced)
+        region.storeReleasing(index.rawValue, at: RingHeader.responseProduced)
         // The index before the event: the frontend arms, then looks for responses; we show them, then look for its
         // arming.
         fullFence()

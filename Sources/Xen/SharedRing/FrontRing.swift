@@ -28,6 +28,8 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
     /// Notifications sent and saved.
     public var counters: RingCounters { tally }
     @usableFromInline var tally = RingCounters()
+    /// Whoever makes it lie, for tests of its peer; nil: nobody. Looked at once a publication.
+    public var tamper: (any RingTamper)?
 
     /// Begins a ring: zeroes its header; both event indices are 1, so that the first entry each way wakes the other
     /// side.
@@ -80,9 +82,16 @@ public struct FrontRing<P: RingProtocol>: ~Copyable {
     public mutating func publish() -> Bool {
         let fresh = pushed - published
         guard fresh > 0 else { return false }
+        if let tamper { return publish(by: tamper) }
         published = pushed
+        return show(pushed, fresh)
+    }
+
+    /// Shows the peer a producer index, `fresh` slots behind which are new; true if it must be notified.
+    @inlinable @inline(__always)
+    mutating func show(_ index: RingIndex, _ fresh: UInt32) -> Bool {
         // Release: the slots before the index.
-        region.storeReleasing(pushed.rawValue, at: RingHeader.requestProduced)
+        region.storeReleasing(index.rawValue, at: RingHeader.requestProduced)
         // The index before the event: the backend arms, then looks for work; we show work, then look for its arming.
         fullFence()
         let event = RingIndex(region.loadRelaxed(RingHeader.requestEvent))

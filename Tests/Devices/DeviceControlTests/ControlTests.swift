@@ -1,5 +1,6 @@
 // What is asked of devices and answered, as text and back, and what is refused.
 
+import DeviceFaults
 import DeviceState
 import Synchronization
 import Testing
@@ -56,6 +57,7 @@ private final class NotingDevice: ControlledDevice {
             .perform(device: "x", .reset(milliseconds: 9)), .perform(device: "x", .cancel),
             .perform(device: "x", .trace(isOn: true)),
             .perform(device: "x", .trace(isOn: false)), .perform(device: "x", .handover(socket: "/run/a b.sock")),
+            .faults(device: "vbd-1/51712"), .setFault(device: "x", FaultPlan(.corruptIndex)), .clearFault(device: "x", name: "all"),
         ] as [ControlRequest])
     func requestRoundTrip(request: ControlRequest) throws {
         #expect(!request.line.contains("\n"))

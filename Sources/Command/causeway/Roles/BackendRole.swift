@@ -20,6 +20,8 @@ enum BackendRole {
         let hypervisor = try refusing("backend") { () throws(HypervisorError) in
             try LoopbackHypervisor.connect(runDirectory: directory.path, domain: domain, time: .system)
         }
+        var work = work
+        work.takeFaults()
         try serve(
             hypervisor, work, runDirectory: directory.path,
             scriptStore: work.interfaces.waitsForScript ? nil : directory.storeSocket)

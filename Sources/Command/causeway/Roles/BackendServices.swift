@@ -127,7 +127,7 @@ struct BackendServices<H: Hypervisor> {
         let ofInterfaces: @Sendable () -> [StatusLine] = { DeviceStatus.lines(interfaces.status) }
         let status = StatusSocket(in: runDirectory) { carried.added(to: ofDisks() + ofInterfaces()) }
         if status == nil { complain("backend: \(runDirectory): no socket can be made there for status, top and metrics") }
-        let control = DeviceSocket(in: runDirectory) {
+        let control = DeviceSocket(in: runDirectory, isQuiet: work.isQuiet) {
             disks.controlled { carried.counters(of: DeviceSubject(kind: "vbd", device: "\($0)").text, ofDisks) }
                 + interfaces.controlled { carried.counters(of: DeviceSubject(kind: "vif", device: "\($0)").text, ofInterfaces) }
                 + (exports?.controlled ?? [])

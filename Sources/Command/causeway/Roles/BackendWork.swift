@@ -39,6 +39,12 @@ struct BackendWork: Sendable {
         interfaces.reactors = count
     }
 
+    /// Devices may be made to go wrong on purpose.
+    mutating func takeFaults() {
+        disks.takesFaults = true
+        interfaces.takesFaults = true
+    }
+
     /// Whether only what is wrong is said.
     var isQuiet: Bool { disks.isQuiet }
 

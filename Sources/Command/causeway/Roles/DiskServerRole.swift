@@ -19,7 +19,7 @@ struct DiskServerRole {
 
     private let device: UInt32
     private let name: String
-    private let options: BlockFrontendOptions
+    private var options: BlockFrontendOptions
     private let socket: NBDSocket
     private let reactor: Reactor
     /// Gets this process's number once clients are served.
@@ -49,20 +49,26 @@ struct DiskServerRole {
         let socket = try refusing("frontend") { () throws(HypervisorError) in
             try LoopbackHypervisor.openSocket(runDirectory: directory.path)
         }
+        // A confined process makes no sockets.
+        let place = DeviceSocket.Place(of: .front, in: directory.path)
         let confined = try confine()
         let hypervisor = try refusing("frontend") { () throws(HypervisorError) in
             try LoopbackHypervisor(connected: socket, domain: domain, time: .system)
         }
         defer { hypervisor.disconnect() }
-        try serve(on: hypervisor, confined)
+        var role = self
+        role.options.takesFaults = true
+        try role.serve(on: hypervisor, confined, place)
     }
 
     /// The same for a disk of the domain that this process runs in, on the Xen below.
     func serveXen() throws(Failure) {
-        try serve(on: try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor(time: .system) }, nil)
+        try serve(
+            on: try refusing("frontend: --xen") { () throws(HypervisorError) in try LibxenHypervisor(time: .system) }, nil, nil)
     }
 
-    private func serve<H: Hypervisor>(on hypervisor: H, _ confined: String?) throws(Failure) {
+    /// - Parameter place: where `causeway fault` finds this process.
+    private func serve<H: Hypervisor>(on hypervisor: H, _ confined: String?, _ place: DeviceSocket.Place?) throws(Failure) {
         let end = Monitor<End?>(nil)
         let frontend: BlockFrontend<H>
         let server: NBDServer
@@ -80,6 +86,12 @@ struct DiskServerRole {
             let queue = try frontend.takeQueue(0)
             try server.start(queue, [socket.listener])
         } catch let error as Failure { throw error } catch { throw Failure("frontend: \(error)") }
+        let control = place.flatMap { place in
+            DeviceSocket(at: place, removing: false, isQuiet: options.isQuiet) {
+                [ControlledFrontend(frontend, in: hypervisor.domain)]
+            }
+        }
+        defer { control?.close() }
         try? ready?.writeAll(Array("\(getpid())\n".utf8))
         if !socket.isGiven, !options.isQuiet { complain("frontend: \(name): \(socket.uri)") }
         // What is as it should be is of interest where there is a disk.

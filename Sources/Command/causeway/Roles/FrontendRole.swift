@@ -33,6 +33,8 @@ enum FrontendRole {
         // A tap that is there already is as whoever made it wants it.
         let settings =
             HostInterface.exists(name) ? VifSettings() : try Self.settings(of: number, on: hypervisor, "frontend")
+        var options = options
+        options.takesFaults = true
         try serve(on: hypervisor, number: number, tap: name, settings, in: directory.path, options: options, confined)
     }
 
@@ -90,6 +92,11 @@ enum FrontendRole {
         defer { kept.forget() }
         let status = StatusSocket(of: .frontend, in: runDirectory) { DeviceStatus.lines(frontend, in: domain) }
         defer { status?.close() }
+        let place = options.takesFaults ? DeviceSocket.Place(of: .front, in: runDirectory) : nil
+        let control = place.flatMap { place in
+            DeviceSocket(at: place, removing: true, isQuiet: options.isQuiet) { [ControlledFrontend(frontend, in: domain)] }
+        }
+        defer { control?.close() }
         // Without it all is well until somebody sets an MTU that has no way, moves the tap, or deletes it while no
         // backend is there.
         let watch = try? InterfaceWatch { _ in

@@ -7,10 +7,22 @@ import Glibc
 import LinuxSystem
 import Synchronization
 
+/// Whose devices a process answers for; its socket's name begins so.
+enum DeviceEnd: String {
+    /// A backend's or an export's: all of them, for `causeway device`.
+    case back = "device-"
+    /// A frontend's: its one, for `causeway fault`.
+    case front = "front-"
+}
+
 /// The serving side. For the process's own user and root.
 final class DeviceSocket: Sendable {
     private let path: String
+    /// Whether this process can take the socket's file away.
+    private let removes: Bool
     private let listener: Descriptor
+    /// Whether what is set and undone is not said.
+    private let isQuiet: Bool
     private let devices: @Sendable () -> [any ControlledDevice]
     private let thread = Mutex<WorkerThread?>(nil)
     private let askers = Atomic<Int>(0)
@@ -18,16 +30,39 @@ final class DeviceSocket: Sendable {
     /// Whoever asks is given a thread, for a pause may take its time; so many at most.
     private static let mostAskers = 8
 
-    /// nil if there can be none; the process does without.
-    init?(in directory: String, _ devices: @escaping @Sendable () -> [any ControlledDevice]) {
-        DeviceClient.removeLeftovers(in: directory)
-        path = DeviceClient.path(of: getpid(), in: directory)
-        self.devices = devices
-        FileSystem.remove(path)
-        guard let listener = try? StreamSocket.listen(path: path, backlog: 4, blocks: true) else { return nil }
-        self.listener = listener
-        guard let thread = try? WorkerThread(name: "device", { [self] in serve() }) else {
+    /// A socket that listens and that nobody serves yet.
+    struct Place {
+        fileprivate let path: String
+        fileprivate let listener: Descriptor
+
+        /// nil if there can be none; the process does without.
+        init?(of end: DeviceEnd, in directory: String) {
+            DeviceClient.removeLeftovers(of: end, in: directory)
+            path = DeviceClient.path(of: getpid(), end, in: directory)
             FileSystem.remove(path)
+            guard let listener = try? StreamSocket.listen(path: path, backlog: 4, blocks: true) else { return nil }
+            self.listener = listener
+        }
+    }
+
+    /// nil if there can be none; the process does without.
+    convenience init?(
+        of end: DeviceEnd = .back, in directory: String, isQuiet: Bool = false,
+        _ devices: @escaping @Sendable () -> [any ControlledDevice]
+    ) {
+        guard let place = Place(of: end, in: directory) else { return nil }
+        self.init(at: place, removing: true, isQuiet: isQuiet, devices)
+    }
+
+    /// The same where the socket was made before.
+    /// - Parameter removes: whether it goes at the end; a process without files leaves it to whoever comes next.
+    init?(
+        at place: Place, removing removes: Bool, isQuiet: Bool, _ devices: @escaping @Sendable () -> [any ControlledDevice]
+    ) {
+        (path, listener, self.removes, self.isQuiet) = (place.path, place.listener, removes, isQuiet)
+        self.devices = devices
+        guard let thread = try? WorkerThread(name: "device", { [self] in serve() }) else {
+            if removes { FileSystem.remove(path) }
             return nil
         }
         self.thread.withLock { $0 = thread }
@@ -35,7 +70,7 @@ final class DeviceSocket: Sendable {
 
     /// Ends it; the socket goes.
     func close() {
-        FileSystem.remove(path)
+        if removes { FileSystem.remove(path) }
         listener.shutDown()
         let thread = thread.withLock { $0.take() }
         thread?.join()
@@ -67,43 +102,62 @@ final class DeviceSocket: Sendable {
         else { return }
         let answer: ControlAnswer
         do throws(ControlError) {
-            answer = try ControlRequest(String(line.dropLast())).answer(devices())
+            let request = try ControlRequest(String(line.dropLast()))
+            answer = request.answer(devices())
+            if !isQuiet { Self.log(request, answer) }
         } catch { answer = .refused(error.description) }
         DeviceClient.send(answer.text, to: asker)
+    }
+
+    /// Who wonders why a device goes wrong finds it in the log.
+    private static func log(_ request: ControlRequest, _ answer: ControlAnswer) {
+        guard case .done(let lines) = answer else { return }
+        switch request {
+        case .setFault(let device, let plan):
+            complain("fault: \(device): \(lines.first ?? "") is set on its \(plan.side) side, seed \(plan.seed)")
+        case .clearFault(let device, _):
+            for line in lines { complain("fault: \(device): \(line.prefix { $0 != "\t" }) is set no more") }
+        default: break
+        }
     }
 }
 
 /// The asking side.
 enum DeviceClient {
-    private static let prefix = "device-"
+    static func path(of process: pid_t, _ end: DeviceEnd, in directory: String) -> String {
+        "\(directory)/\(end.rawValue)\(process).sock"
+    }
 
-    static func path(of process: pid_t, in directory: String) -> String { "\(directory)/\(prefix)\(process).sock" }
-
-    private static func process(_ name: String) -> pid_t? {
-        guard name.hasPrefix(prefix), name.hasSuffix(".sock") else { return nil }
-        return pid_t(name.dropFirst(prefix.count).dropLast(5))
+    private static func process(_ name: String, _ end: DeviceEnd) -> pid_t? {
+        guard name.hasPrefix(end.rawValue), name.hasSuffix(".sock") else { return nil }
+        return pid_t(name.dropFirst(end.rawValue.count).dropLast(5))
     }
 
     /// Removes what killed processes left.
-    static func removeLeftovers(in directory: String) {
+    static func removeLeftovers(of end: DeviceEnd, in directory: String) {
         for name in FileSystem.names(in: directory) {
-            guard let process = process(name), kill(process, 0) < 0, errno == ESRCH else { continue }
+            guard let process = process(name, end), kill(process, 0) < 0, errno == ESRCH else { continue }
             FileSystem.remove("\(directory)/\(name)")
         }
     }
 
     /// What every process of a run directory says; those that nobody serves any more are passed over.
-    static func all(_ request: ControlRequest, in directory: RunDirectory) -> [(path: String, answer: ControlAnswer)] {
-        FileSystem.names(in: directory.path).filter { process($0) != nil }.sorted().compactMap { name in
+    static func all(
+        _ request: ControlRequest, of end: DeviceEnd = .back, in directory: RunDirectory
+    ) -> [(path: String, answer: ControlAnswer)] {
+        FileSystem.names(in: directory.path).filter { process($0, end) != nil }.sorted().compactMap { name in
             let path = "\(directory)/\(name)"
             return ask(request, at: path).map { (path, $0) }
         }
     }
 
     /// What the process that has the device says.
-    static func ask(_ request: ControlRequest, of device: String, in directory: RunDirectory) throws(Failure) -> [String] {
-        let found = all(.list, in: directory)
-        guard !found.isEmpty else { throw nobody(in: directory) }
+    static func ask(
+        _ request: ControlRequest, of device: String, _ end: DeviceEnd = .back, in directory: RunDirectory,
+        for command: String = "device"
+    ) throws(Failure) -> [String] {
+        let found = all(.list, of: end, in: directory)
+        guard !found.isEmpty else { throw nobody(end, in: directory, for: command) }
         var known: [String] = []
         for (path, answer) in found {
             guard case .done(let lines) = answer else { continue }
@@ -112,15 +166,17 @@ enum DeviceClient {
             guard names.contains(device) else { continue }
             switch ask(request, at: path) {
             case .done(let lines): return lines
-            case .refused(let reason): throw Failure("device: \(reason)")
-            case nil: throw Failure("device: \(device): its process has ended meanwhile")
+            case .refused(let reason): throw Failure("\(command): \(reason)")
+            case nil: throw Failure("\(command): \(device): its process has ended meanwhile")
             }
         }
-        throw Failure("device: \(ControlError.noSuchDevice(device, known: known))")
+        throw Failure("\(command): \(ControlError.noSuchDevice(device, known: known))")
     }
 
-    static func nobody(in directory: RunDirectory) -> Failure {
-        Failure("device: \(directory): nobody answers there for devices; is a backend or an export running, and as this user?")
+    static func nobody(_ end: DeviceEnd = .back, in directory: RunDirectory, for command: String = "device") -> Failure {
+        let missing =
+            end == .back ? "nobody answers there for devices; is a backend or an export" : "no frontend answers there; is one"
+        return Failure("\(command): \(directory): \(missing) running, and as this user?")
     }
 
     private static func ask(_ request: ControlRequest, at path: String) -> ControlAnswer? {

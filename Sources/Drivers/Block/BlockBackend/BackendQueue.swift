@@ -6,12 +6,14 @@ import BlockModel
 import BlockProtocol
 import DMA
 import DeviceControl
+import DeviceFaults
 import DeviceTrace
 import DriverRuntime
 import Glibc
 import Hypervisor
 import LinuxSystem
 import Reactor
+import RingFaults
 import SharedMemory
 import SharedRing
 import Synchronization
@@ -50,6 +52,8 @@ struct QueuePlan {
     let frontend: DomainID
     let hypervisor: any Hypervisor
     let start: RingStart
+    /// What is to go wrong on purpose; nil: nothing can.
+    var faults: FaultBook?
 }
 
 /// One backend queue, from connection to disconnection.
@@ -74,6 +78,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// How many failures `failed` has.
     private var failuresShown: UInt64 = 0
     private var watch = MemoryWatch()
+    /// What goes wrong on purpose.
+    private let faults: (book: FaultBook, form: SlotForm)?
     /// Whether something happened since the last turn that had to be finished. Most turns find nothing at all, and this
     /// tells them apart without a look into the model.
     private var isStirred = true
@@ -91,6 +97,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         reactor = plan.reactor
         rings = plan.rings
         self.report = report
+        let layout = plan.abi.layout
+        faults = plan.faults.map { ($0, .answers(layout)) }
         let ring: JournaledRing
         let isResumed: Bool
         var repeats = 0
@@ -122,6 +130,25 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         slot = reactor.attach(self)
         // The predecessor may have died between showing a response and ringing for it.
         if isResumed { doorbell.channel.notify() }
+        faults?.book.watch(self) { [weak self, reactor] in if let queue = self { reactor.run { queue.lookAtFaults() } } }
+        lookAtFaults()
+    }
+
+    /// Does wrong from now on what is set, and no more what is not.
+    private func lookAtFaults() {
+        guard let faults, slot != nil else { return }
+        isStirred = true
+        let isHonest = faults.book.isEmpty
+        if let faulty = model.disk as? FaultyQueue {
+            if isHonest {
+                model.disk = faulty.real
+                faulty.retire()
+            }
+        } else if !isHonest {
+            model.disk = FaultyQueue(model.disk, faults.book, on: reactor, owner: owner)
+        }
+        let spoiler = model.transport.ring.tamper ?? RingSpoiler(faults.book, faults.form, time: reactor.time)
+        model.transport.ring.tamper = isHonest ? nil : spoiler
     }
 
     /// Stops taking requests; what is in work ends first, then everything is given back and `closed` is reported. What
@@ -137,6 +164,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// What a kill leaves, for simulations: nothing more is done, answered or given back.
     func forsake() {
         isForsaken = true
+        faults?.book.unwatch(self)
         owner.queue = nil
     }
 
@@ -276,6 +304,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         updateSnapshot()
         model.disk.close()
         owner.queue = nil
+        faults?.book.unwatch(self)
         self.slot = nil
         reactor.detach(slot)
         doorbell.channel.close()

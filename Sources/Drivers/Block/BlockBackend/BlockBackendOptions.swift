@@ -57,6 +57,8 @@ public struct BlockBackendOptions: Sendable {
     /// Whether what keeps a device from its first connection stands in its error node only, for whoever attached it to
     /// tell: else it is in the log, too.
     public var leavesAttachErrors = false
+    /// Whether disks may be made to go wrong on purpose: only where no guest has data to lose.
+    public var takesFaults = false
     /// How often disks are asked for their size, for online resize; 0: never.
     public var resizePollMilliseconds: Int32 = 1000
 

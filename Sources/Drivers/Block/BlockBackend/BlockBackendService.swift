@@ -123,7 +123,9 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
     /// Lets others see the devices there are.
     func publish(_ followers: [BackendFollower<DiskDriver>], _ runtime: BackendRuntime) {
         let list = followers.map {
-            ServedDisk(id: $0.path.device, name: $0.driver.disk?.name ?? "", disk: $0.driver.disk, queues: $0.driver.queues)
+            ServedDisk(
+                id: $0.path.device, name: $0.driver.disk?.name ?? "", disk: $0.driver.disk, queues: $0.driver.queues,
+                faults: $0.driver.faults)
         }
         devices.withLock { $0 = list }
         traces.update(list)

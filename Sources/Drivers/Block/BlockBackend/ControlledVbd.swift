@@ -2,6 +2,7 @@
 
 import BlockDevices
 import DeviceControl
+import DeviceFaults
 import DeviceState
 import DriverRuntime
 import Hypervisor
@@ -17,6 +18,8 @@ struct ServedDisk: Sendable {
     /// Not kept: what it has locked is free once its driver lets it go.
     weak let disk: (any BlockDevice)?
     let queues: [(queue: BackendQueue, reactor: Reactor)]
+    /// What is to go wrong on purpose; nil: nothing may.
+    let faults: FaultBook?
 
     /// Where its rings are.
     var rings: [XenRingState] { queues.map { served in served.reactor.run { served.queue.state } } }
@@ -93,6 +96,8 @@ struct ControlledVbd: ControlledDevice {
         // A guest that moved connects anew: its rings are not the ones that were saved.
         counters.load(state)
     }
+
+    var faults: FaultPermission { FaultPermission(served.faults) }
 
     private func pause(_ milliseconds: Int) throws(ControlError) {
         guard !served.queues.isEmpty else { throw .hasNoDriver(name) }

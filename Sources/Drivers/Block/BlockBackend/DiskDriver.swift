@@ -4,6 +4,7 @@
 import BlockDevices
 import BlockProtocol
 import DMA
+import DeviceFaults
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
@@ -32,6 +33,8 @@ final class DiskDriver: BackendDriver {
     private var connections = 0
     let log: (String) -> Void
 
+    /// What is to go wrong on purpose, whoever connects; nil: nothing may.
+    let faults: FaultBook?
     /// Requests of a predecessor that are done again.
     var takenOver = 0
     /// What the frontend was told of the disk's size.
@@ -71,6 +74,7 @@ final class DiskDriver: BackendDriver {
         self.path = path
         self.hypervisor = hypervisor
         self.options = options
+        faults = options.takesFaults ? FaultBook(.block, .back) : nil
         self.journals = journals
         self.openDisk = openDisk
         self.exporter = exporter
@@ -237,7 +241,7 @@ final class DiskDriver: BackendDriver {
         let reactor = nextReactor()
         let (hypervisor, report, frontend) = (self.hypervisor, self.report, path.device.frontend)
         let limit = agreed.persistent ? min(grantsKept, options.persistentGrantLimit) : nil
-        let dma = options.dma
+        let (dma, faults) = (options.dma, faults)
         // Made anew with each connection: the next one may have more queues.
         if queues.isEmpty, dma.bouncePool > 0 {
             bouncePool = BouncePool(name: disk.name, byteCount: dma.bouncePool, sharers: connecting)
@@ -252,7 +256,7 @@ final class DiskDriver: BackendDriver {
                             QueuePlan(
                                 reactor: reactor, channel: channel, rings: rings, abi: agreed.abi, device: disk,
                                 validator: agreed.validator, persistentGrants: limit, dma: device, frontend: frontend,
-                                hypervisor: hypervisor, start: start),
+                                hypervisor: hypervisor, start: start, faults: faults),
                             report: report))
                 } catch { return .failure(.refused(error, "queue \(index): \(disk.name): \(error)")) }
             } catch { return .failure(.refused(.noMemory, "queue \(index): \(error)")) }

@@ -40,6 +40,12 @@ struct JournaledRing: ~Copyable {
         set { journal?.observer = newValue }
     }
 
+    /// Whoever makes it lie, for tests of its peer.
+    var tamper: (any RingTamper)? {
+        get { ring.tamper }
+        set { ring.tamper = newValue }
+    }
+
     var geometry: RingGeometry { ring.geometry }
     var counters: RingCounters { ring.counters }
     var nextRequestIndex: RingIndex { ring.nextRequestIndex }

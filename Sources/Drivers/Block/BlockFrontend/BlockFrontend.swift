@@ -2,8 +2,10 @@
 // touches a queue; it leaves connections in mailboxes.
 
 import BlockProtocol
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import Synchronization
 import XenBus
@@ -19,6 +21,8 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     let follower: FrontendFollower
     private let control = Mutex<WorkerThread?>(nil)
     private let isClosed = Atomic<Bool>(false)
+    /// What this end does wrong on purpose; nil: nothing may be set.
+    public let faults: FaultBook?
     let log: @Sendable (String) -> Void
     let ended: @Sendable (BlockFrontendError) -> Void
 
@@ -50,12 +54,14 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         self.hypervisor = hypervisor
         self.device = device
         self.options = options
+        faults = options.takesFaults ? FaultBook(.block, .front) : nil
         self.log = log
         self.ended = ended
         status = Mutex(Status())
         follower = FrontendFollower(
             path: FrontendPath(domain: hypervisor.domain, kind: .block, number: device), time: hypervisor.time)
         do { changed = try WakePipe() } catch { throw .negotiation("pipe: \(error)") }
+        faults?.watch(self) { [weak self] in self?.tellFaults() }
     }
 
     /// The disk as last published.
@@ -121,10 +127,17 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
     /// Undoes one `beginUse`; from any thread.
     public func endUse() { follower.endUse() }
 
+    /// Has the queues there are look at `faults`.
+    func tellFaults() {
+        guard let faults else { return }
+        for mailbox in status.withLock({ $0.mailboxes }) { mailbox.post(.spoilt(faults, .requests(options.abi.layout))) }
+    }
+
     /// A queue's owner found the backend broken.
     func queueFailed(_ error: BlockFrontendError) {
         status.withLock { $0.broken = error }
-        follower.quarantine("\(error)")
+        // The follower says itself who broke what.
+        if case .backendBroken(let what) = error { follower.quarantine(what) } else { follower.quarantine("\(error)") }
     }
 
     /// Closes the device in the proper order (5, 6) and ends the control thread. Operations in flight end as lost.

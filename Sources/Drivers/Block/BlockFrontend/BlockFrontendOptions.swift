@@ -20,6 +20,8 @@ public struct BlockFrontendOptions: Sendable {
     public var depth = 64
     /// Buffer pages of a queue.
     public var bufferPages = 2048
+    /// Whether this end may be made to go wrong on purpose: for tests of backends.
+    public var takesFaults = false
     /// Whether the log gets only what is wrong, not that the disk was connected or has another size.
     public var isQuiet = false
 

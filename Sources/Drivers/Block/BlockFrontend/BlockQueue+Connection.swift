@@ -1,8 +1,10 @@
 // What happens to a queue when its backend goes, comes or changes.
 
 import BlockProtocol
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import SharedRing
 
@@ -16,10 +18,20 @@ extension BlockQueue {
             case .connected(let new): use(new)
             case .displaced: displace()
             case .resized(let sectors): properties.sectors = sectors
+            case .spoilt(let book, let form): spoil(by: book, form)
             case .lost(let error): fail(error)
             }
         }
     }
+
+    private mutating func spoil(by book: FaultBook, _ form: SlotForm) {
+        let wasHonest = faults == nil
+        faults = book.isEmpty ? nil : (book, form)
+        if wasHonest || faults == nil { tamper() }
+    }
+
+    /// What a ring is lied about is forgotten with it.
+    private mutating func tamper() { ring.tamper = faults.map { RingSpoiler($0.book, $0.form, time: time) } }
 
     private mutating func suspend() {
         // What the old backend still answered counts: the fewer are asked again the better.
@@ -54,6 +66,7 @@ extension BlockQueue {
         // The control thread has laid the header out before it published the ring; writing the same start values again
         // is seen by nobody, for the backend sleeps until the first request.
         ring = FrontRing(initialising: new.ring.region, BlockRing(new.abi))
+        tamper()
         properties = new.agreement.properties
         segmentLimit = new.agreement.segments
         checksGrants = !new.agreement.persistent

@@ -6,8 +6,10 @@
 // the next ring: callers see a pause, not an error. Repeating is harmless, for nobody was told that it had ended.
 
 import BlockProtocol
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import SharedRing
 import XenTypes
@@ -52,6 +54,8 @@ public struct BlockQueue: ~Copyable {
 
     var connection: QueueConnection?
     var ring: FrontRing<BlockRing>
+    /// What goes wrong on purpose, in slots of this form; nil: nothing.
+    var faults: (book: FaultBook, form: SlotForm)?
     var segmentLimit = BlockLimits.maximumDirectSegments
     var checksGrants = false
     /// Whether what a read is to fill is cleared first: a backend that is not trusted may say that it has read and

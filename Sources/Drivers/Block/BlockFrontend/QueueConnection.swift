@@ -1,8 +1,10 @@
 // What the control thread hands to a queue when a backend connects: a ring, a doorbell and what was agreed.
 
 import BlockProtocol
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
+import RingFaults
 import SharedMemory
 import Synchronization
 
@@ -43,6 +45,8 @@ enum QueueNews: Sendable {
     case displaced
     /// The disk has another size.
     case resized(UInt64)
+    /// Other faults are set on purpose, in slots of this form.
+    case spoilt(FaultBook, SlotForm)
     /// Give up.
     case lost(BlockFrontendError)
 }

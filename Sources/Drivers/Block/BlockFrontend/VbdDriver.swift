@@ -169,5 +169,6 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
             status.mailboxes = blueprints.map(\.mailbox)
             status.blueprints = blueprints
         }
+        if owner.faults?.isEmpty == false { owner.tellFaults() }
     }
 }

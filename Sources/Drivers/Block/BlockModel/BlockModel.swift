@@ -14,7 +14,7 @@ public struct BlockModel<Transport: BlockTransport & ~Copyable>: ~Copyable {
     /// Where requests come from and answers go.
     public var transport: Transport
     /// Where operations go.
-    public let disk: any BlockDeviceQueue
+    public var disk: any BlockDeviceQueue
     /// What was asked so far.
     public var statistics = BlockModelStatistics()
 

@@ -1,6 +1,7 @@
 // A vif as whoever looks after it sees it. From any thread.
 
 import DeviceControl
+import DeviceFaults
 import DeviceState
 import DriverRuntime
 import NetworkDevices
@@ -17,6 +18,8 @@ struct ControlledVif: ControlledDevice {
         weak let device: (any NetworkDevice)?
         let address: String?
         let engine: InterfaceEngine?
+        /// What is to go wrong on purpose; nil: nothing may.
+        let faults: FaultBook?
     }
 
     let served: Served
@@ -85,6 +88,8 @@ struct ControlledVif: ControlledDevice {
         // A guest that moved connects anew, and says anew what it wants by its control ring.
         counters.load(state)
     }
+
+    var faults: FaultPermission { FaultPermission(served.faults) }
 
     private func engine() throws(ControlError) -> InterfaceEngine {
         guard let engine = served.engine else { throw .hasNoDriver(name) }

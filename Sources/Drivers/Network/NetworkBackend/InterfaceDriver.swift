@@ -2,6 +2,7 @@
 // what went wrong.
 
 import DMA
+import DeviceFaults
 import DeviceTrace
 import DriverRuntime
 import Hypervisor
@@ -50,7 +51,14 @@ final class InterfaceDriver: BackendDriver {
     var settings: NetworkSettings?
     var device: (any NetworkDevice)? { didSet { if device !== oldValue { exporter?.changed(path.device, device) } } }
     private let exporter: (any DeviceExporter<any NetworkDevice>)?
-    var engine: InterfaceEngine?
+    var engine: InterfaceEngine? {
+        didSet {
+            if let oldValue { faults?.unwatch(oldValue) }
+            if let engine, let faults { engine.follow(faults) }
+        }
+    }
+    /// What is to go wrong on purpose, whoever connects; nil: nothing may.
+    let faults: FaultBook?
     /// Whether the device shows no carrier because its frontend went.
     var isCarrierHidden = false
     /// Whether the connection that is ending has no successor's to follow it.
@@ -65,6 +73,7 @@ final class InterfaceDriver: BackendDriver {
         self.path = path
         hypervisor = environment.hypervisor
         options = environment.options
+        faults = options.takesFaults ? FaultBook(.network, .back) : nil
         journals = environment.journals
         openDevice = environment.openDevice
         traces = environment.traces

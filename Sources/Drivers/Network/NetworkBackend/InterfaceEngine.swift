@@ -1,6 +1,7 @@
 // An interface on its reactors, as the control thread has it: one group of queues on each.
 
 import DeviceControl
+import DeviceFaults
 import DeviceTrace
 import DriverRuntime
 import LinuxSystem
@@ -48,6 +49,14 @@ final class InterfaceEngine: Sendable {
 
     /// Tells `taps` of every packet from now on, soon.
     func trace(_ taps: [TraceTap]) { for group in groups { group.run { $0.trace(taps) } } }
+
+    /// Has every queue do wrong what is set, from now on, until the book is unwatched.
+    func follow(_ book: FaultBook) {
+        book.watch(self) { [weak self, weak book] in if let self, let book { spoil(by: book) } }
+        spoil(by: book)
+    }
+
+    private func spoil(by book: FaultBook) { for group in groups { _ = group.ask { $0.spoil(by: book) } } }
 
     /// From now on the interface may send so much.
     func setRate(_ rate: CreditRate?) {

@@ -2,12 +2,14 @@
 
 import DMA
 import DeviceControl
+import DeviceFaults
 import DeviceTrace
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
 import Reactor
+import RingFaults
 import SharedRing
 import Synchronization
 
@@ -39,7 +41,7 @@ final class InterfaceQueue {
     let mappings: GrantMappings
     private let time: any TimeSource
     private let memory: QueueMemory
-    private let device: any NetworkDeviceQueue
+    private var device: any NetworkDeviceQueue
     private let rings: [any ContiguousGrants]
     private var bell: Doorbell
     private var receiveBell: Doorbell?
@@ -115,6 +117,39 @@ final class InterfaceQueue {
         let trace = taps.isEmpty ? nil : QueueTrace(taps, queue: Int(base / 8))
         transmit.trace = trace
         receive.trace = trace
+    }
+
+    /// Does wrong from now on what is set, and no more what is not.
+    func spoil(by book: FaultBook, _ reactor: Reactor) {
+        let isHonest = book.isEmpty
+        if let faulty = device as? FaultyFrames {
+            if isHonest {
+                use(faulty.real)
+                faulty.retire()
+                // What it had is with the device, which may have said so before.
+                receive.deviceIsReady = true
+            }
+        } else if !isHonest,
+            let faulty = try? FaultyFrames(
+                device, book, bus: memory.dma.bus, on: reactor, ready: { [weak self] in self?.receive.deviceIsReady = true })
+        {
+            use(faulty)
+        }
+        let spoilers =
+            isHonest
+            ? nil
+            : (
+                transmit.ring.tamper ?? RingSpoiler(book, .transmitAnswers, toward: .back, time: time),
+                receive.ring.tamper ?? RingSpoiler(book, .receiveAnswers, toward: .front, time: time)
+            )
+        transmit.ring.tamper = spoilers?.0
+        receive.ring.tamper = spoilers?.1
+    }
+
+    private func use(_ other: any NetworkDeviceQueue) {
+        device = other
+        transmit.deviceQueue.device = other
+        receive.deviceQueue.device = other
     }
 
     /// Takes a frame that another thread's device gave, or counts it as dropped.

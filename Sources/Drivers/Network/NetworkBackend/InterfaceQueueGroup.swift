@@ -2,6 +2,7 @@
 // interface with g groups is in group n % g. What is each group's own is touched on its thread alone: the others post
 // jobs to it.
 
+import DeviceFaults
 import DeviceTrace
 import DriverRuntime
 import Hypervisor
@@ -205,6 +206,9 @@ final class InterfaceQueueGroup: ReactorClient, @unchecked Sendable {
 
     /// Tells `taps` of every packet from now on.
     func trace(_ taps: [TraceTap]) { for queue in queues { queue.trace(taps) } }
+
+    /// Looks which faults are set now.
+    func spoil(by book: FaultBook) { for queue in queues { queue.spoil(by: book, reactor) } }
 
     /// Whoever waits for credit looks again.
     func rateChanged() { for queue in queues { queue.transmit.rateChanged() } }

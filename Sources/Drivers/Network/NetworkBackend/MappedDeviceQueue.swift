@@ -10,7 +10,7 @@ import Packets
 /// The device queue behind the mappings.
 struct MappedDeviceQueue {
     let dma: DMADevice
-    let device: any NetworkDeviceQueue
+    var device: any NetworkDeviceQueue
     private var segments: [BusSegment] = []
     /// Mappings of frames that wait in the device.
     private var waiting: [DMAHandle] = []

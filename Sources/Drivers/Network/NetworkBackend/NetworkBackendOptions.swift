@@ -46,6 +46,8 @@ public struct NetworkBackendOptions: Sendable {
     public var journalDirectory: String?
     /// Whether the log gets only what is wrong, not that an interface was connected or has another rate.
     public var isQuiet = false
+    /// Whether interfaces may be made to go wrong on purpose: only where no guest has data to lose.
+    public var takesFaults = false
     /// Whether what keeps a device from its first connection stands in its error node only, for whoever attached it to
     /// tell: else it is in the log, too.
     public var leavesAttachErrors = false

@@ -112,7 +112,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                     ControlledVif.Served(
                         id: $0.path.device, name: $0.driver.device?.name ?? "", device: $0.driver.device,
                         address: $0.driver.settings.map { "\($0.address)" },
-                        engine: $0.driver.engine)
+                        engine: $0.driver.engine, faults: $0.driver.faults)
                 }
                 engines.withLock { $0 = list }
                 if !isReady {

@@ -1,6 +1,7 @@
 // An interface on its reactors, as the control thread has it: queue n of an interface with g groups is in group n % g,
 // each on a reactor of its own.
 
+import DeviceFaults
 import LinuxSystem
 import NetworkDevices
 import Reactor
@@ -71,6 +72,14 @@ final class FrontendEngine: Sendable {
             reactor.run { group.connect(own) }
         }
     }
+
+    /// Has every queue do wrong what is set, from now on, until the book is unwatched.
+    func follow(_ book: FaultBook) {
+        book.watch(self) { [weak self, weak book] in if let self, let book { spoil(by: book) } }
+        spoil(by: book)
+    }
+
+    private func spoil(by book: FaultBook) { for (reactor, group) in groups { reactor.run { group.spoil(by: book) } } }
 
     /// Lets go of the rings; frames on them are lost, as on a cable that is pulled.
     func disconnect() { for (reactor, group) in groups { reactor.run { group.disconnect() } } }

@@ -2,12 +2,14 @@
 // the reactor's thread, but for `statistics`.
 
 import DMA
+import DeviceFaults
 import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
 import NetworkProtocol
 import Reactor
+import RingFaults
 import SharedMemory
 import Synchronization
 
@@ -43,6 +45,8 @@ final class FrontendQueue {
     private var waitsReadable = false
     private var waitsWritable = false
     private var earlier: FrontendQueueStatistics
+    /// What goes wrong on purpose, with the clock by which; nil: nothing.
+    private var faults: (book: FaultBook, time: any TimeSource)?
     private let snapshot = Mutex(FrontendQueueStatistics())
 
     /// - Parameter place: among the queues of its reactor's client.
@@ -68,8 +72,24 @@ final class FrontendQueue {
             receiveBell: link.receiveBell.map {
                 Doorbell($0, bellTag: base + Tag.receiveBell, pauseTag: base + Tag.receiveBellPause)
             })
+        tamper(&new)
         publish(&new)
         connection = consume new
+    }
+
+    /// Does wrong from now on what is set, and no more what is not.
+    func spoil(by book: FaultBook, _ time: any TimeSource) {
+        let wasHonest = faults == nil
+        faults = book.isEmpty ? nil : (book, time)
+        guard wasHonest || faults == nil, var now = connection.take() else { return }
+        tamper(&now)
+        connection = consume now
+    }
+
+    /// What a ring is lied about is forgotten with it.
+    private func tamper(_ now: inout Connection) {
+        now.transmit.ring.tamper = faults.map { RingSpoiler($0.book, .transmitRequests, toward: .back, time: $0.time) }
+        now.receive.ring.tamper = faults.map { RingSpoiler($0.book, .receiveRequests, toward: .front, time: $0.time) }
     }
 
     func disconnect() {

@@ -1,5 +1,6 @@
 // The queues of an interface that one reactor moves. On the reactor's thread, but for `statistics`.
 
+import DeviceFaults
 import LinuxSystem
 import Reactor
 
@@ -31,6 +32,9 @@ final class FrontendQueueGroup: ReactorClient, @unchecked Sendable {
     func connect(_ links: [QueueLink]) {
         for (queue, link) in zip(queues, links) { queue.connect(link) }
     }
+
+    /// Looks which faults are set now.
+    func spoil(by book: FaultBook) { for queue in queues { queue.spoil(by: book, reactor.time) } }
 
     /// Lets go of the rings; frames on them are lost, as on a cable that is pulled.
     func disconnect() {

@@ -1,6 +1,7 @@
 // A network interface as its frontend has it (netfront): frames between a device of this host, a tap or a link in
 // memory, and a backend in another domain. The interface stays while its backend is away.
 
+import DeviceFaults
 import Hypervisor
 import LinuxSystem
 import NetworkDevices
@@ -16,6 +17,8 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
     let hypervisor: H
     let options: NetworkFrontendOptions
     let device: any NetworkDevice
+    /// What this end does wrong on purpose; nil: nothing may be set.
+    public let faults: FaultBook?
     let log: @Sendable (String) -> Void
     private let follower: FrontendFollower
     private let reactors: [Reactor]
@@ -49,6 +52,7 @@ public final class NetworkFrontend<H: Hypervisor>: Sendable {
         self.number = number
         self.device = device
         self.options = options
+        faults = options.takesFaults ? FaultBook(.network, .front) : nil
         self.log = log
         follower = FrontendFollower(
             path: FrontendPath(domain: hypervisor.domain, kind: .network, number: number), time: hypervisor.time)

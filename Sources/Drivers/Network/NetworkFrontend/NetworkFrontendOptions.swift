@@ -21,6 +21,8 @@ public struct NetworkFrontendOptions: Sendable {
     public var reactors = 1
     /// How the reactors wait.
     public var polling: PollingPolicy = .onHost
+    /// Whether this end may be made to go wrong on purpose: for tests of backends.
+    public var takesFaults = false
     /// Whether the log gets only what is wrong, not that the interface was connected.
     public var isQuiet = false
 

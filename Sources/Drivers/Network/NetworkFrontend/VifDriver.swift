@@ -107,6 +107,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
             let engine = try FrontendEngine(
                 reactors: reactors, device: owner.device, pages: pages, earlier: earlier, broke: broke)
             owner.status.withLock { $0.engine = engine }
+            if let faults = owner.faults { engine.follow(faults) }
         } catch { throw .malformed(MalformedNode(name, "\(owner.device.name): opening a queue: \(error)")) }
     }
 
@@ -176,6 +177,7 @@ final class VifDriver<H: Hypervisor>: FrontendDriver {
     /// Ends the device's queues and takes their memory back; what they have counted stays.
     private func releaseEngine() {
         if let engine = owner.status.withLock({ $0.engine }) {
+            owner.faults?.unwatch(engine)
             engine.close()
             owner.status.withLock { $0.earlier = engine.statistics }
         }

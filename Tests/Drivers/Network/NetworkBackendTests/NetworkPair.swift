@@ -2,6 +2,7 @@
 // where a tap would be. Real rings, real io_uring.
 
 import DMA
+import DeviceControl
 import DriverRuntime
 import Foundation
 import Hypervisor
@@ -69,6 +70,8 @@ final class RunningBackend: Sendable {
     private let statusNow: @Sendable () -> [InterfaceStatus]
     private let stopService: @Sendable () -> Void
     private let abandonService: @Sendable () -> Void
+    /// Its interfaces as whoever looks after them has them.
+    let controlled: @Sendable () -> [any ControlledDevice]
     /// What tracers of its interfaces are told.
     let traceSubjects: any TraceSubjects
     private let collector: LineCollector
@@ -116,6 +119,7 @@ final class RunningBackend: Sendable {
             hypervisor: outer, options: options, random: .system, openDevice: opener, log: { collected.add($0) })
         statusNow = { service.status }
         stopService = { service.stop() }
+        controlled = { service.controlled { _ in DeviceCounters(read: { [] }, carryOver: { _ in }) } }
         abandonService = { service.abandon() }
         traceSubjects = service.traceSubjects
         collector = collected
