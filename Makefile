@@ -9,7 +9,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen plugin demo test mutants deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen plugin demo test mutants mutants-sample deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -69,6 +69,12 @@ test: setup ## Runs all tests; as root none is skipped
 MUTANTS ?=
 mutants: setup ## Takes each defence out, by a line, and sees its tests fail (see tools/mutants/README.md); about half an hour
 	tools/mutants/run $(MUTANTS)
+
+# So many of the catalogue, from as few modules as have them, in so many minutes; the day decides which, or SEED.
+SAMPLE = 60
+MINUTES = 4
+mutants-sample: setup ## Some of the mutants, in MINUTES: another choice every day, or that of SEED
+	tools/mutants/run --sample $(SAMPLE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
 	@tools/network/run.sh $(BUILD)/causeway

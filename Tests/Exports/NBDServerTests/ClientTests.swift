@@ -32,7 +32,8 @@ import Testing
         for round in 0..<40 {
             let client = try rig.client()
             try client.begin()
-            for place in 0..<8 { try client.ask(.read, at: UInt64(place) << 18, count: 1 << 18) }
+            // Long ones, and such as are sent from the buffer's own pages.
+            for place in 0..<8 { try client.ask(.read, at: UInt64(place) << 18, count: place < 4 ? 1 << 17 : 1 << 18) }
             if round % 2 == 0 {
                 try client.send(NBDClient.request(1, cookie: 1, offset: 0, byteCount: 1 << 20) + [UInt8](repeating: 1, count: 5000))
             }
@@ -57,7 +58,8 @@ import Testing
             let client = try rig.client()
             try client.begin()
             if round % 2 == 0 {
-                for place in 0..<64 { try client.ask(.read, at: UInt64(place % 16) << 18, count: 1 << 18) }
+                // Each as long as a client's share: what is read stays in the buffer until it is sent.
+                for place in 0..<64 { try client.ask(.read, at: UInt64(place % 16) << 18, count: 1 << (round % 4 == 0 ? 17 : 18)) }
             } else {
                 try client.ask(.write, count: 1 << 20, data: [UInt8](repeating: 0, count: 100))
             }

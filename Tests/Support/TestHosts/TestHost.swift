@@ -42,6 +42,7 @@ public final class TestHost: Sendable {
     let place: Place
     private let time: any TimeSource
     let faults = Mutex(MapFaults())
+    let pages = Mutex(MappedPages())
 
     /// Makes a host with domain 0 in it.
     public init(limits: HypervisorLimits = HypervisorLimits(), time: some TimeSource) {
@@ -99,6 +100,9 @@ public final class TestHost: Sendable {
         case .loopback(let place): place.usage
         }
     }
+
+    /// Grants that somebody has ended without having them mapped.
+    public var strayUnmaps: Int { pages.withLock { $0.strays } }
 
     // MARK: Faults
 

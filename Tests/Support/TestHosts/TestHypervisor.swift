@@ -54,11 +54,16 @@ public final class TestHypervisor: Hypervisor {
         _ references: [GrantReference], of granter: DomainID, access: GrantAccess
     ) throws(HypervisorError) -> [MappedGrant] {
         try pass(references, of: granter)
-        return try inner.mapGrants(references, of: granter, access: access)
+        let mapped = try inner.mapGrants(references, of: granter, access: access)
+        host.pages.withLock { $0.add(mapped, by: self) }
+        return mapped
     }
 
     /// See `Hypervisor.unmapGrants`.
-    public func unmapGrants(_ grants: [MappedGrant]) { inner.unmapGrants(grants) }
+    public func unmapGrants(_ grants: [MappedGrant]) {
+        host.pages.withLock { $0.remove(grants, by: self) }
+        inner.unmapGrants(grants)
+    }
 
     /// See `Hypervisor.mapContiguous`.
     public func mapContiguous(

@@ -90,6 +90,23 @@ import XenTypes
         }
     }
 
+    @Test("XS15, XS16: one that a transaction has no room left for leaves none of its nodes in it")
+    func creationThatATransactionCannotHold() {
+        for most in 2...10 {
+            var limits = StoreLimits()
+            limits.transactionNodes = most
+            let (bench, _, guest) = QuotaTests.bench(limits)
+            let transaction = guest.begin()
+            let answer = guest.write("a/b/c/d", "v", in: transaction)
+            // Its home, the four, and the first of them once more, where it was found missing.
+            #expect(answer == (most >= 5 ? .done : .error("ENOSPC")), "room for \(most)")
+            #expect(guest.end(transaction) == .done)
+            #expect(guest.read("a/b/c/d") == (answer == .done ? .value("v") : .error("ENOENT")), "room for \(most)")
+            #expect(bench.core.usage(of: DomainID(1)).nodes == (answer == .done ? 5 : 1), "room for \(most)")
+            bench.expectSound()
+        }
+    }
+
     @Test(
         "XS27: every request in a transaction that is valid, stale, foreign or none; reset in the middle",
         arguments: StoreMessageType.allCases)

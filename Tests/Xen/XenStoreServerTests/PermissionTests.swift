@@ -152,6 +152,22 @@ import XenTypes
         #expect(bench.core.tree.nodes == before)
     }
 
+    @Test("XS14, XS7: a root that domain 0 gave away is domain 0's again when its owner dies")
+    func theRootOfTheDead() {
+        let bench = CoreBench()
+        let (host, dead) = (bench.peer(0), bench.peer(5))
+        let names = host.ask(.directory, ["/"])
+        #expect(host.set("/", "n5", "r6") == .done)
+        #expect(dead.ask(.directory, ["/"]) == names)
+        bench.core.domainDied(DomainID(5))
+        let next = bench.peer(5)
+        #expect(next.ask(.directory, ["/"]) == .error("EACCES"))
+        #expect(next.write("/x") == .error("EACCES"))
+        #expect(host.ask(.directory, ["/"]) == names)
+        #expect(host.ask(.getPermissions, ["/"]) == .okay(wireStrings(["n0", "r6"])))
+        bench.expectSound()
+    }
+
     @Test("XS20: domains that own nodes in each other's directories leave none behind when they die, round after round")
     func cooperatingGuests() {
         let bench = CoreBench()

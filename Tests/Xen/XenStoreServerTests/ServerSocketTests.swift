@@ -90,6 +90,10 @@ import XenTypes
             // The kernel's word for who knocks.
             #expect(try reaches(path, as: 4321))
             #expect(try !reaches(path, as: 4322))
+            // The same where the file keeps nobody out, as it is where it could not be given to the user.
+            try FileSystem.setMode(of: path, to: 0o666)
+            #expect(try reaches(path, as: 4321))
+            #expect(try !reaches(path, as: 4322))
         }
         server.domainDied(DomainID(3))
         #expect(throws: StoreError.self) { _ = try client.read("data/own") }

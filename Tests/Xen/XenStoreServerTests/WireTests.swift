@@ -73,6 +73,25 @@ import TestSupport
         bench.expectSound()
     }
 
+    /// What takes one string takes no second, and none that does not end, however good the first one is.
+    @Test("XS29: a good path with something behind its NUL, or a last string without one: EINVAL, and nothing changes")
+    func badEnds() {
+        let bench = CoreBench()
+        let peer = bench.peer(0)
+        #expect(peer.write("/a", "1") == .done)
+        let before = bench.core.tree.nodes
+        let single: [StoreMessageType] = [.read, .directory, .getPermissions, .makeDirectory, .remove]
+        for payload in [Array("/a\0\0".utf8), Array("/a\0/a".utf8), Array("/a\0/a\0".utf8)] {
+            for type in single { #expect(peer.ask(raw: type.rawValue, payload) == .error("EINVAL"), "\(type) \(payload)") }
+        }
+        #expect(peer.ask(raw: StoreMessageType.setPermissions.rawValue, Array("/a\0n01".utf8)) == .error("EINVAL"))
+        #expect(peer.ask(raw: StoreMessageType.directoryPart.rawValue, Array("/\000".utf8)) == .error("EINVAL"))
+        #expect(peer.ask(raw: StoreMessageType.watch.rawValue, Array("/a\0tt".utf8)) == .error("EINVAL"))
+        #expect(peer.ask(raw: StoreMessageType.control.rawValue, Array("check.".utf8)) == .error("EINVAL"))
+        #expect(bench.core.tree.nodes == before && bench.core.usage(of: .zero).watches == 0)
+        bench.expectSound()
+    }
+
     @Test(
         "XS29: every malformed path is EINVAL for every request that takes one",
         arguments: [

@@ -228,6 +228,22 @@ struct HostileFrontendTests {
         pair.backend.stop()
     }
 
+    /// Of a backend that keeps nothing mapped, which says so, not even the list is looked at.
+    @Test func B30_mappingsThatWereNotOffered() throws {
+        var options = NetworkBackendOptions()
+        options.grantMappings = 0
+        let (pair, raw) = try connected(options)
+        #expect(try raw.ask(8, 0).data == 0)
+        let list = raw.data.references[60].rawValue
+        let entry = GrantMappingEntry(reference: raw.data.references[0], isReadOnly: false, status: 0xABCD)
+        raw.data.region.store(entry.word, at: 60 * 4096)
+        for kind: UInt16 in [9, 10] { #expect(try raw.ask(kind, 0, list, 1).status == .invalidParameter) }
+        #expect(raw.data.region.load(60 * 4096, as: UInt64.self) == entry.word)
+        #expect(try pair.serves(raw))
+        try raw.close()
+        pair.backend.stop()
+    }
+
     @Test func B27_receivePagesThatCannotBeWritten() throws {
         let (pair, raw) = try connected()
         let frame = plainFrame(5000, seed: 3)

@@ -160,6 +160,8 @@ private final class Rig {
         try connection.call(VirtioCall.accept, WireNumber.bytes(VirtioFeatures.version1.rawValue))
         for area: BusArea? in [
             nil, BusArea(region, entries: 0), BusArea(region, entries: 3), BusArea(region, entries: 65536),
+            // It would fit, and is more than is offered.
+            BusArea(region, entries: 32768),
             BusArea(region, at: 8, entries: 16),
             BusArea(region, byteCount: 100, entries: 16), BusArea(region, at: (1 << 20) - 64, entries: 16),
             BusArea(region, entries: .max),

@@ -58,7 +58,9 @@ import XenTypes
         let ended = try driver.front.offerPages(2, to: driver.back.domain, access: .readWrite)
         #expect(ended.withdraw())
         let last = GuestRun(address: GrantAddress.address(GrantReference(.max)), byteCount: 8192)
-        let unmarked = GuestRun(address: 0x1000, byteCount: 512)
+        // Right but for the mark.
+        let place = (GrantedDriver.data + 9) * 4096
+        let unmarked = GuestRun(address: driver.run(place, 512).address & ~GrantAddress.mark, byteCount: 512)
         let bad: [[GuestRun]] = [
             [GuestRun(address: GrantAddress.address(GrantReference(9_999_999)), byteCount: 512)], [driver.run(0, 512, in: foreign)],
             [driver.run(0, 512, in: readable)], [driver.run(0, 512, in: ended)], [last], [unmarked],
@@ -119,8 +121,10 @@ import XenTypes
         let host = try GrantHost(kind)
         let (front, back) = (try host.domain(1), try host.domain(2))
         let pages = try front.offerPages(4, to: back.domain, access: .readOnly)
+        let good = try front.offerPages(4, to: back.domain, access: .readWrite)
         let cases: [UInt64] = [
             0x1000, GrantAddress.address(pages.references[0]), GrantAddress.address(GrantReference(77_777)), .max - 0xFFF,
+            GrantAddress.address(good.references[0]) & ~GrantAddress.mark,
         ]
         for address in cases {
             #expect(throws: GrantedRingError.self) {
