@@ -121,6 +121,8 @@ let package = Package(
         .target(name: "CLinux", path: "Sources/Host/C/CLinux"),
         .systemLibrary(name: "CUring", path: "Sources/Host/C/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .systemLibrary(name: "CNBD", path: "Sources/Host/C/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+        // Of librbd it has the prototypes alone: the library is loaded when an image is opened.
+        .target(name: "CRBD", path: "Sources/Host/C/CRBD"),
         .target(name: "CNBDKit", dependencies: ["CLinux"], path: "Sources/Host/C/CNBDKit"),
         .systemLibrary(name: "CXen", path: "Sources/Host/C/CXen"),
         .target(
@@ -131,6 +133,7 @@ let package = Package(
         host.module("Reactor", ["CLinux", "CUring", "LinuxSystem", "SharedMemory"]),
         host.module("Confinement", ["LinuxSystem"]),
         host.module("LibNBD", ["CNBD", "LinuxSystem", "SharedMemory"]),
+        host.module("LibRBD", ["CLinux", "CRBD", "LinuxSystem", "SharedMemory"]),
 
         // Translation: from pseudo-physical frames to bus addresses. No Xen interface in it but the tables that its
         // readers know.
@@ -178,6 +181,8 @@ let package = Package(
         // A real device, by its bus addresses.
         devices.module(
             "NVMe", ["BlockDevices", "DMA", "HostIommu", "LinuxSystem", "Reactor", "SharedMemory"]),
+        // Images of a Ceph cluster.
+        devices.module("RBD", ["BlockDevices", "DMA", "LibRBD", "LinuxSystem", "Reactor", "SharedMemory"]),
         devices.module("NetworkDevices", ["CLinux", "DMA", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
 
         // Drivers: the two ends of each class of device, and what they run on.
@@ -231,7 +236,7 @@ let package = Package(
             "BlockBackend",
             [
                 "BlockDevices", "BlockModel", "BlockProtocol", "DMA", "DeviceControl", "DeviceState", "DriverRuntime", "FrameMaps",
-                "Hypervisor", "LinuxSystem", "NVMe", "Reactor",
+                "Hypervisor", "LinuxSystem", "NVMe", "RBD", "Reactor",
                 "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
@@ -335,7 +340,7 @@ let package = Package(
                 "NVMe",
                 "NetworkBackend",
                 "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
+                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
                 "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
