@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { exclusive = 0, eventfd_bell = 2 };
+enum { exclusive = 0, eventfd_bell = 2, a_day = 86400 };
 
 // An option may be unknown to a later Ceph, and is then as good as set.
 static int set(struct causeway_rbd_image *image, const char *option, const char *value)
@@ -63,8 +63,9 @@ int causeway_rbd_connect(struct causeway_rbd_image *image)
         {"rbd_cache", "false"},
         // A write's bytes may be changed once it has begun.
         {"rbd_disable_zero_copy_writes", "true"}, {"rbd_non_blocking_aio", "true"},
-        // Whoever loses the lock by force is kept out, for a day.
-        {"rbd_blocklist_on_break_lock", "true"}, {"rbd_blocklist_expire_seconds", "86400"},
+        // Whoever loses the lock by force is kept out. For how long `causeway_rbd_break` says: Ceph 16's librbd tells the cluster in a form that
+        // is refused (EINVAL), unless it is the cluster's own hour.
+        {"rbd_blocklist_on_break_lock", "true"}, {"rbd_blocklist_expire_seconds", "0"},
     };
     for (size_t each = 0; each < sizeof own / sizeof *own; each++) {
         int result = set(image, own[each].option, own[each].value);
@@ -189,5 +190,7 @@ int causeway_rbd_lock(struct causeway_rbd_image *image)
 
 int causeway_rbd_break(struct causeway_rbd_image *image, const char *owner)
 {
-    return image->functions->rbd_lock_break(image->image, exclusive, owner);
+    // First for a day: one that is frozen for longer than the hour that breaking keeps it out is to stay out, and what is there is not made longer.
+    int result = image->functions->rados_blocklist_add(image->cluster, owner, a_day);
+    return result < 0 ? result : image->functions->rbd_lock_break(image->image, exclusive, owner);
 }

@@ -55,6 +55,7 @@ static void load(void)
     RADOS(rados_shutdown);
     RADOS(rados_getaddrs);
     RADOS(rados_buffer_free);
+    RADOS(rados_blocklist_add);
     RADOS(rados_cluster_fsid);
     RADOS(rados_ioctx_create);
     RADOS(rados_ioctx_destroy);

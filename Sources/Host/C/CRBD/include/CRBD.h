@@ -26,6 +26,7 @@ struct causeway_rbd_functions {
     void (*rados_shutdown)(void *cluster);
     int (*rados_getaddrs)(void *cluster, char **addresses);
     void (*rados_buffer_free)(char *buffer);
+    int (*rados_blocklist_add)(void *cluster, const char *address, uint32_t seconds);
     int (*rados_cluster_fsid)(void *cluster, char *buffer, size_t size);
     int (*rados_ioctx_create)(void *cluster, const char *pool, void **io);
     void (*rados_ioctx_destroy)(void *io);
@@ -92,7 +93,7 @@ int causeway_rbd_owner(struct causeway_rbd_image *image, char *buffer, size_t si
 // 1: a client of that address has the image open, or was killed so lately that the cluster does not know yet.
 int causeway_rbd_is_watched(struct causeway_rbd_image *image, const char *address);
 int causeway_rbd_lock(struct causeway_rbd_image *image);
-// Takes the lock from its owner, whom the cluster refuses from then on.
+// Takes the lock from its owner, whom the cluster refuses from then on, for a day.
 int causeway_rbd_break(struct causeway_rbd_image *image, const char *owner);
 
 // Requests. What is answered otherwise than with 0 was not begun; else `causeway_rbd_reap` brings `argument` back. The bytes of a write are copied
