@@ -211,6 +211,18 @@ class Cluster:
         log = self.place / "log/osd.0.log"
         return log.read_text(errors="replace")[-400:] if log.exists() else "it wrote no log"
 
+    def be_full(self, is_full):
+        """Has the cluster take itself for full, or not; waits until its map says so."""
+        for kind in ["nearfull", "backfillfull", "full"]:
+            self.ceph("osd", f"set-{kind}-ratio", "0.001" if is_full else "0.95")
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            pools = json.loads(self.ceph("osd", "dump", "-f", "json"))["pools"]
+            if all(("full" in pool["flags_names"].split(",")) == is_full for pool in pools):
+                return
+            time.sleep(0.2)
+        raise SystemExit(f"ceph: the pool does not become {'full' if is_full else 'empty'}")
+
     def add_user(self, name, *caps):
         """A user with these capabilities (`mon`, `profile rbd`, …), its key in the cluster's keyring."""
         key = self.ceph("auth", "get-or-create", f"client.{name}", *caps)
