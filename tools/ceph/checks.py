@@ -256,9 +256,7 @@ class Checks:
                 client.flush()
                 flushed.update(done)
             # Under way when it happens, and never answered: these may be there or not.
-            handle = client.handle
-            for step in range(16):
-                handle.aio_pwrite(client.stamp(step, number + 1 + step), step * client.size)
+            client.begin(range(64), number + 1)
             begun = time.monotonic()
             first.signal_all(signal.SIGKILL if is_killed else signal.SIGSTOP)
             second = self.pair(image, "--take-over").ready()
@@ -277,6 +275,7 @@ class Checks:
             reader.flush()
             if not is_killed:
                 first.signal_all(signal.SIGCONT)
+                expect(client.fails_to_write(0, number), f"round {each}: a host that was cut off writes")
                 first.wait_for("the cluster takes nothing from here any more", 20)
                 refused += 1
                 late = [block for block in range(blocks) if reader.read(block) != flushed[block]]

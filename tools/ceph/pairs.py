@@ -180,6 +180,22 @@ class Client:
     def write(self, block, number):
         self.handle.pwrite(self.stamp(block, number), block * self.size)
 
+    def begin(self, blocks, number):
+        """Begins to write blocks, with stamps from `number` on, and waits for none."""
+        for step, block in enumerate(blocks):
+            self.handle.aio_pwrite(self.stamp(block, number + step), block * self.size)
+        end = time.monotonic() + 0.005
+        while time.monotonic() < end:
+            self.handle.poll(1)
+
+    def fails_to_write(self, block, number):
+        """Whether a write is answered, with an error."""
+        try:
+            self.write(block, number)
+        except nbd.Error:
+            return True
+        return False
+
     def flush(self):
         self.handle.flush()
 
