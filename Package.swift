@@ -354,6 +354,8 @@ let package = Package(
         // An NVMe controller by the specification, which notes what its driver does wrong, and lies where it is told
         // to.
         support("NVMeModel", ["DMA", "LinuxSystem", "NVMe", "SharedMemory"]),
+        // Ceph's library with one image in memory, which answers as a test wants it.
+        .target(name: "CFakeRBD", dependencies: ["CRBD"], path: "Tests/Support/CFakeRBD"),
         support("ScriptedDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "TestSupport"]),
         support("DumpWriter"),
         // Virtqueues as the specification has them, slow and obvious: for property tests and fuzzers.
@@ -456,6 +458,8 @@ let package = Package(
         devices.tests(
             "NVMe",
             ["BlockDevices", "DMA", "LinuxSystem", "NVMe", "NVMeModel", "Reactor", "SharedMemory", "TestSupport"]),
+        devices.tests(
+            "RBD", ["BlockDevices", "CFakeRBD", "DMA", "LinuxSystem", "RBD", "Reactor", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "TestSupport"]),
         devices.tests("PageDevices", ["DeviceBus", "LinuxSystem", "PageDevices", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),
