@@ -121,6 +121,8 @@ let package = Package(
         .target(name: "CLinux", path: "Sources/Host/C/CLinux"),
         .systemLibrary(name: "CUring", path: "Sources/Host/C/CUring", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .systemLibrary(name: "CNBD", path: "Sources/Host/C/CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+        // Of librbd it has the prototypes alone: the library is loaded when an image is opened.
+        .target(name: "CRBD", path: "Sources/Host/C/CRBD"),
         .target(name: "CNBDKit", dependencies: ["CLinux"], path: "Sources/Host/C/CNBDKit"),
         .systemLibrary(name: "CXen", path: "Sources/Host/C/CXen"),
         .target(
@@ -131,6 +133,7 @@ let package = Package(
         host.module("Reactor", ["CLinux", "CUring", "LinuxSystem", "SharedMemory"]),
         host.module("Confinement", ["LinuxSystem"]),
         host.module("LibNBD", ["CNBD", "LinuxSystem", "SharedMemory"]),
+        host.module("LibRBD", ["CLinux", "CRBD", "LinuxSystem", "SharedMemory"]),
 
         // Translation: from pseudo-physical frames to bus addresses. No Xen interface in it but the tables that its
         // readers know.
@@ -184,6 +187,8 @@ let package = Package(
         devices.module(
             "NVMe", ["BlockDevices", "DMA", "HostIommu", "LinuxSystem", "Reactor", "SharedMemory"]),
         devices.module("NetworkDevices", ["CLinux", "DMA", "DeviceFaults", "LinuxSystem", "Packets", "Reactor", "SharedMemory"]),
+        // Images of a Ceph cluster.
+        devices.module("RBD", ["BlockDevices", "DMA", "LibRBD", "LinuxSystem", "Reactor", "SharedMemory"]),
 
         // Drivers: the two ends of each class of device, and what they run on.
         runtime.module(
@@ -241,8 +246,8 @@ let package = Package(
             "BlockBackend",
             [
                 "BlockDevices", "BlockModel", "BlockProtocol", "BlockTrace", "DMA", "DeviceControl", "DeviceFaults",
-                "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NVMe", "Reactor",
-                "RingFaults", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
+                "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMaps", "Hypervisor", "LinuxSystem", "NVMe", "RBD",
+                "Reactor", "RingFaults", "SharedMemory", "SharedRing", "XenBus", "XenStore", "XenTypes",
             ]
         ),
         network.module(
@@ -340,8 +345,9 @@ let package = Package(
                 "BlockDevices", "BlockFrontend", "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA",
                 "DeviceControl", "DeviceFaults", "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMapReaders", "FrameMaps",
                 "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
-                "NVMe", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "Reactor",
-                "Toolstack", "VhostUser", "VifTaps", "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
+                "NVMe", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD",
+                "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore",
+                "XenTypes",
             ]
         ),
 
@@ -354,6 +360,8 @@ let package = Package(
         // An NVMe controller by the specification, which notes what its driver does wrong, and lies where it is told
         // to.
         support("NVMeModel", ["DMA", "LinuxSystem", "NVMe", "SharedMemory"]),
+        // Ceph's library with one image in memory, which answers as a test wants it.
+        .target(name: "CFakeRBD", dependencies: ["CRBD"], path: "Tests/Support/CFakeRBD"),
         support("ScriptedDevices", ["BlockDevices", "DMA", "LinuxSystem", "Reactor", "TestSupport"]),
         support("DumpWriter"),
         // Virtqueues as the specification has them, slow and obvious: for property tests and fuzzers.
@@ -455,6 +463,8 @@ let package = Package(
         devices.tests(
             "NVMe",
             ["BlockDevices", "DMA", "LinuxSystem", "NVMe", "NVMeModel", "Reactor", "SharedMemory", "TestSupport"]),
+        devices.tests(
+            "RBD", ["BlockDevices", "CFakeRBD", "DMA", "LinuxSystem", "RBD", "Reactor", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceBus", ["DeviceBus", "LinuxSystem", "SharedMemory", "TestSupport"]),
         devices.tests("PageDevices", ["DeviceBus", "LinuxSystem", "PageDevices", "SharedMemory", "TestSupport"]),
         devices.tests("DeviceState", ["DeviceState"]),

@@ -22,8 +22,10 @@ public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
     case badTarget(String, reason: String)
     /// libnbd or the server refused.
     case nbd(uri: String, reason: String)
-    /// The server is not there, and may be soon.
+    /// The server is not there, or another has the disk; that may pass soon.
     case away(name: String, reason: String)
+    /// A cluster refuses, or its image cannot be what was asked for.
+    case cluster(name: String, reason: String, Errno)
     /// A controller that this process is to drive itself cannot be driven, or has no such namespace.
     case controller(name: String, reason: String, Errno)
 
@@ -43,14 +45,14 @@ public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
         case .badTarget(let target, let reason): "\(target): \(reason)"
         case .nbd(let uri, let reason): "\(uri): \(reason)"
         case .away(let name, let reason): "\(name): \(reason)"
-        case .controller(let name, let reason, _): "\(name): \(reason)"
+        case .cluster(let name, let reason, _), .controller(let name, let reason, _): "\(name): \(reason)"
         }
     }
 
     /// What went wrong, of a disk that has been named.
     var reason: String {
         switch self {
-        case .nbd(_, let reason), .away(_, let reason), .controller(_, let reason, _): reason
+        case .nbd(_, let reason), .away(_, let reason), .cluster(_, let reason, _), .controller(_, let reason, _): reason
         case .partSector(_, let byteCount, let sector): "it holds \(byteCount) bytes, not whole sectors of \(sector)"
         case .empty(_, let byteCount): "it holds \(byteCount) bytes, less than one sector"
         default: description

@@ -44,7 +44,7 @@ extension DeviceTarget {
         }
         if rest.hasPrefix("//") {
             return
-                "nothing here speaks \(scheme); a path, null:SIZE or an NBD URI (\(schemes.joined(separator: ", "))) is what can be "
+                "nothing here speaks \(scheme); a path, null:SIZE, rbd:POOL/IMAGE or an NBD URI (\(schemes.joined(separator: ", "))) is what can be "
                 + "served, and nbdkit makes NBD of much else"
         }
         return nil

@@ -12,9 +12,11 @@ public enum DeviceTarget: Equatable, Sendable {
     case null(byteCount: UInt64)
     /// A namespace of an NVMe controller that this process drives itself; nil: its only one.
     case nvme(PCIAddress, namespace: UInt32?)
+    /// An image of a Ceph cluster.
+    case rbd(RBDTarget)
 
-    /// Parses `/path`, `nbd+unix:///?socket=…`, `null:1G`, `nvme:0000:00:04.0/1`. A path that looks like one of the
-    /// others is written `./null:1G`.
+    /// Parses `/path`, `nbd+unix:///?socket=…`, `null:1G`, `nvme:0000:00:04.0/1`, `rbd:pool/image`. A path that looks like
+    /// one of the others is written `./null:1G`.
     public init(_ text: String) throws(DeviceError) {
         if text.isEmpty { throw .badTarget("\"\"", reason: "the disk's target is empty") }
         if text.hasPrefix("null:") {
@@ -24,6 +26,8 @@ public enum DeviceTarget: Equatable, Sendable {
             self = .null(byteCount: byteCount)
         } else if text.hasPrefix("nvme:") {
             self = try Self.controller(text)
+        } else if text.hasPrefix("rbd:") {
+            self = .rbd(try RBDTarget(text))
         } else if let (scheme, isURI) = Self.scheme(of: text) {
             let isOurs = isURI && Self.schemes.contains(scheme)
             if let mistake = isOurs ? Self.mistake(in: text, scheme: scheme) : Self.mistake(inWords: text, scheme: scheme) {

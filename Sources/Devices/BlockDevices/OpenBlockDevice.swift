@@ -43,11 +43,14 @@ public struct BlockDeviceOptions: Sendable {
     /// Opens what this process drives itself: a controller's namespace. nil: nothing here can. `NVMe` has one.
     public var openController:
         (@Sendable (ControllerTarget, BlockDeviceOptions, any TimeSource) throws(DeviceError) -> any BlockDevice)?
+    /// Opens an image of a Ceph cluster. nil: nothing here can. `RBD` has one.
+    public var openImage: (@Sendable (RBDTarget, BlockDeviceOptions, any TimeSource) throws(DeviceError) -> any BlockDevice)?
     /// Where a controller that no IOMMU stands before finds memory, in a domain whose own frames are not the machine's:
     /// by its address, with somebody to tell of what goes wrong. nil: this is no such domain, or nobody says machine
     /// frames here.
     public var machineMemory: (@Sendable (PCIAddress, @escaping @Sendable (String) -> Void) -> any BusAddressSource)?
-    /// Gets a line when an NBD server is lost and when it is back, or a controller misbehaves; from any thread.
+    /// Gets a line when an NBD server or a cluster is lost and when it is back, or a controller misbehaves; from any
+    /// thread.
     public var log: @Sendable (String) -> Void = { _ in }
 
     /// A raw image for this process alone; what is otherwise is set.
@@ -57,8 +60,8 @@ public struct BlockDeviceOptions: Sendable {
     }
 }
 
-/// Opens the disk at `target`: a path, an NBD URI, `null:SIZE`, or a namespace of an NVMe controller. May block while
-/// an NBD server is connected to.
+/// Opens the disk at `target`: a path, an NBD URI, `null:SIZE`, a namespace of an NVMe controller, or an image of a Ceph
+/// cluster. May block while an NBD server or a cluster is connected to.
 ///
 /// - Parameter time: what an NBD server's time limit goes by.
 public func openBlockDevice(
@@ -77,5 +80,8 @@ public func openBlockDevice(
             throw .badTarget(target, reason: "this program drives no NVMe controllers")
         }
         return try open(ControllerTarget(name: target, address: address, namespace: namespace), options, time)
+    case .rbd(let image):
+        guard let open = options.openImage else { throw .badTarget("\(image)", reason: "this program opens no images of Ceph's") }
+        return try open(image, options, time)
     }
 }

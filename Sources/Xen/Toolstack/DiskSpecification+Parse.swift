@@ -1,6 +1,6 @@
 // xl's disk syntax, as xl-disk-configuration(5) gives it and libxlu's scanner takes it: named and positional
-// parameters, flags, deprecated prefixes, `target=` that eats the rest. Beyond xl: an NBD URI is a positional target of
-// its own.
+// parameters, flags, deprecated prefixes, `target=` that eats the rest. Beyond xl: an NBD URI, or an image of Ceph's with
+// its options, is a positional target of its own.
 
 extension DiskSpecification {
     /// Parses one specification. The error names the parameter and the column.
@@ -63,6 +63,7 @@ private struct DiskParser {
         {
             return try parsePositional(scanner.takeParameter())
         }
+        if scanner.rest.starts(with: "rbd:") { return try parsePositional(scanner.takeParameter()) }
         if let scheme = scanner.word(allowing: ["+"]), scheme == "nbds" || scheme.hasPrefix("nbd+") || scheme.hasPrefix("nbds+") {
             throw error(
                 "target", .init(text: scheme, column: scanner.column),
@@ -97,7 +98,7 @@ private struct DiskParser {
             if let following, following.isLowercaseLetter || following.isDecimalDigit { return false }
             throw error(
                 nil, .init(text: word, column: scanner.column),
-                "nothing that can be served begins with `\(word):`; a path, null:SIZE or an NBD URI can "
+                "nothing that can be served begins with `\(word):`; a path, null:SIZE, rbd:POOL/IMAGE or an NBD URI can "
                     + "(nbd://HOST/EXPORT, nbd+unix:///EXPORT?socket=PATH)")
         }
         _ = scanner.take(1)
@@ -217,8 +218,8 @@ private struct DiskParser {
         if disk.target.hasPrefix("null:"), disk.script == nil, disk.nullDeviceSize ?? 0 < 512 {
             throw error("target", target ?? end, "a null device is null:SIZE, bytes (at least 512) or with K, M, G or T: null:1G")
         }
-        if let reconnectDelay, !disk.isNBD {
-            throw error("reconnect-delay", reconnectDelay, "it is for NBD servers, and this target is none")
+        if let reconnectDelay, !disk.isNBD, !disk.isRBD {
+            throw error("reconnect-delay", reconnectDelay, "it is for NBD servers and Ceph clusters, and this target is none")
         }
         return disk
     }

@@ -30,7 +30,7 @@ public struct DiskSpecification: Hashable, Sendable {
         public init() {}
     }
 
-    /// A path, an NBD URI, `null:SIZE`, `nvme:ADDRESS`, or what `script` understands. Empty for a CD drive without a
+    /// A path, an NBD URI, `null:SIZE`, `nvme:ADDRESS`, `rbd:POOL/IMAGE`, or what `script` understands. Empty for a CD drive without a
     /// disc.
     public var target: String
     /// The format; `empty` for a CD drive without a disc.
@@ -63,8 +63,8 @@ public struct DiskSpecification: Hashable, Sendable {
     public var grantUsage: Bool?
     /// `front`: whose the disk is; nil: a frontend's of Xen's. Not xl's.
     public var front: DeviceFront?
-    /// `reconnect-delay`: seconds that an NBD server that is away is waited for; nil: as long as the backend says. Not
-    /// xl's.
+    /// `reconnect-delay`: seconds that an NBD server that is away, or a cluster when the disk is opened, is waited for;
+    /// nil: as long as the backend says. Not xl's.
     public var reconnectDelay: UInt32?
     /// COLO.
     public var replication = Replication()
@@ -86,6 +86,9 @@ public struct DiskSpecification: Hashable, Sendable {
     /// Whether the target is an NBD URI.
     public var isNBD: Bool { Self.uriSchemes.contains { target.hasPrefix($0 + "://") } }
 
+    /// Whether the target is an image of a Ceph cluster.
+    public var isRBD: Bool { target.hasPrefix("rbd:") }
+
     /// The size in bytes of a `null:SIZE` target (suffixes K, M, G, T; powers of 1024); nil for any other target.
     public var nullDeviceSize: UInt64? {
         guard target.hasPrefix("null:") else { return nil }
@@ -94,7 +97,7 @@ public struct DiskSpecification: Hashable, Sendable {
 
     /// Whether the target is a path in the file system.
     public var isPath: Bool {
-        !isNBD && !target.hasPrefix("null:") && !target.hasPrefix("nvme:") && !target.isEmpty && script == nil
+        !isNBD && !isRBD && !target.hasPrefix("null:") && !target.hasPrefix("nvme:") && !target.isEmpty && script == nil
     }
 
     private static func parseSize(_ text: Substring) -> UInt64? {

@@ -50,6 +50,7 @@ struct Backend: ParsableCommand {
     @Option(name: .customLong(String(Export.resumeOption.dropFirst(2))), help: .hidden) var resume: String?
     /// Given by `pair`, which is at the other end of descriptor 3.
     @Flag(help: .hidden) var kept = false
+    @Flag(help: TakeOver.help) var takeOver = false
     @Flag(help: "Keeps no journal: a successor asks every frontend to connect again.") var noJournal = false
 
     enum ScriptPolicy: String, ExpressibleByArgument, CaseIterable { case wait, ignore }
@@ -90,6 +91,7 @@ struct Backend: ParsableCommand {
         work.memoryVifs = memoryVifs
         work.left = resume
         work.keeper = keeper
+        work.takesOver = takeOver
         work.vhostDirectory = try vhostUser.map { try RunDirectory($0).path }
         work.waitForScripts(scripts == .wait)
         work.keepJournals(in: noJournal ? nil : journal ?? (xen ? "/run/causeway" : nil))

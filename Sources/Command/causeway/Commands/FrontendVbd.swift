@@ -33,6 +33,7 @@ struct FrontendVbd: ParsableCommand {
     @Option(
         help: "Pages that the queue offers for data, \(NBDServer.leastBufferPages) or more; on Xen xen_gntalloc.limit bounds them.")
     var bufferPages: Int?
+    @Option(help: "How long the first connection to a backend may take, in seconds.") var timeout = 15
     /// The socket is there, and descriptor 3 listens on it; so `pair` starts it, which keeps the socket when this
     /// process dies.
     @Flag(help: .hidden) var listening = false
@@ -40,6 +41,7 @@ struct FrontendVbd: ParsableCommand {
     @Option(help: .hidden) var pidfile: String?
 
     func validate() throws {
+        guard (1...3600).contains(timeout) else { throw ValidationError("--timeout: 1 to 3600, not \(timeout)") }
         guard VirtualDevice(vdev) != nil else { throw ValidationError("`\(vdev)` is no virtual device") }
         do throws(Failure) { _ = try NBDAddress(nbd) } catch { throw ValidationError(error.message ?? "--nbd: \(nbd)") }
         if let bufferPages, !(NBDServer.leastBufferPages...65536).contains(bufferPages) {
@@ -59,7 +61,7 @@ struct FrontendVbd: ParsableCommand {
         let socket = try NBDSocket(address, name: device.name, isListening: listening)
         defer { socket.remove() }
         let role = try DiskServerRole(
-            device: device.number, name: address.export ?? device.name, options: options, socket: socket,
+            device: device.number, name: address.export ?? device.name, options: options, socket: socket, patience: timeout,
             polling: features.serverPolling, readyFile: pidfile)
         if xen { return try role.serveXen() }
         try role.serve(in: try host.directory(), domain: DomainID(domain)) { () throws(Failure) in

@@ -13,7 +13,8 @@ struct Pair: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Connects disks and network interfaces through a frontend and a backend process, and runs COMMAND with them.",
         discussion: """
-            SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI, null:SIZE or nvme:ADDRESS.
+            SPEC is xl's: disk.img,raw,xvda,w or /dev/loop0,,xvdb,r; the target may be an NBD URI,
+            null:SIZE, nvme:ADDRESS or rbd:POOL/IMAGE.
             A vif's SPEC is xl's, too: mac=00:16:3e:01:02:03,bridge=br0. Its backend's side is a tap here, its frontend's a tap in a network
             namespace of its own: CAUSEWAY_TAP_BACK_<n>, CAUSEWAY_TAP_FRONT_<n>, CAUSEWAY_NETNS_<n>.
             mac=00:16:3e:01:02:03,peer=00:16:3e:01:02:04 makes two interfaces with these addresses and a cable between them through the
@@ -43,6 +44,7 @@ struct Pair: ParsableCommand {
     var backendCommand: String?
     @Option(help: "How long a disk may take to connect, in seconds.") var timeout = 15
     @OptionGroup var loudness: QuietOption
+    @Flag(help: TakeOver.help) var takeOver = false
     @Argument(parsing: .postTerminator, help: "What to run, after --.") var command: [String] = []
 
     func validate() throws {
@@ -89,7 +91,7 @@ struct Pair: ParsableCommand {
         let plan = PairPlan(
             features: features, vifFeatures: vifFeatures, threads: threads, connectTimeout: timeout * 1000, loudness: loudness,
             confinement: confinement, users: geteuid() == 0 ? user.range ?? .standard : nil, machineSeed: machineSeed,
-            keepsJournals: journal, backendCommand: backendCommand,
+            keepsJournals: journal, takesOver: takeOver, backendCommand: backendCommand,
             servesVhostUser: servesVhostUser, keepsDescriptors: servesVhostUser || drivesControllers && backendCommand == nil)
         let ending = try EndRequests()
         let directory = try PairDirectory(given: host.givenDirectory.map { try RunDirectory($0) })

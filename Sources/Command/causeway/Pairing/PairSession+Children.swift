@@ -63,8 +63,8 @@ extension PairSession {
         FileSystem.remove(disk.readyFile)
         disks[index].frontend = try ChildProcess.startRole(
             [
-                "frontend", "vbd", disk.name, "--nbd", disk.socket, "--domain", "\(disk.domain)", "--listening", "--pidfile",
-                disk.readyFile,
+                "frontend", "vbd", disk.name, "--nbd", disk.socket, "--domain", "\(disk.domain)", "--listening", "--timeout",
+                "\(plan.connectTimeout / 1000)", "--pidfile", disk.readyFile,
             ] + plan.loudness.arguments + plan.confinement.arguments + plan.userArguments + plan.features.arguments,
             in: directory.run, passing: disk.listener)
         disks[index].restarts?.started()

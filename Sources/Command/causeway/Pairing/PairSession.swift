@@ -22,6 +22,8 @@ struct PairPlan {
     /// Where the host's machine frames are scattered to.
     let machineSeed: UInt64
     let keepsJournals: Bool
+    /// Whether images are taken from whoever has their locks, when the pair begins.
+    let takesOver: Bool
     /// What serves in the place of our backend, as a program of Xen's in domain 0: for a shell.
     let backendCommand: String?
     /// Whether devices are served over vhost-user, too.
@@ -114,7 +116,8 @@ struct PairSession: ~Copyable {
         // What keeps a device from connecting is told here, from its error node; a later backend has nobody to read
         // that.
         let isFirst = disks.isEmpty && vifs.isEmpty
-        let arguments = (isFirst ? ["--attach-errors-in-store"] : []) + backendArguments
+        let first = ["--attach-errors-in-store"] + (plan.takesOver ? [TakeOver.option] : [])
+        let arguments = (isFirst ? first : []) + backendArguments
         let run = directory.run
         guard plan.keepsDescriptors else { return backend = try ChildProcess.startRole(["backend"] + arguments, in: run) }
         let program = kept.program

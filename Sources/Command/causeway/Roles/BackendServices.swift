@@ -9,6 +9,8 @@ import Hypervisor
 import LinuxSystem
 import NVMe
 import NetworkBackend
+import NetworkTrace
+import RBD
 import VifTaps
 import XenBus
 
@@ -35,7 +37,10 @@ struct BackendServices<H: Hypervisor> {
         self.readiness = readiness
         let openDisk = HostDiskOpener(
             direct: work.disks.direct, reconnectDelayMilliseconds: work.disks.reconnectDelayMilliseconds,
-            keeper: work.controllers, hypervisor: hypervisor, time: .system
+            keeper: work.controllers, hypervisor: hypervisor,
+            // By the name of the claim that only one process at a time has.
+            lockRecord: RBDLockRecord(directory: runDirectory, name: "backend-\(hypervisor.domain)-\(work.disks.kind)"),
+            takesOver: work.takesOver, time: .system
         ) { complain("blkback: \($0)") }
         disks = BlockBackendService(
             hypervisor: hypervisor, options: work.disks, openDisk: openDisk.open, exporter: exports.map(VhostExports.Disks.init)

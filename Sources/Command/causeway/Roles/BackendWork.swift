@@ -13,6 +13,9 @@ struct BackendWork: Sendable {
     /// Whether interfaces are made in memory, for benchmarks: no taps.
     var memoryVifs = false
 
+    /// Whether images are taken from whoever has their locks.
+    var takesOver = false
+
     /// Where the sockets are by which all of them can be reached over vhost-user, too; nil: they cannot.
     var vhostDirectory: String?
 

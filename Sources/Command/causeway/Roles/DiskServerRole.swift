@@ -12,8 +12,6 @@ import Reactor
 import XenTypes
 
 struct DiskServerRole {
-    /// How long the first connection may take, in milliseconds.
-    private static let patience: Int32 = 15_000
     /// How long clients are waited for at the end, in milliseconds.
     private static let farewell = 1000
 
@@ -21,19 +19,22 @@ struct DiskServerRole {
     private let name: String
     private var options: BlockFrontendOptions
     private let socket: NBDSocket
+    /// How long the first connection may take, in seconds.
+    private let patience: Int
     private let reactor: Reactor
     /// Gets this process's number once clients are served.
     private let ready: Descriptor?
 
     /// Makes what takes a right, or a file: before the process gives them up, and while it has one thread.
     init(
-        device: UInt32, name: String, options: BlockFrontendOptions, socket: NBDSocket, polling: PollingPolicy,
-        readyFile: String?
+        device: UInt32, name: String, options: BlockFrontendOptions, socket: NBDSocket, patience: Int,
+        polling: PollingPolicy, readyFile: String?
     ) throws(Failure) {
         self.device = device
         self.name = name
         self.options = options
         self.socket = socket
+        self.patience = patience
         do throws(Errno) {
             reactor = try Reactor(name: "nbd-\(name)", time: SystemTime(), polling: polling)
             ready = try readyFile.map { path throws(Errno) in try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC) }
@@ -77,7 +78,7 @@ struct DiskServerRole {
                 hypervisor: hypervisor, device: device, options: options, log: { complain("frontend: \($0)") },
                 ended: { error in end.change { $0 = $0 ?? .lost(error) } })
             try onTermination { end.change { $0 = $0 ?? .asked } }
-            try frontend.connect(timeoutMilliseconds: Self.patience)
+            try frontend.connect(timeoutMilliseconds: Int32(clamping: patience * 1000))
             var served = NBDServer.Options()
             served.name = name
             served.description = "vbd \(device) of domain \(hypervisor.domain)"

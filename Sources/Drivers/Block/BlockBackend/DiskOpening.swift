@@ -22,9 +22,12 @@ final class DiskOpening: Sendable {
     /// Pauses between attempts, milliseconds.
     private static let (firstPause, longestPause): (Int64, Int64) = (100, 1000)
 
-    /// Whether a disk has a server, whom opening it may wait for.
+    /// Whether a disk has a server or a cluster, whom opening it may wait for.
     static func isNeeded(for settings: DiskSettings) -> Bool {
-        if case .nbd = try? DeviceTarget(settings.target) { true } else { false }
+        switch try? DeviceTarget(settings.target) {
+        case .nbd, .rbd: true
+        default: false
+        }
     }
 
     /// Begins to open a disk; one that is not there yet is tried for until `limit` milliseconds are over.

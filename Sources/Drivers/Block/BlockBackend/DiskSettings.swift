@@ -5,7 +5,7 @@ import XenStore
 
 /// A disk as the toolstack wants it served.
 public struct DiskSettings: Equatable, Sendable {
-    /// A path, an NBD URI, or `null:SIZE`; empty for an empty CD drive.
+    /// A path, an NBD URI, `null:SIZE`, or what else `DeviceTarget` knows; empty for an empty CD drive.
     public var target: String
     /// Whether writing is allowed (`mode` contains `w`).
     public var isWritable: Bool
@@ -21,8 +21,8 @@ public struct DiskSettings: Equatable, Sendable {
     public var isDirectSafe: Bool
     /// The administrator's word on discard; nil: whatever the disk can (`discard-enable`).
     public var discard: Bool?
-    /// How long an NBD server that went away is waited for (`reconnect-delay`, in seconds); nil: as long as the
-    /// backend's options say.
+    /// How long an NBD server that went away, or a cluster that is not there when the disk is opened, is waited for
+    /// (`reconnect-delay`, in seconds); nil: as long as the backend's options say.
     public var reconnectDelayMilliseconds: UInt64?
 
     /// Settings as given.

@@ -6,15 +6,19 @@ import DriverRuntime
 import Hypervisor
 import LinuxSystem
 import NVMe
+import RBD
 import SharedMemory
+import Synchronization
 
-/// Opens disks for a `BlockBackendService`, whose `openDisk` is this type's `open`: paths, NBD URIs, `null:SIZE` and
-/// NVMe controllers.
+/// Opens disks for a `BlockBackendService`, whose `openDisk` is this type's `open`: paths, NBD URIs, `null:SIZE`, NVMe
+/// controllers and images of Ceph clusters.
 public struct HostDiskOpener: Sendable {
     private let direct: Bool
     private let reconnectDelayMilliseconds: UInt64
     private let keeper: (any DescriptorKeeper)?
     private let hypervisor: (any Hypervisor)?
+    private let lockRecord: RBDLockRecord?
+    private let takeOver: TakeOver?
     private let time: any TimeSource
     private let log: @Sendable (String) -> Void
 
@@ -24,17 +28,23 @@ public struct HostDiskOpener: Sendable {
     ///     configuration does not say.
     ///   - keeper: by whom a successor of this process can go on with NVMe controllers; nil: they are reset then.
     ///   - hypervisor: who says machine frames, for controllers that go by them; nil: nobody.
+    ///   - lockRecord: where the locks of images are noted, for a successor of this process; nil: nowhere.
+    ///   - takesOver: whether an image is taken from whoever has its lock, wherever that is, when it is opened for the
+    ///     first time.
     ///   - time: what waits and time limits go by.
     ///   - log: gets a line when an NBD server is lost and when it is back; from any thread.
     public init(
         direct: Bool = false, reconnectDelayMilliseconds: UInt64 = NBDReconnect().delayMilliseconds,
-        keeper: (any DescriptorKeeper)? = nil, hypervisor: (any Hypervisor)? = nil, time: some TimeSource,
+        keeper: (any DescriptorKeeper)? = nil, hypervisor: (any Hypervisor)? = nil, lockRecord: RBDLockRecord? = nil,
+        takesOver: Bool = false, time: some TimeSource,
         log: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.direct = direct
         self.reconnectDelayMilliseconds = reconnectDelayMilliseconds
         self.keeper = keeper
         self.hypervisor = hypervisor
+        self.lockRecord = lockRecord
+        takeOver = takesOver ? TakeOver() : nil
         self.time = time
         self.log = log
     }
@@ -71,11 +81,23 @@ public struct HostDiskOpener: Sendable {
         options.openController = { target, options, time throws(DeviceError) in
             try NVMeControllers.openDisk(target, options, time, keeper: keeper)
         }
+        let image = RBDOptions(record: lockRecord, takesOver: takeOver?.isDue(settings.target) ?? false)
+        options.openImage = { target, options, _ throws(DeviceError) in try RBDImages.openDisk(target, options, image) }
         if let hypervisor, hypervisor.reachesDevices {
             options.machineMemory = { Self.memory(of: hypervisor, for: $0, $1) }
         }
         options.log = log
-        return try openBlockDevice(target: settings.target, options: options, time: time)
+        let disk = try openBlockDevice(target: settings.target, options: options, time: time)
+        takeOver?.isDone(settings.target)
+        return disk
+    }
+
+    /// What is taken over is taken once: who loses it again later has lost it.
+    private final class TakeOver: Sendable {
+        private let done = Mutex<Set<String>>([])
+
+        func isDue(_ target: String) -> Bool { done.withLock { !$0.contains(target) } }
+        func isDone(_ target: String) { done.withLock { _ = $0.insert(target) } }
     }
 
     /// Memory by the machine frames that a hypervisor says.
@@ -106,7 +128,7 @@ public struct HostDiskOpener: Sendable {
 
     private static func number(of error: DeviceError) -> Errno {
         switch error {
-        case .system(_, _, let errno), .controller(_, _, let errno): errno
+        case .system(_, _, let errno), .cluster(_, _, let errno), .controller(_, _, let errno): errno
         case .busy: .busy
         case .readOnly: .readOnlyFileSystem
         case .away: .noSuchAddressOrDevice

@@ -71,6 +71,8 @@ static const struct call calls[] = {
     {SYS_getsockname, MESSAGES}, {SYS_getpeername, MESSAGES}, {SYS_accept, MESSAGES}, {SYS_accept4, MESSAGES},
     {SYS_socketpair, MESSAGES},
     {SYS_connect, SOCKETS}, {SYS_bind, SOCKETS}, {SYS_listen, SOCKETS},
+    // As good as epoll_create1, and what Ceph's library knows.
+    {OLD(epoll_create), SOCKETS},
 
     {SYS_fsync, DATA}, {SYS_fdatasync, DATA}, {SYS_sync_file_range, DATA}, {SYS_fallocate, DATA}, {SYS_ftruncate, DATA},
     {SYS_flock, DATA}, {SYS_fstatfs, DATA}, {SYS_statx, DATA | FILES}, {SYS_fadvise64, DATA},
