@@ -114,7 +114,8 @@ let package = Package(
         .library(name: "SharedRing", targets: ["SharedRing", "BlockProtocol", "NetworkProtocol", "XenTypes", "SharedMemory"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
         // Host: Linux, its memory and its threads. C headers, system calls and libraries first.
@@ -315,8 +316,8 @@ let package = Package(
         command.module(
             "CommandSupport",
             [
-                "BlockDevices", "HostIommu", "Hypervisor", "HypervisorRules", "LinuxSystem", "Loopback", "Toolstack",
-                "XenStore", "XenTypes",
+                .product(name: "Logging", package: "swift-log"), "BlockDevices", "HostIommu", "Hypervisor", "HypervisorRules",
+                "LinuxSystem", "Loopback", "Toolstack", "XenStore", "XenTypes",
             ]
         ),
         command.module(
@@ -341,13 +342,13 @@ let package = Package(
         program(
             "causeway", at: "Sources/Command/causeway",
             [
-                .product(name: "ArgumentParser", package: "swift-argument-parser"), "Benchmarks", "BlockBackend",
-                "BlockDevices", "BlockFrontend", "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA",
-                "DeviceControl", "DeviceFaults", "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMapReaders", "FrameMaps",
-                "HostIommu", "Hypervisor", "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer",
-                "NVMe", "NetworkBackend", "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD",
-                "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore",
-                "XenTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"), "Benchmarks", "BlockBackend", "BlockDevices", "BlockFrontend",
+                "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceFaults",
+                "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
+                "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer", "NVMe", "NetworkBackend",
+                "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD", "Reactor", "Toolstack",
+                "VhostUser", "VifTaps", "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
 

@@ -63,9 +63,6 @@ package func printLine(_ text: String) {
     }
 }
 
-/// One message on stderr, `causeway: blkback: disk.img: what and why`.
-package func complain(_ message: String) { StandardError.write("causeway: \(message)") }
-
 /// Nanoseconds in words for people: `12.4 ms`.
 package func inMilliseconds(_ nanoseconds: UInt64) -> String {
     let tenths = (nanoseconds + 50_000) / 100_000

@@ -37,7 +37,7 @@ struct Causeway: ParsableCommand {
             try command.run()
             if let failure = StandardOutput.failure { throw failure }
         } catch let failure as Failure {
-            if let message = failure.message { complain(message) }
+            if let message = failure.message { Log.write(.error, message) }
             Glibc.exit(failure.status)
         } catch {
             // The parser's own: help, version and completions go to stdout and are no failure.

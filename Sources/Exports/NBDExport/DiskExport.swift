@@ -77,7 +77,7 @@ enum DiskExport {
                 let hypervisor = try LoopbackHypervisor(connected: socket, domain: parameters.domain, time: .system)
                 disk = try connect(hypervisor, device, parameters, log, ended)
                 // What is as it should be is of interest where there is a disk.
-                if let report, report.missing.isEmpty, !parameters.options.isQuiet { log("\(report)") }
+                if let report, report.missing.isEmpty, !parameters.isQuiet { log("\(report)") }
             }
             storage.state.withLock { $0.disk = disk }
             return nil

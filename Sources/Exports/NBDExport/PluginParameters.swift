@@ -13,6 +13,8 @@ struct PluginParameters {
     var runDirectory: String?
     /// On this machine's Xen instead of a loopback host; the domain is the one that we run in.
     var isOnXen = false
+    /// Whether the log gets only what is wrong.
+    var isQuiet = false
     var domain = DomainID(1)
     var options = BlockFrontendOptions()
     /// What this process gives up once it is connected; nil: nothing.
@@ -51,7 +53,9 @@ struct PluginParameters {
             device = number
         case "run-dir": runDirectory = value
         case "xen": isOnXen = value == "1"
-        case "quiet": options.isQuiet = value == "1"
+        case "quiet":
+            isQuiet = value == "1"
+            options.notes = isQuiet ? { _ in } : nil
         case "buffer-pages":
             guard let number = number(1...65536) else { return "not a number from 1 to 65536" }
             options.bufferPages = number

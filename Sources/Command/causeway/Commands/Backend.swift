@@ -78,7 +78,7 @@ struct Backend: ParsableCommand {
         // A spare one waits here for its turn, and has touched nothing.
         let keeper = try kept ? KeeperLink(for: "backend") : nil
         var work = BackendWork(disks: features.backendOptions, interfaces: vifFeatures.backendOptions)
-        work.beQuiet(loudness.quiet)
+        work.tellNotes()
         work.confined = confined
         work.leaveAttachErrors(attachErrorsInStore)
         work.interfaces.dma = features.memory.options

@@ -110,14 +110,14 @@ struct Export: ParsableCommand {
         Signals.block(Signals.termination + [SIGCHLD])
         if keep, keptIn == nil {
             let directory = try PairDirectory(given: try socketDir.map { try RunDirectory($0) }, for: "export")
-            var keeper = ExportKeeper(in: directory, command, isQuiet: loudness.quiet)
+            var keeper = ExportKeeper(in: directory, command)
             throw Failure.silent(try keeper.run())
         }
         let keeper = try keptIn.map { _ throws(Failure) in try KeeperLink(for: "export") }
         let left = try resume.map { (path) throws(Failure) in try ExportSuccession(takenFrom: path) }
         var session = try ExportSession(
             in: try directory(left), reactors: threads.count, polling: .adaptive(microseconds: 50), trustsMemory: trustMemory,
-            isClient: client, isQuiet: loudness.quiet, keeper: keeper)
+            isClient: client, keeper: keeper)
         var predecessor = ExportPredecessor(left, keeper, devices: specifications.count + interfaces.count)
         try add(specifications, interfaces, at: given, &session, &predecessor)
         let upgrade = ExportUpgrade(

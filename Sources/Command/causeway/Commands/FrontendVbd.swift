@@ -54,7 +54,7 @@ struct FrontendVbd: ParsableCommand {
         Signals.block(Signals.termination)
         guard let device = VirtualDevice(vdev) else { throw Failure.usage("`\(vdev)` is no virtual device") }
         var options = features.frontendOptions
-        options.isQuiet = loudness.quiet
+        options.notes = { note("frontend: \($0)") }
         options.depth = 256
         if let bufferPages { options.bufferPages = bufferPages }
         let address = try NBDAddress(nbd)

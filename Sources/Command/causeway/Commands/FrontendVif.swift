@@ -35,7 +35,7 @@ struct FrontendVif: ParsableCommand {
         }
         var options = features.frontendOptions
         options.reactors = threads.count
-        options.isQuiet = loudness.quiet
+        options.notes = { note("netfront: \($0)") }
         if xen, features.vifPolling == nil { options.polling = .inDomain }
         if xen {
             return try FrontendRole.serveXen(

@@ -47,10 +47,8 @@ enum BackendRole {
         work.waitForScripts(waits)
         // Where scripts are waited for there is an xl that clears up, too.
         work.removeDirectories(!waits && hypervisor.domain != .zero)
-        if !work.isQuiet {
-            complain("backend: user \(geteuid()), capabilities \(Privileges.summary)")
-            complain("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
-        }
+        note("backend: user \(geteuid()), capabilities \(Privileges.summary)")
+        note("backend: store \(hypervisor.storePath), \(GrantLimits.read())")
         DeviceSuccession.end(hypervisor)
         try serve(hypervisor, work, runDirectory: runDirectory)
     }
@@ -72,7 +70,7 @@ enum BackendRole {
         let place = try RunDirectory(runDirectory)
         while true {
             let exports = try work.vhostDirectory.map { (path) throws(Failure) in
-                try VhostExports(in: path, threads: work.disks.reactors, isQuiet: work.isQuiet, predecessor, keeper)
+                try VhostExports(in: path, threads: work.disks.reactors, predecessor, keeper)
             }
             defer { exports?.stop() }
             let services = BackendServices(hypervisor, work, exports, runDirectory, scriptStore)

@@ -53,7 +53,7 @@ struct BackendServices<H: Hypervisor> {
         let journals = work.interfaces.journalDirectory
         let records = TapRecords(directory: journals ?? runDirectory, kind: work.interfaces.kind)
         let taps = TapOpener(
-            records: records, keepsTaps: journals != nil, scriptStore: scriptStore, time: .system, isQuiet: work.isQuiet
+            records: records, keepsTaps: journals != nil, scriptStore: scriptStore, time: .system, notes: { note("netback: \($0)") }
         ) {
             complain("netback: \($0)")
         }
@@ -132,7 +132,7 @@ struct BackendServices<H: Hypervisor> {
         let ofInterfaces: @Sendable () -> [StatusLine] = { DeviceStatus.lines(interfaces.status) }
         let status = StatusSocket(in: runDirectory) { carried.added(to: ofDisks() + ofInterfaces()) }
         if status == nil { complain("backend: \(runDirectory): no socket can be made there for status, top and metrics") }
-        let control = DeviceSocket(in: runDirectory, isQuiet: work.isQuiet) {
+        let control = DeviceSocket(in: runDirectory) {
             disks.controlled { carried.counters(of: DeviceSubject(kind: "vbd", device: "\($0)").text, ofDisks) }
                 + interfaces.controlled { carried.counters(of: DeviceSubject(kind: "vif", device: "\($0)").text, ofInterfaces) }
                 + (exports?.controlled ?? [])

@@ -48,20 +48,16 @@ struct BackendWork: Sendable {
         interfaces.takesFaults = true
     }
 
-    /// Whether only what is wrong is said.
-    var isQuiet: Bool { disks.isQuiet }
-
     /// Says that one of both is served now.
     func saySomethingIsServed(_ line: String, isFirst: Bool) {
-        if isQuiet { return }
-        if isFirst, let confined { complain(confined) }
-        complain(line)
+        if isFirst, let confined { note(confined) }
+        note(line)
     }
 
-    /// Whether only what is wrong is to be said.
-    mutating func beQuiet(_ isQuiet: Bool) {
-        disks.isQuiet = isQuiet
-        interfaces.isQuiet = isQuiet
+    /// Tells what is not wrong.
+    mutating func tellNotes() {
+        disks.notes = { note("blkback: \($0)") }
+        interfaces.notes = { note("netback: \($0)") }
     }
 
     /// Whether what keeps a device from its first connection is told in its error node only.

@@ -88,15 +88,15 @@ struct DiskServerRole {
             try server.start(queue, [socket.listener])
         } catch let error as Failure { throw error } catch { throw Failure("frontend: \(error)") }
         let control = place.flatMap { place in
-            DeviceSocket(at: place, removing: false, isQuiet: options.isQuiet) {
+            DeviceSocket(at: place, removing: false) {
                 [ControlledFrontend(frontend, in: hypervisor.domain)]
             }
         }
         defer { control?.close() }
         try? ready?.writeAll(Array("\(getpid())\n".utf8))
-        if !socket.isGiven, !options.isQuiet { complain("frontend: \(name): \(socket.uri)") }
+        if !socket.isGiven { note("frontend: \(name): \(socket.uri)") }
         // What is as it should be is of interest where there is a disk.
-        if let confined, !options.isQuiet { complain(confined) }
+        if let confined { note(confined) }
         let reason = end.wait { $0 } ?? .asked
         server.stop(milliseconds: reason.isLost ? 0 : Self.farewell)
         frontend.close()

@@ -10,7 +10,6 @@ import LinuxSystem
 struct ExportKeeper: ~Copyable {
     private let directory: PairDirectory
     private let command: [String]
-    private let isQuiet: Bool
     private let kept = KeptDescriptors()
     private var worker: KeptWorker?
     private var spare = SpareWorker()
@@ -24,10 +23,9 @@ struct ExportKeeper: ~Copyable {
     /// This process's own program, whatever is at its path by now.
     private static let ownProgram = "/proc/self/exe"
 
-    init(in directory: PairDirectory, _ command: [String], isQuiet: Bool) {
+    init(in directory: PairDirectory, _ command: [String]) {
         self.directory = directory
         self.command = command
-        self.isQuiet = isQuiet
     }
 
     deinit {
@@ -58,8 +56,8 @@ struct ExportKeeper: ~Copyable {
 
     private mutating func startCommand() throws(Failure) {
         guard let variables = kept.variables else { return }
-        if let pause = kept.takePause(), !isQuiet {
-            complain("export: goes on: front ends have waited for \(inMilliseconds(pause))")
+        if let pause = kept.takePause() {
+            note("export: goes on: front ends have waited for \(inMilliseconds(pause))")
         }
         guard !hasServed else { return }
         hasServed = true

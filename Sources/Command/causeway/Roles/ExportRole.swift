@@ -56,7 +56,7 @@ struct ExportSession: ~Copyable {
     /// - Parameter trustsMemory: see `VhostSession`.
     init(
         in directory: PairDirectory, reactors count: Int, polling: PollingPolicy, trustsMemory: Bool, isClient: Bool,
-        isQuiet: Bool, keeper: KeeperLink?
+        keeper: KeeperLink?
     ) throws(Failure) {
         let reactors: [Reactor]
         do throws(Failure) {
@@ -71,7 +71,7 @@ struct ExportSession: ~Copyable {
         }
         self.reactors = reactors
         self.directory = directory
-        places = FrontendPlaces(user: "export", trustsMemory: trustsMemory, isQuiet: isQuiet)
+        places = FrontendPlaces(user: "export", trustsMemory: trustsMemory)
         self.keeper = keeper
         controllers = keeper.map { KeptControllers($0) }
         self.isClient = isClient

@@ -163,12 +163,11 @@ extension ExportSession {
     ) throws(Failure) -> VirtioInterface {
         if interfaceReactors.isEmpty { interfaceReactors = try Self.startReactors("net", count, .onHost) }
         let name = ExportedVif.name(vifs.count)
-        let isQuiet = loudness.quiet
         // A cable has one way through.
         return VirtioInterface(device, name: name, on: interfaceReactors, queues: plan.peer == nil ? queues : 1) {
             complain("export: \($0)")
         } left: { counts in
-            if !isQuiet { complain("export: \(name): \(counts)") }
+            note("export: \(name): \(counts)")
         }
     }
 

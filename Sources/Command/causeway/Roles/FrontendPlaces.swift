@@ -10,12 +10,10 @@ struct FrontendPlaces: Sendable {
     let user: String
     /// See `VhostSession`.
     var trustsMemory = false
-    /// Whether only what is wrong is said.
-    let isQuiet: Bool
 
     private var log: @Sendable (String) -> Void {
-        let (user, isQuiet) = (user, isQuiet)
-        return { line in if !isQuiet { complain("\(user): \(line)") } }
+        let user = user
+        return { line in note("\(user): \(line)") }
     }
 
     /// Goes to whoever listens at a path.

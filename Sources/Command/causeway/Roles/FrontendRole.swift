@@ -94,7 +94,7 @@ enum FrontendRole {
         defer { status?.close() }
         let place = options.takesFaults ? DeviceSocket.Place(of: .front, in: runDirectory) : nil
         let control = place.flatMap { place in
-            DeviceSocket(at: place, removing: true, isQuiet: options.isQuiet) { [ControlledFrontend(frontend, in: domain)] }
+            DeviceSocket(at: place, removing: true) { [ControlledFrontend(frontend, in: domain)] }
         }
         defer { control?.close() }
         // Without it all is well until somebody sets an MTU that has no way, moves the tap, or deletes it while no
@@ -102,15 +102,15 @@ enum FrontendRole {
         let watch = try? InterfaceWatch { _ in
             kept.tap.look()
             kept.note()
-            if let change = try? kept.tap.keepMTULimit(), !options.isQuiet {
-                complain("netfront: vif \(number): \(name): \(change): more has no way")
+            if let change = try? kept.tap.keepMTULimit() {
+                note("netfront: vif \(number): \(name): \(change): more has no way")
             }
         }
         defer { watch?.stop() }
-        var unsaid = options.isQuiet ? nil : confined
+        var unsaid = confined
         while Signals.wait(for: Signals.termination, milliseconds: 250) == nil {
             // What is as it should be is of interest where there is an interface.
-            if frontend.isLive, let line = unsaid.take() { complain(line) }
+            if frontend.isLive, let line = unsaid.take() { note(line) }
             guard let failure = frontend.failure else { continue }
             frontend.close()
             if failure == .removed { return }

@@ -61,7 +61,7 @@ final class VhostExports: Sendable {
 
     /// - Parameter threads: for each kind of device, once there is one.
     init(
-        in directory: String, threads: Int, isQuiet: Bool, _ predecessor: ExportPredecessor, _ keeper: KeeperLink?
+        in directory: String, threads: Int, _ predecessor: ExportPredecessor, _ keeper: KeeperLink?
     ) throws(Failure) {
         guard directory.utf8.count <= 80 else { throw .usage("--vhost-user: \(directory): too long for a socket's path") }
         FileSystem.makeDirectory(directory, mode: 0o700)
@@ -69,7 +69,7 @@ final class VhostExports: Sendable {
         self.threads = threads
         self.keeper = keeper
         self.predecessor = Mutex(predecessor)
-        places = FrontendPlaces(user: "backend", isQuiet: isQuiet)
+        places = FrontendPlaces(user: "backend")
     }
 
     /// Where a device's socket is.

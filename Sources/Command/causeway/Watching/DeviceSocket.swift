@@ -21,8 +21,6 @@ final class DeviceSocket: Sendable {
     /// Whether this process can take the socket's file away.
     private let removes: Bool
     private let listener: Descriptor
-    /// Whether what is set and undone is not said.
-    private let isQuiet: Bool
     private let devices: @Sendable () -> [any ControlledDevice]
     private let thread = Mutex<WorkerThread?>(nil)
     private let askers = Atomic<Int>(0)
@@ -47,19 +45,18 @@ final class DeviceSocket: Sendable {
 
     /// nil if there can be none; the process does without.
     convenience init?(
-        of end: DeviceEnd = .back, in directory: String, isQuiet: Bool = false,
-        _ devices: @escaping @Sendable () -> [any ControlledDevice]
+        of end: DeviceEnd = .back, in directory: String, _ devices: @escaping @Sendable () -> [any ControlledDevice]
     ) {
         guard let place = Place(of: end, in: directory) else { return nil }
-        self.init(at: place, removing: true, isQuiet: isQuiet, devices)
+        self.init(at: place, removing: true, devices)
     }
 
     /// The same where the socket was made before.
     /// - Parameter removes: whether it goes at the end; a process without files leaves it to whoever comes next.
     init?(
-        at place: Place, removing removes: Bool, isQuiet: Bool, _ devices: @escaping @Sendable () -> [any ControlledDevice]
+        at place: Place, removing removes: Bool, _ devices: @escaping @Sendable () -> [any ControlledDevice]
     ) {
-        (path, listener, self.removes, self.isQuiet) = (place.path, place.listener, removes, isQuiet)
+        (path, listener, self.removes) = (place.path, place.listener, removes)
         self.devices = devices
         guard let thread = try? WorkerThread(name: "device", { [self] in serve() }) else {
             if removes { FileSystem.remove(path) }
@@ -104,7 +101,7 @@ final class DeviceSocket: Sendable {
         do throws(ControlError) {
             let request = try ControlRequest(String(line.dropLast()))
             answer = request.answer(devices())
-            if !isQuiet { Self.log(request, answer) }
+            Self.log(request, answer)
         } catch { answer = .refused(error.description) }
         DeviceClient.send(answer.text, to: asker)
     }
@@ -114,9 +111,9 @@ final class DeviceSocket: Sendable {
         guard case .done(let lines) = answer else { return }
         switch request {
         case .setFault(let device, let plan):
-            complain("fault: \(device): \(lines.first ?? "") is set on its \(plan.side) side, seed \(plan.seed)")
+            note("fault: \(device): \(lines.first ?? "") is set on its \(plan.side) side, seed \(plan.seed)")
         case .clearFault(let device, _):
-            for line in lines { complain("fault: \(device): \(line.prefix { $0 != "\t" }) is set no more") }
+            for line in lines { note("fault: \(device): \(line.prefix { $0 != "\t" }) is set no more") }
         default: break
         }
     }

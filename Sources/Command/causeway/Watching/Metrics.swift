@@ -39,7 +39,7 @@ struct Metrics: ParsableCommand {
         Signals.block(Signals.termination)
         let server = try MetricsServer(address) { () throws(Failure) in try HostMetrics(of: directory).lines }
         try onTermination { server.stop() }
-        complain("metrics: http://\(address.host):\(server.port)/metrics")
+        note("metrics: http://\(address.host):\(server.port)/metrics")
         server.run()
     }
 }

@@ -52,8 +52,8 @@ public struct BlockBackendOptions: Sendable {
     /// goes on with the same rings and no frontend notices; nil: a successor asks every frontend to close and connect
     /// again, which Linux's cannot.
     public var journalDirectory: String?
-    /// Whether the log gets only what is wrong, not that a disk was connected or has another size.
-    public var isQuiet = false
+    /// Gets lines of what is not wrong: that a disk was connected or has another size. nil: the log has them, too.
+    public var notes: (@Sendable (String) -> Void)?
     /// Whether what keeps a device from its first connection stands in its error node only, for whoever attached it to
     /// tell: else it is in the log, too.
     public var leavesAttachErrors = false

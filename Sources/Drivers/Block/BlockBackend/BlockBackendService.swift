@@ -130,7 +130,7 @@ public final class BlockBackendService<H: Hypervisor>: Sendable {
         devices.withLock { $0 = list }
         traces.update(list)
         if isReady.exchange(true, ordering: .relaxed) { return }
-        runtime.removeStaleJournals(but: Set(list.map(\.id)), log: options.isQuiet ? { _ in } : log)
+        runtime.removeStaleJournals(but: Set(list.map(\.id)), log: options.notes ?? log)
         ready()
     }
 

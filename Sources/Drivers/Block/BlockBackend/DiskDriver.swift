@@ -320,7 +320,7 @@ final class DiskDriver: BackendDriver {
     var leavesErrors: Bool { options.leavesAttachErrors && !wasConnected }
 
     /// One line for the log that tells of nothing wrong.
-    func note(_ line: String) { if !options.isQuiet { log(line) } }
+    func note(_ line: String) { (options.notes ?? log)(line) }
 
     /// Leaves an error's text where people look, once; the device goes on.
     private func complain(_ store: StoreClient, _ message: String) throws(DriverFailure) {

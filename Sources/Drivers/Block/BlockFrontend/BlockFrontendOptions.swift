@@ -22,8 +22,8 @@ public struct BlockFrontendOptions: Sendable {
     public var bufferPages = 2048
     /// Whether this end may be made to go wrong on purpose: for tests of backends.
     public var takesFaults = false
-    /// Whether the log gets only what is wrong, not that the disk was connected or has another size.
-    public var isQuiet = false
+    /// Gets lines of what is not wrong: that the disk was connected or has another size. nil: the log has them, too.
+    public var notes: (@Sendable (String) -> Void)?
 
     /// The defaults.
     public init() {}

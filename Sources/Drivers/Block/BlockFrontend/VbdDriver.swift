@@ -121,7 +121,7 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
     }
 
     /// One line for the log that tells of nothing wrong.
-    private func note(_ line: String) { if !owner.options.isQuiet { owner.log(line) } }
+    private func note(_ line: String) { (owner.options.notes ?? owner.log)(line) }
 
     func changed(to phase: FrontendPhase, isAsked: Bool) {
         let wasLive = owner.status.withLock { status in

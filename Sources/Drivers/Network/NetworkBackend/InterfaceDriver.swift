@@ -285,7 +285,7 @@ final class InterfaceDriver: BackendDriver {
     var leavesErrors: Bool { options.leavesAttachErrors && !wasConnected }
 
     /// One line for the log that tells of nothing wrong.
-    func note(_ line: String) { if !options.isQuiet { log(line) } }
+    func note(_ line: String) { (options.notes ?? log)(line) }
 
     func closeQueues(handingOver: Bool) -> Int {
         if !handingOver { journals?.remove(path) }

@@ -44,8 +44,8 @@ public struct NetworkBackendOptions: Sendable {
     /// goes on with the same rings and no frontend notices; nil: a successor asks every frontend to close and connect
     /// again, which Linux's cannot.
     public var journalDirectory: String?
-    /// Whether the log gets only what is wrong, not that an interface was connected or has another rate.
-    public var isQuiet = false
+    /// Gets lines of what is not wrong: that an interface was connected or has another rate. nil: the log has them, too.
+    public var notes: (@Sendable (String) -> Void)?
     /// Whether interfaces may be made to go wrong on purpose: only where no guest has data to lose.
     public var takesFaults = false
     /// Whether what keeps a device from its first connection stands in its error node only, for whoever attached it to

@@ -118,7 +118,7 @@ public final class NetworkBackendService<H: Hypervisor>: Sendable {
                 if !isReady {
                     let living = Set(list.map(\.id))
                     removeLeftovers(living)
-                    runtime.removeStaleJournals(but: living, log: options.isQuiet ? { _ in } : log)
+                    runtime.removeStaleJournals(but: living, log: options.notes ?? log)
                     ready()
                 }
                 isReady = true

@@ -23,8 +23,8 @@ public struct NetworkFrontendOptions: Sendable {
     public var polling: PollingPolicy = .onHost
     /// Whether this end may be made to go wrong on purpose: for tests of backends.
     public var takesFaults = false
-    /// Whether the log gets only what is wrong, not that the interface was connected.
-    public var isQuiet = false
+    /// Gets lines of what is not wrong: that the interface was connected. nil: the log has them, too.
+    public var notes: (@Sendable (String) -> Void)?
 
     /// The defaults.
     public init() {}

@@ -26,7 +26,7 @@ public struct TapOpener: Sendable {
     private let storeSocket: String?
     private let time: any TimeSource
     private let log: @Sendable (String) -> Void
-    private let isQuiet: Bool
+    private let note: @Sendable (String) -> Void
     /// Cables between interfaces.
     private let links = NetworkLinks()
     private let lanes = TapLanes()
@@ -39,33 +39,34 @@ public struct TapOpener: Sendable {
     ///     do.
     ///   - scriptStore: the store's socket, for scripts that are called from here; nil: somebody else calls them.
     ///   - time: what scripts' time limits go by.
-    ///   - isQuiet: whether only what went wrong is told, and not what was done.
-    ///   - log: is told, one line at a time and from any thread, of what was done unasked, and of what went wrong
+    ///   - notes: is told of what was done unasked; nil: `log` is.
+    ///   - log: is told, one line at a time and from any thread, of what went wrong
     ///     without ending anything.
     public init(
         records: TapRecords? = nil, keepsTaps: Bool = true, scriptStore: String? = nil, time: some TimeSource,
-        isQuiet: Bool = false, log: @escaping @Sendable (String) -> Void = { _ in }
+        notes: (@Sendable (String) -> Void)? = nil, log: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.time = time
         self.records = records
         self.keepsTaps = keepsTaps
         storeSocket = scriptStore
         self.log = log
-        self.isQuiet = isQuiet
-        watch = TapWatch { device, tap in Self.changed(device, tap, records, isQuiet: isQuiet, log) }
+        let note = notes ?? log
+        self.note = note
+        watch = TapWatch { device, tap in Self.changed(device, tap, records, note, log) }
     }
 
     /// Somebody did something to a tap that is in use.
     private static func changed(
-        _ device: DeviceID, _ tap: TapDevice, _ records: TapRecords?, isQuiet: Bool, _ log: (String) -> Void
+        _ device: DeviceID, _ tap: TapDevice, _ records: TapRecords?, _ note: (String) -> Void, _ log: (String) -> Void
     ) {
         guard let place = tap.place else { return tap.look() }
         if var record = records?.read(device), record.move(to: place) {
             let there = place.namespace.map { "into network namespace \($0)" } ?? "back"
-            if !isQuiet { log("tap \(tap.name): moved \(there), as \(place.name)") }
+            note("tap \(tap.name): moved \(there), as \(place.name)")
             do throws(Errno) { try records?.write(record) } catch { log("\(records?.directory ?? ""): \(error)") }
         }
-        if let change = try? tap.keepMTULimit(), !isQuiet { log("tap \(place.name): \(change): more has no way") }
+        if let change = try? tap.keepMTULimit() { note("tap \(place.name): \(change): more has no way") }
     }
 
     /// Opens the vif's tap, or joins the one that is there; names what could not be done. With a script it takes a
@@ -227,7 +228,7 @@ public struct TapOpener: Sendable {
             defer { done() }
             guard record.isOurs else { return }
             do throws(TapError) { try TapDevice(address).retire() } catch { return log("\(error)") }
-            if !isQuiet { log("tap \(name): vif \(record.device) is no more; removed") }
+            note("tap \(name): vif \(record.device) is no more; removed")
         }
     }
 

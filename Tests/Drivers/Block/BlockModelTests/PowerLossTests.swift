@@ -48,7 +48,7 @@ import Testing
             disk = HeldDisk(transport.names)
             let capacity = Int.random(in: 1...8, using: &random)
             self.random = random
-            model = BlockModel(transport, disk: disk, capacity: capacity, segments: 4)
+            model = BlockModel(transport, disk: disk, capacity: capacity, segments: 4, time: ManualClock())
         }
 
         private static func request(_ id: Int, _ random: inout SplitMix) -> Asked {

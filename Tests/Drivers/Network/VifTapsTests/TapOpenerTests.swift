@@ -43,9 +43,11 @@ struct TapOpenerTests {
 
         /// What a backend's process has; another is its successor's.
         func opener(keepsRecords: Bool = true, callsScripts: Bool = true, isQuiet: Bool = false) -> TapOpener {
-            TapOpener(
+            var notes: (@Sendable (String) -> Void)?
+            if isQuiet { notes = { _ in } }
+            return TapOpener(
                 records: keepsRecords ? TapRecords(directory: directory.path, kind: .network) : nil,
-                scriptStore: callsScripts ? "/nowhere/xenstored.sock" : nil, time: .system, isQuiet: isQuiet,
+                scriptStore: callsScripts ? "/nowhere/xenstored.sock" : nil, time: .system, notes: notes,
                 log: { [log] in log.add($0) })
         }
 
