@@ -117,8 +117,8 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
         return .nothing
     }
 
-    /// See `NetworkDeviceQueue.descriptor`.
-    public var descriptor: Descriptor? { real.descriptor }
+    /// See `NetworkDeviceQueue.descriptor`. While it stalls the device may have frames, and nothing comes of them.
+    public var descriptor: Descriptor? { isStalled ? nil : real.descriptor }
 
     /// See `NetworkDeviceQueue.roomDescriptor`.
     public var roomDescriptor: Descriptor? { real.roomDescriptor }
