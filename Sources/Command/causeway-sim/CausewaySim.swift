@@ -83,12 +83,12 @@ struct CausewaySim: ParsableCommand {
         FileSystem.removeDirectory(directory)
     }
 
-    private func parseKinds() throws -> Set<DeviceFault> {
-        guard let faults else { return Set(DeviceFault.allCases) }
+    private func parseKinds() throws -> Set<FaultKind> {
+        guard let faults else { return Set(FaultKind.allCases) }
         return Set(
             try faults.split(separator: ",").map { name in
-                guard let kind = DeviceFault(rawValue: String(name)) else {
-                    let known = DeviceFault.allCases.map(\.rawValue).joined(separator: ", ")
+                guard let kind = FaultKind(rawValue: String(name)) else {
+                    let known = FaultKind.allCases.map(\.rawValue).joined(separator: ", ")
                     throw ValidationError("\(name) is no kind of fault; there are \(known)")
                 }
                 return kind

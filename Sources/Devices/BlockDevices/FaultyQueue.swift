@@ -22,6 +22,8 @@ public final class FaultyQueue: BlockDeviceQueue, ReactorClient {
     private var shelfOrder = SeededRandom(seed: 0)
     /// Until when nothing is begun (nanoseconds).
     private var stalledUntil: UInt64 = 0
+    /// Whoever asks is going: nothing is made to wait any more.
+    private var isEnding = false
     /// When the last of those ends that are done one by one.
     private var slowUntil: UInt64 = 0
 
@@ -60,6 +62,7 @@ public final class FaultyQueue: BlockDeviceQueue, ReactorClient {
 
     /// See `BlockDeviceQueue.submit`.
     public func submit(_ operation: DeviceOperation, tag: UInt32, segments: Span<BusSegment>) -> DeviceResult? {
+        if isEnding { return real.submit(operation, tag: tag, segments: segments) }
         let now = reactor.time.nanoseconds
         var kinds = Self.kinds
         // What comes while it stalls is no reason to stall longer.
@@ -99,6 +102,7 @@ public final class FaultyQueue: BlockDeviceQueue, ReactorClient {
 
     /// See `BlockDeviceQueue.endWaiting`.
     public func endWaiting() {
+        isEnding = true
         release()
         real.endWaiting()
     }

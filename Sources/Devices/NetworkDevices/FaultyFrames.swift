@@ -80,7 +80,7 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
         stall(fate)
         guard fate.isStruck || isStalled else { return real.send(offload, segments: segments) }
         if fate.isLost { return .sent }
-        guard var frame = copy(segments, byteCount: nil, offload) else { return .failed(.badAddress) }
+        guard var frame = copy(segments, offload) else { return .failed(.badAddress) }
         frame.spoil(fate)
         if isStalled {
             if stalled.count < Self.mostLate { stalled.append(frame) }
@@ -100,12 +100,15 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
         for _ in 0..<Self.patience {
             if isStalled { return .nothing }
             if !inbound.isEmpty { return give(inbound.removeFirst(), segments) }
-            let found = real.receive(into: segments)
+            // Into memory of its own: what a device is to write it may not read.
+            let whole = [BusSegment(address: address, byteCount: UInt32(Self.mostBytes))]
+            let found = real.receive(into: whole.span)
             guard case .frame(let byteCount, let offload) = found else { return found }
+            var frame = KeptFrame(bytes: scratch.bytes(at: 0, count: byteCount), offload: offload)
             let fate = FrameFate(book.strikes(kinds(), toward: .front))
             stall(fate)
-            guard fate.isStruck else { return found }
-            guard !fate.isLost, var frame = copy(segments, byteCount: byteCount, offload) else { continue }
+            if !fate.isStruck { return give(frame, segments) }
+            if fate.isLost { continue }
             frame.spoil(fate)
             if fate.isDoubled { inbound.append(frame) }
             if fate.delayMicroseconds > 0 {
@@ -117,8 +120,8 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
         return .nothing
     }
 
-    /// See `NetworkDeviceQueue.descriptor`.
-    public var descriptor: Descriptor? { real.descriptor }
+    /// See `NetworkDeviceQueue.descriptor`. While it stalls the device may have frames, and nothing comes of them.
+    public var descriptor: Descriptor? { isStalled ? nil : real.descriptor }
 
     /// See `NetworkDeviceQueue.roomDescriptor`.
     public var roomDescriptor: Descriptor? { real.roomDescriptor }
@@ -135,14 +138,11 @@ public final class FaultyFrames: NetworkDeviceQueue, ReactorClient {
 
     // MARK: Frames
 
-    private func copy(_ segments: Span<BusSegment>, byteCount: Int?, _ offload: FrameOffload) -> KeptFrame? {
+    private func copy(_ segments: Span<BusSegment>, _ offload: FrameOffload) -> KeptFrame? {
         var count = 0
         for index in segments.indices {
-            var segment = segments[index]
-            if let byteCount { segment.byteCount = min(segment.byteCount, UInt32(clamping: byteCount - count)) }
-            if segment.byteCount == 0 { break }
-            guard bus.read(segment, into: scratch, at: count) else { return nil }
-            count += Int(segment.byteCount)
+            guard bus.read(segments[index], into: scratch, at: count) else { return nil }
+            count += Int(segments[index].byteCount)
         }
         return KeptFrame(bytes: scratch.bytes(at: 0, count: count), offload: offload)
     }

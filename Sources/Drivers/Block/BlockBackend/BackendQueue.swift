@@ -136,7 +136,7 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
 
     /// Does wrong from now on what is set, and no more what is not.
     private func lookAtFaults() {
-        guard let faults, slot != nil else { return }
+        guard let faults, slot != nil, !model.isClosing else { return }
         isStirred = true
         let isHonest = faults.book.isEmpty
         if let faulty = model.disk as? FaultyQueue {
