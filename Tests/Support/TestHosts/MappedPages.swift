@@ -1,5 +1,5 @@
-// Which grants the domains of a test have mapped, by their drivers' own word. A hypervisor lets an end without a beginning
-// pass; a test may want to know of it.
+// Which grants the domains of a test have mapped, by their drivers' own word. A hypervisor lets an end without a
+// beginning pass; a test may want to know of it.
 
 import Hypervisor
 

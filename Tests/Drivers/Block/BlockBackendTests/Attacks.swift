@@ -30,9 +30,10 @@ extension MockBlockFrontend {
             try askAll((0..<11).flatMap { place in badReferences.map { reference in many(.write, 11, at: place, reference) } })
         case .impossibleSegments:
             let pairs: [(UInt8, UInt8)] = [(0, 8), (8, 8), (5, 3), (255, 0), (0, 255), (255, 255)]
-            try askAll(pairs.flatMap { pair in
-                [.read, .write].map { request($0, sector: 8, first: pair.0, last: pair.1) }
-            })
+            try askAll(
+                pairs.flatMap { pair in
+                    [.read, .write].map { request($0, sector: 8, first: pair.0, last: pair.1) }
+                })
         case .impossibleCounts: try askAll([0, 12, 13, 128, 255].map { count in counting(count) })
         case .unknownOperations:
             try askAll([4, 7, 8, 100, 128, 255].map { request(BlockOperationCode(rawValue: $0), sector: 0) })

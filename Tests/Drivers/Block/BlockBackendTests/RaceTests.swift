@@ -13,8 +13,8 @@ import Testing
 import TestSupport
 
 @Suite(.serialized, .timeLimit(.minutes(2))) struct RaceTests {
-    /// One request after another, each answered before the next: the backend goes to sleep, or is about to, whenever one
-    /// comes. A ring that is lost between its last look and its sleep is a request without an answer.
+    /// One request after another, each answered before the next: the backend goes to sleep, or is about to, whenever
+    /// one comes. A ring that is lost between its last look and its sleep is a request without an answer.
     @Test func M9_aRequestFindsTheBackendAwakeAsleepOrInBetween() throws {
         let pair = try BlockPair()
         let raw = try MockBlockFrontend(pair)

@@ -5,7 +5,6 @@ import BlockBackend
 import BlockProtocol
 import Foundation
 import Hypervisor
-import HypervisorRules
 import LinuxSystem
 import MockPeers
 import SharedMemory
@@ -26,10 +25,10 @@ import XenTypes
         try victim.works()
         // A connection as any other, so that what is made once is made.
         try MockBlockFrontend(pair).close()
-        let before = Held.settled(pair)
+        let before = HeldResources.settled(pair.host)
         try pair.restartFrontend()
         try suffer(attack, pair, victim)
-        #expect(eventually(3000) { Held(pair) == before }, "\(before) before, \(Held(pair)) after")
+        #expect(eventually(3000) { HeldResources(pair.host) == before }, "\(before) before, \(HeldResources(pair.host)) after")
         try victim.close()
         pair.backend.stop()
     }
@@ -62,38 +61,6 @@ import XenTypes
         }
         #expect(mark.isIn(Data("x \(mark.text)".utf8)) && !mark.isIn(Data(mark.bytes(5))))
         #expect(!Canary(1).isIn(Data(mark.bytes(64))))
-    }
-
-    /// What is held by anybody, in the host and in this process.
-    private struct Held: Equatable, CustomStringConvertible {
-        let usage: HypervisorUsage
-        let watches, transactions, connections: Int
-        let descriptors: Int
-        let regions: Int
-
-        init(_ pair: BlockPair) {
-            usage = pair.host.usage
-            // Nodes apart: those of the last connection stay.
-            let store = pair.host.store.usage()
-            (watches, transactions, connections) = (store.watches, store.transactions, store.connections)
-            descriptors = Descriptor.openCount
-            regions = SharedRegion.liveCount
-        }
-        var description: String {
-            "\(usage), \(watches) watches, \(transactions) transactions, \(connections) connections, "
-                + "\(descriptors) descriptors, \(regions) regions"
-        }
-
-        /// What it is once whatever is on its way to be given back has been.
-        static func settled(_ pair: BlockPair) -> Held {
-            var last = Held(pair)
-            _ = eventually {
-                sleepMilliseconds(100)
-                defer { last = Held(pair) }
-                return Held(pair) == last
-            }
-            return last
-        }
     }
 
     /// Another guest on the same backend. All that it has is marked.

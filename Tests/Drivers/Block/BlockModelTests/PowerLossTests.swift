@@ -1,5 +1,6 @@
-// Power that fails at any moment: what a guest was promised is on stable storage, in the order that it asked for. A disk
-// with a cache ends its operations in any order; of what is in its cache anything, or nothing, may outlive the power.
+// Power that fails at any moment: what a guest was promised is on stable storage, in the order that it asked for. A
+// disk with a cache ends its operations in any order; of what is in its cache anything, or nothing, may outlive the
+// power.
 
 import BlockDevices
 import BlockModel
