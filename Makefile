@@ -9,7 +9,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen plugin demo test mutants deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen plugin demo test mutants deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd bench-rbd test-ceph verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -70,6 +70,9 @@ MUTANTS ?=
 mutants: setup ## Takes each defence out, by a line, and sees its tests fail (see tools/mutants/README.md); about half an hour
 	tools/mutants/run $(MUTANTS)
 
+test-ceph: build ## RBD disks on a real cluster of one node; three minutes (skips what is not installed: tools/ceph/setup.sh)
+	@/usr/bin/python3 tools/ceph/checks.py $(BUILD)/causeway $(CHECKS)
+
 test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
 	@tools/network/run.sh $(BUILD)/causeway
 
@@ -86,6 +89,9 @@ bench-vhost: build ## Disks over vhost-user beside qemu-storage-daemon, with one
 
 bench-nbd: build ## The NBD server of a pair beside nbdkit and qemu-nbd, on one file with one client
 	@python3 tools/bench/nbd.py $(BUILD)/causeway
+
+bench-rbd: build ## A disk on a cluster of one node beside fio's own rbd engine and qemu-nbd
+	@/usr/bin/python3 tools/bench/rbd.py $(BUILD)/causeway
 
 verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
 	@tools/verify-memory.sh $(BUILD)/causeway

@@ -46,7 +46,8 @@ public final class RBDDisk: BlockDevice {
             guard case .asking("exclusive-lock") = error.stage else { throw DeviceError(error, of: name) }
             throw .cluster(
                 name: name,
-                reason: "the image has not the feature exclusive-lock: nothing keeps a second writer out (mode w! attaches it nevertheless)",
+                reason:
+                    "the image has not the feature exclusive-lock: nothing keeps a second writer out (mode w! attaches it nevertheless)",
                 error.number)
         }
         if bytes < 512 { throw .empty(name: name, byteCount: bytes) }
@@ -125,7 +126,9 @@ public final class RBDDisk: BlockDevice {
     /// The cluster takes nothing from here any more.
     func fenced() {
         if fence.exchange(true, ordering: .relaxed) { return }
-        say("another client has its lock now, and the cluster takes nothing from here any more: requests fail until it is attached anew")
+        say(
+            "another client has its lock now, and the cluster takes nothing from here any more: requests fail until it is attached anew"
+        )
     }
 }
 

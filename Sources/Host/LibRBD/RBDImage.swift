@@ -77,7 +77,8 @@ package final class RBDImage: @unchecked Sendable {
         try check(unsafe causeway_rbd_use_pool(raw, place.pool, place.nameSpace), .openingPool(place.pool))
         let name = place.snapshot.isEmpty ? "image \(place.image)" : "snapshot \(place.snapshot) of an image \(place.image)"
         try check(
-            unsafe causeway_rbd_open(raw, place.image, place.snapshot, readOnly ? 1 : 0, bell.rawValue), .opening("\(name) in pool \(place.pool)"))
+            unsafe causeway_rbd_open(raw, place.image, place.snapshot, readOnly ? 1 : 0, bell.rawValue),
+            .opening("\(name) in pool \(place.pool)"))
     }
 
     private static func text(_ fill: (UnsafeMutablePointer<CChar>, Int) -> Void) -> String {
