@@ -340,7 +340,8 @@ let package = Package(
                 "NVMe",
                 "NetworkBackend",
                 "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD", "Reactor", "Toolstack", "VhostUser", "VifTaps", "VirtioBlock",
+                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD", "Reactor", "Toolstack", "VhostUser", "VifTaps",
+                "VirtioBlock",
                 "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),

@@ -1,5 +1,5 @@
-// An image of a Ceph cluster as QEMU and xl write it: rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT][:OPTION=VALUE…]. A backslash takes
-// what is special of the character behind it.
+// An image of a Ceph cluster as QEMU and xl write it: rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT][:OPTION=VALUE…]. A
+// backslash takes what is special of the character behind it.
 
 /// An image of a Ceph cluster, and how its cluster is found.
 public struct RBDTarget: Equatable, Sendable, CustomStringConvertible {

@@ -1,6 +1,6 @@
-// By which addresses images were locked from here: the lock of a process that was killed is its successor's to break, at
-// once, and nobody else's lock is. A process writes its address down before it asks for the lock, so that there is no moment at which
-// a kill leaves a lock that nobody knows.
+// By which addresses images were locked from here: the lock of a process that was killed is its successor's to break,
+// at once, and nobody else's lock is. A process writes its address down before it asks for the lock, so that there is
+// no moment at which a kill leaves a lock that nobody knows.
 
 import LinuxSystem
 import Synchronization

@@ -87,7 +87,6 @@ extension RBDTests {
             }
         }
 
-        /// Attack A23's second lock, and A84: what a snapshot was stays.
         @Test func whatIsOnlyReadIsNotLockedOrWritten() throws {
             fake_rbd_begin(1 << 20)
             #expect(throws: DeviceError.readOnly(name: "rbd:p/img@snap")) { try openImage("rbd:p/img@snap") }

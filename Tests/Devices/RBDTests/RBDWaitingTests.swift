@@ -10,8 +10,8 @@ import TestSupport
 
 extension RBDTests {
     @Suite(.serialized) struct Waiting {
-        /// Attack A85: a page that was given back is not written by a read that comes late.
-        @Test func aReadThatNobodyWaitsForTouchesNoPage() throws {
+        /// A page that was given back is its owner's.
+        @Test func L25_aReadThatNobodyWaitsForTouchesNoPage() throws {
             fake_rbd_begin(1 << 20)
             let disk = try openImage()
             let first = try RBDHarness(disk)
@@ -34,7 +34,7 @@ extension RBDTests {
             second.close()
         }
 
-        @Test func whoIsGoingDoesNotWaitForACluster() throws {
+        @Test func L25_whoIsGoingDoesNotWaitForACluster() throws {
             fake_rbd_begin(1 << 20)
             let harness = try RBDHarness(try openImage())
             defer { harness.close() }
@@ -62,7 +62,7 @@ extension RBDTests {
             #expect(try harness.wait(tag) == .done)
         }
 
-        @Test func theLogSaysThatItIsAwayAndThatItIsBack() throws {
+        @Test func L25_theLogSaysThatItIsAwayAndThatItIsBack() throws {
             fake_rbd_begin(1 << 20)
             let log = Lines()
             let harness = try RBDHarness(try openImage(log: log))
@@ -78,7 +78,7 @@ extension RBDTests {
         }
 
         /// Its thread may not end before the cluster is back; whoever gave the disk up goes on.
-        @Test func anImageWithRequestsUnderWayClosesWhenTheyEnd() throws {
+        @Test func L25_anImageWithRequestsUnderWayClosesWhenTheyEnd() throws {
             fake_rbd_begin(1 << 20)
             let harness = try RBDHarness(try openImage())
             fake_rbd_hold(1)
