@@ -29,6 +29,8 @@ extension RBDTests {
             fake_rbd_hold(0)
             #expect(try second.wait(tag) == .done)
             #expect(soon { fake_rbd_requests() == 0 })
+            #expect(second.reactor.run { second.queue?.inFlight } == 0)
+            #expect(second.reactor.run { second.queue?.statistics.writes } == 1)
             #expect((0..<4096).allSatisfy { first.region.load($0, as: UInt8.self) == 0x55 })
             first.close()
             second.close()
