@@ -146,7 +146,7 @@ lint: ## Style and sizes of the Swift sources, the reasons for unsafe blocks, th
 	@python3 tools/checks/mutants.py
 	@python3 tools/checks/mutants_trial.py
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8.in; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/deb/*.sh tools/network/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/deb/*.sh tools/network/*.sh tools/ceph/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.
