@@ -9,7 +9,7 @@ BUILD = .build/release
 VERSION := $(shell sed -n 's/^let causewayVersion = "\(.*\)"$$/\1/p' $$(find Sources -name CausewayVersion.swift))
 $(if $(VERSION),,$(error no version: is there no line `let causewayVersion = "…"` in CausewayVersion.swift?))
 
-.PHONY: all help version setup build library wheel libxen plugin demo test mutants mutants-sample deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
+.PHONY: all help version setup build library wheel libxen plugin demo test mutants mutants-sample deb verify-deb install-more test-network bench bench-translate bench-vhost bench-nbd bench-rbd test-ceph verify-memory verify-install verify-vfio verify-nvme lab fuzz lint imports docs docc install clean
 
 all: build ## The same as build: what `make` alone does
 
@@ -76,6 +76,9 @@ MINUTES = 4
 mutants-sample: setup ## Some of the mutants, in MINUTES: another choice every day, or that of SEED
 	tools/mutants/run --sample $(SAMPLE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+test-ceph: build ## RBD disks on a real cluster of one node; three minutes (skips what is not installed: tools/ceph/setup.sh)
+	@/usr/bin/python3 tools/ceph/checks.py $(BUILD)/causeway $(CHECKS)
+
 test-network: build ## The network's checks to their whole extent, on real taps (as root); some minutes
 	@tools/network/run.sh $(BUILD)/causeway
 
@@ -92,6 +95,9 @@ bench-vhost: build ## Disks over vhost-user beside qemu-storage-daemon, with one
 
 bench-nbd: build ## The NBD server of a pair beside nbdkit and qemu-nbd, on one file with one client
 	@python3 tools/bench/nbd.py $(BUILD)/causeway
+
+bench-rbd: build ## A disk on a cluster of one node beside fio's own rbd engine and qemu-nbd
+	@/usr/bin/python3 tools/bench/rbd.py $(BUILD)/causeway
 
 verify-memory: build ## fio's verify job under every memory model, IOMMU mode and device limit
 	@tools/verify-memory.sh $(BUILD)/causeway
@@ -146,7 +152,7 @@ lint: ## Style and sizes of the Swift sources, the reasons for unsafe blocks, th
 	@python3 tools/checks/mutants.py
 	@python3 tools/checks/mutants_trial.py
 	@if command -v mandoc >/dev/null 2>&1; then mandoc -T lint -W warning Packaging/causeway.8.in; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/deb/*.sh tools/network/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh tools/deb/*.sh tools/network/*.sh tools/ceph/*.sh tools/lab/run tools/vfio/run tools/vfio/nvme .ci/run; \
 	else echo "lint: shellcheck is not installed; the scripts were not checked"; fi
 
 # The plugin is found beside the command in the build directory, and in ../lib/causeway once installed.

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -221,6 +222,17 @@ class Checks:
         expect(longest(figures) < 8, f"the longest request took {longest(figures):.1f} s")
         return f"{rounds} times, longest request {longest(figures):.2f} s"
 
+    def upgraded(self):
+        """`causeway upgrade` under a verify job: the same backend, another program, the same disk"""
+        with self.pair(self.image(), "--journal").ready() as pair:
+            job = fio(pair.uri, *VERIFY, "--size=64M", "--time_based", "--runtime=8")
+            for _ in range(3):
+                time.sleep(1.5)
+                done = subprocess.run([self.causeway, "upgrade", "--run-dir", pair.directory], capture_output=True, text=True, timeout=30)
+                expect(done.returncode == 0, done.stdout + done.stderr)
+            figures = fio_result(job)
+        return f"longest request {longest(figures):.2f} s"
+
     def second_writer(self):
         """a second host is refused with a line, and waits for a first that ends"""
         image = self.image(size="64M")
@@ -289,7 +301,7 @@ class Checks:
         return f"{rounds} rounds, 0 flushed writes lost, {refused} cut-off hosts refused, longest pause {longest_pause:.2f} s"
 
 
-ALL = ["refusals", "verify", "discard_and_zeroes", "resize", "snapshot", "full", "killed", "second_writer", "fail_over", "monitor_away",
+ALL = ["refusals", "verify", "discard_and_zeroes", "resize", "snapshot", "full", "killed", "upgraded", "second_writer", "fail_over", "monitor_away",
        "osd_away", "end_without_cluster", "start_without_cluster"]
 
 

@@ -74,7 +74,7 @@ class Pair:
         def is_up():
             if self.process.poll() is not None:
                 raise Failed(f"the pair ended: {self.lines[-3:]}")
-            return self.says("xvda: rbd:")
+            return self.says("xvda: rbd:") or self.says("xvda: nbd")
         until(is_up, seconds, lambda: f"the pair does not come up: {self.lines[-3:]}")
         return self
 

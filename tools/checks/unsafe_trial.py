@@ -9,7 +9,7 @@ import unsafe
 
 CHECK = pathlib.Path(__file__).with_name("unsafe.py")
 WINGS = {
-    "LinuxSystem": "Host", "SharedMemory": "Host", "Reactor": "Host", "LibNBD": "Host", "FrameMaps": "Translation", "DMA": "Translation",
+    "LinuxSystem": "Host", "SharedMemory": "Host", "Reactor": "Host", "LibNBD": "Host", "LibRBD": "Host", "FrameMaps": "Translation", "DMA": "Translation",
     "Libxen": "Hypervisors", "TranslationLibrary": "Exports", "LibxenCompat": "Exports",
 }
 HOUSE = {f"{WINGS[room]}/{room}/A.swift": "let first = unsafe base.pointee\n" for room in unsafe.ROOMS} | {

@@ -15,8 +15,8 @@ public enum DeviceTarget: Equatable, Sendable {
     /// An image of a Ceph cluster.
     case rbd(RBDTarget)
 
-    /// Parses `/path`, `nbd+unix:///?socket=…`, `null:1G`, `nvme:0000:00:04.0/1`, `rbd:pool/image`. A path that looks like
-    /// one of the others is written `./null:1G`.
+    /// Parses `/path`, `nbd+unix:///?socket=…`, `null:1G`, `nvme:0000:00:04.0/1`, `rbd:pool/image`. A path that looks
+    /// like one of the others is written `./null:1G`.
     public init(_ text: String) throws(DeviceError) {
         if text.isEmpty { throw .badTarget("\"\"", reason: "the disk's target is empty") }
         if text.hasPrefix("null:") {

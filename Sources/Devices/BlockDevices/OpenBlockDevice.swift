@@ -60,8 +60,8 @@ public struct BlockDeviceOptions: Sendable {
     }
 }
 
-/// Opens the disk at `target`: a path, an NBD URI, `null:SIZE`, a namespace of an NVMe controller, or an image of a Ceph
-/// cluster. May block while an NBD server or a cluster is connected to.
+/// Opens the disk at `target`: a path, an NBD URI, `null:SIZE`, a namespace of an NVMe controller, or an image of a
+/// Ceph cluster. May block while an NBD server or a cluster is connected to.
 ///
 /// - Parameter time: what an NBD server's time limit goes by.
 public func openBlockDevice(

@@ -1,5 +1,5 @@
-// An image of a Ceph cluster as QEMU and xl write it: rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT][:OPTION=VALUE…]. A backslash takes
-// what is special of the character behind it.
+// An image of a Ceph cluster as QEMU and xl write it: rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT][:OPTION=VALUE…]. A
+// backslash takes what is special of the character behind it.
 
 /// An image of a Ceph cluster, and how its cluster is found.
 public struct RBDTarget: Equatable, Sendable, CustomStringConvertible {
@@ -44,7 +44,8 @@ public struct RBDTarget: Equatable, Sendable, CustomStringConvertible {
         image = Self.plain(names[0])
         if place.count == 3 { nameSpace = Self.plain(place[1]) }
         if names.count == 2 { snapshot = Self.plain(names[1]) }
-        let isWhole = !pool.isEmpty && !image.isEmpty && (place.count < 3 || !nameSpace.isEmpty) && (names.count < 2 || !snapshot.isEmpty)
+        let isWhole =
+            !pool.isEmpty && !image.isEmpty && (place.count < 3 || !nameSpace.isEmpty) && (names.count < 2 || !snapshot.isEmpty)
         guard isWhole else { throw .badTarget(text, reason: "a name is empty; \(Self.form)") }
         for part in parts.dropFirst() { try take(part, text) }
     }
@@ -52,13 +53,17 @@ public struct RBDTarget: Equatable, Sendable, CustomStringConvertible {
     private mutating func take(_ part: Substring, _ text: String) throws(DeviceError) {
         let pair = Self.split(part, at: "=", most: 2)
         let name = Self.plain(pair[0])
-        guard pair.count == 2, !name.isEmpty else { throw .badTarget("\(self)", reason: "an option is NAME=VALUE, as id=USER and conf=PATH are") }
+        guard pair.count == 2, !name.isEmpty else {
+            throw .badTarget("\(self)", reason: "an option is NAME=VALUE, as id=USER and conf=PATH are")
+        }
         let value = Self.plain(pair[1])
         switch name {
         case "id": user = value
         case "conf": configuration = value
         default:
-            if let reason = Self.own[name] { throw .badTarget("\(self)", reason: "the option \(name) is Causeway's own: \(reason)") }
+            if let reason = Self.own[name] {
+                throw .badTarget("\(self)", reason: "the option \(name) is Causeway's own: \(reason)")
+            }
             options.append(Option(name: name, value: value))
         }
     }
@@ -95,7 +100,9 @@ public struct RBDTarget: Equatable, Sendable, CustomStringConvertible {
         var plain = ""
         var isEscaped = false
         for character in text {
-            if character == "\\", !isEscaped { isEscaped = true } else {
+            if character == "\\", !isEscaped {
+                isEscaped = true
+            } else {
                 plain.append(character)
                 isEscaped = false
             }

@@ -40,15 +40,9 @@ public final class RBDDisk: BlockDevice {
         let bytes: UInt64
         do throws(RBDError) {
             image = try RBDImage(RBDPlace(target), readOnly: options.readOnly)
-            if isLocked, try !image.canBeLocked() { throw RBDError(.asking("exclusive-lock"), .notSupported) }
+            if isLocked, try !image.canBeLocked() { throw RBDError(.unlockable, .notSupported) }
             bytes = try image.byteCount()
-        } catch {
-            guard case .asking("exclusive-lock") = error.stage else { throw DeviceError(error, of: name) }
-            throw .cluster(
-                name: name,
-                reason: "the image has not the feature exclusive-lock: nothing keeps a second writer out (mode w! attaches it nevertheless)",
-                error.number)
-        }
+        } catch { throw DeviceError(error, of: name) }
         if bytes < 512 { throw .empty(name: name, byteCount: bytes) }
         if bytes % 512 != 0 { throw .partSector(name: name, byteCount: bytes, sector: 512) }
         if isLocked { try RBDLocking(target, cluster: image.cluster, own, options.log).lock(image) }
@@ -125,7 +119,9 @@ public final class RBDDisk: BlockDevice {
     /// The cluster takes nothing from here any more.
     func fenced() {
         if fence.exchange(true, ordering: .relaxed) { return }
-        say("another client has its lock now, and the cluster takes nothing from here any more: requests fail until it is attached anew")
+        say(
+            "another client has its lock now, and the cluster takes nothing from here any more: requests fail until it is attached anew"
+        )
     }
 }
 

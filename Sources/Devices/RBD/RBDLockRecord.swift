@@ -1,6 +1,6 @@
-// By which addresses images were locked from here: the lock of a process that was killed is its successor's to break, at
-// once, and nobody else's lock is. A process writes its address down before it asks for the lock, so that there is no moment at which
-// a kill leaves a lock that nobody knows.
+// By which addresses images were locked from here: the lock of a process that was killed is its successor's to break,
+// at once, and nobody else's lock is. A process writes its address down before it asks for the lock, so that there is
+// no moment at which a kill leaves a lock that nobody knows.
 
 import LinuxSystem
 import Synchronization
@@ -34,7 +34,9 @@ public struct RBDLockRecord: Sendable {
 
     private func put(_ addresses: [String], of image: String) throws(Errno) {
         try Self.writing.withLock { _ throws(Errno) in
-            var lines = (FileSystem.text(of: path) ?? "").split(separator: "\n").map(String.init).filter { !$0.hasPrefix("\(image) ") }
+            var lines = (FileSystem.text(of: path) ?? "").split(separator: "\n").map(String.init).filter {
+                !$0.hasPrefix("\(image) ")
+            }
             // Cycles of opening that came to nothing do not make it long.
             lines.append("\(image) \(addresses.suffix(16).joined(separator: " "))")
             try FileSystem.replace(path, with: Array((lines.joined(separator: "\n") + "\n").utf8))

@@ -52,7 +52,9 @@ struct RBDLocking {
         } else if try ask({ () throws(RBDError) in try image.isOpen(by: owner) }) {
             throw .away(
                 name: name,
-                reason: "\(owner) has its lock; a client that was killed keeps it for half a minute (--take-over takes it from a living one)")
+                reason:
+                    "\(owner) has its lock; a client that was killed keeps it for half a minute (--take-over takes it from a living one)"
+            )
         } else {
             // Missed by the cluster already: librbd takes it by itself.
             return
@@ -69,7 +71,9 @@ struct RBDLocking {
     private func note(_ body: (RBDLockRecord) throws(Errno) -> Void) {
         guard let record = options.record else { return }
         do throws(Errno) { try body(record) } catch {
-            log("\(name): who has its lock cannot be noted (\(error)): a successor of this process waits until the cluster misses it")
+            log(
+                "\(name): who has its lock cannot be noted (\(error)): a successor of this process waits until the cluster misses it"
+            )
         }
     }
 }

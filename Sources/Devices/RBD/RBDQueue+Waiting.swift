@@ -1,5 +1,6 @@
-// A cluster that does not answer. Requests wait for it, however long: one that was given up would be done all the same when the cluster
-// is back, and the lock would be lost over it. What is done here is to say so, and not to make those wait who are going.
+// A cluster that does not answer. Requests wait for it, however long: one that was given up would be done all the same
+// when the cluster is back, and the lock would be lost over it. What is done here is to say so, and not to make those
+// wait who are going.
 
 import BlockDevices
 import LinuxSystem

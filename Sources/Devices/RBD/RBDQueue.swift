@@ -1,5 +1,5 @@
-// The reactor's way to an image: operations in, librbd's requests out, completions back. What happens while the cluster does
-// not answer is in RBDQueue+Waiting.swift.
+// The reactor's way to an image: operations in, librbd's requests out, completions back. What happens while the cluster
+// does not answer is in RBDQueue+Waiting.swift.
 
 import BlockDevices
 import DMA

@@ -1,5 +1,5 @@
-// An image of a Ceph cluster, through librbd. Opening, locking and asking may block and happen on helper threads; requests
-// are begun and taken back by one thread at a time.
+// An image of a Ceph cluster, through librbd. Opening, locking and asking may block and happen on helper threads;
+// requests are begun and taken back by one thread at a time.
 
 import CLinux
 import CRBD
@@ -10,9 +10,9 @@ import SharedMemory
 /// goes: that may take as long as the cluster is away.
 ///
 /// SAFETY: `raw` is what `causeway_rbd_create` made, closed once: by `init` if that fails, else by the thread that
-/// `deinit` starts. The library locks what threads share. `done` has `places` places, and is used by whoever reaps. Each
-/// request holds a reference to its transfer from `begin` to `reap`, so that its buffer lives as long as the library may
-/// write it; texts are lent for the call that they are given to.
+/// `deinit` starts. The library locks what threads share. `done` has `places` places, and is used by whoever reaps.
+/// Each request holds a reference to its transfer from `begin` to `reap`, so that its buffer lives as long as the
+/// library may write it; texts are lent for the call that they are given to.
 @safe
 package final class RBDImage: @unchecked Sendable {
     private let raw: OpaquePointer
@@ -77,7 +77,8 @@ package final class RBDImage: @unchecked Sendable {
         try check(unsafe causeway_rbd_use_pool(raw, place.pool, place.nameSpace), .openingPool(place.pool))
         let name = place.snapshot.isEmpty ? "image \(place.image)" : "snapshot \(place.snapshot) of an image \(place.image)"
         try check(
-            unsafe causeway_rbd_open(raw, place.image, place.snapshot, readOnly ? 1 : 0, bell.rawValue), .opening("\(name) in pool \(place.pool)"))
+            unsafe causeway_rbd_open(raw, place.image, place.snapshot, readOnly ? 1 : 0, bell.rawValue),
+            .opening("\(name) in pool \(place.pool)"))
     }
 
     private static func text(_ fill: (UnsafeMutablePointer<CChar>, Int) -> Void) -> String {
@@ -123,8 +124,8 @@ package final class RBDImage: @unchecked Sendable {
         return result > 0
     }
 
-    /// Takes the lock, for as long as the image is open or until somebody breaks it. A client that is gone loses it, and
-    /// is kept out by the cluster; one that is there keeps it: EROFS.
+    /// Takes the lock, for as long as the image is open or until somebody breaks it. A client that is gone loses it,
+    /// and is kept out by the cluster; one that is there keeps it: EROFS.
     package func lock() throws(RBDError) {
         let result = unsafe causeway_rbd_lock(raw)
         if result < 0 { throw RBDError(.asking("the lock"), Errno(-result)) }
@@ -185,8 +186,8 @@ package final class RBDImage: @unchecked Sendable {
         return nil
     }
 
-    /// Takes back what has ended; true if something has. A result is the bytes that were read, or 0, or a negative error
-    /// number.
+    /// Takes back what has ended; true if something has. A result is the bytes that were read, or 0, or a negative
+    /// error number.
     package func reap(_ body: (RBDTransfer, Int64) -> Void) -> Bool {
         guard outstanding > 0 else { return false }
         var hasAny = false

@@ -2,12 +2,12 @@
 
 import SharedMemory
 
-/// A request's memory. A write's pages are read while it is being begun, and not later. What is read comes into a buffer of
-/// ours and from there into the pages: nothing can ask the library to let go of memory, and whoever no longer wants an answer from a cluster
-/// that is away takes its pages back.
+/// A request's memory. A write's pages are read while it is being begun, and not later. What is read comes into a
+/// buffer of ours and from there into the pages: nothing can ask the library to let go of memory, and whoever no longer
+/// wants an answer from a cluster that is away takes its pages back.
 package final class RBDTransfer {
-    /// The memory that it moves data to or from; whoever loads it keeps what is in it until the transfer has ended or is
-    /// nobody's any more.
+    /// The memory that it moves data to or from; whoever loads it keeps what is in it until the transfer has ended or
+    /// is nobody's any more.
     package let vectors = VectorList()
     /// Whose it is, and which among those; nobody's: 0.
     package var (owner, number) = (0, 0)

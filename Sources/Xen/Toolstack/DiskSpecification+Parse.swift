@@ -1,6 +1,6 @@
 // xl's disk syntax, as xl-disk-configuration(5) gives it and libxlu's scanner takes it: named and positional
-// parameters, flags, deprecated prefixes, `target=` that eats the rest. Beyond xl: an NBD URI, or an image of Ceph's with
-// its options, is a positional target of its own.
+// parameters, flags, deprecated prefixes, `target=` that eats the rest. Beyond xl: an NBD URI, or an image of Ceph's
+// with its options, is a positional target of its own.
 
 extension DiskSpecification {
     /// Parses one specification. The error names the parameter and the column.

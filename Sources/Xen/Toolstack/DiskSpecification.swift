@@ -30,8 +30,8 @@ public struct DiskSpecification: Hashable, Sendable {
         public init() {}
     }
 
-    /// A path, an NBD URI, `null:SIZE`, `nvme:ADDRESS`, `rbd:POOL/IMAGE`, or what `script` understands. Empty for a CD drive without a
-    /// disc.
+    /// A path, an NBD URI, `null:SIZE`, `nvme:ADDRESS`, `rbd:POOL/IMAGE`, or what `script` understands. Empty for a CD
+    /// drive without a disc.
     public var target: String
     /// The format; `empty` for a CD drive without a disc.
     public var format: Format

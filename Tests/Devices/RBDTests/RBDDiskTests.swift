@@ -11,7 +11,8 @@ import TestSupport
 extension RBDTests {
     @Suite(.serialized) struct Disk {
         private func withDisk(
-            _ bytes: UInt64 = 4 << 20, readOnly: Bool = false, _ log: Lines = Lines(), _ body: (any BlockDevice, RBDHarness) throws -> Void
+            _ bytes: UInt64 = 4 << 20, readOnly: Bool = false, _ log: Lines = Lines(),
+            _ body: (any BlockDevice, RBDHarness) throws -> Void
         ) throws {
             fake_rbd_begin(bytes)
             let disk = try openImage(readOnly: readOnly, log: log)
@@ -44,7 +45,9 @@ extension RBDTests {
         @Test func manyInFlightComeBackEachOnce() throws {
             try withDisk { (_, harness) throws in
                 fake_rbd_hold(1)
-                let tags = (0..<200).map { harness.begin(.write(offset: UInt64($0) * 4096), [harness.segment($0 % 64 * 4096, 4096)]) }
+                let tags = (0..<200).map {
+                    harness.begin(.write(offset: UInt64($0) * 4096), [harness.segment($0 % 64 * 4096, 4096)])
+                }
                 #expect(harness.reactor.run { harness.queue?.inFlight } == 200)
                 #expect(tags.allSatisfy { harness.result($0) == nil })
                 fake_rbd_hold(0)
@@ -84,7 +87,6 @@ extension RBDTests {
             }
         }
 
-        /// Attack A23's second lock, and A84: what a snapshot was stays.
         @Test func whatIsOnlyReadIsNotLockedOrWritten() throws {
             fake_rbd_begin(1 << 20)
             #expect(throws: DeviceError.readOnly(name: "rbd:p/img@snap")) { try openImage("rbd:p/img@snap") }

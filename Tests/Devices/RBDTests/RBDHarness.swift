@@ -20,7 +20,8 @@ final class Lines: Sendable {
 
 /// Opens `rbd:p/img`, or another target, as a backend does.
 func openImage(
-    _ target: String = "rbd:p/img", readOnly: Bool = false, shared: Bool = false, own: RBDOptions = RBDOptions(), log: Lines = Lines()
+    _ target: String = "rbd:p/img", readOnly: Bool = false, shared: Bool = false, own: RBDOptions = RBDOptions(),
+    log: Lines = Lines()
 ) throws(DeviceError) -> any BlockDevice {
     var options = BlockDeviceOptions(readOnly: readOnly)
     if shared { options.sharing = .shared }
@@ -65,7 +66,9 @@ final class RBDHarness: BlockQueueOwner, @unchecked Sendable {
         nextTag += 1
         let tag = nextTag
         reactor.run {
-            if let result = self.queue?.submit(operation, tag: tag, segments: segments.span) { self.deviceCompleted(tag: tag, result: result) }
+            if let result = self.queue?.submit(operation, tag: tag, segments: segments.span) {
+                self.deviceCompleted(tag: tag, result: result)
+            }
         }
         return tag
     }

@@ -17,7 +17,7 @@ extension RBDTests {
 
         private var owner: String { String(cString: fake_rbd_owner()) }
 
-        @Test func somebodyWhoLivesKeepsTheLock() throws {
+        @Test func L27_somebodyWhoLivesKeepsTheLock() throws {
             fake_rbd_begin(1 << 20)
             fake_rbd_lock("192.0.2.1:0/7", 1)
             do {
@@ -42,7 +42,7 @@ extension RBDTests {
             withExtendedLifetime(disk) {}
         }
 
-        @Test func aPredecessorOfTheRecordLosesItAtOnce() throws {
+        @Test func L27_aPredecessorOfTheRecordLosesItAtOnce() throws {
             let directory = try directory()
             defer { try? FileManager.default.removeItem(atPath: directory) }
             let own = RBDOptions(record: RBDLockRecord(directory: directory, name: "backend-0-vbd"))
@@ -63,8 +63,9 @@ extension RBDTests {
             first.release()
         }
 
-        /// A kill between the record and the lock, or between a break and the lock, leaves a lock that the record knows.
-        @Test func theRecordHasAnAddressBeforeTheLockHas() throws {
+        /// A kill between the record and the lock, or between a break and the lock, leaves a lock that the record
+        /// knows.
+        @Test func L27_theRecordHasAnAddressBeforeTheLockHas() throws {
             let directory = try directory()
             defer { try? FileManager.default.removeItem(atPath: directory) }
             let record = RBDLockRecord(directory: directory, name: "backend-0-vbd")
@@ -80,7 +81,7 @@ extension RBDTests {
             #expect(!record.knows("a:0/20", of: "c/rbd:p/img") && record.knows("a:0/99", of: "c/rbd:p/img"))
         }
 
-        @Test func anotherDiskOfTheSameProcessIsNoPredecessor() throws {
+        @Test func L27_anotherDiskOfTheSameProcessIsNoPredecessor() throws {
             let directory = try directory()
             defer { try? FileManager.default.removeItem(atPath: directory) }
             let own = RBDOptions(record: RBDLockRecord(directory: directory, name: "backend-0-vbd"), takesOver: true)
@@ -93,7 +94,7 @@ extension RBDTests {
             withExtendedLifetime(first) {}
         }
 
-        @Test func whoIsToldToTakesItOver() throws {
+        @Test func L26_whoIsToldToTakesItOver() throws {
             fake_rbd_begin(1 << 20)
             fake_rbd_lock("192.0.2.1:0/7", 1)
             let log = Lines()
@@ -103,8 +104,9 @@ extension RBDTests {
             withExtendedLifetime(disk) {}
         }
 
-        @Test("whoever has lost the lock does nothing any more, whatever the cluster says later", arguments: [ESHUTDOWN, EROFS])
-        func fenced(_ number: Int32) throws {
+        @Test(
+            "L26: whoever has lost the lock does nothing any more, whatever the cluster says later", arguments: [ESHUTDOWN, EROFS])
+        func L26_whoeverIsFencedDoesNothing(_ number: Int32) throws {
             fake_rbd_begin(1 << 20)
             let log = Lines()
             let harness = try RBDHarness(try openImage(log: log))

@@ -10,8 +10,8 @@ import TestSupport
 
 extension RBDTests {
     @Suite(.serialized) struct Waiting {
-        /// Attack A85: a page that was given back is not written by a read that comes late.
-        @Test func aReadThatNobodyWaitsForTouchesNoPage() throws {
+        /// A page that was given back is its owner's.
+        @Test func L25_aReadThatNobodyWaitsForTouchesNoPage() throws {
             fake_rbd_begin(1 << 20)
             let disk = try openImage()
             let first = try RBDHarness(disk)
@@ -29,12 +29,14 @@ extension RBDTests {
             fake_rbd_hold(0)
             #expect(try second.wait(tag) == .done)
             #expect(soon { fake_rbd_requests() == 0 })
+            #expect(second.reactor.run { second.queue?.inFlight } == 0)
+            #expect(second.reactor.run { second.queue?.statistics.writes } == 1)
             #expect((0..<4096).allSatisfy { first.region.load($0, as: UInt8.self) == 0x55 })
             first.close()
             second.close()
         }
 
-        @Test func whoIsGoingDoesNotWaitForACluster() throws {
+        @Test func L25_whoIsGoingDoesNotWaitForACluster() throws {
             fake_rbd_begin(1 << 20)
             let harness = try RBDHarness(try openImage())
             defer { harness.close() }
@@ -62,7 +64,7 @@ extension RBDTests {
             #expect(try harness.wait(tag) == .done)
         }
 
-        @Test func theLogSaysThatItIsAwayAndThatItIsBack() throws {
+        @Test func L25_theLogSaysThatItIsAwayAndThatItIsBack() throws {
             fake_rbd_begin(1 << 20)
             let log = Lines()
             let harness = try RBDHarness(try openImage(log: log))
@@ -78,7 +80,7 @@ extension RBDTests {
         }
 
         /// Its thread may not end before the cluster is back; whoever gave the disk up goes on.
-        @Test func anImageWithRequestsUnderWayClosesWhenTheyEnd() throws {
+        @Test func L25_anImageWithRequestsUnderWayClosesWhenTheyEnd() throws {
             fake_rbd_begin(1 << 20)
             let harness = try RBDHarness(try openImage())
             fake_rbd_hold(1)

@@ -95,6 +95,18 @@ struct DiskSpecificationTests {
         #expect(Self.failure("null:1Q,,xvda")?.parameter == "target")
     }
 
+    @Test("an image of Ceph's is a target with its options, positional and named")
+    func imagesOfCeph() throws {
+        let disk = try Self.parse("rbd:pool/disk@s:id=guests:conf=/etc/c.conf,raw,xvda,r")
+        #expect(disk.target == "rbd:pool/disk@s:id=guests:conf=/etc/c.conf" && disk.isRBD && !disk.isPath && !disk.isNBD)
+        #expect(disk.format == .raw && disk.isReadOnly && disk.script == nil)
+        #expect(try Self.parse("vdev=xvda,access=ro,target=\(disk.target)") == disk)
+        #expect(try Self.parse("\(disk)") == disk)
+        #expect(try Self.parse("vdev=xvda,target=rbd:p/i:mon_host=a,b").target == "rbd:p/i:mon_host=a,b")
+        #expect(try Self.parse("vdev=xvda,reconnect-delay=5,target=rbd:p/i").reconnectDelay == 5)
+        #expect(try Self.parse("./rbd:p/i,raw,xvda,w").isPath)
+    }
+
     @Test("discard and access defaults follow each other")
     func defaults() throws {
         #expect(try Self.parse("/d,,xvda").offersDiscard)
@@ -165,7 +177,7 @@ struct DiskSpecificationTests {
     func fuzz() throws {
         var random = SplitMix(11)
         let pieces = [
-            "raw", ":", ",", "=", "target=", "vdev=", "xvda", "hdc", "cdrom", "w", " ", "nbd+unix://", "nbd:", "\n",
+            "raw", ":", ",", "=", "target=", "vdev=", "xvda", "hdc", "cdrom", "w", " ", "nbd+unix://", "nbd:", "rbd:", "\n",
             "é", "\0",
             "format", "backend=", "d0p0", "0x", "null:", "9", "access=", "devtype=", "colo-port=", "no-discard", "\t",
         ]

@@ -16,6 +16,8 @@ struct BenchBlock: ParsableCommand {
     @OptionGroup var threads: ReactorOptions
     @OptionGroup var confinement: ConfinementOptions
     @Option(help: "The file to read; made in memory if not given.") var file: String?
+    @Option(help: ArgumentHelp("Another disk to read, without a reference: rbd:POOL/IMAGE, an NBD URI.", valueName: "target"))
+    var target: String?
     @Option(help: "Seconds of one run.") var seconds = 1.0
     @Option(help: "Runs of each job.") var runs = 5
     @Option(parsing: .upToNextOption, help: "Requests in flight.") var depth = [1, 32, 128]
@@ -28,6 +30,7 @@ struct BenchBlock: ParsableCommand {
         guard seconds > 0, seconds <= 3600, (1...1000).contains(runs) else {
             throw ValidationError("--seconds and --runs must be positive")
         }
+        guard target == nil || file == nil && !direct else { throw ValidationError("--target: no file is read besides") }
         guard !direct || file != nil else { throw ValidationError("--direct wants --file: memory has no cache to bypass") }
         guard depth.allSatisfy({ (1...1024).contains($0) }) else { throw ValidationError("--depth: 1 to 1024") }
         guard size.allSatisfy({ (1...1024).contains($0) }) else { throw ValidationError("--size: 1 to 1024 KiB") }
@@ -39,7 +42,8 @@ struct BenchBlock: ParsableCommand {
             backendArguments: features.arguments + threads.arguments + confinement.arguments,
             frontendOptions: features.frontendOptions,
             ringPageOrder: features.ringPageOrder, polling: features.backendOptions.polling)
-        let benchmark = BlockBenchmark(file: file, seconds: seconds, runs: runs, jobs: jobs, direct: direct, sides: sides)
+        let benchmark = BlockBenchmark(
+            file: file, target: target, seconds: seconds, runs: runs, jobs: jobs, direct: direct, sides: sides)
         try EarlyEnd.covering { try benchmark.run().print(json: json) }
     }
 }
