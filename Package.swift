@@ -342,12 +342,13 @@ let package = Package(
         program(
             "causeway", at: "Sources/Command/causeway",
             [
-                "ArgumentParser", "Benchmarks", "BlockBackend", "BlockDevices", "BlockFrontend", "BlockModel", "BlockTrace",
-                "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceFaults", "DeviceState", "DeviceTrace",
-                "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor", "HypervisorRules", "Libxen",
-                "LinuxSystem", "LiveDomains", "Logging", "Loopback", "NBDServer", "NVMe", "NetworkBackend", "NetworkDevices",
-                "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD", "Reactor", "Toolstack", "VhostUser", "VifTaps",
-                "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore", "XenTypes", "swift-argument-parser", "swift-log",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"), "Benchmarks", "BlockBackend", "BlockDevices", "BlockFrontend",
+                "BlockModel", "BlockTrace", "CommandSupport", "Confinement", "DMA", "DeviceControl", "DeviceFaults",
+                "DeviceState", "DeviceTrace", "DriverRuntime", "FrameMapReaders", "FrameMaps", "HostIommu", "Hypervisor",
+                "HypervisorRules", "Libxen", "LinuxSystem", "LiveDomains", "Loopback", "NBDServer", "NVMe", "NetworkBackend",
+                "NetworkDevices", "NetworkFrontend", "NetworkProtocol", "NetworkTrace", "RBD", "Reactor", "Toolstack",
+                "VhostUser", "VifTaps", "VirtioBlock", "VirtioNetwork", "XenBus", "XenStore", "XenTypes",
             ]
         ),
 

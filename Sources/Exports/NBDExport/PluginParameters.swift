@@ -55,7 +55,7 @@ struct PluginParameters {
         case "xen": isOnXen = value == "1"
         case "quiet":
             isQuiet = value == "1"
-            options.notes = isQuiet ? { _ in } : nil
+            if isQuiet { options.notes = { _ in } } else { options.notes = nil }
         case "buffer-pages":
             guard let number = number(1...65536) else { return "not a number from 1 to 65536" }
             options.bufferPages = number
