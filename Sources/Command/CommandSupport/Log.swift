@@ -1,6 +1,7 @@
-// What the command tells while it runs: through swift-log, to standard error. How much is asked for, systemd's journal is
-// told how grave each line is, and a terminal shows it in colour.
+// What the command tells while it runs: through swift-log, to standard error. How much is asked for, systemd's journal
+// is told how grave each line is, and a terminal shows it in colour.
 
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Logging
@@ -59,20 +60,10 @@ private enum Look {
 
     /// Looked at once.
     static let own: Look = {
-        if isJournal { return .journal }
-        let isUnwanted = unsafe getenv("NO_COLOR") != nil
-        return isatty(STDERR_FILENO) == 1 && !isUnwanted ? .coloured : .plain
+        let environment = ProcessInfo.processInfo.environment
+        if let named = environment["JOURNAL_STREAM"], StandardError.isJournal(named) { return .journal }
+        return isatty(STDERR_FILENO) == 1 && environment["NO_COLOR"] == nil ? .coloured : .plain
     }()
-
-    /// Whether standard error is the one that systemd connected to its journal (systemd.exec(5), JOURNAL_STREAM).
-    private static var isJournal: Bool {
-        guard let named = unsafe getenv("JOURNAL_STREAM") else { return false }
-        // SAFETY: a string that ends with a zero; nobody changes the environment after the start.
-        let parts = unsafe String(cString: named).split(separator: ":")
-        var status = stat()
-        guard parts.count == 2, unsafe fstat(STDERR_FILENO, &status) == 0 else { return false }
-        return UInt64(parts[0]) == UInt64(status.st_dev) && UInt64(parts[1]) == UInt64(status.st_ino)
-    }
 
     func decorated(_ line: String, _ level: Logger.Level) -> String {
         switch self {

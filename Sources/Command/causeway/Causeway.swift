@@ -19,7 +19,8 @@ struct Causeway: ParsableCommand {
             BlockList.self,
             BlockDetach.self,
             NetworkAttach.self, NetworkList.self, NetworkDetach.self, VifKeeper.self,
-            DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Device.self, Fault.self, Ring.self, Status.self, Top.self,
+            DomainCreate.self, DomainDestroy.self, XenRun.self, List.self, Device.self, Fault.self, Ring.self, Status.self,
+            Top.self,
             Metrics.self, Trace.self, Translate.self, DMABackEndList.self, ControllerList.self, Bench.self,
         ])
 }

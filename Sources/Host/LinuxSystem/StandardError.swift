@@ -25,6 +25,16 @@ package enum StandardError {
         }
     }
 
+    /// Whether it is what systemd has connected to its journal (systemd.exec(5), JOURNAL_STREAM).
+    /// - Parameter named: the device's and the file's number, with a colon between them.
+    package static func isJournal(_ named: String) -> Bool {
+        let parts = named.split(separator: ":").map { UInt64($0) }
+        var status = stat()
+        // SAFETY: the kernel fills in the one structure.
+        guard parts.count == 2, unsafe fstat(STDERR_FILENO, &status) == 0 else { return false }
+        return parts[0] == UInt64(status.st_dev) && parts[1] == UInt64(status.st_ino)
+    }
+
     private static func hasRoom() -> Bool {
         var entries = [pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)]
         let wait = isStuck.load(ordering: .relaxed) ? 0 : patience

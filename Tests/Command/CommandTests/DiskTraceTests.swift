@@ -34,7 +34,8 @@ extension EndToEnd {
             #expect(file.interfaceName == "vbd1.51712" && file.linkType == 147 && file.dropped == 0)
             // As many answers as requests, and a write of 8 sectors at 128 with one whole page.
             #expect(file.packets.count { $0.direction == 1 } == file.packets.count { $0.direction == 2 })
-            let write = try #require(file.packets.first { $0.comments.first?.contains("write, 8 sectors from 128, 1 segment") == true })
+            let write = try #require(
+                file.packets.first { $0.comments.first?.contains("write, 8 sectors from 128, 1 segment") == true })
             #expect(write.comments.last?.contains(/grant [0-9]+ sectors 0-7/) == true)
             #expect(text.output.contains(/answer to id [0-9]+: discard okay, [0-9]+ µs/), "\(text.output)")
             // What tshark makes of it: every packet, a large read's segments, and times.
@@ -46,7 +47,8 @@ extension EndToEnd {
                 return shown.output.split(separator: "\n").map { $0.split(separator: "\t").map(String.init) }
             }
             #expect(try words(["blkif.kind"], "blkif").count == file.packets.count)
-            let reads = try words(["blkif.sectors", "blkif.segments"], "blkif.kind == 1 && blkif.operation == 0 && blkif.sector >= 2048")
+            let reads = try words(
+                ["blkif.sectors", "blkif.segments"], "blkif.kind == 1 && blkif.operation == 0 && blkif.sector >= 2048")
             #expect(reads.reduce(0) { $0 + (Int($1.first ?? "") ?? 0) } == 2048, "\(reads)")
             #expect(reads.reduce(0) { $0 + (Int($1.last ?? "") ?? 0) } == 256, "\(reads)")
             let answers = try words(["blkif.status", "blkif.time"], "blkif.kind == 2")
@@ -64,12 +66,14 @@ extension EndToEnd {
             let trace = try RunningProcess(
                 [Tools.causeway, "trace", "1/51712", "--count", "400"], environment: pair.environment, in: scratch)
             let job = [
-                "fio", "--name=x", "--ioengine=nbd", "--uri=\(pair.uri("xvda"))", "--rw=randwrite", "--bs=4k", "--iodepth=4", "--size=4m",
+                "fio", "--name=x", "--ioengine=nbd", "--uri=\(pair.uri("xvda"))", "--rw=randwrite", "--bs=4k", "--iodepth=4",
+                "--size=4m",
                 "--loops=2",
             ]
             #expect(try pair.run(job).status == 0)
             let ended = try #require(trace.wait(seconds: 20), "it does not end after its count")
-            #expect(ended.status == 0 && ended.output.split(separator: "\n").count { $0.contains("queue 0") } == 400, "\(ended.errors)")
+            #expect(
+                ended.status == 0 && ended.output.split(separator: "\n").count { $0.contains("queue 0") } == 400, "\(ended.errors)")
             #expect(pair.stop()?.status == 0)
         }
     }

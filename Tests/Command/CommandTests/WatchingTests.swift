@@ -160,7 +160,9 @@ extension EndToEnd {
             kill(backend.pid, SIGKILL)
             _ = backend.wait(seconds: 10)
             let metrics = try host.run("metrics")
-            #expect(metrics.status == 1 && metrics.output.contains("causeway_up 0\n") && metrics.errors.contains("has died"), "\(metrics)")
+            #expect(
+                metrics.status == 1 && metrics.output.contains("causeway_up 0\n") && metrics.errors.contains("has died"),
+                "\(metrics)")
             let status = try host.run("status")
             #expect(status.status == 1 && status.errors.split(separator: "\n").count == 1, "\(status)")
             let left = try host.run("ring", "1/xvda")

@@ -50,7 +50,8 @@ private final class NotingDevice: ControlledDevice {
     @Test(
         "a request is the same after its way as text",
         arguments: [
-            .list, .show(device: "xvda"), .rings(device: "vbd-1/51712"), .save(device: "vif0"), .load(device: "vbd-1/51712", [0, 1, 0x7F, 0x80, 0xFF]),
+            .list, .show(device: "xvda"), .rings(device: "vbd-1/51712"), .save(device: "vif0"),
+            .load(device: "vbd-1/51712", [0, 1, 0x7F, 0x80, 0xFF]),
             .load(device: "x", []), .perform(device: "x", .pause(milliseconds: 70)), .perform(device: "x", .resume),
             .perform(device: "x", .close), .perform(device: "x", .flush), .perform(device: "x", .refresh),
             .perform(device: "x", .inject(queue: 3)), .perform(device: "x", .kick(queue: 0)), .perform(device: "x", .announce),

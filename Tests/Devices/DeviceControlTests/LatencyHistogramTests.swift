@@ -18,7 +18,8 @@ import Testing
         for duration in [begin, .max] { #expect(LatencyHistogram.bucket(of: duration) == LatencyHistogram.bucketCount - 1) }
     }
 
-    @Test("shares are those of the sorted times, an eighth too long at most; counts below powers of two are exact", arguments: 0..<20)
+    @Test(
+        "shares are those of the sorted times, an eighth too long at most; counts below powers of two are exact", arguments: 0..<20)
     func shares(seed: UInt64) {
         var random = SplitMix(seed)
         let times = (0..<Int.random(in: 1...3000, using: &random)).map { _ in

@@ -98,7 +98,9 @@ package struct PcapngFile {
         guard body.count >= 20, body.u32(0) == 0 else { throw PcapngError(offset, "a packet of another interface") }
         let captured = Int(body.u32(12))
         let padded = (captured + 3) / 4 * 4
-        guard 20 + padded <= body.count, captured <= snaplen else { throw PcapngError(offset, "\(captured) bytes captured") }
+        guard 20 + padded <= body.count, snaplen == 0 || captured <= snaplen else {
+            throw PcapngError(offset, "\(captured) bytes captured")
+        }
         guard body.bytes(20 + captured, padded - captured).allSatisfy({ $0 == 0 }) else { throw PcapngError(offset, "padding") }
         var packet = Packet(
             nanoseconds: UInt64(body.u32(4)) << 32 | UInt64(body.u32(8)), bytes: body.bytes(20, captured),

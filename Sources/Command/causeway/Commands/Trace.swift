@@ -101,7 +101,8 @@ struct Trace: ParsableCommand {
         while capacity < buffer?.byteCount ?? 1 << 22 { capacity *= 2 }
         let store: StoreClient
         do throws(Failure) { store = try directory.connectStore() } catch {
-            guard words.count == 2, let domain = UInt16(words[0]), let number = UInt32(words[1]) ?? Self.disk(words[1])?.number else {
+            guard words.count == 2, let domain = UInt16(words[0]), let number = UInt32(words[1]) ?? Self.disk(words[1])?.number
+            else {
                 throw Failure("trace: \(target): only numbers, such as 1/0, do without the store: \(error)")
             }
             return (

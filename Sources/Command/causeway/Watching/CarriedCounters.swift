@@ -29,7 +29,9 @@ final class CarriedCounters: Sendable {
     func counters(of subject: String, _ own: @escaping @Sendable () -> [StatusLine]) -> DeviceCounters {
         DeviceCounters {
             self.added(to: own()).compactMap { line in
-                guard line.subject == subject, case .number(let number) = line.value, LatencyName(line.name) == nil else { return nil }
+                guard line.subject == subject, case .number(let number) = line.value, LatencyName(line.name) == nil else {
+                    return nil
+                }
                 return (line.name, number)
             }
         } carryOver: { counters in

@@ -8,7 +8,8 @@ import NetworkBackend
 
 enum DeadRings {
     /// A device's rings as its backend left them; none: it left nothing.
-    /// - Parameter directory: the host's; a pair has its journals in a folder of it, and on Xen they have their own place.
+    /// - Parameter directory: the host's; a pair has its journals in a folder of it, and on Xen they have their own
+    ///   place.
     static func find(_ device: String, in directory: RunDirectory) -> [RingReport] {
         guard let subject = DeviceSubject(device) else { return [] }
         let places = [directory.path, "\(directory)/journal"] + (RunDirectory.isOnXen ? ["/run/causeway"] : [])

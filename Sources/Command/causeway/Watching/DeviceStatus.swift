@@ -70,7 +70,9 @@ struct DeviceSubject: Hashable, Comparable {
 
     /// Disks before interfaces, and by number.
     static func < (left: Self, right: Self) -> Bool {
-        (left.kind, UInt64(left.domain) ?? 0, UInt64(left.number) ?? 0) < (right.kind, UInt64(right.domain) ?? 0, UInt64(right.number) ?? 0)
+        (left.kind, UInt64(left.domain) ?? 0, UInt64(left.number) ?? 0) < (
+            right.kind, UInt64(right.domain) ?? 0, UInt64(right.number) ?? 0
+        )
     }
 
     var domain: String { String(device.split(separator: "/").first ?? "") }

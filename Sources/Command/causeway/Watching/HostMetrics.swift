@@ -42,7 +42,8 @@ struct HostMetrics {
     private var about: [MetricFamily] {
         var build = MetricFamily("causeway_build_info", .gauge, "Always 1; the version of the command that tells.")
         build.add([("version", causewayVersion)], 1)
-        var isUp = MetricFamily("causeway_up", .gauge, "1: every backend that serves here answers; 0: one has died and left its socket.")
+        var isUp = MetricFamily(
+            "causeway_up", .gauge, "1: every backend that serves here answers; 0: one has died and left its socket.")
         isUp.add([], dead.isEmpty ? 1 : 0)
         return [build, isUp]
     }
@@ -77,7 +78,8 @@ struct HostMetrics {
                 continue
             }
             var family =
-                byReason[reason.family] ?? MetricFamily("causeway_\(kind)_\(reason.family.rawValue)", .counter, reason.family.meaning)
+                byReason[reason.family]
+                ?? MetricFamily("causeway_\(kind)_\(reason.family.rawValue)", .counter, reason.family.meaning)
             for device in devices { family.add(labels(device) + reason.labels, device[name]) }
             byReason[reason.family] = family
         }

@@ -44,7 +44,9 @@ struct Status: ParsableCommand {
             printLine(device.subject.text)
             // What is 0 in every healthy run is shown all the same: its absence would have to be trusted.
             for line in Table.lines(device.numbers.map { ["  " + $0.name, "\($0.value)"] }) { printLine(line) }
-            for latency in device.latencies where latency.histogram.count > 0 { printLine("  " + latency.histogram.line(latency.operation)) }
+            for latency in device.latencies where latency.histogram.count > 0 {
+                printLine("  " + latency.histogram.line(latency.operation))
+            }
         }
     }
 }
@@ -52,8 +54,9 @@ struct Status: ParsableCommand {
 extension HostCounters {
     /// For `--json`.
     fileprivate var json: JSONValue {
-        .object(Dictionary(counters.map { ($0.name, JSONValue.number(UInt64($0.count))) }) { $1 }
-            .merging(["domain": .text(domain ?? "host")]) { $1 })
+        .object(
+            Dictionary(counters.map { ($0.name, JSONValue.number(UInt64($0.count))) }) { $1 }
+                .merging(["domain": .text(domain ?? "host")]) { $1 })
     }
 }
 

@@ -25,7 +25,8 @@ enum StatusClient {
     /// What is to be said of these; nil: nothing.
     static func complaint(_ dead: [pid_t], in directory: RunDirectory) -> String? {
         guard let first = dead.first else { return nil }
-        return "\(directory): backend \(first) has died, and no other has begun there since; `causeway backend` goes on with its devices"
+        return
+            "\(directory): backend \(first) has died, and no other has begun there since; `causeway backend` goes on with its devices"
     }
 
     /// Removes what killed processes left.

@@ -61,32 +61,36 @@ struct TopTable {
     private let bytes: [String]
     private let columns: [Column]
 
-    static var disks: TopTable { TopTable(
-        heading: "Disk", moved: ["requests"], bytes: ["read-bytes", "written-bytes"],
-        columns: [
-            .sum("queues") { Double($0.now["queues"]) },
-            .sum("reads/s") { $0.perSecond(["reads"]) },
-            .sum("read MiB/s", decimals: 1) { $0.perSecond(["read-bytes"]) / 1_048_576 },
-            .sum("writes/s") { $0.perSecond(["writes"]) },
-            .sum("written MiB/s", decimals: 1) { $0.perSecond(["written-bytes"]) / 1_048_576 },
-            .sum("flushes/s") { $0.perSecond(["flushes"]) },
-            .microseconds("p50 µs", 0.5), .microseconds("p99 µs", 0.99),
-            .sum("errors") { Double($0.growth("rejected") + $0.growth("failed")) },
-            .doorbells("doorbells/request", ["requests"]),
-        ]) }
+    static var disks: TopTable {
+        TopTable(
+            heading: "Disk", moved: ["requests"], bytes: ["read-bytes", "written-bytes"],
+            columns: [
+                .sum("queues") { Double($0.now["queues"]) },
+                .sum("reads/s") { $0.perSecond(["reads"]) },
+                .sum("read MiB/s", decimals: 1) { $0.perSecond(["read-bytes"]) / 1_048_576 },
+                .sum("writes/s") { $0.perSecond(["writes"]) },
+                .sum("written MiB/s", decimals: 1) { $0.perSecond(["written-bytes"]) / 1_048_576 },
+                .sum("flushes/s") { $0.perSecond(["flushes"]) },
+                .microseconds("p50 µs", 0.5), .microseconds("p99 µs", 0.99),
+                .sum("errors") { Double($0.growth("rejected") + $0.growth("failed")) },
+                .doorbells("doorbells/request", ["requests"]),
+            ])
+    }
 
-    static var interfaces: TopTable { TopTable(
-        heading: "Interface", moved: ["received", "transmitted"], bytes: ["received-bytes", "transmitted-bytes"],
-        columns: [
-            .sum("queues") { Double($0.now["queues"]) },
-            .sum("to/s") { $0.perSecond(["received"]) },
-            .sum("to Mb/s", decimals: 1) { $0.perSecond(["received-bytes"]) * 8 / 1e6 },
-            .sum("from/s") { $0.perSecond(["transmitted"]) },
-            .sum("from Mb/s", decimals: 1) { $0.perSecond(["transmitted-bytes"]) * 8 / 1e6 },
-            .sum("dropped") { Double($0.growth("receive-dropped") + $0.growth("transmit-dropped")) },
-            .sum("errors") { Double($0.growth("transmit-errors")) },
-            .doorbells("doorbells/frame", ["received", "transmitted"]),
-        ]) }
+    static var interfaces: TopTable {
+        TopTable(
+            heading: "Interface", moved: ["received", "transmitted"], bytes: ["received-bytes", "transmitted-bytes"],
+            columns: [
+                .sum("queues") { Double($0.now["queues"]) },
+                .sum("to/s") { $0.perSecond(["received"]) },
+                .sum("to Mb/s", decimals: 1) { $0.perSecond(["received-bytes"]) * 8 / 1e6 },
+                .sum("from/s") { $0.perSecond(["transmitted"]) },
+                .sum("from Mb/s", decimals: 1) { $0.perSecond(["transmitted-bytes"]) * 8 / 1e6 },
+                .sum("dropped") { Double($0.growth("receive-dropped") + $0.growth("transmit-dropped")) },
+                .sum("errors") { Double($0.growth("transmit-errors")) },
+                .doorbells("doorbells/frame", ["received", "transmitted"]),
+            ])
+    }
 
     /// The lines; none if there is no such device.
     /// - Parameters:
@@ -100,7 +104,8 @@ struct TopTable {
         for device in sorted(rates, by: order) {
             let line = history?.note(device.subject, device.perSecond(moved))
             rows.append(
-                [device.subject.device, device.subject.name(in: names)] + columns.map { $0.cell(device) } + (line.map { [$0] } ?? []))
+                [device.subject.device, device.subject.name(in: names)] + columns.map { $0.cell(device) }
+                    + (line.map { [$0] } ?? []))
         }
         if rates.count > 1 { rows.append(["all", "\(rates.count)"] + columns.map { $0.total(rates) }) }
         return Table.lines(rows)

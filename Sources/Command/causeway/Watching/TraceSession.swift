@@ -31,7 +31,9 @@ struct TraceSession<Record: TracedRecord> {
         self.asText = asText
         self.limit = limit ?? .max
         self.stop = stop.rawValue
-        encoder = PcapngEncoder(connection.subject, linkType: Record.linkType, snaplen: snaplen, at: SystemTime().calendarNanoseconds)
+        encoder = PcapngEncoder(
+            connection.subject, linkType: Record.linkType, snaplen: Record.kind == .disk ? 0 : snaplen,
+            at: SystemTime().calendarNanoseconds)
     }
 
     consuming func run() throws(Failure) {

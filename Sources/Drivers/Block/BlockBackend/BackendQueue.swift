@@ -192,7 +192,8 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
     /// Where the ring is now.
     var state: XenRingState {
         XenRingState(
-            slots: Int(model.transport.ring.geometry.slotCount), words: RingWords(rings.region), nextRequest: model.transport.ring.nextRequestIndex.rawValue,
+            slots: Int(model.transport.ring.geometry.slotCount), words: RingWords(rings.region),
+            nextRequest: model.transport.ring.nextRequestIndex.rawValue,
             nextResponse: model.transport.ring.nextResponseIndex.rawValue, inWork: model.inWork,
             fault: model.fault.map { "\($0)" }, isHeld: isHeld)
     }

@@ -1,4 +1,5 @@
-// A dead backend's journal of a disk's ring, as a person looks at it. It only reads, and believes nothing that it finds.
+// A dead backend's journal of a disk's ring, as a person looks at it. It only reads, and believes nothing that it
+// finds.
 
 import BlockProtocol
 import DeviceControl

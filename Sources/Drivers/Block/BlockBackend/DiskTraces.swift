@@ -25,7 +25,8 @@ final class DiskTraces: Sendable {
                 registry.opened(
                     id,
                     TraceSubject(
-                        name: "vbd\(id.frontend).\(id.number)", description: "domain \(id.frontend)'s disk \(id.number), on \(disk.name)"))
+                        name: "vbd\(id.frontend).\(id.number)",
+                        description: "domain \(id.frontend)'s disk \(id.number), on \(disk.name)"))
                 registry.connected(id, queues.isEmpty ? nil : disk.trace)
             }
         }

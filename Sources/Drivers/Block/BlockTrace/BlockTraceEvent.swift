@@ -99,7 +99,9 @@ public struct BlockTraceEvent: Equatable, Sendable {
             let kind = BlockTraceKind(rawValue: region.load(offset + Place.kind, as: UInt8.self))
         else { return nil }
         let here = Int(region.load(offset + Place.segmentsHere, as: UInt32.self))
-        guard here <= (count - Place.segments) / BlockSegment.size, count == Place.segments + here * BlockSegment.size else { return nil }
+        guard here <= (count - Place.segments) / BlockSegment.size, count == Place.segments + here * BlockSegment.size else {
+            return nil
+        }
         self.kind = kind
         queue = region.load(offset + Place.queue)
         operation = BlockOperationCode(rawValue: region.load(offset + Place.operation))

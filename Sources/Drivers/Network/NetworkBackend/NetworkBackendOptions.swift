@@ -44,7 +44,8 @@ public struct NetworkBackendOptions: Sendable {
     /// goes on with the same rings and no frontend notices; nil: a successor asks every frontend to close and connect
     /// again, which Linux's cannot.
     public var journalDirectory: String?
-    /// Gets lines of what is not wrong: that an interface was connected or has another rate. nil: the log has them, too.
+    /// Gets lines of what is not wrong: that an interface was connected or has another rate. nil: the log has them,
+    /// too.
     public var notes: (@Sendable (String) -> Void)?
     /// Whether interfaces may be made to go wrong on purpose: only where no guest has data to lose.
     public var takesFaults = false

@@ -12,7 +12,9 @@ public struct PcapngEncoder: Sendable {
     private var began: UInt64 = 0
 
     /// Begins a file: the section's header and the interface.
-    /// - Parameter linkType: what its packets are; 1 is Ethernet.
+    /// - Parameters:
+    ///   - linkType: what its packets are; 1 is Ethernet.
+    ///   - snaplen: bytes of a packet that are kept; 0: all.
     public init(_ subject: TraceSubject, linkType: UInt16, snaplen: Int, at nanoseconds: UInt64) {
         began = nanoseconds
         block(0x0A0D_0D0A) { block in

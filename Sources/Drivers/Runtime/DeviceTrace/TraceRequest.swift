@@ -55,7 +55,8 @@ public struct TraceRequest: Equatable, Sendable {
         guard bytes.count == Self.byteCount else { return nil }
         var words = [UInt32](repeating: 0, count: 7)
         for (index, byte) in bytes.enumerated() { words[index / 4] |= UInt32(byte) << UInt32(8 * (index % 4)) }
-        guard words[0] == Self.magic, words[1] == Self.version, let domain = UInt16(exactly: words[2]), let kind = Kind(rawValue: words[6])
+        guard words[0] == Self.magic, words[1] == Self.version, let domain = UInt16(exactly: words[2]),
+            let kind = Kind(rawValue: words[6])
         else { return nil }
         self.kind = kind
         self.domain = DomainID(domain)
@@ -74,7 +75,8 @@ enum TraceAnswer: Equatable {
 
     var bytes: [UInt8] {
         switch self {
-        case .accepted(let subject): [1] + Array("\(subject.address?.description ?? "")\n\(subject.name)\n\(subject.description)".utf8)
+        case .accepted(let subject):
+            [1] + Array("\(subject.address?.description ?? "")\n\(subject.name)\n\(subject.description)".utf8)
         case .refused(let reason): [0] + Array(reason.utf8)
         }
     }

@@ -61,7 +61,10 @@ import XenTypes
         #expect(file.linkType == 147 && file.interfaceName == "vbd1.51712" && file.received == 2)
         #expect(file.packets.map(\.direction) == [1, 2] && file.packets.map(\.queue) == [3, 3])
         #expect(file.packets[0].bytes.count == 48 + 8 * segments)
-        #expect(file.packets[1].comments == ["queue 3 answer to id \(UInt64.max): write error, 1500 µs after it was taken", "refused: so"])
+        #expect(
+            file.packets[1].comments == [
+                "queue 3 answer to id \(UInt64.max): write error, 1500 µs after it was taken", "refused: so",
+            ])
     }
 
     @Test("words for requests")
