@@ -176,6 +176,21 @@ extension EndToEnd {
                 row.count == 7 && row[0] == "51712" && row[3] == "4" && row[6] == String(backend.dropLast()),
                 "\(list.output)")
             #expect(try pair.run([Tools.causeway, "list"]).output.contains("xvda"))
+            // The same for programs.
+            for (words, wanted) in [
+                (["block-list"], ["vdev": "51712", "name": "xvda", "target": image, "state": "4", "domain": "1"]),
+                (["list"], ["id": "1", "disks": "xvda"]), (["device", "list"], ["device": "vbd-1/51712", "phase": "running"]),
+                (["network-list"], [:]), (["devices"], [:]), (["dma-backends"], ["name": "direct"]),
+            ] as [([String], [String: String])] {
+                let outcome = try pair.run([Tools.causeway] + words + ["--json"])
+                let parsed = try JSONSerialization.jsonObject(with: Foundation.Data(outcome.output.utf8))
+                let rows = try #require(parsed as? [[String: Any]], "\(words): \(outcome)")
+                let isThere = rows.contains { row in wanted.allSatisfy { row[$0.key].map { "\($0)" } == $0.value } }
+                #expect(outcome.status == 0 && (wanted.isEmpty || isThere), "\(words): \(outcome)")
+            }
+            let shown = try pair.run([Tools.causeway, "device", "show", "vbd-1/51712", "geometry", "--json"])
+            let geometry = try JSONSerialization.jsonObject(with: Foundation.Data(shown.output.utf8)) as? [String: Any]
+            #expect(geometry?["geometry.sector-bytes"] as? Int == 512, "\(shown)")
             #expect(pair.stop()?.status == 0)
         }
 

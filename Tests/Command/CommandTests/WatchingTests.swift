@@ -129,6 +129,22 @@ extension EndToEnd {
             }
         }
 
+        @Test("on a terminal top draws what a disk did, and takes keys; the order is what was asked for")
+        func topKeys() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 4)
+            let pair = try PairUnderTest(disks: ["\(image),raw,xvda,w", "null:1M,,xvdb"], in: scratch)
+            let keys = "(sleep 1; printf r; sleep 1; printf q) | script -qec '\(Tools.causeway) top --interval 0.3' /dev/null"
+            let shown = try pair.run(["sh", "-c", keys])
+            #expect(shown.status == 0 && shown.output.contains("▁") && shown.output.contains("guest1/xvda"), "\(shown)")
+            let table = try pair.run([Tools.causeway, "top", "--interval", "0.1", "--count", "1", "--sort", "latency"])
+            let rows = table.output.split(separator: "\n").map { $0.split(separator: " ").prefix(2).joined(separator: " ") }
+            #expect(rows == ["Disk name", "1/51712 guest1/xvda", "2/51728 guest2/xvdb", "all 2"], "\(table)")
+            let unknown = try pair.run([Tools.causeway, "top", "--sort", "colour"])
+            #expect(unknown.status == 2 && unknown.errors.contains("colour"), "\(unknown)")
+            #expect(pair.stop()?.status == 0)
+        }
+
         @Test("a backend that died and left its socket is said of by status and metrics, which fail; ring reads its journal")
         func dead() throws {
             let scratch = try Scratch()

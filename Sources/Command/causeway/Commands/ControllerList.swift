@@ -14,9 +14,11 @@ struct ControllerList: ParsableCommand {
             shell: nothing is unbound here, for the kernel may be using it.
             """)
 
+    @OptionGroup var format: ListFormat
+
     func run() throws {
         let controllers = PCIDevice.all().filter { $0.classCode == 0x010802 }
-        guard !controllers.isEmpty else { return printLine("no NVMe controllers") }
+        guard !controllers.isEmpty || format.json else { return printLine("no NVMe controllers") }
         let obstacles = controllers.map { $0.obstacle() }
         let rows = zip(controllers, obstacles).map { device, obstacle in
             [
@@ -25,7 +27,8 @@ struct ControllerList: ParsableCommand {
                     ?? (device.isUIO ? "yes, by uio; not safe against kill -9 without a keeper" : "yes"),
             ]
         }
-        for line in Table.lines([["TARGET", "IDENTITY", "DRIVER", "GROUP", "HERE"]] + rows) { printLine(line) }
+        format.show(["TARGET", "IDENTITY", "DRIVER", "GROUP", "HERE"], rows)
+        if format.json { return }
         for (device, obstacle) in zip(controllers, obstacles) {
             guard let remedy = obstacle?.remedy, !remedy.isEmpty else { continue }
             printLine("\nTo drive \(device.address) from here, as root:")

@@ -13,10 +13,12 @@ struct DMABackEndList: ParsableCommand {
             backend's disks and interfaces are the kernel's own and need none.
             """)
 
+    @OptionGroup var format: ListFormat
+
     func run() throws {
         let rows = DMABackEnds.allCases.map { kind in
             [kind.rawValue, kind.argument ?? "-", kind.obstacle().map { "no: \($0)" } ?? "yes"]
         }
-        for line in Table.lines([["NAME", "ARGUMENT", "HERE"]] + rows) { printLine(line) }
+        format.show(["NAME", "ARGUMENT", "HERE"], rows)
     }
 }

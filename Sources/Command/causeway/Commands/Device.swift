@@ -21,14 +21,15 @@ struct Device: ParsableCommand {
 struct DeviceList: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the devices of a run directory.")
     @OptionGroup var host: HostOptions
+    @OptionGroup var format: ListFormat
 
     func run() throws {
         let directory = try host.directory()
         let answers = DeviceClient.all(.list, in: directory)
         guard !answers.isEmpty else { throw DeviceClient.nobody(in: directory) }
-        var rows = [["Device", "Kind", "Transport", "Phase"]]
+        var rows: [[String]] = []
         for case .done(let lines) in answers.map(\.answer) { rows += lines.map { $0.split(separator: "\t").map(String.init) } }
-        for line in Table.lines(rows) { printLine(line) }
+        format.show(["Device", "Kind", "Transport", "Phase"], rows)
     }
 }
 
@@ -65,12 +66,14 @@ struct DeviceShow: ParsableCommand {
         help: ArgumentHelp(
             "One group: identity, geometry, agreement, queue, network, memory or counters.", valueName: "group"))
     var group: String?
+    @Flag(help: "One line of JSON instead of a table.") var json = false
 
     func run() throws {
         let wanted = try target.attributes().filter { group == nil || $0.name.hasPrefix("\(group ?? "").") }
         guard !wanted.isEmpty || group == nil else {
             throw Failure("device: \(target.device): nothing of \(group ?? "") can be read now; most only while it is paused")
         }
+        if json { return printJSON(Dictionary(wanted.map { ($0.name, JSONValue($0.value)) }) { $1 }) }
         for line in Table.lines(wanted.map { [$0.name, $0.value] }) { printLine(line) }
     }
 }

@@ -8,6 +8,7 @@ struct List: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Lists the domains of a host.")
 
     @OptionGroup var host: HostOptions
+    @OptionGroup var format: ListFormat
 
     func run() throws {
         let store = try host.directory().connectStore()
@@ -18,6 +19,6 @@ struct List: ParsableCommand {
                 return [printable(name), "\(domain)", disks.map { printable($0.vdev) }.joined(separator: ",")]
             }
         }
-        for line in Table.lines([["Name", "ID", "Disks"]] + rows) { printLine(line) }
+        format.show(["Name", "ID", "Disks"], rows)
     }
 }
