@@ -73,7 +73,8 @@ import XenTypes
         }
     }
 
-    /// Lets a frontend come while `body` plays its backend. Once it is closed nothing of it is granted, and nobody keeps it.
+    /// Lets a frontend come while `body` plays its backend. Once it is closed nothing of it is granted, and nobody
+    /// keeps it.
     private func connect(
         _ host: TestHost, _ backend: MockBlockBackend, _ body: (BlockFrontend<TestHypervisor>) throws -> Void
     ) throws {
