@@ -148,7 +148,8 @@ import XenTypes
         let keys = try BlockRequestKeys.read(
             from: backend.store, at: backend.paths.frontendPath,
             offer: BlockOffer(indirectSegments: 4096, queues: 256, ringPageOrder: 5))
-        let past = try backend.hypervisor.mapContiguous(keys.queues[0].ring, of: DomainID(1), access: .readWrite)
+        var past: (any ContiguousGrants)? = try backend.hypervisor.mapContiguous(
+            keys.queues[0].ring, of: DomainID(1), access: .readWrite)
         try beginAnew(backend)
         try backend.connect()
         #expect(eventually(5000) { frontend.connectionCount == 2 })
@@ -157,8 +158,9 @@ import XenTypes
         for answer in [
             BlockResponse(id: 0, operation: .read, status: .okay), BlockResponse(id: 999, operation: .write, status: .okay),
         ] {
-            BlockRing(.native).storeResponse(answer, past.region, 64)
-            past.region.storeReleasing(UInt32(1), at: RingHeader.responseProduced)
+            let region = try #require(past?.region)
+            BlockRing(.native).storeResponse(answer, region, 64)
+            region.storeReleasing(UInt32(1), at: RingHeader.responseProduced)
             backend.channel?.notify()
             var ended = 0
             queue.reap { _ in ended += 1 }
@@ -168,7 +170,8 @@ import XenTypes
         }
         backend.answer([BlockResponse(id: 0, operation: .read, status: .okay)], produced: 1)
         #expect(try queue.waitForAll(milliseconds: 3000).map(\.outcome) == [.okay])
-        past.unmap()
+        past?.unmap()
+        past = nil
         frontend.close()
         backend.letGo()
         backend.store.close()
