@@ -140,10 +140,13 @@ public final class BlockFrontend<H: Hypervisor>: Sendable {
         if case .backendBroken(let what) = error { follower.quarantine(what) } else { follower.quarantine("\(error)") }
     }
 
-    /// Closes the device in the proper order (5, 6) and ends the control thread. Operations in flight end as lost.
+    /// Closes the device in the proper order (5, 6) and ends the control thread. Operations in flight end as lost, and
+    /// what has not been taken is given back.
     public func close() {
         guard !isClosed.exchange(true, ordering: .sequentiallyConsistent) else { return }
         follower.stop()
         control.withLock { $0.take() }?.join()
+        // Of queues that nobody has taken, nothing stays granted.
+        status.withLock { $0.blueprints = [] }
     }
 }

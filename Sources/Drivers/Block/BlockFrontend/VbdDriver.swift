@@ -158,7 +158,8 @@ final class VbdDriver<H: Hypervisor>: FrontendDriver {
             for _ in 0..<count {
                 blueprints.append(
                     .init(
-                        mailbox: try QueueMailbox { [owner] in owner.queueFailed($0) },
+                        // It is the owner's, whom it must not keep.
+                        mailbox: try QueueMailbox { [weak owner] in owner?.queueFailed($0) },
                         pages: try owner.hypervisor.offerPages(options.bufferPages, to: backend, access: .readWrite),
                         indirect: try owner.hypervisor.offerPages(
                             max(1, ids * descriptorPages), to: backend, access: .readWrite),

@@ -16,14 +16,17 @@ import TestSupport
     /// One request after another, each answered before the next: the backend goes to sleep, or is about to, whenever
     /// one comes. A ring that is lost between its last look and its sleep is a request without an answer.
     @Test func M9_aRequestFindsTheBackendAwakeAsleepOrInBetween() throws {
-        let pair = try BlockPair()
+        var options = BlockBackendOptions()
+        options.polling = .sleep
+        let pair = try BlockPair(backendOptions: options)
         let raw = try MockBlockFrontend(pair)
         try Schedules.each(seed: 1) { round in
-            for id in 0..<200 {
-                // From none to some hundred microseconds, about as long as a backend stays awake.
-                let end = monotonicNanoseconds() + UInt64((id * 7 + round * 13) % 40) * 10_000
+            for id in 0..<400 {
+                // From none to forty microseconds after an answer was seen: about as long as a backend takes to fall
+                // asleep.
+                let end = monotonicNanoseconds() + UInt64((id * 7 + round * 13) % 80) * 500
                 while monotonicNanoseconds() < end {}
-                try #require(try raw.ask(raw.request(.read, sector: 8, id: UInt64(id))) == .okay, "round \(round)")
+                try #require(try raw.ask(BlockRequest(.flush, id: UInt64(id))) == .okay, "round \(round)")
             }
         }
         try raw.close()
