@@ -2,8 +2,8 @@
 """A pair on an image of Ceph's beside the library alone and beside an NBD server: tools/bench/rbd.py CAUSEWAY [--rounds N] [--seconds S]
 
 A cluster of one node on this machine, one image, in turn in each round: fio's own rbd engine, without librbd's cache, as Causeway has it; the
-same with that cache, which answers writes before they are done; requests through the ring (`causeway bench block --target`); fio's NBD engine
-on `causeway pair`; on `qemu-nbd` with `rbd:`; and on a pair with that qemu-nbd behind it. Medians of the rounds, and how each compares with the
+same with that cache, which answers writes before they are done; requests through the ring (`causeway bench block --target`) on `rbd:` and on
+`qemu-nbd` with `rbd:`; fio's NBD engine on `causeway pair`, on that qemu-nbd, and on a pair with that qemu-nbd behind it. Medians of the rounds, and how each compares with the
 first in the same round (the median of ratios). The cluster's own daemons share the processors with all of them.
 """
 import argparse
@@ -73,7 +73,7 @@ def main():
     options.add_argument("--jobs", type=int, default=len(JOBS))
     chosen = options.parse_args()
     causeway, jobs = os.path.abspath(chosen.causeway), JOBS[:chosen.jobs]
-    names = ["fio's rbd engine", "with librbd's cache", "the ring", "the pair by NBD", "qemu-nbd", "a pair on qemu-nbd"]
+    names = ["fio's rbd engine", "with librbd's cache", "the ring", "the ring on qemu-nbd", "the pair by NBD", "qemu-nbd", "a pair on qemu-nbd"]
     figures = {(name, job): [] for name in names for job in jobs}
     with ceph.Cluster() as cluster, tempfile.TemporaryDirectory() as run:
         cluster.create("bench", SIZE)
@@ -92,14 +92,15 @@ def main():
                 figures[names[2], job].append(ring(causeway, target, job, chosen.seconds))
             with Pair(causeway, target).ready() as pair:
                 for job in jobs:
-                    figures[names[3], job].append(measure(job, chosen.seconds, pair.uri))
+                    figures[names[4], job].append(measure(job, chosen.seconds, pair.uri))
             server = QemuNBD(target, run)
             try:
                 for job in jobs:
-                    figures[names[4], job].append(measure(job, chosen.seconds, server.uri))
+                    figures[names[5], job].append(measure(job, chosen.seconds, server.uri))
+                    figures[names[3], job].append(ring(causeway, server.uri, job, chosen.seconds))
                 with Pair(causeway, server.uri).ready() as pair:
                     for job in jobs:
-                        figures[names[5], job].append(measure(job, chosen.seconds, pair.uri))
+                        figures[names[6], job].append(measure(job, chosen.seconds, pair.uri))
             finally:
                 server.end()
     print("| requests a second | " + " | ".join(f"{name} | ratio" for name in names) + " |")
@@ -111,8 +112,9 @@ def main():
             cells.append(f"{statistics.median(figures[name, job]):,.0f} | {statistics.median(ratios):.2f}")
         print(f"| {job[0]} {job[1]}, depth {job[2]} | " + " | ".join(cells) + " |")
     for job in jobs:
-        ratios = [own / other for own, other in zip(figures[names[3], job], figures[names[5], job])]
-        print(f"{job[0]} {job[1]}, depth {job[2]}: the pair by NBD is {statistics.median(ratios):.2f} times a pair on qemu-nbd")
+        for ours, theirs in [(2, 3), (4, 6), (4, 5)]:
+            ratios = [own / other for own, other in zip(figures[names[ours], job], figures[names[theirs], job])]
+            print(f"{job[0]} {job[1]}, depth {job[2]}: {names[ours]} beside {names[theirs]}: {statistics.median(ratios):.2f}")
 
 
 main()

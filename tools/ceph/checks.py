@@ -35,6 +35,7 @@ class Checks:
         self.cluster = cluster
         self.causeway = causeway
         self.count = 0
+        self.pairs = []
 
     def image(self, **more):
         """A new image's name."""
@@ -44,7 +45,16 @@ class Checks:
         return name
 
     def pair(self, image, *options, mode="w", more="", directory=None):
-        return Pair(self.causeway, self.cluster.target(image, more), mode, options, directory)
+        self.pairs.append(Pair(self.causeway, self.cluster.target(image, more), mode, options, directory))
+        return self.pairs[-1]
+
+    def end_pairs(self):
+        """Ends those that a check which failed has left."""
+        for pair in self.pairs:
+            if pair.process.poll() is None:
+                pair.signal_all(signal.SIGKILL)
+            pair.end()
+        self.pairs = []
 
     # Data.
 
@@ -331,6 +341,8 @@ def main():
             except Failed as error:
                 failed.append(name)
                 print(f"FAIL {name}: {error} ({time.monotonic() - start:.1f} s)", flush=True)
+            finally:
+                checks.end_pairs()
     print(f"test-ceph: {len(names) - len(failed)} of {len(names)} checks passed in {time.monotonic() - begun:.0f} s")
     raise SystemExit(1 if failed else 0)
 

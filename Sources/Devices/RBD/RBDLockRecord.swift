@@ -32,12 +32,17 @@ public struct RBDLockRecord: Sendable {
     /// The image is locked by `address`.
     func settle(_ address: String, of image: String) throws(Errno) { try put([address], of: image) }
 
+    /// `address` has not asked for the lock, and will not.
+    func forget(_ address: String, of image: String) throws(Errno) {
+        try put(addresses(of: image).filter { $0 != address }, of: image)
+    }
+
     private func put(_ addresses: [String], of image: String) throws(Errno) {
         try Self.writing.withLock { _ throws(Errno) in
             var lines = (FileSystem.text(of: path) ?? "").split(separator: "\n").map(String.init).filter {
                 !$0.hasPrefix("\(image) ")
             }
-            // Cycles of opening that came to nothing do not make it long.
+            // Those that were killed while they asked do not make it long.
             lines.append("\(image) \(addresses.suffix(16).joined(separator: " "))")
             try FileSystem.replace(path, with: Array((lines.joined(separator: "\n") + "\n").utf8))
         }

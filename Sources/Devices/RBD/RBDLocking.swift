@@ -27,8 +27,13 @@ struct RBDLocking {
         note { (record) throws(Errno) in try record.add(image.address, of: key) }
         // Between a look and the lock there may be others, each of whom is as fast.
         for _ in 0..<8 {
-            if let owner = try ask({ () throws(RBDError) in try image.owner() }), owner != image.address {
-                try passBy(owner, image)
+            do throws(DeviceError) {
+                if let owner = try ask({ () throws(RBDError) in try image.owner() }), owner != image.address {
+                    try passBy(owner, image)
+                }
+            } catch {
+                note { (record) throws(Errno) in try record.forget(image.address, of: key) }
+                throw error
             }
             do throws(RBDError) { try image.lock() } catch {
                 if error.number == .readOnlyFileSystem { continue }

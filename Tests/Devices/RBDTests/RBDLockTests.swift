@@ -81,6 +81,20 @@ extension RBDTests {
             #expect(!record.knows("a:0/20", of: "c/rbd:p/img") && record.knows("a:0/99", of: "c/rbd:p/img"))
         }
 
+        /// Else who tries again and again would lose sight of whoever left the lock.
+        @Test func L27_whoIsRefusedLeavesNoAddressInTheRecord() throws {
+            let directory = try directory()
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let record = RBDLockRecord(directory: directory, name: "backend-0-vbd")
+            fake_rbd_begin(1 << 20)
+            fake_rbd_lock("192.0.2.1:0/7", 1)
+            try record.settle("192.0.2.1:0/6", of: "cluster/rbd:p/img")
+            let before = FileSystem.text(of: directory + "/backend-0-vbd.rbd")
+            for _ in 0..<20 { #expect(throws: DeviceError.self) { try openImage(own: RBDOptions(record: record)) } }
+            #expect(FileSystem.text(of: directory + "/backend-0-vbd.rbd") == before)
+            #expect(before?.contains("192.0.2.1:0/6") == true)
+        }
+
         @Test func L27_anotherDiskOfTheSameProcessIsNoPredecessor() throws {
             let directory = try directory()
             defer { try? FileManager.default.removeItem(atPath: directory) }
