@@ -169,7 +169,8 @@ install: build plugin library libxen ## Installs under PREFIX (default /usr/loca
 	    > $(DESTDIR)$(LIBDIR)/pkgconfig/causeway-translation.pc
 	ln -sf ../../bin/causeway $(DESTDIR)$(PREFIX)/lib/causeway/vhost-user-blk
 	mkdir -p $(DESTDIR)$(PREFIX)/share/qemu/vhost-user
-	install -D -m 644 Packaging/causeway-blkif.lua $(DESTDIR)$(PREFIX)/share/causeway/causeway-blkif.lua
+	mkdir -p $(DESTDIR)$(PREFIX)/share/causeway
+	install -m 644 Packaging/causeway-blkif.lua Packaging/monitoring/* $(DESTDIR)$(PREFIX)/share/causeway
 	sed 's|@PREFIX@|$(PREFIX)|' Packaging/50-causeway-blk.json.in > $(DESTDIR)$(PREFIX)/share/qemu/vhost-user/50-causeway-blk.json
 	install -D -m 755 Packaging/block-causeway $(DESTDIR)/etc/xen/scripts/block-causeway
 	mkdir -p $(DESTDIR)/lib/systemd/system

@@ -16,6 +16,8 @@ use="$use fuse3"
 use="$use python3-libnbd"
 # The network tests and benchmark.
 use="$use iproute2 iputils-ping iperf3 ethtool python3 tcpdump tshark"
+# promtool, for what Prometheus and Grafana are given.
+use="$use prometheus"
 # The C example and the tests of the C library.
 use="$use gcc g++ binutils python3-setuptools python3-wheel python3-venv"
 develop="spin shellcheck mandoc"

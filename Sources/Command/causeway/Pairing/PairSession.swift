@@ -68,6 +68,7 @@ struct PairSession: ~Copyable {
             try startBackend()
             for specification in specifications { try attach(specification) }
             for interface in interfaces { try attach(interface) }
+            sayWhereToLook()
             status = try arguments.isEmpty ? runUntilInterrupted() : runCommand(arguments)
         } catch {
             if let message = error.message { complain(message) }
@@ -78,6 +79,15 @@ struct PairSession: ~Copyable {
     }
 
     func say(_ line: String) { plan.loudness.say(line) }
+
+    /// What to type in another terminal to see more of the devices.
+    private func sayWhereToLook() {
+        let names = disks.map { "\($0.domain)/\($0.specification.vdev)" } + vifs.map { "\($0.domain)/\($0.paths.device)" }
+        guard let first = names.first else { return }
+        let others = names.count > 1 ? " (there is \(names.joined(separator: ", ")))" : ""
+        plan.loudness.note(
+            "pair: to look inside: export CAUSEWAY_RUN_DIR=\(directory.run); causeway top, causeway trace \(first)\(others)")
+    }
 
     // Starting.
 
