@@ -28,7 +28,7 @@ extension EndToEnd {
             #expect(head.hasPrefix("HTTP/1.1 200 OK\r\n") && head.contains("Content-Type: text/plain; version=0.0.4"), "\(head)")
             let elsewhere = try RunningProcess.run(["curl", "-sSi", String(address.dropLast())], in: scratch)
             #expect(elsewhere.output.hasPrefix("HTTP/1.1 404 "), "\(elsewhere)")
-            try Data(told.output.utf8).write(to: URL(filePath: "\(scratch.path)/metrics"))
+            try Foundation.Data(told.output.utf8).write(to: URL(filePath: "\(scratch.path)/metrics"))
             let checked = try RunningProcess.run(["sh", "-c", "promtool check metrics <\(scratch.path)/metrics"], in: scratch)
             #expect(checked.status == 0 && checked.output.isEmpty && checked.errors.isEmpty, "\(checked)")
             let known = Set(told.output.matches(of: /causeway_[a-z_]+/).map { String($0.output) } + Self.rare)
@@ -50,7 +50,7 @@ extension EndToEnd {
             let checked = try RunningProcess.run(["promtool", "check", "rules", "\(Self.folder)/causeway.rules.yml"], in: scratch)
             #expect(checked.status == 0 && checked.output.contains("6 rules found"), "\(checked)")
             let path = "\(scratch.path)/test.yml"
-            try Data(Self.scenario.replacing("RULES", with: "\(Self.folder)/causeway.rules.yml").utf8).write(to: URL(filePath: path))
+            try Foundation.Data(Self.scenario.replacing("RULES", with: "\(Self.folder)/causeway.rules.yml").utf8).write(to: URL(filePath: path))
             let tested = try RunningProcess.run(["promtool", "test", "rules", path], in: scratch)
             #expect(tested.status == 0, "\(tested)")
         }
