@@ -18,6 +18,8 @@ import TestSupport
     @Test func M9_aRequestFindsTheBackendAwakeAsleepOrInBetween() throws {
         var options = BlockBackendOptions()
         options.polling = .sleep
+        // Looking for another size wakes a backend, too.
+        options.resizePollMilliseconds = 0
         let pair = try BlockPair(backendOptions: options)
         let raw = try MockBlockFrontend(pair)
         try Schedules.each(seed: 1) { round in
