@@ -24,9 +24,9 @@ import TestSupport
         let raw = try MockBlockFrontend(pair)
         try Schedules.each(seed: 1) { round in
             for id in 0..<400 {
-                // From none to forty microseconds after an answer was seen: about as long as a backend takes to fall
+                // From none to 200 microseconds after an answer was seen: about as long as a backend takes to fall
                 // asleep.
-                let end = monotonicNanoseconds() + UInt64((id * 7 + round * 13) % 80) * 500
+                let end = monotonicNanoseconds() + UInt64((id * 7 + round * 13) % 100) * 2000
                 while monotonicNanoseconds() < end {}
                 raw.send(BlockRequest(.flush, id: UInt64(id)))
                 try #require(try isAnswered(raw), "round \(round), request \(id)")
