@@ -53,7 +53,8 @@ final class LyingServer: Sendable {
         "unknown type": { StoreMessage(rawType: 999, request: $0.request, transaction: 0, payload: []).bytes },
         "too long": { _ in [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 16, 0, 0] },
         "huge length": { _ in [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF] },
-        "reply twice": { LyingServer.reply($0, "x") + LyingServer.reply($0, "y") },
+        // At once, so that nobody has taken the first when the second comes.
+        "reply twice": { LyingServer.reply($0, "x") + ($0.request == 1 ? LyingServer.reply($0, "y") : []) },
         "event without token": { _ in StoreMessage(.watchEvent, payload: Array("/a\0".utf8)).bytes },
         "empty event": { _ in StoreMessage(.watchEvent, payload: []).bytes },
     ]

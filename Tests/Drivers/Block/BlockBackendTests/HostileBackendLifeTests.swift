@@ -123,8 +123,10 @@ import XenTypes
                     queue.reap { ended.append($0.tag) }
                     return ended.count >= 8
                 }, "round \(round): \(ended)")
+            let reason = queue.failure
             closer.join()
             queue.reap { ended.append($0.tag) }
+            #expect(reason != nil && queue.failure == reason, "the reason is the first one")
             #expect(ended.sorted() == Array(0..<8), "round \(round)")
             #expect(ends.all.count <= 1, "\(ends.all)")
             _ = consume queue

@@ -18,19 +18,32 @@ import TestSupport
     @Test func M9_aRequestFindsTheBackendAwakeAsleepOrInBetween() throws {
         var options = BlockBackendOptions()
         options.polling = .sleep
+        // Looking for another size wakes a backend, too.
+        options.resizePollMilliseconds = 0
         let pair = try BlockPair(backendOptions: options)
         let raw = try MockBlockFrontend(pair)
         try Schedules.each(seed: 1) { round in
             for id in 0..<400 {
-                // From none to forty microseconds after an answer was seen: about as long as a backend takes to fall
+                // From none to 200 microseconds after an answer was seen: about as long as a backend takes to fall
                 // asleep.
-                let end = monotonicNanoseconds() + UInt64((id * 7 + round * 13) % 80) * 500
+                let end = monotonicNanoseconds() + UInt64((id * 7 + round * 13) % 100) * 2000
                 while monotonicNanoseconds() < end {}
-                try #require(try raw.ask(BlockRequest(.flush, id: UInt64(id))) == .okay, "round \(round)")
+                raw.send(BlockRequest(.flush, id: UInt64(id)))
+                try #require(try isAnswered(raw), "round \(round), request \(id)")
             }
         }
         try raw.close()
         pair.backend.stop()
+    }
+
+    /// Waits for an answer without ever sleeping: who asks the next moment is as near as can be to the backend's last
+    /// look.
+    private func isAnswered(_ raw: MockBlockFrontend) throws -> Bool {
+        let end = monotonicMilliseconds() + 3000
+        repeat {
+            for _ in 0..<1000 { if try raw.front.nextResponse() != nil { return true } }
+        } while monotonicMilliseconds() < end
+        return false
     }
 
     /// A frontend leaves with requests on their way, while its fields change and its backend's counters are read.
