@@ -38,6 +38,14 @@ extension EndToEnd {
                 #expect(used.count > 10)
                 for name in used where Tools.isRoot || !name.contains("_vif_") { #expect(known.contains(name), "\(file): \(name)") }
             }
+            // Whoever says half a request holds up the others for two seconds, and no longer however slowly it goes on.
+            let port = try #require(address.firstMatch(of: /:([0-9]+)\//)).1
+            let slow = try RunningProcess(
+                ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/\(port); while printf x >&3; do sleep 0.3; done"], in: scratch)
+            defer { kill(slow.pid, SIGKILL) }
+            sleepMilliseconds(300)
+            let patient = try RunningProcess.run(["curl", "-sS", "-m", "8", String(address)], in: scratch)
+            #expect(patient.status == 0 && patient.output.contains("causeway_up 1\n"), "\(patient)")
             // It ends when it is asked to, whoever is connected.
             kill(server.pid, SIGTERM)
             #expect(server.wait(seconds: 10)?.status == 0)

@@ -13,7 +13,7 @@ final class MetricsServer: Sendable {
     private let listener: Descriptor
     private let lines: @Sendable () throws(Failure) -> [String]
 
-    /// A request's bytes at most, and how long anybody is waited for.
+    /// A request's bytes at most, and for how many seconds anybody is waited for.
     private static let mostBytes = 8192
     private static let patience = 2
 
@@ -55,15 +55,20 @@ final class MetricsServer: Sendable {
         } catch { send(peer, "503 Service Unavailable", "\(error)\n") }
     }
 
-    /// Its lines up to the empty one; nil: there is no such.
+    /// Its lines up to the empty one; nil: there is no such, or it takes too long to say.
     private func request(_ peer: Descriptor) -> String? {
+        let time = SystemTime()
+        let end = time.nanoseconds + UInt64(Self.patience) * 1_000_000_000
         var bytes: [UInt8] = []
         while bytes.count < Self.mostBytes {
-            guard let more = try? StreamSocket.receive(peer.rawValue, capacity: 2048, wait: true), !more.isEmpty else { return nil }
+            // Whoever says it byte by byte has no more time than others.
+            let now = time.nanoseconds
+            var entries = [pollfd(fd: peer.rawValue, events: Int16(POLLIN), revents: 0)]
+            guard now < end, let ready = try? waitForEvents(&entries, milliseconds: Int32((end - now) / 1_000_000)), ready > 0,
+                let more = try? StreamSocket.receive(peer.rawValue, capacity: 2048, wait: true), !more.isEmpty
+            else { return nil }
             bytes += more
-            if bytes.suffix(4) == [13, 10, 13, 10] || bytes.suffix(2) == [10, 10] {
-                return String(decoding: bytes, as: UTF8.self)
-            }
+            if bytes.suffix(4) == [13, 10, 13, 10] || bytes.suffix(2) == [10, 10] { return String(decoding: bytes, as: UTF8.self) }
         }
         return nil
     }
