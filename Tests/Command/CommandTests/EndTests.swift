@@ -152,7 +152,7 @@ extension EndToEnd {
                 let write = try pair.run(["qemu-io", "-f", "raw", pair.uri("xvda"), "-c", "write -P 7 0 4k"])
                 #expect(write.output.contains("failed") || write.status != 0, "\(write)")
             }
-            let sample = /causeway_vbd_failures_total{domain="1",device="51712",operation="write",errno="ENOSPC"} ([0-9]+)\n/
+            let sample = /causeway_vbd_failures_total{domain="1",device="51712",[^}]*,operation="write",errno="ENOSPC"} ([0-9]+)\n/
             var metrics = try pair.run([Tools.causeway, "metrics"])
             #expect(
                 try eventually(10_000) {

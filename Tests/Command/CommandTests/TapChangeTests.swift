@@ -187,8 +187,12 @@ extension EndToEnd {
             let status = try wire.pair.run([Tools.causeway, "status"]).output
             #expect(status.contains("\nvif-1/0\n") && status.contains("\nnetfront-1/0\n"))
             let metrics = try wire.pair.run([Tools.causeway, "metrics"]).output
-            for name in ["vif_receive_dropped_expired", "vif_transmit_dropped_no_carrier", "netfront_transmit_dropped_spoilt"] {
-                #expect(metrics.contains("causeway_\(name)_total{domain=\"1\",device=\"0\"} 0"), "\(name)")
+            for (side, direction, reason) in [
+                ("vif", "receive", "expired"), ("vif", "transmit", "no-carrier"), ("netfront", "transmit", "spoilt"),
+            ] {
+                let labels = try Regex(
+                    "causeway_\(side)_drops_total\\{domain=\"1\",device=\"0\",[^}]*,direction=\"\(direction)\",reason=\"\(reason)\"} 0\n")
+                #expect(metrics.contains(labels), "\(side) \(direction) \(reason): \(metrics)")
             }
         }
 
