@@ -28,6 +28,14 @@ public enum ControlRequest: Equatable, Sendable {
     /// A request's bytes at most, its newline included.
     public static let mostBytes = 1 << 20
 
+    /// Whether something is done, which may take its time; else only looked at.
+    public var acts: Bool {
+        switch self {
+        case .perform, .save, .load: true
+        default: false
+        }
+    }
+
     /// The line, without its end.
     public var line: String {
         switch self {

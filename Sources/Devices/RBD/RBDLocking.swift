@@ -35,7 +35,7 @@ struct RBDLocking {
                 note { (record) throws(Errno) in try record.forget(image.address, of: key) }
                 throw error
             }
-            do throws(RBDError) { try image.lock() } catch {
+            do throws(RBDError) { try image.takeLock() } catch {
                 if error.number == .readOnlyFileSystem { continue }
                 throw DeviceError(error, of: name)
             }

@@ -126,7 +126,7 @@ package final class RBDImage: @unchecked Sendable {
 
     /// Takes the lock, for as long as the image is open or until somebody breaks it. A client that is gone loses it,
     /// and is kept out by the cluster; one that is there keeps it: EROFS.
-    package func lock() throws(RBDError) {
+    package func takeLock() throws(RBDError) {
         let result = unsafe causeway_rbd_lock(raw)
         if result < 0 { throw RBDError(.asking("the lock"), Errno(-result)) }
     }

@@ -77,35 +77,16 @@ extension EndToEnd {
             #expect(eventually(20_000) { manager.next() == "READY=1" }, "\(backend.errors)")
             for _ in 0..<3 { #expect(manager.next() == "WATCHDOG=1") }
             // One thread stands still, and all others go on.
-            let task = try #require(
-                try FileManager.default.contentsOfDirectory(atPath: "/proc/\(backend.pid)/task").first { task in
-                    (try? String(contentsOfFile: "/proc/\(backend.pid)/task/\(task)/comm", encoding: .utf8)) == "blkback-0\n"
-                })
-            let holder = try RunningProcess(["python3", "-u", "-c", Self.holds, task], in: scratch)
-            defer { kill(holder.pid, SIGKILL) }
-            #expect(eventually(10_000) { holder.output.contains("held") }, "\(holder.errors)")
+            let held = try HeldThread("blkback-0", of: backend.pid, in: scratch)
             #expect(eventually(10_000) { backend.errors.contains("blkback-0: no answer for 500 ms") }, "\(backend.errors)")
             while manager.next(Int32(MSG_DONTWAIT)) != nil {}
             sleepMilliseconds(1500)
             #expect(manager.next(Int32(MSG_DONTWAIT)) == nil)
             #expect(backend.isRunning)
-            // Its tracer's end lets it go on.
-            kill(holder.pid, SIGKILL)
+            held.end()
             #expect(manager.next() == "WATCHDOG=1", "\(backend.errors)")
             kill(backend.pid, SIGTERM)
             #expect(backend.wait(seconds: 10)?.status == 0)
         }
-
-        /// Holds the thread that it is told of, until it is killed (ptrace(2): PTRACE_SEIZE, PTRACE_INTERRUPT).
-        private static let holds = """
-            import ctypes, sys, time
-            libc = ctypes.CDLL(None, use_errno=True)
-            libc.ptrace.argtypes = [ctypes.c_long] * 4
-            thread = int(sys.argv[1])
-            for request in (0x4206, 0x4207):
-                if libc.ptrace(request, thread, 0, 0) != 0: sys.exit("ptrace: errno %d" % ctypes.get_errno())
-            print("held")
-            time.sleep(60)
-            """
     }
 }

@@ -145,6 +145,25 @@ extension EndToEnd {
             #expect(pair.stop()?.status == 0)
         }
 
+        @Test("a process whose thread stands still is waited for five seconds, and named; then it goes on as if nothing were")
+        func stuck() throws {
+            let scratch = try Scratch()
+            let image = try scratch.makeImage(megabytes: 4)
+            let pair = try PairUnderTest(disks: ["\(image),raw,xvda,w"], in: scratch)
+            let backend = try #require(pair.processes(role: "backend").first)
+            let held = try HeldThread("blkback-0", of: backend, in: scratch)
+            let began = ContinuousClock.now
+            let ring = try pair.run([Tools.causeway, "ring", "1/xvda"])
+            #expect(ring.status == 1 && ring.errors.contains("process \(backend) has not answered for 5 s"), "\(ring)")
+            #expect(began.duration(to: .now) < .seconds(20))
+            // What it counted up to then is there all the same.
+            let status = try pair.run([Tools.causeway, "status"])
+            #expect(status.status == 0 && status.output.contains("vbd-1/51712"), "\(status)")
+            held.end()
+            #expect(try eventually(10_000) { try pair.run([Tools.causeway, "ring", "1/xvda"]).status == 0 })
+            #expect(pair.stop()?.status == 0)
+        }
+
         @Test("a backend that died and left its socket is said of by status and metrics, which fail; ring reads its journal")
         func dead() throws {
             let scratch = try Scratch()

@@ -138,13 +138,23 @@ enum DeviceClient {
         }
     }
 
-    /// What every process of a run directory says; those that nobody serves any more are passed over.
+    /// What every process of a run directory says; those that nobody serves any more are passed over, and those that do
+    /// not answer.
     static func all(
         _ request: ControlRequest, of end: DeviceEnd = .back, in directory: RunDirectory
     ) -> [(path: String, answer: ControlAnswer)] {
-        FileSystem.names(in: directory.path).filter { process($0, end) != nil }.sorted().compactMap { name in
+        hear(request, of: end, in: directory).compactMap { path, _, reply in
+            if case .answer(let answer) = reply { (path, answer) } else { nil }
+        }
+    }
+
+    private static func hear(
+        _ request: ControlRequest, of end: DeviceEnd, in directory: RunDirectory
+    ) -> [(path: String, process: pid_t, reply: Reply)] {
+        FileSystem.names(in: directory.path).sorted().compactMap { name in
+            guard let process = process(name, end) else { return nil }
             let path = "\(directory)/\(name)"
-            return ask(request, at: path).map { (path, $0) }
+            return (path, process, ask(request, at: path))
         }
     }
 
@@ -153,21 +163,29 @@ enum DeviceClient {
         _ request: ControlRequest, of device: String, _ end: DeviceEnd = .back, in directory: RunDirectory,
         for command: String = "device"
     ) throws(Failure) -> [String] {
-        let found = all(.list, of: end, in: directory)
-        guard !found.isEmpty else { throw nobody(end, in: directory, for: command) }
+        let found = hear(.list, of: end, in: directory)
         var known: [String] = []
-        for (path, answer) in found {
-            guard case .done(let lines) = answer else { continue }
+        for case (let path, let process, .answer(.done(let lines))) in found {
             let names = lines.map { String($0.prefix { $0 != "\t" }) }
             known += names
             guard names.contains(device) else { continue }
             switch ask(request, at: path) {
-            case .done(let lines): return lines
-            case .refused(let reason): throw Failure("\(command): \(reason)")
-            case nil: throw Failure("\(command): \(device): its process has ended meanwhile")
+            case .answer(.done(let lines)): return lines
+            case .answer(.refused(let reason)): throw Failure("\(command): \(reason)")
+            case .none: throw Failure("\(command): \(device): its process has ended meanwhile")
+            case .silence: throw silent(process, in: directory, for: command)
             }
         }
+        for case (_, let process, .silence) in found { throw silent(process, in: directory, for: command) }
+        guard found.contains(where: { if case .answer = $0.reply { true } else { false } }) else {
+            throw nobody(end, in: directory, for: command)
+        }
         throw Failure("\(command): \(ControlError.noSuchDevice(device, known: known))")
+    }
+
+    private static func silent(_ process: pid_t, in directory: RunDirectory, for command: String) -> Failure {
+        Failure(
+            "\(command): \(directory): process \(process) has not answered for \(patience) s; one of its threads stands still (top -H -p \(process))")
     }
 
     static func nobody(_ end: DeviceEnd = .back, in directory: RunDirectory, for command: String = "device") -> Failure {
@@ -176,10 +194,32 @@ enum DeviceClient {
         return Failure("\(command): \(directory): \(missing) running, and as this user?")
     }
 
-    private static func ask(_ request: ControlRequest, at path: String) -> ControlAnswer? {
-        guard let socket = try? StreamSocket.connect(path: path) else { return nil }
+    /// What became of a question.
+    private enum Reply {
+        case answer(ControlAnswer)
+        /// It is there, and says nothing.
+        case silence
+        /// Nobody serves there, or what was said is no answer.
+        case none
+    }
+
+    /// Seconds that a process may take to say how things are.
+    private static let patience = 5
+
+    private static func ask(_ request: ControlRequest, at path: String) -> Reply {
+        guard let socket = try? StreamSocket.connect(path: path) else { return .none }
+        // What is done may take its time: a pause waits for a disk.
+        if !request.acts { try? socket.setTimeout(SO_RCVTIMEO, seconds: patience) }
         send(request.line + "\n", to: socket)
-        return receive(socket, most: 1 << 24) { _ in false }.flatMap { ControlAnswer($0) }
+        var bytes: [UInt8] = []
+        do throws(Errno) {
+            while bytes.count <= 1 << 24 {
+                let more = try StreamSocket.receive(socket.rawValue, capacity: 65536, wait: true)
+                if more.isEmpty { return ControlAnswer(String(decoding: bytes, as: UTF8.self)).map(Reply.answer) ?? .none }
+                bytes += more
+            }
+            return .none
+        } catch { return error == .wouldBlock ? .silence : .none }
     }
 
     fileprivate static func send(_ text: String, to peer: Descriptor) {
