@@ -13,7 +13,7 @@ failed=0
 
 # What the device's memory has counted, apart from zeroes.
 counts() {
-    found=$(grep -oE '"(bounced-[a-z-]+|iotlb-(hits|misses)|iommu-faults|unmappable)": [1-9][0-9]*' "$scratch/status.json" |
+    found=$(grep -oE '"(bounced-[a-z-]+|iotlb-(hits|misses)|iommu-faults|unmappable)": *[1-9][0-9]*' "$scratch/status.json" |
         tr -d '"' | tr '\n' ' ')
     echo "${found:-nothing bounced}"
 }

@@ -230,9 +230,10 @@ extension EndToEnd {
             #expect(Self.leftovers(outcome) == [])
             let status = scratch.read("status.json")
             // The backend's and both guests': what the dead process held is neither dying nor deferred.
-            let host = try #require(status.components(separatedBy: "}").first)
-            #expect(
-                host.contains("\"domains\": 3,") && host.contains("\"dying\": 0,") && host.contains("\"deferred\": 0,"), "\(host)")
+            let parsed = try JSONSerialization.jsonObject(with: Foundation.Data(status.utf8)) as? [String: Any]
+            let usage = try #require(parsed?["usage"] as? [[String: Any]], "\(status)")
+            let host = try #require(usage.first { $0["domain"] as? String == "host" }, "\(status)")
+            #expect(host["domains"] as? Int == 3 && host["dying"] as? Int == 0 && host["deferred"] as? Int == 0, "\(host)")
             #expect(outcome.errors.contains("carrier off"))
         }
 
