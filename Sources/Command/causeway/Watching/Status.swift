@@ -11,7 +11,7 @@ struct Status: ParsableCommand {
             Below that, for each disk and interface: requests or frames, DMA mappings live and made, pieces bounced by reason (mask, straddle,
             alignment, segments, foreign, sub-granule, untrusted), the bounce pool's fill, the IOTLB's hits and misses, ranges unmapped but
             still within the device's reach (deferred mode), accesses that the IOMMU refused, and transfers that could not be mapped; then how
-            long requests took, from when they were taken from the ring to when they were answered. Of a busy queue one request in up to 64 is
+            long requests took, from when they were taken from the ring to when they were answered. Of a busy queue one request in up to 1024 is
             timed, and stands for those between.
             """)
 

@@ -248,12 +248,13 @@ final class BackendQueue: ReactorClient, BlockQueueOwner, @unchecked Sendable {
         guard model.isOpen, !doorbell.isPaused, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
         model.transport.dma.settle()
-        model.rest()
         doorbell.arm(reactor, slot)
         return false
     }
 
-    func completed(tag: UInt32, result: Int32) { _ = doorbell.completed(tag: tag) }
+    func completed(tag: UInt32, result: Int32) {
+        if doorbell.completed(tag: tag) { model.wake() }
+    }
 
     func deviceCompleted(tag: UInt32, result: DeviceResult) {
         isStirred = true

@@ -77,8 +77,8 @@ public struct BlockModel<Transport: BlockTransport & ~Copyable>: ~Copyable {
     /// Whether there is something for `takeRequests`. One load at most.
     @inlinable public mutating func hasWork() -> Bool { transport.isStalled ? freed : isOpen && transport.hasRequests() }
 
-    /// There is nothing to do: the queue's thread is about to sleep.
-    public mutating func rest() { sampler.rest() }
+    /// The queue's thread was asleep, and something has woken it.
+    public mutating func wake() { sampler.wake() }
 
     /// What the disk turned out not to know since this was last asked.
     @inlinable

@@ -1,5 +1,5 @@
 // Which requests are timed: every one as long as they are few. The clock costs as much as a tenth of a small request,
-// so of a busy queue's one in two is, one in four, up to one in 64, and counts for those between.
+// so of a busy queue's one in two is, one in four, up to one in 1024, and counts for those between.
 
 import LinuxSystem
 
@@ -33,8 +33,8 @@ public struct LatencySampler: Sendable {
     private var state: UInt32 = 0x9E37_79B9
 
     /// A busier queue times fewer, in nanoseconds between two.
-    private static var least: UInt64 { 20_000 }
-    private static var most: UInt32 { 64 }
+    private static var least: UInt64 { 100_000 }
+    private static var most: UInt32 { 1024 }
 
     /// Times by `time`.
     public init(_ time: any TimeSource) { self.time = time }
@@ -60,7 +60,7 @@ public struct LatencySampler: Sendable {
         state ^= state << 13
         state ^= state >> 17
         state ^= state << 5
-        gap = stride == 1 ? 0 : UInt32(truncatingIfNeeded: UInt64(state) &* UInt64(2 &* stride &- 1) >> 32)
+        gap = stride == 1 ? 0 : UInt32(truncatingIfNeeded: (UInt64(state) &* UInt64(2 &* stride &- 1)) >> 32)
         left = gap
         return Stamp(nanoseconds: now, weight: weight)
     }
@@ -68,10 +68,9 @@ public struct LatencySampler: Sendable {
     /// By the queue's clock.
     public var now: UInt64 { time.nanoseconds }
 
-    /// The queue has nothing to do: the next request is timed.
-    public mutating func rest() {
+    /// The queue's thread was asleep, and something has woken it: the next request is timed.
+    public mutating func wake() {
         gap &-= left
         left = 0
-        stride = 1
     }
 }

@@ -220,13 +220,12 @@ final class VirtioBlockQueue<Ring: DeviceRing & ~Copyable>: RunningBlockQueue, @
     func prepareToSleep() -> Bool {
         guard isEnabled, !isPaused, !isParked, model.isOpen, let slot else { return false }
         if model.transport.ring.armAndRecheck() { return true }
-        model.rest()
         inbound.arm(reactor, slot)
         return false
     }
 
     func completed(tag: UInt32, result: Int32) {
-        if inbound.completed(tag) { return }
+        if inbound.completed(tag) { return model.wake() }
         switch tag {
         case Tag.tellAgain:
             let again = owed
