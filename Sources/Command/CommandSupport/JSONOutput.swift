@@ -22,7 +22,8 @@ package enum JSONValue: Encodable {
 
     /// A number if it is one, else text.
     package init(_ text: String) {
-        self = UInt64(text).map(JSONValue.number) ?? (text.hasPrefix("-") ? Int64(text).map(JSONValue.negative) : nil) ?? .text(text)
+        self =
+            UInt64(text).map(JSONValue.number) ?? (text.hasPrefix("-") ? Int64(text).map(JSONValue.negative) : nil) ?? .text(text)
     }
 
     package func encode(to encoder: any Encoder) throws {

@@ -58,7 +58,8 @@ extension EndToEnd {
             let checked = try RunningProcess.run(["promtool", "check", "rules", "\(Self.folder)/causeway.rules.yml"], in: scratch)
             #expect(checked.status == 0 && checked.output.contains("6 rules found"), "\(checked)")
             let path = "\(scratch.path)/test.yml"
-            try Foundation.Data(Self.scenario.replacing("RULES", with: "\(Self.folder)/causeway.rules.yml").utf8).write(to: URL(filePath: path))
+            try Foundation.Data(Self.scenario.replacing("RULES", with: "\(Self.folder)/causeway.rules.yml").utf8).write(
+                to: URL(filePath: path))
             let tested = try RunningProcess.run(["promtool", "test", "rules", path], in: scratch)
             #expect(tested.status == 0, "\(tested)")
         }

@@ -191,7 +191,8 @@ extension EndToEnd {
                 ("vif", "receive", "expired"), ("vif", "transmit", "no-carrier"), ("netfront", "transmit", "spoilt"),
             ] {
                 let labels = try Regex(
-                    "causeway_\(side)_drops_total\\{domain=\"1\",device=\"0\",[^}]*,direction=\"\(direction)\",reason=\"\(reason)\"} 0\n")
+                    "causeway_\(side)_drops_total\\{domain=\"1\",device=\"0\",[^}]*,direction=\"\(direction)\",reason=\"\(reason)\"} 0\n"
+                )
                 #expect(metrics.contains(labels), "\(side) \(direction) \(reason): \(metrics)")
             }
         }

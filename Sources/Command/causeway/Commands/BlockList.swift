@@ -20,7 +20,9 @@ struct BlockList: ParsableCommand {
             let found = try failing("block-list") { try DeviceDirectories(store: store).list(of: domain) }
             disks += found.map { ("\(domain)", $0) }
         }
-        let headings = ["domain", "vdev", "name", "target", "backend", "handle", "state", "event channel", "ring reference", "path"]
+        let headings = [
+            "domain", "vdev", "name", "target", "backend", "handle", "state", "event channel", "ring reference", "path",
+        ]
         let rows = disks.map { domain, disk in
             [
                 domain, "\(disk.paths.device)", disk.vdev, disk.target, "\(disk.paths.backend)", "\(disk.paths.frontend)",

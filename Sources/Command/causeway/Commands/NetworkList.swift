@@ -20,7 +20,9 @@ struct NetworkList: ParsableCommand {
             let found = try failing("network-list") { try DeviceDirectories(store: store).listInterfaces(of: domain) }
             vifs += found.map { ("\(domain)", $0) }
         }
-        let headings = ["domain", "device", "mac", "name", "bridge", "backend", "state", "event channel", "tx ring", "rx ring", "path"]
+        let headings = [
+            "domain", "device", "mac", "name", "bridge", "backend", "state", "event channel", "tx ring", "rx ring", "path",
+        ]
         let rows = vifs.map { domain, vif in
             [
                 domain, "\(vif.paths.device)", vif.mac, vif.name, vif.bridge, "\(vif.paths.backend)", "\(vif.state)",

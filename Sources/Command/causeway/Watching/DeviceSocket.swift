@@ -185,7 +185,8 @@ enum DeviceClient {
 
     private static func silent(_ process: pid_t, in directory: RunDirectory, for command: String) -> Failure {
         Failure(
-            "\(command): \(directory): process \(process) has not answered for \(patience) s; one of its threads stands still (top -H -p \(process))")
+            "\(command): \(directory): process \(process) has not answered for \(patience) s; one of its threads stands still (top -H -p \(process))"
+        )
     }
 
     static func nobody(_ end: DeviceEnd = .back, in directory: RunDirectory, for command: String = "device") -> Failure {

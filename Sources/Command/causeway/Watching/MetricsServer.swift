@@ -68,7 +68,9 @@ final class MetricsServer: Sendable {
                 let more = try? StreamSocket.receive(peer.rawValue, capacity: 2048, wait: true), !more.isEmpty
             else { return nil }
             bytes += more
-            if bytes.suffix(4) == [13, 10, 13, 10] || bytes.suffix(2) == [10, 10] { return String(decoding: bytes, as: UTF8.self) }
+            if bytes.suffix(4) == [13, 10, 13, 10] || bytes.suffix(2) == [10, 10] {
+                return String(decoding: bytes, as: UTF8.self)
+            }
         }
         return nil
     }

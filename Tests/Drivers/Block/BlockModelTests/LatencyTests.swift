@@ -98,7 +98,8 @@ import Testing
         let (reads, writes) = (timed.latencies[.read], timed.latencies[.write])
         let all = Double(reads.count + writes.count)
         #expect(all > Double(count) - 2200 && all <= Double(count))
-        // Two looks for each that is timed: one in a hundred microseconds, of half a microsecond each, and the first few.
+        // Two looks for each that is timed: one in a hundred microseconds, of half a microsecond each, and the first
+        // few.
         #expect(timed.clock.looks < count / 50, "\(timed.clock.looks) looks at the clock for \(count) requests")
         #expect(abs(Double(reads.count) / all - 0.5) < 0.1, "\(reads.count) reads of \(all)")
         #expect(reads.quantile(0.99) == LatencyHistogram.end(of: LatencyHistogram.bucket(of: 300)) - 1)
