@@ -41,9 +41,14 @@ struct DeviceArgument: ParsableArguments {
     /// Its name; `1/xvda` and `1/51712` name a disk, too, and `1/0` an interface: no disk's number is so small.
     var name: String {
         let words = device.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        guard words.count == 2, UInt16(words[0]) != nil, let disk = VirtualDevice(words[1]) else { return device }
-        return disk.number < 256 ? "vif-\(words[0])/\(disk.number)" : "vbd-\(words[0])/\(disk.number)"
+        guard words.count == 2, UInt16(words[0]) != nil else { return device }
+        if let disk = Self.disk(words[1]) { return "vbd-\(words[0])/\(disk.number)" }
+        return UInt32(words[1]) == nil ? device : "vif-\(words[0])/\(words[1])"
     }
+
+    /// The disk that a word names; nil: it names an interface, or nothing. No disk has so small a number as interfaces
+    /// do.
+    static func disk(_ word: String) -> VirtualDevice? { VirtualDevice(word).flatMap { $0.number < 256 ? nil : $0 } }
 
     func ask(_ request: (String) -> ControlRequest) throws(Failure) -> [String] {
         try DeviceClient.ask(request(name), of: name, in: try host.directory())

@@ -101,21 +101,23 @@ struct Trace: ParsableCommand {
         while capacity < buffer?.byteCount ?? 1 << 22 { capacity *= 2 }
         let store: StoreClient
         do throws(Failure) { store = try directory.connectStore() } catch {
-            guard words.count == 2, let domain = UInt16(words[0]), let number = UInt32(words[1]) ?? Self.disk(words[1])?.number
+            guard words.count == 2, let domain = UInt16(words[0]),
+                let number = UInt32(words[1]) ?? DeviceArgument.disk(words[1])?.number
             else {
                 throw Failure("trace: \(target): only numbers, such as 1/0, do without the store: \(error)")
             }
             return (
                 TraceService.path(in: directory.path, backend: DomainID(backend ?? 0)),
                 TraceRequest(
-                    Self.disk(words[1]) == nil ? .interface : .disk, domain: DomainID(domain), number: number, snaplen: snaplen,
+                    DeviceArgument.disk(words[1]) == nil ? .interface : .disk, domain: DomainID(domain), number: number,
+                    snaplen: snaplen,
                     capacity: capacity),
                 error
             )
         }
         defer { store.close() }
         let guest = try Guests.find(words.first ?? "", in: store)
-        if let disk = Self.disk(words.last ?? "") {
+        if let disk = DeviceArgument.disk(words.last ?? "") {
             let found = try failing("trace") { try DeviceDirectories(store: store).find(disk, of: guest) }
             return (
                 TraceService.path(in: directory.path, backend: found.paths.backend),
@@ -131,6 +133,4 @@ struct Trace: ParsableCommand {
         )
     }
 
-    /// The disk that a word names; nil: it names an interface. No disk has so small a number as interfaces do.
-    private static func disk(_ word: String) -> VirtualDevice? { VirtualDevice(word).flatMap { $0.number < 256 ? nil : $0 } }
 }

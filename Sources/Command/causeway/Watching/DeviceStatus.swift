@@ -7,6 +7,7 @@ import DMA
 import Hypervisor
 import NetworkBackend
 import NetworkFrontend
+import Toolstack
 import XenTypes
 
 enum DeviceStatus {
@@ -76,5 +77,10 @@ struct DeviceSubject: Hashable, Comparable {
     }
 
     var domain: String { String(device.split(separator: "/").first ?? "") }
+    /// The disk's name in its guest, or the interface's number.
+    var vdev: String {
+        guard kind == "vbd", let value = UInt32(number), let disk = VirtualDevice(number: value) else { return number }
+        return disk.canonicalName
+    }
     var number: String { String(device.split(separator: "/").last ?? "") }
 }

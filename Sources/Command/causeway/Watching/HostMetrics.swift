@@ -59,10 +59,9 @@ struct HostMetrics {
     /// Whose a number is: numbers as the store has them, and names as people do.
     private func labels(_ device: DeviceReading) -> MetricFamily.Labels {
         let subject = device.subject
-        let vdev = subject.kind == "vbd" ? UInt32(subject.number).flatMap { VirtualDevice(number: $0)?.canonicalName } : nil
         return [
             ("domain", subject.domain), ("device", subject.number), ("guest", guests[subject.domain] ?? ""),
-            ("vdev", vdev ?? subject.number), ("target", device.words[DeviceReading.target] ?? ""),
+            ("vdev", subject.vdev), ("target", device.words[DeviceReading.target] ?? ""),
         ]
     }
 

@@ -149,7 +149,6 @@ struct RateHistory {
 extension DeviceSubject {
     /// What people call it: its guest's name, and the disk's name there or the interface's number.
     func name(in guests: [String: String]) -> String {
-        let vdev = kind == "vbd" ? UInt32(number).flatMap { VirtualDevice(number: $0)?.canonicalName } : nil
-        return "\(guests[domain] ?? domain)/\(vdev ?? number)"
+        "\(guests[domain] ?? domain)/\(vdev)"
     }
 }
